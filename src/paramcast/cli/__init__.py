@@ -1,0 +1,57 @@
+"""The command line: `paramcast COMMAND`, one file a command, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from paramcast import __version__
+from paramcast.errors import ParamcastError
+
+COMMANDS = {
+    "data": "check a collection",
+    "train": "train a base model and its adaptor",
+    "evaluate": "measure adaptation with its controls",
+    "export": "write the bundle that a device runs",
+    "serve": "run the cloud service",
+    "device": "run a device",
+    "bench": "measure the parts against something run beside them",
+    "demo": "the whole loop on a generated world",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports `paramcast.cli.NAME` when NAME is called, so that `--help` needs no extras."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"paramcast.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="paramcast")
+def paramcast() -> None:
+    """Parameters made in the cloud for small multi-modal models on devices."""
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend are one line, without a traceback."""
+    try:
+        paramcast()
+    except ParamcastError as error:
+        click.echo(f"paramcast: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,25 @@
+"""The errors that paramcast raises on purpose. Each message says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+
+class ParamcastError(Exception):
+    """Something failed while the input was fine (a cloud that cannot be reached, a run that diverged).
+
+    The command line prints the message on one line and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class InputError(ParamcastError):
+    """Wrong usage or wrong input: the caller has to change something. Exit code 2."""
+
+    exit_code = 2
+
+
+class MissingExtraError(InputError):
+    """A part of paramcast was used whose optional dependencies are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'paramcast[{extra}]'")
