@@ -1,1 +1,56 @@
-"""To be written."""
+"""What devices and the cloud say to each other: requests, signed parameter packages, their limits.
+
+Needs numpy and PyNaCl; nothing of the rest of paramcast but its error classes.
+"""
+
+from paramcast.wire.errors import (
+    BadFormat,
+    BadSignature,
+    Expired,
+    KeyFileError,
+    MessageError,
+    MissingTensor,
+    NotFinite,
+    PackageError,
+    StaleSequence,
+    TooLarge,
+    UnexpectedTensor,
+    WrongDevice,
+    WrongDtype,
+    WrongModel,
+    WrongShape,
+)
+from paramcast.wire.limits import MAX_PACKAGE_BYTES, MAX_REQUEST_BYTES
+from paramcast.wire.messages import AdaptRequest
+from paramcast.wire.package import Package, open_package, seal
+from paramcast.wire.signing import SigningKey, load_key, load_or_make_key, make_key, public_key_hex, save_key
+
+__all__ = [
+    "MAX_PACKAGE_BYTES",
+    "MAX_REQUEST_BYTES",
+    "AdaptRequest",
+    "BadFormat",
+    "BadSignature",
+    "Expired",
+    "KeyFileError",
+    "MessageError",
+    "MissingTensor",
+    "NotFinite",
+    "Package",
+    "PackageError",
+    "SigningKey",
+    "StaleSequence",
+    "TooLarge",
+    "UnexpectedTensor",
+    "WrongDevice",
+    "WrongDtype",
+    "WrongModel",
+    "WrongShape",
+    "load_key",
+    "load_or_make_key",
+    "make_key",
+    "open_package",
+    "public_key_hex",
+    "save_key",
+    "seal",
+]

@@ -1,0 +1,21 @@
+"""The limits of the wire format. Both sides check them before they allocate anything."""
+
+from __future__ import annotations
+
+import re
+
+MAX_REQUEST_BYTES = 256 * 1024
+MAX_PACKAGE_BYTES = 64 * 1024 * 1024
+MAX_REQUEST_HEADER_BYTES = 4 * 1024
+MAX_PACKAGE_HEADER_BYTES = 1024 * 1024
+MAX_DIMENSIONS = 8
+MAX_CLIPS = 256  # a clip's place travels as one byte
+MAX_QUERIES = 2048
+MAX_SEQUENCE = 2**53 - 1  # what every JSON reader holds exactly
+MAX_TIME = 2**53 - 1
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+MODEL_ID = re.compile(r"[0-9a-f]{64}")
+FORM = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+TENSOR_NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+){0,31}")
+MAX_TENSOR_NAME = 200
