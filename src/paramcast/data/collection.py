@@ -28,7 +28,7 @@ class Problem:
 
 
 class CollectionError(InputError):
-    """A collection cannot be used; `problem` names line and clip, or is None when the folder itself is wrong."""
+    """A collection cannot be used; `problem` names line and clip, None when the folder itself is wrong."""
 
     def __init__(self, root: Path, problem: Problem | str) -> None:
         super().__init__(problem if isinstance(problem, str) else f"{root}{os.sep}{problem}")
