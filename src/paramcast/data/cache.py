@@ -1,4 +1,4 @@
-"""The feature cache: arrays by content, in one SQLite database that several processes may use and that survives a kill.
+"""The feature cache: arrays by content in one SQLite database, for several processes, proof against a kill.
 
 Every call opens and closes its own connection: nothing is shared with forks or threads, and nothing is left
 open. In WAL mode a batch is either there or not, whenever the process dies.
@@ -28,7 +28,7 @@ _KEYS_A_QUERY = 500  # SQLite allows 999 in old builds
 
 
 def digest(*parts: object) -> bytes:
-    """A key (32 bytes) of `parts`; their text is written with its length, so that no two lists run together."""
+    """A key (32 bytes) of `parts`; each goes in with its length, so that no two lists run together."""
     state = blake2b(digest_size=32)
     for part in parts:
         text = part if isinstance(part, bytes) else str(part).encode()
@@ -80,7 +80,7 @@ class FeatureCache:
         self._with_connection(write)
 
     def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction; a database that is broken is set aside, and the work done on a new one."""
+        """Run `work` in a transaction; a broken database is set aside and the work done on a new one."""
         try:
             with self._connection() as connection:
                 return work(connection)

@@ -50,7 +50,7 @@ def colour_histogram(frame: np.ndarray) -> np.ndarray:
         frame: (H, W, 3) uint8.
     """
     bins = (frame >> 6).astype(np.int64) @ np.array([16, 4, 1])
-    return np.float32(np.bincount(bins.ravel(), minlength=64)) / np.float32(bins.size)
+    return np.bincount(bins.ravel(), minlength=64).astype(np.float32) / np.float32(bins.size)
 
 
 def scene_starts(histograms: np.ndarray) -> np.ndarray:

@@ -1,1 +1,12 @@
-"""To be written."""
+"""Frozen trunks: frames and sentences in, features out. `image_encoder` and `text_encoder` make them by name."""
+
+from paramcast.encoders.base import (
+    IMAGE_ENCODERS,
+    TEXT_ENCODERS,
+    ImageEncoder,
+    TextEncoder,
+    image_encoder,
+    text_encoder,
+)
+
+__all__ = ["IMAGE_ENCODERS", "TEXT_ENCODERS", "ImageEncoder", "TextEncoder", "image_encoder", "text_encoder"]

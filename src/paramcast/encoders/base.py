@@ -1,0 +1,146 @@
+"""What an encoder is, and the two registries: a name gives an encoder, its module is imported only then."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from paramcast.errors import InputError
+
+
+class ImageEncoder(Protocol):
+    """A frozen image trunk. `fingerprint` changes whenever its features may."""
+
+    @property
+    def name(self) -> str:
+        """The name that makes it."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers a feature."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hex of everything that its features depend on."""
+
+    @property
+    def onnx_path(self) -> Path | None:
+        """The graph for a device (`frames` -> `features`), or None when it cannot run on one."""
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB of any size, N >= 0 -> (N, dim) float32."""
+
+
+class TextEncoder(Protocol):
+    """A frozen text trunk. `fingerprint` changes whenever its features may."""
+
+    @property
+    def name(self) -> str:
+        """The name that makes it."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers a feature."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hex of everything that its features depend on."""
+
+    @property
+    def onnx_path(self) -> Path | None:
+        """The graph for a device (`input_ids`, `attention_mask` -> `features`), or None."""
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        """The tokenizer for a device, truncation included, or None."""
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """N >= 0 texts of any length -> (N, dim) float32, L2-normalised."""
+
+
+# name -> module:function. What a name has behind its first ":" is handed to the function as it is.
+IMAGE_ENCODERS: Mapping[str, str] = MappingProxyType(
+    {
+        "efficientnet-lite0": "paramcast.encoders.efficientnet_lite:fp32",
+        "efficientnet-lite0-int8": "paramcast.encoders.efficientnet_lite:int8",
+        "open_clip": "paramcast.encoders.optional:open_clip_image",
+        "timm": "paramcast.encoders.optional:timm_image",
+        "torchvision": "paramcast.encoders.optional:torchvision_image",
+    }
+)
+TEXT_ENCODERS: Mapping[str, str] = MappingProxyType(
+    {
+        "minilm-l6-int8": "paramcast.encoders.minilm:int8",
+        "open_clip": "paramcast.encoders.optional:open_clip_text",
+    }
+)
+
+
+def image_encoder(name: str = "efficientnet-lite0") -> ImageEncoder:
+    """Make the image encoder `name`.
+
+    Raises:
+        InputError: there is no such encoder; the message lists those there are.
+        MissingExtraError: the packages that hold its weights are not installed.
+    """
+    encoder: ImageEncoder = _make(name, IMAGE_ENCODERS, "image")
+    return encoder
+
+
+def text_encoder(name: str = "minilm-l6-int8") -> TextEncoder:
+    """Make the text encoder `name`; raises as `image_encoder` does."""
+    encoder: TextEncoder = _make(name, TEXT_ENCODERS, "text")
+    return encoder
+
+
+def _make(name: str, registry: Mapping[str, str], kind: str) -> Any:
+    family, colon, rest = name.partition(":")
+    if family not in registry:
+        raise InputError(f"unknown {kind} encoder {name!r}; known are {', '.join(registry)}")
+    module, function = registry[family].split(":")
+    make = getattr(importlib.import_module(module), function)
+    if "optional" in module:
+        return make(rest)
+    if colon:
+        raise InputError(f"{kind} encoder {family!r} takes nothing behind its name; write {family!r}")
+    return make()
+
+
+def fingerprint(*paths: Path) -> str:
+    """Short hex of the SHA-256 over the bytes of `paths`."""
+    state = hashlib.sha256()
+    for path in paths:
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def onnx_session(path: Path) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU with all of its cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = os.cpu_count() or 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class OnnxImageEncoder:
+    """An image trunk in an ONNX file that takes `frames` (N, H, W, 3) uint8 and gives `features` (N, dim)."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.onnx_path: Path | None = path
+        self.fingerprint = fingerprint(path)
+        self._session = onnx_session(path)
+        self.dim = int(self._session.get_outputs()[0].shape[1])
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB -> (N, dim) float32; N may be 0."""
+        if not len(frames):
+            return np.empty((0, self.dim), np.float32)
+        return np.asarray(self._session.run(["features"], {"frames": frames})[0])
