@@ -114,7 +114,8 @@ def _low_light(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
         noisy[index] = noise * deviation[frame] + mean[frame]
     codes = (np.clip(noisy, 0.0, 1.0) * 4095.0).astype(np.uint16)
     gamma = ((np.arange(4096, dtype=np.float32) / 4095.0) ** (1 / 2.2) * 255.0 + 0.5).astype(np.uint8)
-    return gamma[codes]
+    spoilt: np.ndarray = np.take(gamma, codes)
+    return spoilt
 
 
 def _defocus(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
@@ -219,7 +220,7 @@ def _disc(radius: float) -> np.ndarray:
     reach = math.ceil(radius + 0.5)
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = np.clip(radius + 0.5 - np.hypot(rows, columns), 0.0, 1.0)
-    return (disc / disc.sum()).astype(np.float32)
+    return np.asarray(disc / disc.sum(), np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -231,7 +232,7 @@ def _streak(length: float, angle: float) -> np.ndarray:
     across = rows * math.cos(angle) - columns * math.sin(angle)
     beyond = np.maximum(np.abs(along) - length / 2, 0.0)
     line = np.clip(1.0 - np.hypot(across, beyond), 0.0, 1.0)
-    return (line / line.sum()).astype(np.float32)
+    return np.asarray(line / line.sum(), np.float32)
 
 
 @lru_cache(maxsize=32)
