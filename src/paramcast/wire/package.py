@@ -1,8 +1,8 @@
 """The signed bytes that carry made parameters to one device.
 
-Layout: `PCPK`, format byte 1, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format byte
-and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f` form,
-`q` quantisation. An int8 tensor `NAME` comes with its scales `NAME:s`.
+Layout: `PCPK`, format byte 1, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
+byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
+form, `q` quantisation. An int8 tensor `NAME` comes with its scales `NAME:s`.
 """
 
 from __future__ import annotations

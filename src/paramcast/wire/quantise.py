@@ -1,7 +1,7 @@
 """How float32 tensors travel: as they are, as float16, or as int8 with one scale a row.
 
-A row is an index of the first axis (a layer's output), or the whole of a vector or scalar. int8 keeps every value
-within 1/254 (0.4 %) of its row's largest magnitude; float16 within 0.05 % of the value itself.
+A row is an index of the first axis (a layer's output), or the whole of a vector or scalar. int8 keeps every
+value within 1/254 (0.4 %) of its row's largest magnitude; float16 within 0.05 % of the value itself.
 """
 
 from __future__ import annotations

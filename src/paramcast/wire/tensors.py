@@ -1,8 +1,9 @@
 """A strict reader and writer of the safetensors format for bytes that come from strangers.
 
-The reader trusts nothing: it checks the header's length, every name, dtype, shape and offset with Python integers
-(which do not overflow) before it makes an array, and arrays are views of the given bytes, so that reading never
-allocates more than the header. The writer is deterministic; the library's is not (its metadata keep no order).
+The reader trusts nothing: it checks the header's length, every name, dtype, shape and offset with Python
+integers (which do not overflow) before it makes an array, and arrays are views of the given bytes, so that
+reading never allocates more than the header. The writer is deterministic; the library's is not (its metadata
+keep no order).
 """
 
 from __future__ import annotations
