@@ -1,0 +1,173 @@
+"""Reading the folder that `paramcast export` writes, and refusing it if one byte is not as written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from paramcast.device.errors import BundleError
+from paramcast.wire.limits import MODEL_ID
+from paramcast.wire.quantise import Float32
+from paramcast.wire.signing import is_public_key
+
+FORMAT = 1
+_COMMON = ("image.onnx", "text.onnx", "tokenizer.json", "uplink.safetensors", "base.safetensors")
+GRAPHS = {"qa": ("answer.onnx",), "retrieval": ("embed_clips.onnx", "embed_texts.onnx")}
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
+
+
+@dataclass(frozen=True, eq=False)
+class Uplink:
+    """Turns a trunk's features into what is sent: (feature - mean) @ matrix.
+
+    Attributes:
+        mean: (D,) float32.
+        matrix: (D, U) float32.
+    """
+
+    mean: Float32
+    matrix: Float32
+
+    def __call__(self, features: Float32) -> Float32:
+        """Features (N, D) float32 to uplink rows (N, U) float32."""
+        return ((features - self.mean) @ self.matrix).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle whose files have been checked against its manifest.
+
+    Attributes:
+        path: The folder.
+        task: `qa` or `retrieval`.
+        model: sha256 of the base model, 64 hex digits.
+        form: The generator form.
+        files: The content of every file, by name, exactly as it was checked.
+        base: The base value of every dynamic tensor, float32, read-only.
+        image, text: The two uplinks.
+        answers: The answers that the model can give (qa), else empty.
+        public_key: Hex of the cloud's key, or None if no cloud has served the bundle yet.
+    """
+
+    path: Path
+    task: str
+    model: str
+    form: str
+    files: Mapping[str, bytes]
+    base: Mapping[str, Float32]
+    image: Uplink
+    text: Uplink
+    answers: tuple[str, ...]
+    public_key: str | None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Bundle:
+        """Read and check the bundle at `path`.
+
+        Raises:
+            BundleError: If the manifest or a file is missing, damaged or of another format.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        task = manifest["task"]
+        names = (*_COMMON, *GRAPHS[task])
+        files = {name: _read_checked(folder, name, manifest["files"]) for name in names}
+        uplink = _read_tensors(folder, "uplink.safetensors", files)
+        return cls(
+            path=folder,
+            task=task,
+            model=manifest["model"],
+            form=manifest["form"],
+            files=files,
+            base=_base(folder, manifest["parameters"], _read_tensors(folder, "base.safetensors", files)),
+            image=_uplink(folder, "image", uplink),
+            text=_uplink(folder, "text", uplink),
+            answers=tuple(manifest.get("answers") or ()),
+            public_key=manifest.get("public_key"),
+        )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read `manifest.json` and check the types of what is used of it."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is no device bundle: it has no manifest.json") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{path}: this version of paramcast reads format {FORMAT} only; export it again")
+    answers = manifest.get("answers")
+    rules = {
+        "task": manifest.get("task") in list(GRAPHS),
+        "model": _matches(MODEL_ID, manifest.get("model")),
+        "form": isinstance(manifest.get("form"), str),
+        "files": isinstance(manifest.get("files"), dict),
+        "parameters": isinstance(manifest.get("parameters"), list),
+        "public_key": manifest.get("public_key") is None or is_public_key(manifest["public_key"]),
+        "answers": isinstance(answers, list) and len(answers) > 0 and all(isinstance(a, str) for a in answers)
+        if manifest.get("task") == "qa"
+        else not answers,
+    }
+    if broken := [name for name, holds in rules.items() if not holds]:
+        raise BundleError(f"{path}: {broken[0]!r} is missing or malformed; export the bundle again")
+    for name in manifest["files"]:
+        if not _matches(_FILE_NAME, name):
+            raise BundleError(f"{path}: {name!r} is no plain file name")
+    return manifest
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
+    """The file's bytes, once their sha256 is found to be the manifest's."""
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != digests.get(name):
+        raise BundleError(
+            f"{folder / name} is not the file that was exported (its sha256 differs); copy the bundle again"
+        )
+    return data
+
+
+def _read_tensors(folder: Path, name: str, files: Mapping[str, bytes]) -> dict[str, Float32]:
+    try:
+        return load(files[name])
+    except SafetensorError as error:
+        raise BundleError(f"{folder / name} is no safetensors file: {error}") from error
+
+
+def _uplink(folder: Path, kind: str, tensors: Mapping[str, Float32]) -> Uplink:
+    mean, matrix = tensors.get(f"{kind}.mean"), tensors.get(f"{kind}.matrix")
+    if mean is None or matrix is None or matrix.ndim != 2 or mean.shape != matrix.shape[:1]:
+        raise BundleError(f"{folder / 'uplink.safetensors'} lacks a fitting {kind}.mean and {kind}.matrix")
+    return Uplink(mean.astype(np.float32), matrix.astype(np.float32))
+
+
+def _base(folder: Path, parameters: list[Any], tensors: Mapping[str, Float32]) -> dict[str, Float32]:
+    """The base values, read-only, in the manifest's order; exactly its parameters must be there."""
+    try:
+        shapes = {entry["name"]: tuple(entry["shape"]) for entry in parameters}
+    except (TypeError, KeyError) as error:
+        raise BundleError(f"{folder / 'manifest.json'}: a parameter lacks its name or shape") from error
+    if shapes != {name: values.shape for name, values in tensors.items()}:
+        raise BundleError(f"{folder / 'base.safetensors'} does not hold the manifest's parameters")
+    for name, values in tensors.items():
+        if values.dtype != np.float32 or not np.isfinite(values).all():
+            raise BundleError(f"{folder / 'base.safetensors'}: {name} is not finite float32")
+        values.flags.writeable = False
+    return {name: tensors[name] for name in shapes}

@@ -1,0 +1,26 @@
+"""What can go wrong on a device, one class each."""
+
+from __future__ import annotations
+
+from paramcast.errors import InputError, ParamcastError
+from paramcast.wire import PackageError
+
+
+class BundleError(InputError):
+    """The bundle is incomplete, damaged or not of this format."""
+
+
+class DeviceInputError(InputError):
+    """Frames, texts or the order of calls are not what the runtime can use."""
+
+
+class CloudError(ParamcastError):
+    """The cloud could not be reached, refused the request or broke the protocol."""
+
+
+class ProbeFailed(PackageError):
+    """With the package's parameters the model's outputs are not finite."""
+
+
+class NoPublicKey(PackageError):
+    """The device does not know any cloud's public key yet, so that it cannot check packages."""

@@ -1,0 +1,118 @@
+"""The bundle's ONNX graphs as functions on numpy arrays, which several threads may call at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from paramcast.device.bundle import GRAPHS, Bundle
+from paramcast.device.errors import BundleError
+from paramcast.device.inputs import Frames
+from paramcast.wire.quantise import Float32
+
+MAX_TOKENS = 64
+# Frames are resized as float32 inside the graph: a run of this many pixels takes about 200 MB.
+_PIXELS_PER_RUN = 8 * 1024 * 1024
+_FRAMES_PER_RUN = 16
+_CLIPS_PER_RUN = 64
+
+Parameters = Mapping[str, Float32]
+
+
+class Graphs:
+    """Sessions for the two trunks and for the task's graphs, whose dynamic parameters are inputs."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Open a session for each graph of `bundle`.
+
+        Raises:
+            BundleError: If ONNX Runtime or the tokenizer library refuses a file.
+        """
+        self._sessions = {
+            name: _session(bundle, name) for name in ("image.onnx", "text.onnx", *GRAPHS[bundle.task])
+        }
+        self._inputs = {
+            name: {node.name for node in session.get_inputs()} for name, session in self._sessions.items()
+        }
+        for name in GRAPHS[bundle.task]:
+            unknown = self._inputs[name] - bundle.base.keys() - {"frames", "questions", "texts"}
+            if unknown:
+                raise BundleError(
+                    f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
+                )
+        self._tokenizer = _tokenizer(bundle)
+
+    def image(self, frames: Frames) -> Float32:
+        """Trunk features (T, D) float32 of checked frames (T, H, W, 3) uint8, in runs of bounded memory."""
+        step = max(1, min(_FRAMES_PER_RUN, _PIXELS_PER_RUN // (frames.shape[1] * frames.shape[2])))
+        parts = [
+            self._run("image.onnx", {"frames": frames[start : start + step]})
+            for start in range(0, len(frames), step)
+        ]
+        return np.concatenate(parts)
+
+    def text(self, texts: Sequence[str]) -> Float32:
+        """Trunk features (N, Dt) float32 of 1 or more texts; each is cut after 64 tokens.
+
+        The texts are run one by one: with padding, or with scales that a quantised trunk takes from the whole
+        batch, a text's features would depend on its neighbours.
+        """
+        return np.concatenate([self._run("text.onnx", self._tokens(text)) for text in texts])
+
+    def answer(self, features: Float32, questions: Float32, parameters: Parameters) -> Float32:
+        """Logits (N, A) of questions (N, Dt) about one clip (T, D)."""
+        return self._run("answer.onnx", {"frames": features[None], "questions": questions, **parameters})
+
+    def embed_clips(self, clips: Sequence[Float32], parameters: Parameters) -> list[Float32]:
+        """Embeddings (E,) of clips (T, D); clips of equal length are run together."""
+        embeddings: dict[int, Float32] = {}
+        by_length: dict[int, list[int]] = {}
+        for place, features in enumerate(clips):
+            by_length.setdefault(len(features), []).append(place)
+        for places in by_length.values():
+            for start in range(0, len(places), _CLIPS_PER_RUN):
+                chunk = places[start : start + _CLIPS_PER_RUN]
+                frames = np.stack([clips[place] for place in chunk])
+                rows = self._run("embed_clips.onnx", {"frames": frames, **parameters})
+                embeddings.update(zip(chunk, rows, strict=True))
+        return [embeddings[place] for place in range(len(clips))]
+
+    def embed_texts(self, texts: Float32, parameters: Parameters) -> Float32:
+        """Embeddings (N, E) of text features (N, Dt)."""
+        return self._run("embed_texts.onnx", {"texts": texts, **parameters})
+
+    def _tokens(self, text: str) -> dict[str, Any]:
+        encoding = self._tokenizer.encode(text)
+        return {
+            "input_ids": np.array([encoding.ids], np.int64),
+            "attention_mask": np.array([encoding.attention_mask], np.int64),
+        }
+
+    def _run(self, name: str, values: Mapping[str, Any]) -> Float32:
+        """Run a graph; it is fed what it declares (a graph declares only those parameters that it uses)."""
+        feed = {key: value for key, value in values.items() if key in self._inputs[name]}
+        output: Float32 = self._sessions[name].run(None, feed)[0]
+        return output
+
+
+def _session(bundle: Bundle, name: str) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(bundle.files[name], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's classes have no common base but Exception
+        raise BundleError(f"{bundle.path / name} is refused by ONNX Runtime: {error}") from error
+
+
+def _tokenizer(bundle: Bundle) -> Any:
+    try:
+        tokenizer = Tokenizer.from_buffer(bundle.files["tokenizer.json"])
+    except Exception as error:  # the library raises plain Exception
+        raise BundleError(f"{bundle.path / 'tokenizer.json'} is no tokenizer: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return tokenizer

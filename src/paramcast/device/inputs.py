@@ -1,0 +1,49 @@
+"""Checks of what callers hand to the runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paramcast.device.errors import DeviceInputError
+
+MAX_FRAMES = 64
+MAX_SIDE = 8192  # pixels
+
+Frames = NDArray[np.uint8]
+
+
+def check_frames(frames: Any) -> Frames:
+    """Return `frames` if they are (T, H, W, 3) uint8 with 1..64 frames and sides of 1..8192 pixels.
+
+    Raises:
+        DeviceInputError: If they are anything else.
+    """
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+        kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise DeviceInputError(f"frames must be a numpy array of uint8, not {kind}")
+    if frames.ndim != 4 or frames.shape[3] != 3:
+        raise DeviceInputError(f"frames must have the shape (T, H, W, 3), not {frames.shape}")
+    count, height, width, _ = frames.shape
+    if not 1 <= count <= MAX_FRAMES:
+        raise DeviceInputError(f"a clip must have 1 to {MAX_FRAMES} frames, not {count}")
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise DeviceInputError(f"a frame's sides must be 1 to {MAX_SIDE} pixels, not {height} x {width}")
+    return frames
+
+
+def check_text(text: Any) -> str:
+    """Return `text` if it is a string that holds more than white space and can be written as UTF-8.
+
+    Raises:
+        DeviceInputError: If it is anything else.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise DeviceInputError("a question or query must be a text that is not empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DeviceInputError(f"a question or query is no valid text: {error.reason}") from error
+    return text

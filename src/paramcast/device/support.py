@@ -1,0 +1,73 @@
+"""The support set: what a device remembers of the clips that it has seen, in the form that is sent."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.device.errors import DeviceInputError
+from paramcast.wire import AdaptRequest
+from paramcast.wire.quantise import Float32
+
+MAX_CLIPS = 64
+MAX_QUERIES_PER_CLIP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One observed clip.
+
+    Attributes:
+        anchor: (Ui,) float32, the anchor frame's uplink.
+        queries: (n, Ut) float32, the queries' uplinks, n <= 8.
+        features: (1, D) float32, the anchor frame's trunk features; stay on the device.
+        query_features: (n, Dt) float32; stay on the device.
+    """
+
+    anchor: Float32
+    queries: Float32
+    features: Float32
+    query_features: Float32
+
+
+class SupportMemory:
+    """The last 64 clips. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._clips: deque[Seen] = deque(maxlen=MAX_CLIPS)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def add(self, clip: Seen) -> None:
+        """Remember `clip`; the oldest of 64 is forgotten."""
+        with self._lock:
+            self._clips.append(clip)
+
+    def last(self) -> Seen | None:
+        """The clip that was added last."""
+        with self._lock:
+            return self._clips[-1] if self._clips else None
+
+    def request(self, device: str, model: str, sequence: int) -> AdaptRequest:
+        """What to ask the cloud, from all remembered clips.
+
+        Raises:
+            DeviceInputError: If no clip has been observed yet.
+        """
+        with self._lock:
+            clips = list(self._clips)
+        if not clips:
+            raise DeviceInputError("the support set is empty: observe at least one clip before adapting")
+        return AdaptRequest(
+            device=device,
+            model=model,
+            sequence=sequence,
+            anchors=np.stack([clip.anchor for clip in clips]),
+            queries=np.concatenate([clip.queries for clip in clips]),
+            clip_of_query=np.repeat(np.arange(len(clips)), [len(clip.queries) for clip in clips]),
+        )
