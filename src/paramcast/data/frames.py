@@ -54,11 +54,7 @@ def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.nda
         MissingExtraError: PyAV or Pillow is not installed.
     """
     check_sampling(count, sampling)
-    try:
-        import av  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("reading clips", "video") from error
+    _require_decoders()
     try:
         frames = (
             _read_video(clip.paths[0], count, sampling) if clip.video else _read_folder(clip, count, sampling)
@@ -176,6 +172,14 @@ def _decode(container: Any, stream: Any, timed: bool) -> Iterator[tuple[int, av.
         if frame.is_corrupt:
             raise ValueError(f"damaged frame at {frame.time} s")
         yield (frame.pts if timed else place), frame
+
+
+def _decode_whole_video(path: Path) -> None:
+    import av
+
+    with av.open(path) as container:
+        if not sum(1 for _ in _decode(container, _video_stream(container), timed=False)):
+            raise ValueError("the video holds no frames")
 
 
 class _MissedSeekError(Exception):

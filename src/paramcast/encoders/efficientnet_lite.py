@@ -109,7 +109,13 @@ class _Builder:
         pixels = self._node("Cast", [planes], "pixels", to=1)
         sizes = self._constant("sizes", np.array([SIDE, SIDE], np.int64))
         small = self._node(
-            "Resize", [pixels, "", "", sizes], "resized", mode="linear", antialias=1, axes=[2, 3]
+            "Resize",
+            [pixels, "", "", sizes],
+            "resized",
+            mode="linear",
+            antialias=1,
+            exclude_outside=1,
+            axes=[2, 3],
         )
         centred = self._node("Sub", [small, self._constant("mean", np.float32(127.0))], "centred")
         return self._node("Div", [centred, self._constant("scale", np.float32(128.0))], "scaled")
@@ -117,7 +123,9 @@ class _Builder:
     def features(self, image: str) -> None:
         """The trunk and its global average pool, ending in `features`."""
         tensor = self._conv(image, "_conv_stem", "_bn0", stride=2)
-        last = max(int(match[1]) for match in map(re.compile(r"_blocks\.(\d+)\.").match, self.weights) if match)
+        last = max(
+            int(match[1]) for match in map(re.compile(r"_blocks\.(\d+)\.").match, self.weights) if match
+        )
         for block in range(last + 1):
             tensor = self._block(tensor, f"_blocks.{block}.", 2 if block in STRIDE_2_BLOCKS else 1)
         pooled = self._node("GlobalAveragePool", [self._conv(tensor, "_conv_head", "_bn1")], "pooled")

