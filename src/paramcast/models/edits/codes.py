@@ -1,0 +1,67 @@
+"""`codes`: base + sum of k codes times a learned basis that every device has; only the k codes travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.models.edits.base import (
+    Edit,
+    Shape,
+    Slot,
+    Values,
+    add_vector,
+    convolve,
+    matmul,
+    scale_vector,
+)
+from paramcast.models.edits.lowrank import reject_grouped
+
+
+class CodesEdit(Edit):
+    """One tensor `codes` (k,) for all slots; basis element j of a layer is the rank-1 matrix u_j v_j^T.
+
+    So W = W0 + U diag(c) V: the basis lies in the device's graph as constants, and a package is k numbers.
+    """
+
+    form = "codes"
+
+    def __init__(self, layers: Mapping[str, nn.Module], count: int = 64) -> None:
+        super().__init__(layers)
+        self.count = count
+        self.basis = nn.ParameterDict()
+        for name, slot in self.slots.items():
+            reject_grouped(name, layers[name], self.form)
+            key = name.replace(".", "/")
+            if slot.kind == "layernorm":
+                self.basis[f"{key}:scale"] = nn.Parameter(torch.randn(count, *slot.weight) * count**-0.5)
+            else:
+                self.basis[f"{key}:u"] = nn.Parameter(torch.randn(count, slot.fan_out) * slot.fan_out**-0.5)
+                self.basis[f"{key}:v"] = nn.Parameter(torch.randn(count, slot.fan_in) * slot.fan_in**-0.5)
+            if slot.bias is not None:
+                self.basis[f"{key}:bias"] = nn.Parameter(torch.randn(count, *slot.bias) * count**-0.5)
+
+    def shapes(self) -> dict[str, Shape]:
+        """The codes alone."""
+        return {"codes": (self.count,)}
+
+    def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
+        """Add the coded sum of basis elements to the layer's output."""
+        codes, key = values["codes"], slot.name.replace(".", "/")
+        axis = -1
+        if slot.kind == "layernorm":
+            normed = nn.functional.layer_norm(x, slot.weight)
+            y = y + scale_vector(normed, torch.tensordot(codes, self.basis[f"{key}:scale"], 1))
+        else:
+            u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
+            if slot.kind == "conv2d":
+                axis = -3
+                inner = convolve(layer, x, v.reshape(1, self.count, *slot.weight[1:])).movedim(1, -1)
+                y = y + (scale_vector(inner, codes) @ u).movedim(-1, 1)
+            else:
+                y = y + scale_vector(x @ v.T, codes) @ u
+        if slot.bias is None:
+            return y
+        return add_vector(y, torch.tensordot(codes, self.basis[f"{key}:bias"], 1), axis)

@@ -1,0 +1,43 @@
+"""Parts that the models share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FeatureNorm(nn.Module):
+    """Standardise frozen features by the statistics of the training set, held as buffers.
+
+    Args:
+        dim: Length D of a feature.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def fit(self, features: Tensor) -> None:
+        """Take mean and standard deviation from features (N, D) float32."""
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(1 / features.std(0).clamp(min=1e-4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D), about zero mean and unit variance."""
+        return (x - self.mean) * self.scale
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x (..., T, D) over the frames where mask (..., T) is True; -> (..., D)."""
+    weights = mask.to(x.dtype)
+    return (x * weights[..., None]).sum(-2) / weights.sum(-1, keepdim=True).clamp(min=1)
+
+
+def drop_frames(mask: Tensor, share: float) -> Tensor:
+    """Hide a random share of the frames that mask (..., T) shows, never all of a clip's."""
+    kept = mask & (torch.rand(mask.shape) >= share)
+    return torch.where(kept.any(-1, keepdim=True), kept, mask)
