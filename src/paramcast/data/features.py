@@ -75,7 +75,7 @@ class FeatureStore:
         """The features of clips as their cameras show them.
 
         Args:
-            requests: (clip id, cameras) each; the cameras are applied in their order, none is the clip itself.
+            requests: (clip id, cameras) each; cameras are applied in order, () is the clip itself.
 
         Returns:
             For each request (T, D) float32, read-only, 1 <= T <= frames.

@@ -56,15 +56,35 @@ def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.nda
     check_sampling(count, sampling)
     _require_decoders()
     try:
-        frames = (
-            _read_video(clip.paths[0], count, sampling) if clip.video else _read_folder(clip, count, sampling)
-        )
-    except (
-        Exception
-    ) as error:  # what decoders raise on a broken file is an open list: struct.error, SyntaxError...
-        what = str(error) or type(error).__name__
-        raise clip.error(f"cannot decode ({what}); replace the file or remove the line") from error
+        frames = _read_video(clip, count, sampling) if clip.video else _read_folder(clip, count, sampling)
+    except Exception as error:  # what decoders raise on a broken file is an open list (SyntaxError is on it)
+        raise clip.error(_undecodable(error)) from error
     return np.stack(frames)
+
+
+def undecodable(clip: Clip) -> list[str]:
+    """Decode every frame of `clip`: a message for each file that is broken. Raises MissingExtraError."""
+    _require_decoders()
+    decode = _decode_whole_video if clip.video else read_image
+    faults = []
+    for path in clip.paths:
+        try:
+            decode(path)
+        except Exception as error:  # as in `read_frames`
+            faults.append(_undecodable(error))
+    return faults
+
+
+def _require_decoders() -> None:
+    try:
+        import av  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("reading clips", "video") from error
+
+
+def _undecodable(error: Exception) -> str:
+    return f"cannot decode ({str(error) or type(error).__name__}); replace the file or remove the line"
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
@@ -132,7 +152,8 @@ class _Index:
     timed: bool
 
 
-def _read_video(path: Path, count: int, sampling: str) -> list[np.ndarray]:
+def _read_video(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
+    path = clip.paths[0]
     index = _index(path)
     if not len(index.positions):
         raise ValueError("the video holds no frames")

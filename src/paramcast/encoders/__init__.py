@@ -1,4 +1,4 @@
-"""Frozen trunks: frames and sentences in, features out. `image_encoder` and `text_encoder` make them by name."""
+"""Frozen trunks: frames and sentences in, features out; `image_encoder` and `text_encoder` make them."""
 
 from paramcast.encoders.base import (
     IMAGE_ENCODERS,

