@@ -1,0 +1,145 @@
+"""Making the demo world: stories told, drawn, encoded as video files and written down as a collection."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramcast.data.collection import Collection
+from paramcast.data.seeding import generator_for
+from paramcast.data.world.events import events_of
+from paramcast.data.world.language import ask, caption
+from paramcast.data.world.lore import SCENES
+from paramcast.data.world.physics import FPS, Story, tell
+from paramcast.data.world.render import render
+from paramcast.errors import InputError
+from paramcast.files import write_bytes
+from paramcast.paths import cache_dir
+
+DEMO_CLIPS = 1400
+_REVISION = 1  # of the world: raise it when the clips change, so that a world in the cache is made anew
+_PLAIN_SHARE = 0.5
+
+
+def demo_world() -> Collection:
+    """The demo world with all its clips, made on first use and kept in the cache (under a minute on two cores).
+
+    It is built in a folder of its own and moved into place whole, so that of two processes that start at once
+    both get a complete world.
+    """
+    home = cache_dir("world") / f"r{_REVISION}-{DEMO_CLIPS}"
+    if not (home / "clips.jsonl").is_file():
+        draft = Path(tempfile.mkdtemp(dir=home.parent, prefix=".making-"))
+        try:
+            make_world(draft, DEMO_CLIPS)
+            draft.chmod(0o755)
+            try:
+                draft.rename(home)
+            except OSError:  # somebody else was faster; theirs is the same
+                if not (home / "clips.jsonl").is_file():
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return Collection.open(home)
+
+
+def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
+    """Make a collection of short videos of moving things, with questions, answers and captions.
+
+    Args:
+        out: Folder to write to; made if need be.
+        clips: How many; clip n is the same in a small and in a large world.
+        seed: Of the whole world.
+
+    Raises:
+        InputError: No clips wanted, or the folder holds a collection already.
+    """
+    out = Path(out)
+    if clips < 1:
+        raise InputError(f"a world needs at least one clip, not {clips}")
+    if (out / "clips.jsonl").exists():
+        raise InputError(f"{out} holds a collection already; choose another folder or remove it")
+    (out / "videos").mkdir(parents=True, exist_ok=True)
+    lines = _in_parallel(partial(make_clip, out, seed), range(clips))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_bytes(out / "clips.jsonl", text.encode())  # last: a folder without it is not a collection
+    return Collection.open(out)
+
+
+def make_clip(out: Path, seed: int, number: int) -> dict[str, Any]:
+    """Make one clip below `out` and return its line of `clips.jsonl`.
+
+    Beside the keys of the collection format, the line has `plain` (shown before a backdrop that tells nothing of
+    the scene), `kinds` (the kind of each question) and `log` (cast and events: what the answers follow from).
+    """
+    scene = SCENES[number % len(SCENES)]
+    name = f"{scene}-{number:05d}"
+    rng = generator_for("world", seed, number)
+    story = _visible_story(rng, scene)
+    events = events_of(story)
+    asked = ask(rng, story, events)
+    captions = caption(rng, story, events)
+    write_video(out / "videos" / f"{name}.mp4", render(rng, story))
+    cast = [{"name": a.name, "look": a.look, "colour": a.colour, "way": round(a.path)} for a in story.actors]
+    return {
+        "id": name,
+        "video": f"videos/{name}.mp4",
+        "captions": captions,
+        "qa": [{"question": one.question, "answer": one.answer} for one in asked],
+        "category": scene,
+        "plain": story.plain,
+        "kinds": [one.kind for one in asked],
+        "log": {
+            "scenario": story.scenario,
+            "cast": cast,
+            "events": [[event.frame, event.verb, event.subject, event.target] for event in events],
+        },
+    }
+
+
+def _visible_story(rng: np.random.Generator, scene: str) -> Story:
+    """A story in which every actor is seen for at least a moment and something happens."""
+    while True:
+        story = tell(rng, scene, bool(rng.random() < _PLAIN_SHARE))
+        if all(actor.visible.sum() >= 3 for actor in story.actors) and story.actors[0].path > 20:
+            return story
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
+    """Encode (T, H, W, 3) uint8 RGB frames of even height and width as H.264; the same bytes for the same frames."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as writer:
+        stream = writer.add_stream("libx264", rate=Fraction(fps), options={"crf": "19", "preset": "veryfast"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.thread_count = "yuv420p", 1
+        for frame in frames:
+            writer.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        writer.mux(stream.encode())
+
+
+def _in_parallel(make: partial[dict[str, Any]], numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Every number's line, in order; by as many processes as there are cores where there is much to do."""
+    workers = min(os.cpu_count() or 1, len(numbers) // 32)
+    if workers < 2:
+        return [make(number) for number in numbers]
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
+    with context.Pool(workers, initializer=_single_threaded) as pool:
+        return list(pool.imap(make, numbers, chunksize=16))
+
+
+def _single_threaded() -> None:
+    """The processes are the parallelism; OpenCV's own threads would only fight over the cores."""
+    import cv2
+
+    cv2.setNumThreads(1)
