@@ -1,0 +1,68 @@
+"""The adaptor: context, FDA and the form's own parameters, as one module that is trained, saved and served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from paramcast.adaptor.context import ConstantContext, ContextInputs, SupportContext, TruthContext
+from paramcast.adaptor.fda import FastDomainAdaptor
+from paramcast.models.dynamic import Dynamic, make_dynamic
+
+
+@dataclass(frozen=True)
+class AdaptorConfig:
+    """What an adaptor is built from.
+
+    Attributes:
+        condition: 'support' (the device's own data), 'truth' (the oracle) or 'constant' (the control).
+        form: Form of the generated parameters.
+        targets: Patterns of the dynamic layers.
+        image_dim, text_dim: Lengths of the uplink features.
+        truth_dim: Length of the description of a true domain.
+        latent: Length of the ADR's z.
+        options: Of the form (`rank`, `count`).
+    """
+
+    condition: Literal["support", "truth", "constant"]
+    form: str
+    targets: tuple[str, ...]
+    image_dim: int
+    text_dim: int
+    truth_dim: int
+    latent: int = 64
+    options: dict[str, int] = field(default_factory=dict)
+
+
+class Adaptor(nn.Module):
+    """Parameters for the dynamic layers of `module`, in one forward pass.
+
+    The module itself is not a part of the adaptor's state: it is the base model, frozen and shared.
+    """
+
+    def __init__(self, config: AdaptorConfig, module: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        # In a list, the base model stays out of this module's parameters and state dict.
+        self._dynamic = [make_dynamic(module, config.targets, config.form, **config.options)]
+        self.edit = self.dynamic.edit
+        self.context = _context(config)
+        self.fda = FastDomainAdaptor(self.context.dim, self.dynamic)
+
+    @property
+    def dynamic(self) -> Dynamic:
+        """The base model with its dynamic layers."""
+        return self._dynamic[0]
+
+    def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
+        """Package tensors (B, *shape) for B devices, and the ADR's loss ()."""
+        vector, loss = self.context(inputs)
+        return self.fda(vector, self.dynamic), loss
+
+
+def _context(config: AdaptorConfig) -> SupportContext | TruthContext | ConstantContext:
+    if config.condition == "support":
+        return SupportContext(config.image_dim, config.text_dim, config.latent)
+    return TruthContext(config.truth_dim) if config.condition == "truth" else ConstantContext()
