@@ -245,7 +245,7 @@ class DeviceRuntime:
         """What the device runs and why it runs nothing newer, as JSON types.
 
         `source` is `base`, `cloud` or `store`. `expired`: the running package could not be taken up now; it
-        is still run, as the device may be offline for long. `refused`: the last refusal since the last success.
+        is still run, as the device may be offline for long. `refused`: the last refusal since a success.
         `store_error`: the last failure of the store.
         """
         snapshot = self._snapshot

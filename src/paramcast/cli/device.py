@@ -1,0 +1,237 @@
+"""`paramcast device run`: one simulated device in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from paramcast.device import CloudClient, DeviceRuntime
+from paramcast.errors import InputError, MissingExtraError, ParamcastError
+from paramcast.files import write_json
+
+if TYPE_CHECKING:
+    from paramcast.data.cameras import Camera
+    from paramcast.data.collection import Clip
+    from paramcast.data.vocabulary import Vocabulary
+
+RANKS = (1, 5, 10)
+_folder = click.Path(path_type=Path, file_okay=False)
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(name="device")
+def command() -> None:
+    """Run a device."""
+
+
+@command.command(context_settings={"show_default": True})
+@click.option("--bundle", required=True, type=_folder, help="What `paramcast export` wrote.")
+@click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays at its base.")
+@click.option("--data", required=True, type=_folder, help="The collection with the device's clips.")
+@click.option("--device-id", required=True, help="The device's name; with --fleet one of the fleet's.")
+@click.option("--fleet", type=_file, help="Take clips, cameras and vocabulary from this fleet file.")
+@click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
+@click.option("--store", type=_folder, help="Keep the last good package here.")
+@click.option("--json", "json_file", type=_file, help="Write the figures here.")
+def run(
+    bundle: Path,
+    cloud: str | None,
+    data: Path,
+    device_id: str,
+    fleet: Path | None,
+    support: int,
+    store: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
+    world = _simulate(data, device_id, fleet, support)
+    base = _score(DeviceRuntime.load(bundle, device_id), world)
+    figures: dict[str, Any] = {"device": device_id, "support": len(world.support), "base": base}
+    failure = None
+    if cloud is not None:
+        runtime = DeviceRuntime.load(bundle, device_id, store=store)
+        for clip in world.support:
+            runtime.observe(world.frames(clip), world.queries(clip, runtime.bundle.task))
+        try:
+            figures |= _adapt(runtime, cloud)
+        except ParamcastError as error:
+            failure = error
+        status = runtime.status()
+        figures |= {"source": status["source"], "sequence": status["sequence"], "own": _score(runtime, world)}
+    figures["peak_mb"] = _peak_mb()
+    if json_file is not None:
+        write_json(json_file, figures)
+    click.echo(_summary(figures))
+    if failure is not None:  # the device has answered all the same, with what it had
+        raise failure
+
+
+@dataclass(frozen=True)
+class _World:
+    """What a simulated device sees and how its users talk."""
+
+    support: Sequence[Clip]
+    query: Sequence[Clip]
+    cameras: Sequence[Camera] = ()
+    vocabulary: Vocabulary | None = None
+
+    def frames(self, clip: Clip) -> np.ndarray:
+        """The clip as the device's camera gives it: (T, H, W, 3) uint8."""
+        from paramcast.data.frames import read_frames
+
+        frames = read_frames(clip)
+        for camera in self.cameras:
+            frames = camera.apply(frames)
+        return frames
+
+    def questions(self, clip: Clip) -> list[tuple[str, str]]:
+        """Question and answer in the device's own words."""
+        words = self.vocabulary
+        if words is None:
+            return [(pair.question, pair.answer) for pair in clip.qa]
+        return [(words.rewrite(pair.question), words.answer(pair.answer)) for pair in clip.qa]
+
+    def sentences(self, texts: Sequence[str]) -> list[str]:
+        """Captions in the device's own words."""
+        return [text if self.vocabulary is None else self.vocabulary.rewrite(text) for text in texts]
+
+    def queries(self, clip: Clip, task: str) -> list[str]:
+        """What its users ask about a clip; no answers."""
+        if task == "qa":
+            return [question for question, _ in self.questions(clip)]
+        return self.sentences(clip.captions or clip.frame_captions)
+
+
+def _simulate(data: Path, device_id: str, fleet: Path | None, support: int) -> _World:
+    """The device `device_id` of the fleet; without a fleet, the first `support` clips against the rest."""
+    try:
+        from paramcast.data.collection import Collection
+        from paramcast.data.fleet import Fleet
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("paramcast"):
+            raise
+        raise MissingExtraError("paramcast device run", "video") from error
+    collection = Collection.open(data)
+    if fleet is None:
+        clips = collection.clips
+        return _World(clips[:support], clips[support:])
+    device = next((device for device in Fleet.load(fleet).devices if device.id == device_id), None)
+    if device is None:
+        raise InputError(f"{fleet} has no device {device_id!r}")
+    try:
+        support_clips = [collection.by_id[clip_id] for clip_id in device.support[:support]]
+        query_clips = [collection.by_id[clip_id] for clip_id in device.query]
+    except KeyError as error:
+        raise InputError(f"{data} has no clip {error}, which device {device_id} of {fleet} needs") from error
+    return _World(support_clips, query_clips, device.cameras, device.vocabulary)
+
+
+def _adapt(runtime: DeviceRuntime, cloud: str) -> dict[str, Any]:
+    """Adapt once. Bytes are those of the bodies; `swap_ms` is checking, trying, keeping and taking up."""
+    with CloudClient(cloud) as client:
+        if runtime.public_key is None:
+            client.trust(runtime)
+        start = time.perf_counter()
+        request = runtime.request()
+        data = client.exchange(request)
+        received = time.perf_counter()
+        runtime.apply(data)
+        end = time.perf_counter()
+    return {
+        "bytes_up": len(request.encode()),
+        "bytes_down": len(data),
+        "adapt_ms": 1e3 * (end - start),
+        "swap_ms": 1e3 * (end - received),
+    }
+
+
+def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
+    """Percentages over the query clips, and milliseconds a call (p50) with the trunk included."""
+    if runtime.bundle.task == "qa":
+        return _score_answers(runtime, world)
+    return _score_retrieval(runtime, world)
+
+
+def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
+    right: list[bool] = []
+    times: list[float] = []
+    for clip in world.query:
+        pairs = world.questions(clip)
+        if not pairs:
+            continue
+        frames = world.frames(clip)
+        start = time.perf_counter()
+        answers = runtime.answer(frames, [question for question, _ in pairs])
+        times.append(time.perf_counter() - start)
+        right += [given.text == answer for given, (_, answer) in zip(answers, pairs, strict=True)]
+    if not right:
+        raise InputError("the query clips have no questions to answer")
+    return {"top1": 100 * float(np.mean(right)), "answer_ms": 1e3 * float(np.median(times))}
+
+
+def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
+    """Recall over the query clips with their first caption, or over frames where these have captions."""
+    wanted: list[tuple[str, str]] = []
+    for clip in world.query:
+        for item_id, frames, caption in _items(clip, world):
+            runtime.index(item_id, frames)
+            wanted.append((item_id, caption))
+    if not wanted:
+        raise InputError("the query clips have no captions to retrieve by")
+    runtime.retrieve(wanted[0][1])  # embeds the gallery, which is no part of a later call's time
+    places: list[int] = []
+    times: list[float] = []
+    for item_id, caption in wanted:
+        start = time.perf_counter()
+        hits = [hit.clip_id for hit in runtime.retrieve(caption, top=max(RANKS))]
+        times.append(time.perf_counter() - start)
+        places.append(hits.index(item_id) + 1 if item_id in hits else max(RANKS) + 1)
+    recall = {f"r@{rank}": 100 * float(np.mean(np.array(places) <= rank)) for rank in RANKS}
+    return {**recall, "answer_ms": 1e3 * float(np.median(times))}
+
+
+def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, str]]:
+    """What is indexed of a clip: (id, frames, the sentence that should find it)."""
+    if clip.frame_captions:
+        frames, sentences = world.frames(clip), world.sentences(clip.frame_captions)
+        if len(frames) != len(sentences):
+            raise InputError(f"clip {clip.id} has {len(frames)} frames and {len(sentences)} frame captions")
+        return [
+            (f"{clip.id}#{place}", frames[place : place + 1], sentence)
+            for place, sentence in enumerate(sentences)
+        ]
+    captions = world.sentences(clip.captions[:1])
+    return [(clip.id, world.frames(clip), caption) for caption in captions]
+
+
+def _peak_mb() -> float | None:
+    """The most memory that this process has had, in MB; unknown on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _summary(figures: dict[str, Any]) -> str:
+    parts = [f"{figures['device']}:"]
+    for metric, value in figures["base"].items():
+        unit = "ms" if metric.endswith("_ms") else "%"
+        own = f" -> {figures['own'][metric]:.1f}" if "own" in figures else ""
+        parts.append(f"{metric} {value:.1f}{own} {unit},")
+    if "adapt_ms" in figures:
+        parts.append(
+            f"adapted in {figures['adapt_ms']:.1f} ms with {figures['bytes_up']} bytes up "
+            f"and {figures['bytes_down']} down"
+        )
+    else:
+        parts.append("not adapted")
+    return " ".join(parts)
