@@ -107,16 +107,13 @@ class _Builder:
         """(N, H, W, 3) uint8 -> (N, 3, 224, 224) float32 in [-1, 1]."""
         planes = self._node("Transpose", [frames], "planes", perm=[0, 3, 1, 2])
         pixels = self._node("Cast", [planes], "pixels", to=1)
-        sizes = self._constant("sizes", np.array([SIDE, SIDE], np.int64))
-        small = self._node(
-            "Resize",
-            [pixels, "", "", sizes],
-            "resized",
-            mode="linear",
-            antialias=1,
-            exclude_outside=1,
-            axes=[2, 3],
-        )
+        # All four sizes: with sizes of two axes ONNX Runtime (1.32) wires a wrong graph when it moves the
+        # Transpose. `exclude_outside`, or its antialiasing differs from Pillow's and torch's at the border.
+        shape = self._node("Shape", [planes], "shape", start=0, end=2)
+        side = self._constant("side", np.array([SIDE, SIDE], np.int64))
+        sizes = self._node("Concat", [shape, side], "sizes", axis=0)
+        how = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
+        small = self._node("Resize", [pixels, "", "", sizes], "resized", **how)
         centred = self._node("Sub", [small, self._constant("mean", np.float32(127.0))], "centred")
         return self._node("Div", [centred, self._constant("scale", np.float32(128.0))], "scaled")
 
