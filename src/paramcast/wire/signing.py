@@ -74,17 +74,18 @@ def save_key(key: SigningKey, path: Path | str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(bytes(key).hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        target.hardlink_to(temporary)  # unlike a rename it fails if another process was first
-    except FileExistsError as error:
-        raise KeyFileError(f"{target} exists already; a key is never overwritten") from error
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(bytes(key).hex() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            target.hardlink_to(temporary)  # unlike a rename it fails if another process was first
+        finally:
+            temporary.unlink()
     except OSError as error:
+        if target.is_file():
+            raise KeyFileError(f"{target} exists already; a key is never overwritten") from error
         raise KeyFileError(f"cannot write the key file {target}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_key(path: Path | str) -> SigningKey:

@@ -1,0 +1,267 @@
+"""Packages: round trip in every quantisation, size, and one attack for each rule."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from paramcast import wire
+from paramcast.wire import Package, PackageError, make_key, open_package, public_key_hex, seal
+from paramcast.wire.package import FORMAT, MAGIC
+from paramcast.wire.signing import sign
+from paramcast.wire.tensors import pack
+
+KEY, OTHER_KEY = make_key(), make_key()
+MODEL, OTHER_MODEL = "a" * 64, "b" * 64
+NOW = 1_000_000
+SHAPES = {"layer.weight": (4, 6), "layer.bias": (4,)}
+HEAD = {"d": "cam-1", "m": MODEL, "s": "5", "e": str(NOW + 60), "f": "full", "q": "int8"}
+
+
+def package(**changes: Any) -> Package:
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape).astype("f4") for name, shape in SHAPES.items()}
+    made = Package("cam-1", MODEL, 5, NOW + 60, "full", "int8", tensors)
+    return dataclasses.replace(made, **changes)
+
+
+def opened(data: bytes, **changes: Any) -> Package:
+    rules: dict[str, Any] = {
+        "device": "cam-1",
+        "model": MODEL,
+        "after": 4,
+        "now": float(NOW),
+        "expected": SHAPES,
+    }
+    return open_package(data, public_key_hex(KEY), **(rules | changes))
+
+
+def stored(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
+    tensors = {
+        "layer.weight": np.ones((4, 6), "i1"),
+        "layer.weight:s": np.ones(4, "f4"),
+        "layer.bias": np.ones(4, "i1"),
+        "layer.bias:s": np.ones(1, "f4"),
+    }
+    return {name: values for name, values in (tensors | changes).items() if values is not None}
+
+
+def forged(tensors: dict[str, np.ndarray], head: dict[str, str] = HEAD, key: wire.SigningKey = KEY) -> bytes:
+    """A rightly signed package with contents that `seal` would refuse to write."""
+    return signed(pack(head, tensors), key)
+
+
+def signed(content: bytes, key: wire.SigningKey = KEY) -> bytes:
+    return MAGIC + FORMAT + sign(key, FORMAT + content) + content
+
+
+@pytest.mark.parametrize(("quantisation", "error"), [("fp32", 0.0), ("fp16", 0.0005), ("int8", 0.004)])
+def test_round_trip(quantisation: str, error: float) -> None:
+    sent = package(quantisation=quantisation)
+    got = opened(seal(sent, KEY))
+    assert dataclasses.replace(got, tensors=sent.tensors) != got  # packages are not compared by value
+    for field in ("device", "model", "sequence", "expires", "form", "quantisation"):
+        assert getattr(got, field) == getattr(sent, field)
+    for name, values in sent.tensors.items():
+        row_peak = np.abs(values).max(axis=-1, keepdims=True)
+        assert (np.abs(got.tensors[name] - values) <= error * row_peak).all()
+        assert got.tensors[name].dtype == np.float32
+        assert got.tensors[name].flags.writeable
+
+
+@given(
+    hnp.arrays(
+        "f4",
+        hnp.array_shapes(min_dims=0, max_dims=4, max_side=4),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    st.sampled_from(["fp32", "int8"]),
+)
+def test_any_finite_tensor_travels(values: np.ndarray, quantisation: str) -> None:
+    sent = package(tensors={"x": values}, quantisation=quantisation)
+    got = opened(seal(sent, KEY), expected={"x": values.shape}).tensors["x"]
+    rows = values.reshape(values.shape[0] if values.ndim > 1 else 1, -1).astype("f8")
+    peak = np.abs(rows).max(axis=1, keepdims=True)
+    difference = np.abs(got.reshape(rows.shape).astype("f8") - rows)
+    assert (difference <= (0 if quantisation == "fp32" else peak / 253.9 + 1e-43)).all()
+
+
+def test_sixty_four_codes_take_less_than_600_bytes() -> None:
+    codes = {"codes": np.linspace(-1, 1, 64, dtype="f4")}
+    assert len(seal(package(tensors=codes, form="codes"), KEY)) < 500
+
+
+def test_sealing_is_deterministic() -> None:
+    assert seal(package(), KEY) == seal(package(), KEY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"device": "cam/1"}, wire.BadFormat),
+        ({"model": "x"}, wire.BadFormat),
+        ({"sequence": 0}, wire.BadFormat),
+        ({"sequence": 2**53}, wire.BadFormat),
+        ({"expires": -1}, wire.BadFormat),
+        ({"form": "Full"}, wire.BadFormat),
+        ({"quantisation": "int4"}, wire.BadFormat),
+        ({"tensors": {"../x": np.ones(1, "f4")}}, wire.BadFormat),
+        ({"tensors": {"x:s": np.ones(1, "f4")}}, wire.BadFormat),
+        ({"tensors": {"x" * 201: np.ones(1, "f4")}}, wire.BadFormat),
+        ({"tensors": {"x": np.ones(1)}}, wire.WrongDtype),
+        ({"tensors": {"x": np.ones((0, 2), "f4")}}, wire.WrongShape),
+        ({"tensors": {"x": np.ones((1,) * 9, "f4")}}, wire.WrongShape),
+        ({"tensors": {"x": np.full(1, np.nan, "f4")}}, wire.NotFinite),
+        ({"tensors": {"x": np.full(1, np.inf, "f4")}}, wire.NotFinite),
+        ({"tensors": {"x": np.full(1, 1e6, "f4")}, "quantisation": "fp16"}, wire.NotFinite),
+    ],
+)
+def test_what_may_not_be_sealed(changes: dict[str, Any], error: type[PackageError]) -> None:
+    with pytest.raises(error):
+        seal(package(**changes), KEY)
+
+
+def test_a_package_over_the_limit_is_not_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramcast.wire.limits.MAX_PACKAGE_BYTES", 400)
+    with pytest.raises(wire.TooLarge):
+        seal(package(), KEY)
+
+
+def good() -> bytes:
+    return seal(package(), KEY)
+
+
+ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]]] = {
+    "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, wire.TooLarge),
+    "empty": (lambda: b"", {}, wire.BadFormat),
+    "cut in the signature": (lambda: good()[:40], {}, wire.BadFormat),
+    "cut in the data": (lambda: good()[:-1], {}, wire.BadSignature),
+    "longer": (lambda: good() + b"\0", {}, wire.BadSignature),
+    "other magic": (lambda: b"PK" + good()[2:], {}, wire.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x02" + good()[5:], {}, wire.BadFormat),
+    "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, wire.BadSignature),
+    "signed without the format byte": (
+        lambda: MAGIC + FORMAT + sign(KEY, good()[69:]) + good()[69:],
+        {},
+        wire.BadSignature,
+    ),
+    "foreign device": (good, {"device": "cam-2"}, wire.WrongDevice),
+    "foreign model": (good, {"model": OTHER_MODEL}, wire.WrongModel),
+    "replayed": (good, {"after": 5}, wire.StaleSequence),
+    "rolled back": (good, {"after": 9}, wire.StaleSequence),
+    "expired": (good, {"now": NOW + 60.0}, wire.Expired),
+    "missing tensor": (lambda: forged(stored(**{"layer.bias": None})), {}, wire.MissingTensor),
+    "missing scale": (lambda: forged(stored(**{"layer.bias:s": None})), {}, wire.MissingTensor),
+    "extra tensor": (lambda: forged(stored(more=np.ones(1, "i1"))), {}, wire.UnexpectedTensor),
+    "path in a name": (lambda: forged(stored(**{"../../x": np.ones(1, "i1")})), {}, wire.UnexpectedTensor),
+    "surrogate in a name": (
+        lambda: forged(stored(**{"\ud800": np.ones(1, "i1")})),
+        {},
+        wire.UnexpectedTensor,
+    ),
+    "wrong shape": (lambda: forged(stored(**{"layer.bias": np.ones(5, "i1")})), {}, wire.WrongShape),
+    "transposed": (lambda: forged(stored(**{"layer.weight": np.ones((6, 4), "i1")})), {}, wire.WrongShape),
+    "scale for each value": (
+        lambda: forged(stored(**{"layer.bias:s": np.ones(4, "f4")})),
+        {},
+        wire.WrongShape,
+    ),
+    "wrong dtype": (lambda: forged(stored(**{"layer.bias": np.ones(4, "f4")})), {}, wire.WrongDtype),
+    "int8 said, fp32 sent": (
+        lambda: forged(stored(), HEAD | {"q": "fp32"}),
+        {"expected": {"layer.weight": (4, 6)}},
+        wire.UnexpectedTensor,
+    ),
+    "scale NaN": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.nan, "f4")})), {}, wire.NotFinite),
+    "scale Inf": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.inf, "f4")})), {}, wire.NotFinite),
+    "scale overflows": (
+        lambda: forged(
+            stored(**{"layer.bias:s": np.full(1, 3e38, "f4"), "layer.bias": np.full(4, 127, "i1")})
+        ),
+        {},
+        wire.NotFinite,
+    ),
+    "NaN in fp32": (
+        lambda: forged({"x": np.full(1, np.nan, "f4")}, HEAD | {"q": "fp32"}),
+        {"expected": {"x": (1,)}},
+        wire.NotFinite,
+    ),
+    "Inf in fp16": (
+        lambda: forged({"x": np.full(1, np.inf, "f2")}, HEAD | {"q": "fp16"}),
+        {"expected": {"x": (1,)}},
+        wire.NotFinite,
+    ),
+    "unknown quantisation": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, wire.BadFormat),
+    "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, wire.BadFormat),
+    "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, wire.BadFormat),
+    "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, wire.BadFormat),
+    "form malformed": (lambda: forged(stored(), HEAD | {"f": "../x"}), {}, wire.BadFormat),
+    "metadata with more": (lambda: forged(stored(), HEAD | {"x": ""}), {}, wire.BadFormat),
+    "header length lies": (lambda: signed((2**63).to_bytes(8, "little") + b"{}"), {}, wire.BadFormat),
+    "shape lies": (
+        lambda: signed(pack(HEAD, stored()).replace(b'"shape":[4,6]', b'"shape":[9,9]')),
+        {},
+        wire.BadFormat,
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks(attack: str) -> None:
+    make, rules, error = ATTACKS[attack]
+    assert opened(good()).sequence == 5
+    assert opened(forged(stored())).sequence == 5
+    with pytest.raises(error) as caught:
+        opened(make(), **rules)
+    assert type(caught.value) is error
+    assert len(str(caught.value).encode()) < 400
+
+
+@pytest.mark.parametrize("key", ["", "00", "g" * 64, "A" * 64, "00" * 32])
+def test_a_malformed_public_key_opens_nothing(key: str) -> None:
+    with pytest.raises(wire.BadSignature):
+        open_package(good(), key, device="cam-1", model=MODEL, after=0, now=0, expected=SHAPES)
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    data = good()
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises((wire.BadSignature, wire.BadFormat)):
+            opened(bytes(changed))
+
+
+def test_hostile_packages_allocate_little() -> None:
+    many = {f"t{place}": np.ones(1, "i1") for place in range(200)}
+    hostile = [forged(many), *(make() for name, (make, _, _) in ATTACKS.items() if name != "oversize")]
+    tracemalloc.start()
+    try:
+        for data in hostile:
+            with pytest.raises(PackageError):
+                opened(data, after=5)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=400), st.integers(0, 2000), st.binary(min_size=1, max_size=4))
+def test_any_bytes_are_refused_even_if_rightly_signed(noise: bytes, place: int, patch: bytes) -> None:
+    content = bytearray(pack(HEAD, stored()))
+    place %= len(content)
+    content[place : place + len(patch)] = patch
+    for data in (noise, MAGIC + noise, signed(noise)):
+        with pytest.raises(PackageError):
+            opened(data)
+    with contextlib.suppress(PackageError):
+        opened(signed(bytes(content)))
