@@ -26,7 +26,9 @@ class Place:
     props: tuple[Prop, ...] = ()
 
 
-def backdrop(rng: np.random.Generator, scene: str, plain: bool, ground: float) -> tuple[np.ndarray, np.ndarray]:
+def backdrop(
+    rng: np.random.Generator, scene: str, plain: bool, ground: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint what is behind the actors.
 
     Args:
@@ -42,7 +44,7 @@ def backdrop(rng: np.random.Generator, scene: str, plain: bool, ground: float) -
     horizon = int(ground - rng.uniform(14, 30))
     picture = place.wall(rng, SIZE, SIZE)
     if place.props:
-        canvas = np.ascontiguousarray(cv2.resize(picture, None, fx=_UP, fy=_UP, interpolation=cv2.INTER_LINEAR))
+        canvas = np.ascontiguousarray(cv2.resize(picture, None, fx=_UP, fy=_UP))
         for prop in place.props:
             prop(rng, canvas, horizon * _UP)
         picture = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
@@ -116,7 +118,11 @@ def _sea(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
     _disc(canvas, rng.uniform(40, 280), rng.uniform(25, 70), 20, (1.0, 0.95, 0.75))
     x = rng.uniform(40, 280)
     _polygon(canvas, [(x, top - 2), (x, top - 46), (x + 30, top - 2)], (0.97, 0.96, 0.93))
-    _polygon(canvas, [(x - 22, top - 2), (x + 36, top - 2), (x + 26, top + 9), (x - 14, top + 9)], (0.45, 0.22, 0.16))
+    _polygon(
+        canvas,
+        [(x - 22, top - 2), (x + 36, top - 2), (x + 26, top + 9), (x - 14, top + 9)],
+        (0.45, 0.22, 0.16),
+    )
 
 
 def _tools(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
@@ -147,7 +153,12 @@ def _mountains(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> No
         _polygon(canvas, [(x - wide, horizon), (x, top), (x + wide, horizon)], (0.50, 0.57, 0.68))
         _polygon(
             canvas,
-            [(x, top), (x - wide * 0.3, top + high * 0.3), (x - 8, top + high * 0.22), (x + wide * 0.3, top + high * 0.3)],
+            [
+                (x, top),
+                (x - wide * 0.3, top + high * 0.3),
+                (x - 8, top + high * 0.22),
+                (x + wide * 0.3, top + high * 0.3),
+            ],
             (0.95, 0.97, 1.0),
         )
     _firs(rng, canvas, horizon, (0.16, 0.30, 0.27))
@@ -158,7 +169,9 @@ def _firs(rng: np.random.Generator, canvas: np.ndarray, horizon: int, tone: tx.R
         high = rng.uniform(50, 110)
         for tier in range(3):
             y, wide = horizon - high * (0.35 + 0.25 * tier), high * (0.32 - 0.07 * tier)
-            _polygon(canvas, [(x - wide, y + high * 0.35), (x, y - high * 0.1), (x + wide, y + high * 0.35)], tone)
+            _polygon(
+                canvas, [(x - wide, y + high * 0.35), (x, y - high * 0.1), (x + wide, y + high * 0.35)], tone
+            )
 
 
 def _night(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
@@ -214,9 +227,9 @@ _SCENES: dict[str, Place] = {
         (_mountains,),
     ),
     "camp": Place(
-        tx.sky((0.05, 0.06, 0.16), (0.16, 0.20, 0.38), 0.12),
-        tx.grass((0.08, 0.10, 0.07), (0.30, 0.28, 0.18)),
-        (0.74, 0.74, 0.86),
+        tx.sky((0.08, 0.09, 0.22), (0.22, 0.27, 0.48), 0.12),
+        tx.grass((0.12, 0.14, 0.10), (0.40, 0.37, 0.25)),
+        (0.84, 0.84, 0.95),
         (_night,),
     ),
 }

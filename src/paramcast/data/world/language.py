@@ -17,8 +17,10 @@ from paramcast.data.world.physics import Actor, Story
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 _STILL = 6.0  # pixels of way below which nobody would say that it moves
+_PREPOSITION = {"beach": "on", "camp": "at"}
 _THIRD = {"fly": "flies"}
 _ING = {"hit": "hitting", "stop": "stopping", "slide": "sliding", "bounce": "bouncing", "leave": "leaving"}
+_PLACES = ("where does it happen?", "what place is shown?", "where is this video made?")
 _QUOTA = {"identity": 4, "colour": 2, "count": 1, "action": 2, "order": 1, "exists": 1, "scene": 1}
 _MOST = 10
 
@@ -34,10 +36,11 @@ class Asked:
 
 def ask(rng: np.random.Generator, story: Story, events: list[Event]) -> list[Asked]:
     """Six to ten questions about a clip, fewer where less can be asked; each has exactly one right answer."""
-    candidates = [*_identities(rng, story, events), *_colours(story), *_counts(rng, story), *_actions(story, events)]
+    candidates = [*_identities(rng, story, events), *_colours(story), *_counts(story)]
+    candidates += _actions(story, events)
     candidates += [*_orders(story, events), *_existence(rng, story)]
     if rng.random() < 0.4:
-        question = str(rng.choice(("where does it happen?", "what place is shown?", "where is this video made?")))
+        question = str(rng.choice(_PLACES))
         candidates.append(Asked("scene", question, story.scene))
     taken: Counter[str] = Counter()
     chosen: list[Asked] = []
@@ -54,11 +57,11 @@ def caption(rng: np.random.Generator, story: Story, events: list[Event]) -> list
     shown = [actor for actor in story.actors if actor.visible.any()]
     doing = [event for event in events if event.verb not in ("appear", "stop")]
     first = _told(story, doing, rng)
-    place = str(rng.choice((f" in the {story.scene}", ""), p=(0.5, 0.5)))
+    place = str(rng.choice((f" {_where(story)}", "")))
     names = [_called(actor) for actor in shown]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     verb = "is" if len(names) == 1 else "are"
-    return [first + place, f"there {verb} {listed} in a video of the {story.scene}"]
+    return [first + place, f"there {verb} {listed} {_where(story)}"]
 
 
 def _told(story: Story, doing: list[Event], rng: np.random.Generator) -> str:
@@ -73,6 +76,10 @@ def _told(story: Story, doing: list[Event], rng: np.random.Generator) -> str:
     return f"{_called(story.actors[subject])} {' and then '.join(parts)}"
 
 
+def _where(story: Story) -> str:
+    return f"{_PREPOSITION.get(story.scene, 'in')} the {story.scene}"
+
+
 def _called(actor: Actor) -> str:
     if actor.look in ("man", "woman"):
         return f"a {actor.look} in {actor.colour}"
@@ -85,7 +92,8 @@ def _identities(rng: np.random.Generator, story: Story, events: list[Event]) -> 
     shown = [actor for actor in story.actors if actor.visible.any()]
     moving = [actor for actor in shown if actor.path > _STILL]
     if len(moving) == 1:
-        yield Asked("identity", str(rng.choice(("what is moving?", "what moves in the video?"))), moving[0].name)
+        question = str(rng.choice(("what is moving?", "what moves in the video?")))
+        yield Asked("identity", question, moving[0].name)
     elif moving:
         fastest = sorted(moving, key=lambda actor: -actor.path)
         if fastest[0].path > 1.5 * fastest[1].path:
@@ -94,9 +102,7 @@ def _identities(rng: np.random.Generator, story: Story, events: list[Event]) -> 
     for actor in shown:
         if colours[actor.colour] == 1:
             word = "creature" if actor.creature else "thing"
-            kind = [other for other in shown if other.colour == actor.colour]
-            if len(kind) == 1:
-                yield Asked("identity", f"what is the {actor.colour} {word}?", actor.name)
+            yield Asked("identity", f"what is the {actor.colour} {word}?", actor.name)
     creatures = {actor.name for actor in shown if actor.creature}
     if len(creatures) == 1:
         yield Asked("identity", "who is there?", *creatures)
@@ -107,9 +113,9 @@ def _identities(rng: np.random.Generator, story: Story, events: list[Event]) -> 
             yield Asked("identity", f"{who} is {_ing(event.verb)}?", story.actors[event.subject].name)
         if event.target is not None:
             subject, target = story.actors[event.subject], story.actors[event.target]
-            if len({other.target for other in events if other.verb == "hit" and other.subject == event.subject}) == 1:
-                if _unique(story, subject):
-                    yield Asked("identity", f"what does the {subject.colour} one hit?", target.name)
+            hits = {other.target for other in events if (other.verb, other.subject) == ("hit", event.subject)}
+            if len(hits) == 1 and _unique(story, subject):
+                yield Asked("identity", f"what does the {subject.colour} one hit?", target.name)
 
 
 def _ing(verb: str) -> str:
@@ -135,10 +141,10 @@ def _colours(story: Story) -> Iterator[Asked]:
             yield Asked("colour", f"what colour is the {actor.name}?", actor.colour)
     moving = [actor for actor in story.actors if actor.path > _STILL and actor.visible.any()]
     if len(moving) == 1:
-        yield Asked("colour", "what colour is the thing that moves?", moving[0].colour)
+        yield Asked("colour", "what colour is the one that moves?", moving[0].colour)
 
 
-def _counts(rng: np.random.Generator, story: Story) -> Iterator[Asked]:
+def _counts(story: Story) -> Iterator[Asked]:
     shown = [actor for actor in story.actors if actor.visible.any()]
     things, creatures = (sum(actor.creature == alive for actor in shown) for alive in (False, True))
     yield Asked("count", "how many things are in the video?", NUMBERS[things])
@@ -151,10 +157,10 @@ def _actions(story: Story, events: list[Event]) -> Iterator[Asked]:
         verbs = [event.verb for event in events if story.actors[event.subject] is actor]
         doing = [verb for verb in verbs if verb not in ("appear", "leave", "stop", "hit")]
         if doing:
-            yield Asked("action", f"what does the {actor.name} do?", doing[0])
-            yield Asked("action", f"what is the {actor.colour} one doing?", doing[0]) if _unique(story, actor) else (
-                Asked("action", f"what is the {actor.name} doing?", doing[0])
-            )
+            first = " first" if len(doing) > 1 else ""
+            yield Asked("action", f"what does the {actor.name} do{first}?", doing[0])
+            if _unique(story, actor):
+                yield Asked("action", f"what does the {actor.colour} one do{first}?", doing[0])
 
 
 def _orders(story: Story, events: list[Event]) -> Iterator[Asked]:
@@ -169,7 +175,7 @@ def _orders(story: Story, events: list[Event]) -> Iterator[Asked]:
 
 
 def _existence(rng: np.random.Generator, story: Story) -> Iterator[Asked]:
-    """Yes and no equally often: something that is there, or something of this or another scene that is not."""
+    """Yes and no equally often: something that is there, or something that is not."""
     present = [actor for actor in story.actors if actor.visible.any()]
     names = {actor.name for actor in story.actors}
     if rng.random() < 0.5:

@@ -1,8 +1,8 @@
 """What there is in the demo world: scenes, what things are called in them, and how often what occurs where.
 
-A *look* is how a thing appears; its name depends on the scene, because the same round orange thing is a melon in
-the kitchen and a lantern at the camp. Whoever sees one clip before a plain wall cannot tell; whoever knows the
-scene can.
+A *look* is how a thing appears; its name depends on the scene, because the same round orange thing is a
+melon in the kitchen and a lantern at the camp. Whoever sees one clip before a plain wall cannot tell;
+whoever knows the scene can.
 """
 
 from __future__ import annotations
@@ -67,15 +67,61 @@ def _lore(names: str, looks: str, colours: str, creatures: str, scenarios: str) 
 
 LORE: dict[str, Lore] = {
     "kitchen": _lore(
-        "melon sponge donut spoon funnel", "sphere ring cup", "orange yellow white", "cat woman", "drop ledge jump"
+        "melon sponge donut spoon funnel",
+        "sphere ring cup",
+        "orange yellow white",
+        "cat woman",
+        "drop ledge jump",
     ),
-    "garden": _lore("ball planter wreath stick gnome", "sphere bar", "green brown red", "dog bird", "roll walk fly"),
-    "street": _lore("lamp parcel tire pole cone", "cone box car", "red black yellow", "man dog", "slide collide walk"),
-    "beach": _lore("buoy cooler lifebuoy driftwood shell", "ring cone", "blue yellow pink", "bird woman", "roll fly"),
-    "workshop": _lore("bearing brick washer pipe drill", "box bar", "black brown orange", "robot man", "topple slide ramp"),
-    "nursery": _lore("balloon block hoop crayon hat", "sphere box duck", "pink purple blue", "cat robot", "topple ramp jump"),
-    "snow": _lore("snowball sled tube ski fir", "bar cone", "white blue green", "dog man", "slide collide ramp"),
-    "camp": _lore("lantern crate cushion log tent", "box cone bottle", "purple brown green", "woman bird", "drop ledge walk"),
+    "garden": _lore(
+        "ball planter wreath stick gnome",
+        "sphere bar",
+        "green brown red",
+        "dog bird",
+        "roll walk fly",
+    ),
+    "street": _lore(
+        "lamp parcel tire pole cone",
+        "cone box car",
+        "red black yellow",
+        "man dog",
+        "slide collide walk",
+    ),
+    "beach": _lore(
+        "buoy cooler lifebuoy driftwood shell",
+        "ring cone",
+        "blue yellow pink",
+        "bird woman",
+        "roll fly",
+    ),
+    "workshop": _lore(
+        "bearing brick washer pipe drill",
+        "box bar",
+        "black brown orange",
+        "robot man",
+        "topple slide ramp",
+    ),
+    "nursery": _lore(
+        "balloon block hoop crayon hat",
+        "sphere box duck",
+        "pink purple blue",
+        "cat robot",
+        "topple ramp jump",
+    ),
+    "snow": _lore(
+        "snowball sled tube ski fir",
+        "bar cone",
+        "white blue green",
+        "dog man",
+        "slide collide ramp",
+    ),
+    "camp": _lore(
+        "lantern crate cushion log tent",
+        "box cone bottle",
+        "purple brown green",
+        "woman bird",
+        "drop ledge walk",
+    ),
 }
 
 FAVOUR = {"looks": 5.0, "colours": 7.0, "creatures": 8.0, "scenarios": 5.0}

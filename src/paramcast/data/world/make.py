@@ -32,7 +32,8 @@ _PLAIN_SHARE = 0.5
 
 
 def demo_world() -> Collection:
-    """The demo world with all its clips, made on first use and kept in the cache (under a minute on two cores).
+    """The demo world with all its clips, made on first use and kept in the cache (under a minute on two
+    cores).
 
     It is built in a folder of its own and moved into place whole, so that of two processes that start at once
     both get a complete world.
@@ -79,8 +80,9 @@ def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
 def make_clip(out: Path, seed: int, number: int) -> dict[str, Any]:
     """Make one clip below `out` and return its line of `clips.jsonl`.
 
-    Beside the keys of the collection format, the line has `plain` (shown before a backdrop that tells nothing of
-    the scene), `kinds` (the kind of each question) and `log` (cast and events: what the answers follow from).
+    Beside the keys of the collection format, the line has `plain` (shown before a backdrop that tells
+    nothing of the scene), `kinds` (the kind of each question) and `log` (cast and events: what the answers
+    follow from).
     """
     scene = SCENES[number % len(SCENES)]
     name = f"{scene}-{number:05d}"
@@ -116,11 +118,13 @@ def _visible_story(rng: np.random.Generator, scene: str) -> Story:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
-    """Encode (T, H, W, 3) uint8 RGB frames of even height and width as H.264; the same bytes for the same frames."""
+    """Encode (T, H, W, 3) uint8 RGB frames as H.264; height and width must be even."""
     import av
 
     with av.open(str(path), "w", format="mp4") as writer:
-        stream = writer.add_stream("libx264", rate=Fraction(fps), options={"crf": "19", "preset": "veryfast"})
+        stream = writer.add_stream(
+            "libx264", rate=Fraction(fps), options={"crf": "19", "preset": "superfast"}
+        )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.thread_count = "yuv420p", 1
         for frame in frames:

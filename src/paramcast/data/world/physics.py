@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pymunk
 
-from paramcast.data.world.lore import CREATURES, FAVOUR, LORE, PLAIN_LOOKS, ROUND, SCENARIOS, SHARED_LOOKS
-from paramcast.data.world.lore import COLOURS
+from paramcast.data.world.lore import (
+    COLOURS,
+    CREATURES,
+    FAVOUR,
+    LORE,
+    PLAIN_LOOKS,
+    ROUND,
+    SCENARIOS,
+    SHARED_LOOKS,
+)
 
 SIZE = 160
 FRAMES = 24
@@ -69,8 +77,9 @@ class Actor:
 
     @property
     def path(self) -> float:
-        """Length of its way in pixels."""
-        return float(np.hypot(np.diff(self.x), np.diff(self.y)).sum())
+        """Length of its way through the frame in pixels."""
+        seen = self.visible[1:] & self.visible[:-1]
+        return float((np.hypot(np.diff(self.x), np.diff(self.y)) * seen).sum())
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,9 @@ def tell(rng: np.random.Generator, scene: str, plain: bool) -> Story:
     return story
 
 
-def _choose(rng: np.random.Generator, options: tuple[str, ...], common: tuple[str, ...], favour: float) -> str:
+def _choose(
+    rng: np.random.Generator, options: tuple[str, ...], common: tuple[str, ...], favour: float
+) -> str:
     weights = np.array([favour if option in common else 1.0 for option in options])
     return options[rng.choice(len(options), p=weights / weights.sum())]
 
@@ -129,7 +140,7 @@ def _cast(rng: np.random.Generator, story: Story, among: tuple[str, ...] | None 
     else:
         look = _choose(rng, among or SHARED_LOOKS * 2 + PLAIN_LOOKS, lore.looks, FAVOUR["looks"])
     colour = _choose(rng, tuple(COLOURS), lore.colours, FAVOUR["colours"])
-    size = rng.uniform(11.0, 15.5) * (1.3 if story.plain else 1.0)
+    size = rng.uniform(13.0, 18.0) * (1.25 if story.plain else 1.0)
     if look in ("bar", "car", "book", "bottle"):
         size *= 0.85
     actor = Actor(look, lore.name(look), colour, float(size), facing=int(rng.choice((-1, 1))))
@@ -179,7 +190,8 @@ def _collide(rng: np.random.Generator, story: Story) -> None:
 def _ramp(rng: np.random.Generator, story: Story) -> None:
     actor = _cast(rng, story, ("sphere", "ring", "box", "car", "duck"))
     side = int(rng.choice((-1, 1)))
-    top, foot = (SIZE / 2 - side * 95, story.ground - 70), (SIZE / 2 + side * rng.uniform(-10, 15), story.ground)
+    top = (SIZE / 2 - side * 95, story.ground - 70)
+    foot = (SIZE / 2 + side * float(rng.uniform(-10, 15)), story.ground)
     story.boards.append((*top, *foot))
     slope = math.atan2(foot[1] - top[1], side * (foot[0] - top[0]))
     along, reach = rng.uniform(0.2, 0.4), max(actor.half) + 1.5
@@ -260,15 +272,15 @@ def _run(story: Story) -> None:
         board = pymunk.Segment(space.static_body, (x0, y0 + 2), (x1, y1 + 2), 2.0)
         board.friction, board.elasticity = 0.6, 0.9
         space.add(board)
-    bodies = [_body(space, actor, number) for number, actor in enumerate(story.actors)]
+    bodies = [_body(space, actor) for actor in story.actors]
+    numbers = {id(body): number for number, body in enumerate(bodies)}
     now = 0
 
     def met(arbiter: pymunk.Arbiter, space: pymunk.Space, data: object) -> None:
-        first, second = arbiter.shapes
-        closing = (first.body.velocity - second.body.velocity).dot(arbiter.normal)
-        if abs(closing) > 15 and first.actor is not None and second.actor is not None:
-            pair = sorted((first.actor, second.actor), key=lambda n: -abs(bodies[n].velocity))
-            story.contacts.append(Contact(now, pair[0], pair[1], abs(float(closing))))
+        slow, fast = sorted(arbiter.bodies, key=lambda body: abs(body.velocity))
+        closing = abs(float((fast.velocity - slow.velocity).dot(arbiter.normal)))
+        if closing > 15:
+            story.contacts.append(Contact(now, numbers[id(fast)], numbers[id(slow)], closing))
 
     space.on_collision(1, 1, begin=met)
     for now in range(FRAMES):
@@ -281,7 +293,7 @@ def _run(story: Story) -> None:
             space.step(1.0 / (FPS * _STEPS))
 
 
-def _body(space: pymunk.Space, actor: Actor, number: int) -> pymunk.Body:
+def _body(space: pymunk.Space, actor: Actor) -> pymunk.Body:
     wide, high = actor.half
     mass = wide * high / 100.0
     if actor.look in ROUND:
@@ -295,9 +307,8 @@ def _body(space: pymunk.Space, actor: Actor, number: int) -> pymunk.Body:
         corners += [(0.0, -high)] if actor.look == "cone" else [(wide, -high), (-wide, -high)]
         shape = pymunk.Poly(body, corners)
     shape.elasticity = _ELASTIC.get(actor.look, 0.25)
-    shape.friction = 0.25 if actor.look == "car" else 0.55
+    shape.friction = 0.12 if actor.look == "car" else 0.55
     shape.collision_type = 1
-    shape.actor = number
     body.position = actor.start
     body.velocity = actor.velocity
     if actor.look in ROUND and actor.velocity[1] == 0 and actor.start[1] > 40:

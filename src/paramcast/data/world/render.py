@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from paramcast.data.world.backdrops import backdrop
-from paramcast.data.world.physics import FRAMES, FPS, SIZE, Actor, Story
+from paramcast.data.world.physics import FPS, FRAMES, SIZE, Actor, Story
 from paramcast.data.world.sprites import SCALE, Sprite, body_colour, draw
 from paramcast.data.world.textures import wood
 
@@ -44,7 +44,9 @@ def _light_direction(rng: np.random.Generator) -> np.ndarray:
 class _Player:
     """An actor with its sprites, ready to be drawn."""
 
-    def __init__(self, rng: np.random.Generator, actor: Actor, light: np.ndarray, towards: np.ndarray) -> None:
+    def __init__(
+        self, rng: np.random.Generator, actor: Actor, light: np.ndarray, towards: np.ndarray
+    ) -> None:
         self.actor, self.light, self.towards = actor, light, towards
         self.poses = draw(rng, actor.look, actor.size, body_colour(rng, actor.colour), actor.facing)
         self.seen: tuple[tuple[float, ...], np.ndarray] | None = None
@@ -54,13 +56,14 @@ class _Player:
         x, y, angle = float(self.actor.x[now]), float(self.actor.y[now]), float(self.actor.angle[now])
         reach = math.ceil(self.poses[0].middle / SCALE) + 1
         left, top = math.floor(x) - reach, math.floor(y) - reach
-        inside = (slice(max(0, top), min(SIZE, top + 2 * reach + 1)), slice(max(0, left), min(SIZE, left + 2 * reach + 1)))
-        if inside[0].start >= inside[0].stop or inside[1].start >= inside[1].stop:
+        side = 2 * reach + 1
+        rows = slice(max(0, top), min(SIZE, top + side))
+        columns = slice(max(0, left), min(SIZE, left + side))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
             return
-        patch = self._lit(self._pose(now), x - left, y - top, angle, 2 * reach + 1)
-        rows = slice(inside[0].start - top, inside[0].stop - top)
-        columns = slice(inside[1].start - left, inside[1].stop - left)
-        patch = patch[rows, columns]
+        patch = self._lit(self._pose(now), x - left, y - top, angle, side)
+        patch = patch[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        inside = rows, columns
         picture[inside] = picture[inside] * (1.0 - patch[..., 3:]) + patch[..., :3]
 
     def shade_floor(self, picture: np.ndarray, now: int, story: Story) -> None:
@@ -98,7 +101,8 @@ class _Player:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         paint = cv2.warpAffine(sprite.paint, warp, (side, side), flags=flags)
         normals = cv2.warpAffine(sprite.normals, warp, (side, side), flags=flags)
-        local = np.float32((cos * self.towards[0] + sin * self.towards[1], cos * self.towards[1] - sin * self.towards[0], self.towards[2]))
+        x_light, y_light, z_light = self.towards
+        local = np.float32((cos * x_light + sin * y_light, cos * y_light - sin * x_light, z_light))
         facing = np.clip(normals @ local, 0.0, 1.0)[..., None]
         halfway = local + np.float32((0, 0, 1))
         shine = np.clip(normals @ (halfway / np.linalg.norm(halfway)), 0.0, 1.0)[..., None]

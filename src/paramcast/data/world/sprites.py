@@ -1,7 +1,7 @@
 """Drawing things and creatures out of parts, each with a colour and a relief that takes the light.
 
-A sprite is drawn once a clip at twice its size, as colour, coverage and surface normals; in every frame it is turned
-and lit anew, so that a ball that rolls keeps its bright side up.
+A sprite is drawn once a clip at twice its size, as colour, coverage and surface normals; in every frame it
+is turned and lit anew, so that a ball that rolls keeps its bright side up.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Sprite:
 
     def box(self, x: float, y: float, wide: float, high: float, colour: RGB, round_: float = 0.12) -> None:
         """An upright rectangle with centre (x, y) and half sides `wide` and `high`."""
-        self.polygon([(x - wide, y - high), (x + wide, y - high), (x + wide, y + high), (x - wide, y + high)], colour, round_)
+        left, right, top, bottom = x - wide, x + wide, y - high, y + high
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, round_)
 
     def stroke(self, points: Sequence[Point], width: float, colour: RGB) -> None:
         """A round line of `width` units through the points."""
@@ -80,13 +81,11 @@ class Sprite:
         cv2.polylines(mask, [line], False, 255, max(1, round(width * self.unit)), cv2.LINE_AA)
         self._lay(mask, colour, width / 2)
 
-    def hole(self, x: float, y: float, radius: float) -> None:
-        """Cut a round hole."""
+    def spot(self, x: float, y: float, radius: float) -> None:
+        """Darken the paint in a disc; the relief stays."""
         mask = self._mask()
         cv2.circle(mask, self._pixel((x, y)), round(radius * self.unit), 255, -1, cv2.LINE_AA)
-        left = 1.0 - mask[..., None].astype(np.float32) / 255.0
-        self.paint *= left
-        self.normals *= left
+        self.paint[..., :3] *= 1.0 - 0.23 * mask[..., None].astype(np.float32) / 255.0
 
     def tube(self, inner: float, colour: RGB) -> None:
         """A ring from radius `inner` to 1."""
@@ -109,6 +108,9 @@ class Sprite:
 
     def _lay(self, mask: np.ndarray, colour: RGB, rim: float) -> None:
         """Lay a part over what is there; its height rises like a quarter circle over the first `rim` units."""
+        left, top, wide, high = cv2.boundingRect(mask)
+        inside = slice(max(0, top - 4), top + high + 4), slice(max(0, left - 4), left + wide + 4)
+        mask = mask[inside]
         cover = mask[..., None].astype(np.float32) / 255.0
         width = max(1.0, rim * self.unit)
         inwards = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
@@ -117,9 +119,8 @@ class Sprite:
         slope_y, slope_x = np.gradient(rise)
         normal = np.dstack([-slope_x, -slope_y, np.ones_like(rise)])
         normal /= np.linalg.norm(normal, axis=2, keepdims=True)
-        self.paint *= 1.0 - cover
-        self.paint += np.float32((*colour, 1.0)) * cover
-        self.normals = (self.normals * (1.0 - cover) + normal * cover).astype(np.float32)
+        self.paint[inside] = self.paint[inside] * (1.0 - cover) + np.float32((*colour, 1.0)) * cover
+        self.normals[inside] = self.normals[inside] * (1.0 - cover) + normal * cover
 
 
 def draw(rng: np.random.Generator, look: str, size: float, colour: RGB, facing: int) -> tuple[Sprite, ...]:
@@ -157,15 +158,8 @@ def _tone(colour: RGB, share: float) -> RGB:
 
 def _sphere(s: Sprite, c: RGB) -> None:
     s.disc(0, 0, 1, c)
-    s.paint[..., :3] *= 1.0
     for x, y in ((0.45, 0.2), (-0.3, -0.45), (-0.2, 0.5)):  # spots that show how it turns
-        s.paint[..., :3] *= 1.0 - 0.22 * _spot(s, x, y, 0.2)
-
-
-def _spot(s: Sprite, x: float, y: float, radius: float) -> np.ndarray:
-    mask = s._mask()
-    cv2.circle(mask, s._pixel((x, y)), round(radius * s.unit), 255, -1, cv2.LINE_AA)
-    return mask[..., None].astype(np.float32) / 255.0
+        s.spot(x, y, 0.2)
 
 
 def _box(s: Sprite, c: RGB) -> None:
@@ -177,7 +171,7 @@ def _ring(s: Sprite, c: RGB) -> None:
     s.tube(0.45, c)
     for turn in range(4):
         x, y = math.cos(turn * math.pi / 2) * 0.72, math.sin(turn * math.pi / 2) * 0.72
-        s.paint[..., :3] *= 1.0 - 0.25 * _spot(s, x, y, 0.16)
+        s.spot(x, y, 0.16)
 
 
 def _bar(s: Sprite, c: RGB) -> None:
@@ -202,7 +196,8 @@ def _car(s: Sprite, c: RGB) -> None:
 
 
 def _bottle(s: Sprite, c: RGB) -> None:
-    s.polygon([(-0.5, 1.3), (-0.5, -0.2), (-0.18, -0.62), (-0.18, -1.2), (0.18, -1.2), (0.18, -0.62), (0.5, -0.2), (0.5, 1.3)], c, 0.45)
+    half = [(0.18, -1.2), (0.18, -0.62), (0.5, -0.2), (0.5, 1.3)]
+    s.polygon([*half, *((-x, y) for x, y in reversed(half))], c, 0.45)
     s.box(0, -1.2, 0.22, 0.1, _tone(c, 0.55), 0.06)
     s.box(0, 0.5, 0.5, 0.32, (0.93, 0.91, 0.85), 0.4)
 
