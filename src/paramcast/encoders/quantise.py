@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,30 +41,42 @@ def _picture(rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def quantise_graph(source: Path, target: Path) -> None:
+class _CalibrationReader:
+    """Hands the calibration frames to ONNX Runtime, a few at a time."""
+
+    def __init__(self) -> None:
+        self._batches = iter(np.split(calibration_frames(), CALIBRATION_FRAMES // 4))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next (4, 224, 224, 3) batch as a feed, None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {"frames": batch}
+
+
+def quantise_graph(source: Path, target: Path, in_float: Sequence[str]) -> None:
     """Write the graph at `source` (input `frames`) to `target` with 8-bit convolutions.
 
     Weights are int8 a channel, activations uint8. The preprocessing stays as it is: features are compared
     between a device and the cloud, so both must see the same pixels. Raises ImportError without onnx.
+
+    Args:
+        source: a float32 graph.
+        target: where the quantised one goes.
+        in_float: names of nodes that stay in float32.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.calibrate import CalibrationDataReader
+    from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
 
-    class Frames(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.batches: Iterator[np.ndarray] = iter(np.split(calibration_frames(), CALIBRATION_FRAMES // 4))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {"frames": batch}
-
-    quantize_static(
-        str(source),
-        str(target),
-        Frames(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Clip", "Add"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _CalibrationReader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Clip", "Add"],
+            nodes_to_exclude=list(in_float),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
