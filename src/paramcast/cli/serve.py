@@ -53,9 +53,9 @@ def command(
     url = _url(listener)
 
     def announce() -> None:
-        click.echo(f"paramcast serves {model_dir} at {url} public key {public_key_hex(key)}")
         if ready_file is not None:
             write_json(ready_file, {"url": url, "public_key": public_key_hex(key)})
+        click.echo(f"paramcast serves {model_dir} at {url} public key {public_key_hex(key)}")
 
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     _server(config, announce).run(sockets=[listener])

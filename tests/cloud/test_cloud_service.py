@@ -1,0 +1,143 @@
+"""Sequence numbers, expiry and refusals, without HTTP."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+from backends import BrokenBackend, TinyBackend
+from bundles import FORMS, IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
+
+from paramcast.cloud import AdaptService, BackendError, WrongModelError
+from paramcast.errors import InputError
+from paramcast.wire import AdaptRequest, MessageError, Package, make_key, open_package, public_key_hex
+
+KEY = make_key()
+NOW = 1_000_000.0
+
+
+def service(
+    backend: TinyBackend | None = None, lifetime_s: int = 60, quantisation: str = "int8"
+) -> AdaptService:
+    return AdaptService(
+        backend or TinyBackend(), KEY, lifetime_s=lifetime_s, quantisation=quantisation, clock=lambda: NOW
+    )
+
+
+def request(device: str = "cam-1", sequence: int = 0, queries: int = 2) -> AdaptRequest:
+    return AdaptRequest(
+        device=device,
+        model=MODEL,
+        sequence=sequence,
+        anchors=np.ones((2, IMAGE_UP), "f4"),
+        queries=np.ones((queries, TEXT_UP), "f4"),
+        clip_of_query=np.zeros(queries, "i8"),
+    )
+
+
+def opened(data: bytes, form: str = "full", device: str = "cam-1") -> Package:
+    return open_package(
+        data,
+        public_key_hex(KEY),
+        device=device,
+        model=MODEL,
+        after=0,
+        now=NOW,
+        expected=parameter_shapes(form),
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_package_carries_what_the_model_made(form: str) -> None:
+    backend = TinyBackend(form)
+    package = opened(service(backend, quantisation="fp32").adapt(request().encode()), form)
+    made = backend.generate([AdaptRequest.decode(request().encode())])[0]
+    assert (package.form, package.expires) == (form, int(NOW) + 60)
+    for name, values in made.items():
+        np.testing.assert_array_equal(package.tensors[name], values)
+
+
+def test_a_device_without_queries_is_served() -> None:
+    assert opened(service().adapt(request(queries=0).encode())).sequence == 1
+
+
+def test_sequence_numbers_grow_for_each_device() -> None:
+    cloud = service()
+    assert [opened(cloud.adapt(request().encode())).sequence for _ in range(3)] == [1, 2, 3]
+    assert opened(cloud.adapt(request("cam-2").encode()), device="cam-2").sequence == 1
+    assert opened(cloud.adapt(request(sequence=10).encode())).sequence == 11
+    assert opened(cloud.adapt(request(sequence=2).encode())).sequence == 12
+
+
+def test_a_restarted_cloud_goes_on_after_what_the_device_reports() -> None:
+    assert opened(service().adapt(request(sequence=41).encode())).sequence == 42
+
+
+def test_sequence_numbers_are_unique_under_threads() -> None:
+    cloud = service()
+    numbers: list[int] = []
+
+    def ask() -> None:
+        numbers.extend(opened(cloud.adapt(request().encode())).sequence for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 161))
+
+
+def test_memory_of_devices_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramcast.cloud.service.KNOWN_DEVICES", 2)
+    cloud = service()
+    for device in ("a", "b", "c", "b"):
+        cloud.adapt(request(device).encode())
+    assert opened(cloud.adapt(request("b").encode()), device="b").sequence == 3
+    assert opened(cloud.adapt(request("a").encode()), device="a").sequence == 1  # forgotten
+
+
+def test_used_up_sequence_numbers_are_an_error() -> None:
+    with pytest.raises(MessageError, match="used up"):
+        service().adapt(request(sequence=2**53 - 1).encode())
+
+
+def test_another_model_is_refused_with_both_names() -> None:
+    other = "c" * 64
+    with pytest.raises(WrongModelError, match=f"{other}.*{MODEL}"):
+        service().adapt(dataclasses.replace(request(), model=other).encode())
+
+
+def test_other_dimensions_are_refused() -> None:
+    wide = dataclasses.replace(
+        request(), anchors=np.ones((1, IMAGE_UP + 1), "f4"), clip_of_query=np.zeros(2, "i8")
+    )
+    with pytest.raises(MessageError, match="columns"):
+        service().adapt(wide.encode())
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan", "missing", "shape", "dtype", "nothing"])
+def test_a_model_that_fails_is_a_backend_error(fault: str) -> None:
+    cloud = service(BrokenBackend(fault))
+    with pytest.raises(BackendError):
+        cloud.adapt(request().encode())
+    with pytest.raises(BackendError):
+        cloud.check_health()
+
+
+def test_parameters_that_do_not_fit_float16_are_a_backend_error() -> None:
+    class Large(TinyBackend):
+        def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
+            return [{n: np.full(s, 1e6, "f4") for n, s in self.parameters.items()} for _ in requests]
+
+    service(Large()).adapt(request().encode())
+    with pytest.raises(BackendError, match="cannot be sent"):
+        service(Large(), quantisation="fp16").adapt(request().encode())
+
+
+@pytest.mark.parametrize("change", [{"lifetime_s": 0}, {"quantisation": "int4"}])
+def test_impossible_settings_are_refused(change: dict[str, int | str]) -> None:
+    with pytest.raises(InputError):
+        service(**change)  # type: ignore[arg-type]
