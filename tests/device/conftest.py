@@ -1,0 +1,35 @@
+"""Fixtures of the device's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import make_bundle
+
+from paramcast.wire import SigningKey, make_key
+
+
+@pytest.fixture(scope="session")
+def key() -> SigningKey:
+    return make_key()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A question-answering bundle of form `full` that knows no cloud yet."""
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def clip() -> Callable[..., np.ndarray]:
+    """`clip(seed, frames)` gives (frames, 20, 30, 3) uint8 with a colour of its own."""
+
+    def make(seed: int = 0, frames: int = 4) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        colour = rng.integers(0, 200, 3)
+        return (colour + rng.integers(0, 55, (frames, 20, 30, 3))).astype(np.uint8)
+
+    return make
