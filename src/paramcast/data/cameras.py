@@ -175,7 +175,7 @@ def _haze(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
     depth = depth + 0.25 * cv2.resize(drift, (width, height), interpolation=cv2.INTER_CUBIC)
     through = np.exp(-1.5 * severity * depth)[..., None]
     veil = (1.0 - through) * airlight.astype(np.float32) + 0.5
-    return np.clip(frames * through + veil, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(frames * through + veil, 0, 255), np.uint8)
 
 
 def _dirty_lens(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:

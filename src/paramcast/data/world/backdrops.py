@@ -53,7 +53,7 @@ def backdrop(
     picture[horizon:] = floor
     crease = np.exp(-(((np.arange(SIZE, dtype=np.float32) - horizon) / 5.0) ** 2))
     picture *= (1.0 - 0.35 * crease)[:, None, None]  # less light gets into the corner
-    light = np.float32(place.light) * np.float32(rng.uniform(0.85, 1.1))
+    light = np.array(place.light, np.float32) * np.float32(rng.uniform(0.85, 1.1))
     return np.clip(picture * light * _falloff(rng), 0.0, 1.0).astype(np.float32), light
 
 
@@ -61,7 +61,11 @@ def _falloff(rng: np.random.Generator) -> np.ndarray:
     """A soft pool of light: (SIZE, SIZE, 1), brightest at a random place of the upper half."""
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
     x, y = rng.uniform(0.2, 0.8), rng.uniform(0.0, 0.5)
-    return (1.12 - 0.42 * np.hypot(columns - x, rows - y))[..., None].astype(np.float32)
+    return np.asarray(1.12 - 0.42 * np.hypot(columns - x, rows - y), np.float32)[..., None]
+
+
+def _int(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high))
 
 
 def _box(canvas: np.ndarray, x: float, y: float, wide: float, high: float, colour: tx.RGB) -> None:
@@ -73,7 +77,7 @@ def _box(canvas: np.ndarray, x: float, y: float, wide: float, high: float, colou
 
 
 def _polygon(canvas: np.ndarray, points: list[tuple[float, float]], colour: tx.RGB) -> None:
-    cv2.fillPoly(canvas, [np.round(np.float32(points)).astype(np.int32)], colour, cv2.LINE_AA)
+    cv2.fillPoly(canvas, [np.round(np.array(points, np.float32)).astype(np.int32)], colour, cv2.LINE_AA)
 
 
 def _disc(canvas: np.ndarray, x: float, y: float, radius: float, colour: tx.RGB) -> None:
@@ -81,19 +85,19 @@ def _disc(canvas: np.ndarray, x: float, y: float, radius: float, colour: tx.RGB)
 
 
 def _shelf(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
-    y = rng.integers(60, 110)
-    x = rng.integers(-60, 120)
-    for jar in range(rng.integers(3, 7)):
-        high = rng.integers(22, 44)
-        tone = rng.uniform(0.35, 0.9, 3)
-        _box(canvas, x + 18 + 32 * jar, y - high, rng.integers(16, 26), high, tuple(map(float, tone)))
+    y = _int(rng, 60, 110)
+    x = _int(rng, -60, 120)
+    for jar in range(_int(rng, 3, 7)):
+        high = _int(rng, 22, 44)
+        red, green, blue = map(float, rng.uniform(0.35, 0.9, 3))
+        _box(canvas, x + 18 + 32 * jar, y - high, _int(rng, 16, 26), high, (red, green, blue))
     _box(canvas, x, y, 230, 9, (0.55, 0.38, 0.22))
 
 
 def _fence(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
-    top = horizon - rng.integers(60, 100)
+    top = horizon - _int(rng, 60, 100)
     _box(canvas, -5, top + 22, canvas.shape[1] + 10, 9, (0.74, 0.68, 0.58))
-    for x in range(int(rng.integers(-20, 0)), canvas.shape[1], 36):
+    for x in range(_int(rng, -20, 0), canvas.shape[1], 36):
         _polygon(
             canvas,
             [(x, horizon), (x, top + 10), (x + 10, top), (x + 20, top + 10), (x + 20, horizon)],
@@ -102,7 +106,7 @@ def _fence(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
 
 
 def _windows(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
-    x = rng.integers(-20, 40)
+    x = _int(rng, -20, 40)
     for column in range(3):
         left = x + 118 * column
         _box(canvas, left, 34, 66, 100, (0.86, 0.85, 0.80))
@@ -112,7 +116,7 @@ def _windows(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None
 
 
 def _sea(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
-    top = horizon - int(rng.integers(50, 90))
+    top = horizon - _int(rng, 50, 90)
     waves = tx.cloudy((0.05, 0.32, 0.50), (0.35, 0.66, 0.74), (26, 5), 4)
     canvas[top:horizon] = waves(rng, horizon - top, canvas.shape[1])
     _disc(canvas, rng.uniform(40, 280), rng.uniform(25, 70), 20, (1.0, 0.95, 0.75))
@@ -127,7 +131,7 @@ def _sea(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
 
 def _tools(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
     for x in range(20, canvas.shape[1], 62):
-        y, long = rng.integers(30, 70), rng.integers(50, 95)
+        y, long = _int(rng, 30, 70), _int(rng, 50, 95)
         steel = (0.62, 0.65, 0.68)
         if rng.random() < 0.5:  # a hammer
             _box(canvas, x + 8, y, 8, long, (0.62, 0.42, 0.22))
@@ -165,7 +169,7 @@ def _mountains(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> No
 
 
 def _firs(rng: np.random.Generator, canvas: np.ndarray, horizon: int, tone: tx.RGB) -> None:
-    for x in rng.uniform(0, canvas.shape[1], rng.integers(4, 9)):
+    for x in rng.uniform(0, canvas.shape[1], _int(rng, 4, 9)):
         high = rng.uniform(50, 110)
         for tier in range(3):
             y, wide = horizon - high * (0.35 + 0.25 * tier), high * (0.32 - 0.07 * tier)

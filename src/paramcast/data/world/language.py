@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,7 @@ _PREPOSITION = {"beach": "on", "camp": "at"}
 _THIRD = {"fly": "flies"}
 _ING = {"hit": "hitting", "stop": "stopping", "slide": "sliding", "bounce": "bouncing", "leave": "leaving"}
 _PLACES = ("where does it happen?", "what place is shown?", "where is this video made?")
-_QUOTA = {"identity": 4, "colour": 2, "count": 1, "action": 2, "order": 1, "exists": 1, "scene": 1}
+_QUOTA = {"identity": 5, "colour": 2, "count": 1, "action": 1, "order": 1, "exists": 1, "scene": 1}
 _MOST = 10
 
 
@@ -39,7 +40,7 @@ def ask(rng: np.random.Generator, story: Story, events: list[Event]) -> list[Ask
     candidates = [*_identities(rng, story, events), *_colours(story), *_counts(story)]
     candidates += _actions(story, events)
     candidates += [*_orders(story, events), *_existence(rng, story)]
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         question = str(rng.choice(_PLACES))
         candidates.append(Asked("scene", question, story.scene))
     taken: Counter[str] = Counter()
@@ -66,7 +67,7 @@ def caption(rng: np.random.Generator, story: Story, events: list[Event]) -> list
 
 def _told(story: Story, doing: list[Event], rng: np.random.Generator) -> str:
     if not doing:
-        return f"{_called(story.actors[0])} stands still"
+        return f"{_called(story.actors[0])} {'moves' if story.actors[0].path > _STILL else 'stands still'}"
     subject = doing[0].subject
     own = [event for event in doing if event.subject == subject][:2]
     parts = []
@@ -167,7 +168,7 @@ def _orders(story: Story, events: list[Event]) -> Iterator[Asked]:
     """What comes right before or after, for one actor whose events are clearly apart."""
     for actor in _single(story):
         own = [event for event in events if story.actors[event.subject] is actor and event.verb != "appear"]
-        for earlier, later in zip(own, own[1:], strict=False):
+        for earlier, later in pairwise(own):
             if later.frame - earlier.frame >= 2 and earlier.verb != later.verb:
                 first, second = (_THIRD.get(event.verb, event.verb + "s") for event in (earlier, later))
                 yield Asked("order", f"what does the {actor.name} do after it {first}?", later.verb)

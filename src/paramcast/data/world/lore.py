@@ -92,7 +92,7 @@ LORE: dict[str, Lore] = {
         "ring cone",
         "blue yellow pink",
         "bird woman",
-        "roll fly",
+        "roll drop",
     ),
     "workshop": _lore(
         "bearing brick washer pipe drill",

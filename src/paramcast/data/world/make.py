@@ -28,7 +28,7 @@ from paramcast.paths import cache_dir
 
 DEMO_CLIPS = 1400
 _REVISION = 1  # of the world: raise it when the clips change, so that a world in the cache is made anew
-_PLAIN_SHARE = 0.5
+_PLAIN_SHARE = 0.6
 
 
 def demo_world() -> Collection:
@@ -38,7 +38,7 @@ def demo_world() -> Collection:
     It is built in a folder of its own and moved into place whole, so that of two processes that start at once
     both get a complete world.
     """
-    home = cache_dir("world") / f"r{_REVISION}-{DEMO_CLIPS}"
+    home = cache_dir("world", f"r{_REVISION}-{DEMO_CLIPS}") / "demo-world"
     if not (home / "clips.jsonl").is_file():
         draft = Path(tempfile.mkdtemp(dir=home.parent, prefix=".making-"))
         try:
@@ -123,7 +123,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
     with av.open(str(path), "w", format="mp4") as writer:
         stream = writer.add_stream(
-            "libx264", rate=Fraction(fps), options={"crf": "19", "preset": "superfast"}
+            "libx264", rate=Fraction(fps), options={"crf": "22", "preset": "superfast"}
         )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.thread_count = "yuv420p", 1

@@ -138,7 +138,7 @@ def _cast(rng: np.random.Generator, story: Story, among: tuple[str, ...] | None 
     if among is not None and set(among) <= set(CREATURES):
         look = _choose(rng, among, lore.creatures, FAVOUR["creatures"])
     else:
-        look = _choose(rng, among or SHARED_LOOKS * 2 + PLAIN_LOOKS, lore.looks, FAVOUR["looks"])
+        look = _choose(rng, among or SHARED_LOOKS * 3 + PLAIN_LOOKS, lore.looks, FAVOUR["looks"])
     colour = _choose(rng, tuple(COLOURS), lore.colours, FAVOUR["colours"])
     size = rng.uniform(13.0, 18.0) * (1.25 if story.plain else 1.0)
     if look in ("bar", "car", "book", "bottle"):

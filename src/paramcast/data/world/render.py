@@ -12,7 +12,7 @@ from paramcast.data.world.physics import FPS, FRAMES, SIZE, Actor, Story
 from paramcast.data.world.sprites import SCALE, Sprite, body_colour, draw
 from paramcast.data.world.textures import wood
 
-_NOISE = 0.008  # standard deviation, of a white pixel
+_NOISE = 0.006  # standard deviation, of a white pixel
 
 
 def render(rng: np.random.Generator, story: Story) -> np.ndarray:
@@ -91,7 +91,7 @@ class _Player:
         return self.poses[step % len(self.poses)]
 
     def _lit(self, sprite: Sprite, x: float, y: float, angle: float, side: int) -> np.ndarray:
-        """(side, side, 4) float32 with the sprite's centre at (x, y): lit colour times coverage, and coverage."""
+        """(side, side, 4) float32 with the sprite's centre at (x, y): lit colour times coverage, coverage."""
         state = (id(sprite), round(x, 2), round(y, 2), round(angle, 3))
         if self.seen is not None and self.seen[0] == state:
             return self.seen[1]
@@ -102,9 +102,9 @@ class _Player:
         paint = cv2.warpAffine(sprite.paint, warp, (side, side), flags=flags)
         normals = cv2.warpAffine(sprite.normals, warp, (side, side), flags=flags)
         x_light, y_light, z_light = self.towards
-        local = np.float32((cos * x_light + sin * y_light, cos * y_light - sin * x_light, z_light))
+        local = np.array((cos * x_light + sin * y_light, cos * y_light - sin * x_light, z_light), np.float32)
         facing = np.clip(normals @ local, 0.0, 1.0)[..., None]
-        halfway = local + np.float32((0, 0, 1))
+        halfway = local + np.array((0, 0, 1), np.float32)
         shine = np.clip(normals @ (halfway / np.linalg.norm(halfway)), 0.0, 1.0)[..., None]
         colour = paint[..., :3] * (0.42 + 0.72 * facing) + 0.22 * shine**24 * paint[..., 3:]
         patch = np.concatenate([colour * self.light, paint[..., 3:]], axis=2)
@@ -118,12 +118,12 @@ def _paint_boards(rng: np.random.Generator, scene: np.ndarray, story: Story) -> 
         return
     plank = wood((0.36, 0.24, 0.14), (0.62, 0.45, 0.28), 1)(rng, SIZE, SIZE)
     for x0, y0, x1, y1 in story.boards:
-        edge = np.float32([(x0, y0), (x1, y1), (x1, y1 + 6), (x0, y0 + 6)])
+        edge = np.array([(x0, y0), (x1, y1), (x1, y1 + 6), (x0, y0 + 6)], np.float32)
         shade = np.zeros((SIZE, SIZE), np.float32)
-        cv2.fillPoly(shade, [np.int32(np.round(edge + (0, 8)))], 1.0)
+        cv2.fillPoly(shade, [np.round(edge + np.array([0, 8])).astype(np.int32)], 1.0)
         scene *= 1.0 - 0.35 * cv2.GaussianBlur(shade, (0, 0), 4.0)[..., None]
         mask = np.zeros((SIZE, SIZE), np.uint8)
-        cv2.fillPoly(mask, [np.int32(np.round(edge * 16))], 255, cv2.LINE_AA, 4)
+        cv2.fillPoly(mask, [np.round(edge * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         cover = mask[..., None].astype(np.float32) / 255.0
         scene *= 1.0 - cover
         scene += plank * cover

@@ -65,7 +65,7 @@ class Sprite:
     def polygon(self, points: Sequence[Point], colour: RGB, round_: float = 0.15) -> None:
         """A polygon whose rim is rounded over `round_` units."""
         mask = self._mask()
-        corners = np.int32([self._pixel(point, 4) for point in points])
+        corners = np.array([self._pixel(point, 4) for point in points], np.int32)
         cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
         self._lay(mask, colour, round_)
 
@@ -77,7 +77,7 @@ class Sprite:
     def stroke(self, points: Sequence[Point], width: float, colour: RGB) -> None:
         """A round line of `width` units through the points."""
         mask = self._mask()
-        line = np.int32([self._pixel(point) for point in points])
+        line = np.array([self._pixel(point) for point in points], np.int32)
         cv2.polylines(mask, [line], False, 255, max(1, round(width * self.unit)), cv2.LINE_AA)
         self._lay(mask, colour, width / 2)
 
@@ -107,7 +107,7 @@ class Sprite:
         return x, y
 
     def _lay(self, mask: np.ndarray, colour: RGB, rim: float) -> None:
-        """Lay a part over what is there; its height rises like a quarter circle over the first `rim` units."""
+        """Lay a part over what is there; it rises like a quarter circle over `rim` units."""
         left, top, wide, high = cv2.boundingRect(mask)
         inside = slice(max(0, top - 4), top + high + 4), slice(max(0, left - 4), left + wide + 4)
         mask = mask[inside]
@@ -119,7 +119,7 @@ class Sprite:
         slope_y, slope_x = np.gradient(rise)
         normal = np.dstack([-slope_x, -slope_y, np.ones_like(rise)])
         normal /= np.linalg.norm(normal, axis=2, keepdims=True)
-        self.paint[inside] = self.paint[inside] * (1.0 - cover) + np.float32((*colour, 1.0)) * cover
+        self.paint[inside] = self.paint[inside] * (1.0 - cover) + np.array((*colour, 1.0), np.float32) * cover
         self.normals[inside] = self.normals[inside] * (1.0 - cover) + normal * cover
 
 
@@ -145,7 +145,7 @@ def draw(rng: np.random.Generator, look: str, size: float, colour: RGB, facing: 
         sprite.grain(np.random.Generator(np.random.SFC64(state)))  # the same fur in both poses
         if facing < 0:
             sprite.paint = np.ascontiguousarray(sprite.paint[:, ::-1])
-            sprite.normals = np.ascontiguousarray(sprite.normals[:, ::-1] * np.float32((-1, 1, 1)))
+            sprite.normals = np.ascontiguousarray(sprite.normals[:, ::-1] * np.array((-1, 1, 1), np.float32))
         sprites.append(sprite)
     return tuple(sprites)
 

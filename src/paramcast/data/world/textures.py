@@ -39,7 +39,9 @@ def fractal(
 def ramp(values: np.ndarray, dark: RGB, light: RGB) -> np.ndarray:
     """Colours between `dark` at -1 and `light` at 1."""
     share = np.clip(values * 0.5 + 0.5, 0.0, 1.0)[..., None]
-    return np.asarray(np.float32(dark) * (1.0 - share) + np.float32(light) * share, np.float32)
+    return np.asarray(
+        np.array(dark, np.float32) * (1.0 - share) + np.array(light, np.float32) * share, np.float32
+    )
 
 
 def cloudy(dark: RGB, light: RGB, cells: tuple[float, float] = (4, 4), octaves: int = 5) -> Texture:
@@ -58,7 +60,7 @@ def wood(dark: RGB, light: RGB, planks: int = 4) -> Texture:
         grain = 0.35 * np.sin(55.0 * rows + 5.0 * warp) + 0.5 * fractal(rng, height, width, (24, 1.5), 3)
         picture = ramp(grain + tone, dark, light)
         seam = np.abs((rows * planks) % 1.0 - 0.5) > 0.5 - 0.8 * planks / height
-        return picture * (1.0 - 0.45 * seam[..., None])
+        return np.asarray(picture * (1.0 - 0.45 * seam[..., None]), np.float32)
 
     return make
 
@@ -85,7 +87,9 @@ def bricks(stone: tuple[RGB, RGB], mortar: RGB, size: tuple[int, int], shifted: 
         tone = tones[course, columns // size[1]] + 0.5 * fractal(rng, height, width, (6, 6), 4)
         joint = ((rows % size[0] < 1.5) | (columns % size[1] < 1.5)).astype(np.float32)
         joint = cv2.GaussianBlur(joint, (0, 0), 0.6)[..., None]
-        return ramp(tone, *stone) * (1.0 - joint) + np.float32(mortar) * joint
+        return np.asarray(
+            ramp(tone, *stone) * (1.0 - joint) + np.array(mortar, np.float32) * joint, np.float32
+        )
 
     return make
 
