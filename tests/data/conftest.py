@@ -1,0 +1,31 @@
+"""Fixtures of the data tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clip_makers import picture_clip, texture, write_clips, write_video
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder that is used instead of the user's."""
+    monkeypatch.setenv("PARAMCAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def collection_root(tmp_path: Path) -> Path:
+    """Three clips: two frame folders of different sizes and a video."""
+    root = tmp_path / "made"
+    root.mkdir()
+    first = picture_clip(root, [texture(0), texture(1)], "a")
+    second = picture_clip(root, [texture(place, 50, 90) for place in range(2, 5)], "b")
+    write_video(root / "c.mp4", [texture(place, 64, 96) for place in range(5)])
+    return write_clips(
+        root,
+        {"id": "a", "frames": first.frames, "category": 3, "captions": ["one"], "mood": "calm"},
+        {"id": "b", "frames": second.frames, "frame_captions": ["x", "y", "z"], "domain": "kitchen"},
+        {"id": "c", "video": "c.mp4", "qa": [{"question": "what?", "answer": "noise"}], "device": "cam-1"},
+    )
