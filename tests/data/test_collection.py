@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,6 @@ def test_a_domain_beside_a_category_is_kept_as_unknown() -> None:
     ],
 )
 def test_wrong_lines_say_what_is_wrong(change: dict[str, Any], says: str) -> None:
-    import re
-
     assert re.search(says, faults({"id": "a", "frames": ["0.png"], **change}))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from clip_makers import number_of, numbered, picture_clip, texture, video_clip, write_video
 from PIL import Image
 
-from paramcast.data import frames as frames_module
 from paramcast.data.collection import Clip, CollectionError
 from paramcast.data.frames import read_frames, undecodable
 from paramcast.data.sampling import uniform_indices
@@ -40,9 +40,8 @@ def test_raw_h264_without_times_is_read_in_order(tmp_path: Path) -> None:
 def test_time_spreads_over_a_variable_frame_rate(tmp_path: Path) -> None:
     pts = [10 * n for n in range(12)] + [120 + 1000 * n for n in range(4)]
     path = write_video(tmp_path / "a.mkv", [numbered(n) for n in range(16)], pts=pts)
-    assert (
-        numbers(video_clip(path), 4, "time") == [12, 13, 14] or numbers(video_clip(path), 4, "time")[-1] >= 14
-    )
+    # The quick ones are over after 0.12 s of 3.13: slow ones show at the centres of all four quarters.
+    assert numbers(video_clip(path), 4, "time") == [12, 13, 14]
     assert numbers(video_clip(path), 4, "uniform") == list(uniform_indices(16, 4))
 
 
@@ -75,17 +74,40 @@ def test_a_rotated_video_is_turned_upright(tmp_path: Path) -> None:
     assert seen[0, 64:].mean() > seen[0, :64].mean()
 
 
+class MisleadingContainer:
+    """A container whose index is wrong: seeking leads four frames too far."""
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        self.seeks = 0
+
+    def __enter__(self) -> MisleadingContainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+    def seek(self, position: int, stream: Any) -> None:
+        self.seeks += 1
+        self.container.seek(position + round(0.4 / stream.time_base), stream=stream)
+
+
 def test_a_wrong_index_of_the_container_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", [numbered(n) for n in range(16)], gop=4)
-    real = frames_module._index
+    opened: list[MisleadingContainer] = []
+    real_open = av.open
 
-    def lying(path: Path) -> frames_module._Index:
-        index = real(path)
-        # Claims that the last frame but one can be sought, and that seeking to it reaches the frame before.
-        return frames_module._Index(index.positions, index.positions[1:-1:3], timed=True)
+    def misleading(path: Path) -> MisleadingContainer:
+        opened.append(MisleadingContainer(real_open(path)))
+        return opened[-1]
 
-    monkeypatch.setattr(frames_module, "_index", lying)
-    assert numbers(video_clip(path), 8) == list(uniform_indices(16, 8))
+    monkeypatch.setattr("av.open", misleading)
+    assert numbers(video_clip(path), 4) == list(uniform_indices(16, 4))
+    # One to find the frames, one that is led astray, one that goes through from the start.
+    assert [container.seeks for container in opened] == [0, 1, 0]
 
 
 def test_a_folder_keeps_order_and_gives_all_it_has(tmp_path: Path) -> None:
@@ -164,9 +186,9 @@ from pathlib import Path
 from paramcast.data.collection import Clip
 from paramcast.data.frames import read_frames
 root = Path(sys.argv[1])
-read_frames(Clip("small", root, 1, video="small.mp4"), 1, sys.argv[2])
+read_frames(Clip("small", root, 1, video="small.mp4"), 1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(read_frames(Clip("large", root, 1, video="large.mp4"), 60, sys.argv[2]).shape)
+print(read_frames(Clip("large", root, 1, video="large.mp4"), 30).shape)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -174,11 +196,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_a_4k_video_fits_into_memory(tmp_path: Path) -> None:
     write_video(tmp_path / "small.mp4", [numbered(1)])
     picture = np.asarray(Image.fromarray(texture(0)).resize((3840, 2160)))
-    write_video(tmp_path / "large.mp4", [picture] * 60, codec="mpeg4")
-    command = [sys.executable, "-c", MEASURE, str(tmp_path), "uniform"]
+    write_video(tmp_path / "large.mp4", [picture] * 30, codec="mpeg4")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     shape, megabytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    assert shape == "(60, 256, 455, 3)"
-    assert int(megabytes) < 250  # sixty whole frames are 1,424 MB
+    assert shape == "(30, 256, 455, 3)"
+    assert int(megabytes) < 250  # thirty whole frames are 712 MB
 
 
 def test_real_videos(shared_data: Path) -> None:
