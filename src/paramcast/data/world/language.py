@@ -43,6 +43,7 @@ def ask(rng: np.random.Generator, story: Story, events: list[Event]) -> list[Ask
     if rng.random() < 0.5:
         question = str(rng.choice(_PLACES))
         candidates.append(Asked("scene", question, story.scene))
+    candidates = list({asked.question: asked for asked in candidates}.values())
     taken: Counter[str] = Counter()
     chosen: list[Asked] = []
     for place in rng.permutation(len(candidates)):

@@ -29,6 +29,7 @@ from paramcast.paths import cache_dir
 DEMO_CLIPS = 1400
 _REVISION = 1  # of the world: raise it when the clips change, so that a world in the cache is made anew
 _PLAIN_SHARE = 0.6
+_CLIPS_A_PROCESS = 32  # fewer are not worth the start of a process
 
 
 def demo_world() -> Collection:
@@ -134,7 +135,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 def _in_parallel(make: partial[dict[str, Any]], numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Every number's line, in order; by as many processes as there are cores where there is much to do."""
-    workers = min(os.cpu_count() or 1, len(numbers) // 32)
+    workers = min(os.cpu_count() or 1, len(numbers) // _CLIPS_A_PROCESS)
     if workers < 2:
         return [make(number) for number in numbers]
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
