@@ -1,1 +1,1 @@
-"""To be written."""
+"""Training in two stages, and evaluation with controls."""

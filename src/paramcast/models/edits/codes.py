@@ -52,7 +52,7 @@ class CodesEdit(Edit):
         codes, key = values["codes"], slot.name.replace(".", "/")
         axis = -1
         if slot.kind == "layernorm":
-            normed = nn.functional.layer_norm(x, slot.weight)
+            normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
             y = y + scale_vector(normed, torch.tensordot(codes, self.basis[f"{key}:scale"], 1))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]

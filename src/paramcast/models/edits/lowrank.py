@@ -49,7 +49,7 @@ class LowRankEdit(Edit):
         """Add the low-rank product and the bias edit to the layer's output."""
         bias = values.get(f"{slot.name}.bias")
         if slot.kind == "layernorm":
-            normed = nn.functional.layer_norm(x, slot.weight)
+            normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
             y = y + scale_vector(normed, values[f"{slot.name}.scale"])
             return y if bias is None else add_vector(y, bias)
         a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]

@@ -1,0 +1,43 @@
+"""Devices as arrays: which rows of the bank each clip and text is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.data.fleet import Device
+
+
+@dataclass(frozen=True)
+class ClipData:
+    """One clip as one device sees it.
+
+    Attributes:
+        clip_id: The clip's id.
+        row: Its row of the bank.
+        queries: (n,) rows of its queries' texts.
+        items: (n, 3): the row shown, the text's row, the answer's number (-1 where there is none).
+        hints: (n,) rows of further texts about the clip, for training only.
+    """
+
+    clip_id: str
+    row: int
+    queries: np.ndarray
+    items: np.ndarray
+    hints: np.ndarray
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """One device: its clips, the first `support` of them for adaptation, and its true domain (R,) float32."""
+
+    device: Device
+    clips: tuple[ClipData, ...]
+    support: int
+    truth: np.ndarray
+
+    @property
+    def query(self) -> tuple[ClipData, ...]:
+        """The clips on which it is scored."""
+        return self.clips[self.support :]

@@ -1,0 +1,77 @@
+"""Features in memory: every clip under every camera that sees it, and every text, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramcast.data.cameras import Camera
+from paramcast.data.features import FeatureStore
+
+ClipKey = tuple[str, tuple[Camera, ...], int | None]
+"""Clip id, cameras, and the one frame that is meant (None: all of them)."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Rows of features.
+
+    Attributes:
+        frames: (R, T, Di) float32, zero where there is no frame.
+        mask: (R, T) bool.
+        clip_rows: Which row shows which clip.
+        texts: (S, Dt) float32.
+        text_rows: Which row is which text.
+    """
+
+    frames: Tensor
+    mask: Tensor
+    clip_rows: dict[ClipKey, int]
+    texts: Tensor
+    text_rows: dict[str, int]
+
+    @classmethod
+    def build(cls, store: FeatureStore, clips: Iterable[ClipKey], texts: Iterable[str]) -> Bank:
+        """Encode what is not cached yet, and lay it out."""
+        keys = list(dict.fromkeys(clips))
+        whole = list(dict.fromkeys((clip, cameras) for clip, cameras, _ in keys))
+        features = dict(zip(whole, store.clips(whole), strict=True))
+        rows = [_pick(features[clip, cameras], frame) for clip, cameras, frame in keys]
+        longest = max((len(row) for row in rows), default=1)
+        frames = torch.zeros(len(rows), longest, store.image.dim)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            frames[place, : len(row)] = torch.tensor(row)
+            mask[place, : len(row)] = True
+        words = list(dict.fromkeys(texts))
+        return cls(
+            frames,
+            mask,
+            {key: place for place, key in enumerate(keys)},
+            torch.tensor(store.texts(words)),
+            {text: place for place, text in enumerate(words)},
+        )
+
+    def anchors(self) -> np.ndarray:
+        """(R, Di) float32: the feature of each row's anchor frame, the middle one."""
+        middle = self.mask.sum(1) // 2
+        return self.frames[torch.arange(len(self.frames)), middle].numpy()
+
+    def means(self) -> np.ndarray:
+        """(R, Di) float32: the mean over each row's frames."""
+        counts = self.mask.sum(1, keepdim=True)
+        mean: np.ndarray = (self.frames.sum(1) / counts).numpy()
+        return mean
+
+    def all_frames(self, rows: Sequence[int]) -> Tensor:
+        """(N, Di) float32: every frame of these rows."""
+        index = torch.tensor(rows)
+        return self.frames[index][self.mask[index]]
+
+
+def _pick(features: np.ndarray, frame: int | None) -> np.ndarray:
+    return features if frame is None else features[frame : frame + 1]

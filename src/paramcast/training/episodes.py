@@ -1,0 +1,85 @@
+"""The adaptor's lessons: a device, a support set, a disjoint query set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramcast.adaptor import Adaptor
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.tasks import Task
+from paramcast.training.views import UplinkTable
+
+SUPPORT_SIZES = (1, 2, 4, 8, 16)
+DEVICES_A_STEP = 16
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Where episodes are drawn from."""
+
+    task: Task
+    bank: Bank
+    table: UplinkTable
+    devices: Sequence[DeviceData]
+    others: Sequence[ClipData]
+
+    def loss(self, adaptor: Adaptor, rng: np.random.Generator, beta: float) -> Tensor:
+        """The loss () of one step: the task's on the query sets, and `beta` times the ADR's.
+
+        Every device's clips are shuffled anew, so that which of them are support differs between episodes.
+        """
+        chosen = [self.devices[i] for i in rng.integers(len(self.devices), size=DEVICES_A_STEP)]
+        supports, queries = [], []
+        for device in chosen:
+            order = rng.permutation(len(device.clips))
+            size = min(SUPPORT_SIZES[rng.integers(len(SUPPORT_SIZES))], len(order) // 2)
+            supports.append([device.clips[i] for i in order[:size]])
+            queries.append([device.clips[i] for i in order[size:]])
+        inputs = self.table.context(supports, [device.truth for device in chosen], training=True)
+        values, adr = adaptor(inputs)
+        loss = self.task.episode_loss(adaptor.dynamic, values, self.bank, queries, self.others, rng)
+        return loss + beta * adr
+
+
+def score_devices(
+    task: Task,
+    adaptor: Adaptor,
+    bank: Bank,
+    table: UplinkTable,
+    devices: Sequence[DeviceData],
+    gallery: Sequence[ClipData],
+    support: int | None,
+) -> float:
+    """Mean over devices and figures, in percent; with the base model's parameters if `support` is None."""
+    packages = None if support is None else generate(adaptor, table, devices, support)
+    means = []
+    for place, device in enumerate(devices):
+        values = None if packages is None else one_of(packages, place)
+        figures = task.score(adaptor.dynamic, values, bank, device, gallery)
+        means.append(float(np.mean(list(figures.values()))))
+    return float(np.mean(means))
+
+
+def generate(
+    adaptor: Adaptor, table: UplinkTable, devices: Sequence[DeviceData], support: int
+) -> dict[str, Tensor]:
+    """Package tensors (N, *shape) for N devices from their first `support` support clips."""
+    inputs = table.context(
+        [device.clips[: min(support, device.support)] for device in devices],
+        [device.truth for device in devices],
+    )
+    with torch.no_grad():
+        values, _ = adaptor.eval()(inputs)
+    packages: dict[str, Tensor] = values
+    return packages
+
+
+def one_of(packages: dict[str, Tensor], place: int) -> dict[str, Tensor]:
+    """The package of one device, with a device axis of 1."""
+    return {name: tensor[place : place + 1] for name, tensor in packages.items()}

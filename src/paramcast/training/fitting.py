@@ -1,0 +1,158 @@
+"""One training loop for everything: resumable after a SIGKILL, and the same result whether killed or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from paramcast.data.seeding import seed_from
+from paramcast.errors import ParamcastError
+from paramcast.files import replacing
+
+
+class TrainingDivergedError(ParamcastError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        every: Steps between two validations (and checkpoints).
+        rate: Peak learning rate of AdamW, after a linear warm-up of a tenth; then half a cosine to zero.
+        decay: Weight decay.
+    """
+
+    steps: int
+    every: int
+    rate: float = 1e-3
+    decay: float = 0.05
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step in [0, steps)."""
+        warm = max(1, self.steps // 10)
+        if step < warm:
+            return self.rate * (step + 1) / warm
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    loss: Callable[[np.random.Generator], Tensor],
+    validate: Callable[[], float],
+    schedule: Schedule,
+    seed: int,
+    checkpoint: Path,
+) -> float:
+    """Train the parameters of `module`, and leave it at its best by `validate`, in evaluation mode.
+
+    Randomness is drawn anew for every step from the seed and the step's number, so a run that is killed and
+    started again takes the same steps as one that is not.
+
+    Args:
+        name: For the progress bar and as a part of the seed.
+        module: Trained in place.
+        loss: Gives the loss () of one step, drawing what it needs from the generator.
+        validate: Higher is better; the state before the first step takes part.
+        schedule: Steps and rates.
+        seed: Of the run.
+        checkpoint: File that the run goes on from; written whole, every `schedule.every` steps.
+
+    Returns:
+        The best validation score.
+
+    Raises:
+        TrainingDivergedError: The loss became infinite or NaN.
+    """
+    trained = {key: value for key, value in module.named_parameters() if value.requires_grad}
+    optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay)
+    step, best, state = 0, -math.inf, module.state_dict()
+    if checkpoint.exists():
+        step, best, state = _restore(checkpoint, module, trained, optimiser)
+    else:
+        best, state = _validated(module, validate, best, state)
+    with tqdm(total=schedule.steps, initial=step, desc=name, unit="step", disable=None) as bar:
+        while step < schedule.steps:
+            rng = np.random.default_rng(seed_from("step", name, seed, step))
+            torch.manual_seed(int(rng.integers(2**62)))
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate_at(step)
+            module.train()
+            value = loss(rng)
+            if not math.isfinite(value.item()):
+                raise TrainingDivergedError(f"{name}: the loss is {value.item()} at step {step}; lower the rate")
+            optimiser.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained.values(), 1.0)
+            optimiser.step()
+            step += 1
+            bar.update()
+            if step % schedule.every == 0 or step == schedule.steps:
+                best, state = _validated(module, validate, best, state)
+                bar.set_postfix(loss=f"{value.item():.3f}", best=f"{best:.3f}")
+                _save(checkpoint, step, best, state, trained, module, optimiser)
+    module.load_state_dict(state)
+    module.eval()
+    return best
+
+
+def _validated(
+    module: nn.Module, validate: Callable[[], float], best: float, state: dict[str, Tensor]
+) -> tuple[float, dict[str, Tensor]]:
+    module.eval()
+    with torch.no_grad():
+        score = validate()
+    if score <= best:
+        return best, state
+    return score, {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def _save(
+    path: Path,
+    step: int,
+    best: float,
+    state: dict[str, Tensor],
+    trained: dict[str, nn.Parameter],
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    tensors = {f"best/{key}": value for key, value in state.items()}
+    tensors |= {f"now/{key}": value for key, value in module.state_dict().items()}
+    for key, parameter in trained.items():
+        for moment, value in optimiser.state[parameter].items():
+            tensors[f"optimiser/{moment}/{key}"] = value
+    tensors["progress"] = torch.tensor([step, best], dtype=torch.float64)
+    with replacing(path) as temporary:
+        save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()}, temporary)
+
+
+def _restore(
+    path: Path, module: nn.Module, trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer
+) -> tuple[int, float, dict[str, Tensor]]:
+    tensors = load_file(path)
+    module.load_state_dict(_below(tensors, "now/"))
+    for key, parameter in trained.items():
+        moments = {
+            name.split("/")[1]: value
+            for name, value in tensors.items()
+            if name.startswith("optimiser/") and name.split("/", 2)[2] == key
+        }
+        if moments:
+            optimiser.state[parameter] = moments
+    step, best = tensors["progress"].tolist()
+    return int(step), best, _below(tensors, "best/")
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

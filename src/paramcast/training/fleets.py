@@ -1,0 +1,53 @@
+"""The devices that a model is trained for: a mix of shifts, alone and combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Device, Fleet, build_fleet
+from paramcast.errors import InputError
+from paramcast.training.tasks import Task
+
+MIX: dict[tuple[str, ...], float] = {
+    (): 0.15,
+    ("category",): 0.25,
+    ("camera",): 0.15,
+    ("vocabulary",): 0.15,
+    ("category", "camera", "vocabulary"): 0.3,
+}
+"""Shifts -> share of the training devices."""
+
+
+def training_fleet(
+    collection: Collection,
+    task: Task,
+    pools: Mapping[str, Sequence[str]],
+    devices: int,
+    seed: int,
+    split: str,
+    mix: Mapping[tuple[str, ...], float] = MIX,
+) -> list[Device]:
+    """Draw `devices` devices from the clips of one pool, in the shares of `mix`.
+
+    Without categories in the collection the category shift falls away.
+    """
+    has_categories = any(collection.by_id[clip].category for clip in pools[split])
+    drawn: list[Device] = []
+    for number, (shifts, share) in enumerate(mix.items()):
+        kept = tuple(shift for shift in shifts if shift != "category" or has_categories)
+        count = max(1, round(devices * share))
+        fleet: Fleet = build_fleet(
+            collection,
+            shifts=kept,
+            devices={split: count},
+            seed=seed + number,
+            pools=pools,
+            usable=task.usable,
+        )
+        name = "+".join(kept) or "none"
+        drawn += [replace(device, id=f"{name}-{device.id}") for device in fleet.devices]
+    if not drawn:
+        raise InputError(f"collection {collection.name!r} has no clips for task {task.name!r}")
+    return drawn

@@ -1,0 +1,300 @@
+"""Two-stage training: base models on folds of the clips, then adaptors on devices of the fold left out.
+
+An adaptor that is trained on clips which the base model was trained on learns from features that the base has
+memorised, and ends below the base on new devices. So training is cross-fitted: with the clips in folds, fold
+k's devices are adapted from a base model that never saw fold k. The adaptor then serves a base model that was
+trained on all folds from the same initial values.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Device, split_clips
+from paramcast.data.seeding import seed_from
+from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
+from paramcast.data.cameras import CAMERA_DIMS
+from paramcast.errors import InputError
+from paramcast.files import write_json
+from paramcast.models.parts import FeatureNorm
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import Lessons, score_devices
+from paramcast.training.fitting import Schedule, fit
+from paramcast.training.fleets import training_fleet
+from paramcast.training.model import CONDITIONS, ModelConfig, TrainedModel
+from paramcast.training.tasks import Task, make_task
+from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
+from paramcast.training.views import UplinkTable, load_views
+
+MAXIMUM_ANSWERS = 1000
+VALIDATION_SUPPORT = 8
+BETA = 0.1  # weight of the ADR's loss
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a run is asked to do; a resumed run has to be asked the same.
+
+    Attributes:
+        task: 'qa' or 'retrieval'.
+        form: Of the generated parameters.
+        seed: Of splits, devices and training.
+        image_encoder, text_encoder: Names of the trunks.
+        frames, sampling: How frames are taken from a clip.
+        devices: Training devices.
+        folds: Of the cross-fitting; 1 trains adaptors on the base model's own clips.
+        adaptor_steps: Optimiser steps of each adaptor.
+    """
+
+    task: str
+    form: str = "codes"
+    seed: int = 0
+    image_encoder: str = "efficientnet-lite0"
+    text_encoder: str = "minilm-l6-int8"
+    frames: int = 8
+    sampling: str = "uniform"
+    devices: int = 240
+    folds: int = 4
+    adaptor_steps: int = 600
+
+
+def train(collection: Collection, out: Path, options: TrainingOptions) -> TrainedModel:
+    """Train a base model and its adaptors, and save them to `out`.
+
+    A run that was killed goes on from its last checkpoint; a finished one is loaded.
+
+    Raises:
+        InputError: The collection does not serve the task, or `out` holds a run with other options.
+    """
+    run = {"collection": collection.name, "clips": len(collection.clips), **asdict(options)}
+    if _same_run(out, run) and (out / "config.json").exists():
+        return TrainedModel.load(out)
+    work = out / "checkpoints"
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(out / "run.json", run)
+    data = _Data(collection, options)
+    model = data.new_model()
+    bases, scores = _train_bases(model, data, work)
+    scores |= _train_adaptors(model, data, bases, work)
+    model.config = replace(model.config, scores=scores)
+    model.save(out)
+    shutil.rmtree(work)
+    return model
+
+
+def _same_run(out: Path, run: Mapping[str, object]) -> bool:
+    import json
+
+    path = out / "run.json"
+    if not path.exists():
+        return False
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if before != run:
+        changed = ", ".join(sorted(key for key in run if before.get(key) != run[key]))
+        raise InputError(f"{out} holds a run with other settings ({changed}); choose another folder or remove it")
+    return True
+
+
+class _Data:
+    """Everything that training reads: clips and devices as rows, by fold."""
+
+    def __init__(self, collection: Collection, options: TrainingOptions) -> None:
+        self.options = options
+        self.collection = collection
+        self.task: Task = make_task(options.task)
+        self.pools = {
+            split: [clip for clip in clips if self.task.usable(collection.by_id[clip])]
+            for split, clips in split_clips(collection, options.seed).items()
+        }
+        if not self.pools["train"] or not self.pools["validation"]:
+            raise InputError(
+                f"collection {collection.name!r} has too few clips for task {options.task!r}; "
+                "see: paramcast data check"
+            )
+        self.fold_of = {
+            clip: seed_from("fold", options.seed, clip) % options.folds for clip in self.pools["train"]
+        }
+        self.answers = self._answers() if options.task == "qa" else ()
+        self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
+        self._load()
+
+    def new_model(self) -> TrainedModel:
+        """An untrained model with its norms and uplinks fitted."""
+        frames = self.bank.all_frames([clip.row for clip in self.clips])
+        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.clips]))
+        texts = self.bank.texts[rows]
+        config = ModelConfig(
+            task=self.options.task,
+            form=self.options.form,
+            image_encoder=self.options.image_encoder,
+            text_encoder=self.options.text_encoder,
+            image_dim=frames.shape[1],
+            text_dim=texts.shape[1],
+            frames=self.options.frames,
+            sampling=self.options.sampling,
+            answers=self.answers,
+            categories=self.categories,
+            seed=self.options.seed,
+            clips=self.pools,
+            collection=self.collection.name,
+            truth_dim=len(self.categories) + CAMERA_DIMS + VOCABULARY_WORDS,
+        )
+        torch.manual_seed(seed_from("model", self.options.seed) % 2**62)
+        image, text = Uplink.fit(frames.numpy(), IMAGE_DIM), Uplink.fit(texts.numpy(), TEXT_DIM)
+        model = TrainedModel(config, image, text)
+        for name, module in model.base.named_modules():
+            if isinstance(module, FeatureNorm):
+                module.fit(texts if name.endswith("text_norm") else frames)
+        return model
+
+    def seen_by(self, fold: int | None) -> tuple[list[ClipData], list[ClipData]]:
+        """What the base model that leaves out `fold` may see: clips as they are, and as devices see them."""
+        plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
+        shifted = [
+            clip
+            for other, devices in enumerate(self.devices)
+            if other != fold
+            for device in devices
+            if device.device.cameras or device.device.vocabulary
+            for clip in device.clips
+        ]
+        return plain, shifted
+
+    def _answers(self) -> tuple[str, ...]:
+        counts = Counter(
+            item.answer
+            for clip in self.pools["train"]
+            for item in self.task.items(self.collection.by_id[clip])
+            if item.answer
+        )
+        common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
+        return (*common, *answer_words(common))
+
+    def _load(self) -> None:
+        options, train = self.options, self.pools["train"]
+        folds: list[list[Device]] = []
+        for fold in range(options.folds):
+            pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
+            count, seed = max(1, options.devices // options.folds), options.seed * 1000 + fold * 10
+            folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
+        pool = {"validation": self.pools["validation"]}
+        held = training_fleet(self.collection, self.task, pool, 40, options.seed * 1000 + 999, "validation")
+        self.store = TrainedStore(self.collection, options)
+        self.bank, clips, devices = load_views(
+            self.store,
+            self.collection,
+            [*train, *self.pools["validation"]],
+            [*(device for fold in folds for device in fold), *held],
+            self.task,
+            {answer: number for number, answer in enumerate(self.answers)},
+            self.categories,
+        )
+        self.clips, self.gallery = clips[: len(train)], clips[len(train) :]
+        self.devices: list[list[DeviceData]] = []
+        for fold in folds:
+            self.devices.append(devices[: len(fold)])
+            devices = devices[len(fold) :]
+        self.validation = devices
+
+
+def TrainedStore(collection: Collection, options: TrainingOptions):  # noqa: N802
+    from paramcast.data.features import FeatureStore
+    from paramcast.encoders import image_encoder, text_encoder
+
+    return FeatureStore(
+        collection,
+        image_encoder(options.image_encoder),
+        text_encoder(options.text_encoder),
+        options.frames,
+        options.sampling,
+    )
+
+
+def _train_bases(
+    model: TrainedModel, data: _Data, work: Path
+) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
+    """Base models without each fold in turn, and at last, left in `model`, the one of all folds."""
+    initial = _copied(model.base)
+    states, scores = [], {}
+    folds: list[int | None] = [*range(data.options.folds), None] if data.options.folds > 1 else [None]
+    for fold in folds:
+        model.base.load_state_dict(initial)
+        plain, shifted = data.seen_by(fold)
+        name = "base" if fold is None else f"base without fold {fold + 1}"
+        loss = _base_loss(model, data, plain, shifted)
+        every = max(1, sum(len(c.items) + len(c.hints) // 4 for c in plain) // data.task.base_batch)
+        schedule = Schedule(data.task.base_epochs * every, every)
+        best = fit(name, model.base, loss, _base_score(model, data), schedule, data.options.seed,
+                   work / f"base-{fold}.safetensors")
+        if fold is None:
+            scores["base"] = best
+        else:
+            states.append(_copied(model.base))
+    return states or [_copied(model.base)], scores
+
+
+def _base_loss(
+    model: TrainedModel, data: _Data, plain: Sequence[ClipData], shifted: Sequence[ClipData]
+) -> Callable[[np.random.Generator], Tensor]:
+    def loss(rng: np.random.Generator) -> Tensor:
+        clips = shifted if shifted and rng.random() < 0.5 else plain
+        return data.task.base_loss(model.base, data.bank, clips, rng)
+
+    return loss
+
+
+def _base_score(model: TrainedModel, data: _Data) -> Callable[[], float]:
+    return lambda: score_devices(
+        data.task, model.adaptor, data.bank, None, data.validation, data.gallery, None
+    )
+
+
+def _train_adaptors(
+    model: TrainedModel, data: _Data, bases: Sequence[dict[str, Tensor]], work: Path
+) -> dict[str, float]:
+    """Each adaptor on devices of the folds that its base model has not seen."""
+    final = _copied(model.base)
+    table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
+    lessons = [
+        Lessons(data.task, data.bank, table, devices,
+                [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold])
+        for fold, devices in enumerate(data.devices)
+    ]
+    model.base.requires_grad_(False)
+    scores = {}
+    for condition in CONDITIONS:
+        adaptor = model.adaptors[condition]
+
+        def loss(rng: np.random.Generator, adaptor: nn.Module = adaptor) -> Tensor:
+            fold = int(rng.integers(len(lessons)))
+            model.base.load_state_dict(bases[fold % len(bases)])
+            model.base.train()
+            return lessons[fold].loss(adaptor, rng, BETA)
+
+        def validate(adaptor: nn.Module = adaptor) -> float:
+            model.base.load_state_dict(final)
+            model.base.eval()
+            return score_devices(data.task, adaptor, data.bank, table, data.validation, data.gallery,
+                                 VALIDATION_SUPPORT)
+
+        steps = data.options.adaptor_steps
+        scores[condition] = fit(f"adaptor ({condition})", adaptor, loss, validate,
+                                Schedule(steps, max(1, steps // 10)), data.options.seed,
+                                work / f"adaptor-{condition}.safetensors")
+    model.base.load_state_dict(final)
+    model.base.requires_grad_(True)
+    return scores
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}

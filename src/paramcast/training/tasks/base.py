@@ -1,0 +1,102 @@
+"""What a task has to say: which texts belong to a clip, the model, its losses and its scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from paramcast.data.collection import Clip
+
+if TYPE_CHECKING:
+    from paramcast.models.dynamic import Dynamic
+    from paramcast.training.bank import Bank
+    from paramcast.training.arrays import ClipData, DeviceData
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to be scored: a text about a clip, or about one of its frames, and its answer if it has one."""
+
+    frame: int | None
+    text: str
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a task. `gallery` says, in retrieval, among what a text's clip is looked for."""
+
+    name: str
+    gallery: str | None = None
+
+
+class Task(ABC):
+    """A task; everything that differs between tasks is here."""
+
+    name: ClassVar[str]
+    targets: ClassVar[tuple[str, ...]]
+    base_epochs: ClassVar[int]
+    base_batch: ClassVar[int] = 256
+
+    @abstractmethod
+    def items(self, clip: Clip) -> list[Item]:
+        """The clip's items; none makes the clip useless to the task."""
+
+    def hints(self, clip: Clip) -> list[str]:
+        """Further texts about the clip that training may use."""
+        return []
+
+    def usable(self, clip: Clip) -> bool:
+        """Whether the clip serves the task."""
+        return bool(self.items(clip))
+
+    @abstractmethod
+    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+        """The base model, with untrained parameters and `image_norm` and `text_norm` somewhere in it."""
+
+    @abstractmethod
+    def base_loss(
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
+    ) -> Tensor:
+        """Loss () of the base model on a batch drawn from `clips`."""
+
+    @abstractmethod
+    def episode_loss(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        queries: Sequence[Sequence[ClipData]],
+        others: Sequence[ClipData],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Loss () on the query clips of B devices, each under its own values.
+
+        Args:
+            dynamic: The base model and its dynamic layers.
+            values: Package tensors (B, *shape); None for the base model.
+            bank: Features.
+            queries: Each device's query clips.
+            others: Clips of nobody in particular, for contrast.
+            rng: For what the task draws.
+        """
+
+    @abstractmethod
+    def score(
+        self, dynamic: Dynamic, values: dict[str, Tensor] | None, bank: Bank, device: DeviceData,
+        gallery: Sequence[ClipData],
+    ) -> dict[Metric, float]:
+        """The figures of one device in percent; `values` (1, *shape). Higher is better.
+
+        Args:
+            dynamic: The base model and its dynamic layers.
+            values: The device's package; None for the base model.
+            bank: Features.
+            device: Scored on its query clips.
+            gallery: All clips of the collection, as they are.
+        """

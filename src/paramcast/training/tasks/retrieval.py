@@ -1,0 +1,137 @@
+"""Text-video retrieval: find the clip, or the frame, that a text is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paramcast.data.collection import Clip
+from paramcast.models.dynamic import Dynamic
+from paramcast.models.retrieval import RetrievalModel
+from paramcast.training.bank import Bank
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.tasks.base import Item, Metric, Task
+
+_QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
+_HINTS = 0.6  # share of clips that base training describes by a hint
+
+
+class Retrieval(Task):
+    """R@1, R@5, R@10 of one text a clip or a frame; `match3` where clips are told frame by frame.
+
+    A text's clip is looked for among the device's own query clips (gallery 'device'), and among all clips of
+    the collection (gallery 'collection'), the device's own as its camera shows them.
+    """
+
+    name = "retrieval"
+    targets = RetrievalModel.targets
+    base_epochs = 15
+
+    def items(self, clip: Clip) -> list[Item]:
+        """A sentence for each frame where there are such, else the first caption."""
+        if clip.frame_captions:
+            return [Item(frame, text) for frame, text in enumerate(clip.frame_captions)]
+        return [Item(None, text) for text in clip.captions[:1]]
+
+    def hints(self, clip: Clip) -> list[str]:
+        """Other captions, and questions: they too say what is to be seen."""
+        return [*clip.captions[1:], *(qa.question for qa in clip.qa)]
+
+    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+        """See `RetrievalModel`."""
+        return RetrievalModel(image_dim, text_dim)
+
+    def base_loss(
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
+    ) -> Tensor:
+        """InfoNCE over a batch of clips, each with a caption or a hint."""
+        drawn = rng.choice(len(clips), min(self.base_batch, len(clips)), replace=False)
+        pairs = np.array([_pair(clips[i], rng) for i in drawn])
+        videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
+        return _info_nce(videos, texts)
+
+    def episode_loss(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        queries: Sequence[Sequence[ClipData]],
+        others: Sequence[ClipData],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """InfoNCE within each device, against its own clips and against a sample of all."""
+        own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
+        shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
+        rows = np.concatenate([own[..., 0], np.tile(shared, (len(own), 1))], 1)
+        videos, texts = dynamic(bank.frames[rows], bank.mask[rows], bank.texts[own[..., 1]], values=values)
+        return torch.stack([_info_nce(v, t) for v, t in zip(videos, texts, strict=True)]).mean()
+
+    def score(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        device: DeviceData,
+        gallery: Sequence[ClipData],
+    ) -> dict[Metric, float]:
+        """Ranks of the right clip or frame for every text of the device's query clips."""
+        own = np.concatenate([clip.items for clip in device.query])
+        seen = {*device.device.support, *device.device.query}
+        rest = [clip for clip in gallery if clip.clip_id not in seen]
+        support = device.clips[: device.support]
+        others = np.concatenate([clip.items[:, 0] for clip in [*support, *rest]])
+        model = dynamic.module
+        assert isinstance(model, RetrievalModel)
+        with torch.no_grad(), dynamic.use(values):
+            rows = np.concatenate([own[:, 0], others])
+            videos = model.embed_clips(bank.frames[rows][None], bank.mask[rows][None])[0]
+            texts = model.embed_texts(bank.texts[own[:, 1]][None])[0]
+        scores = texts @ videos.T
+        frames = any(clip.items.shape[0] > 1 for clip in device.query)
+        figures = {}
+        for name, seen_by in (("device", scores[:, : len(own)]), ("collection", scores)):
+            ranks = (seen_by > seen_by.diagonal()[:, None]).sum(1)
+            for k in (1, 5, 10):
+                figures[Metric(f"r@{k}", name)] = 100 * (ranks < k).float().mean().item()
+        # The contract's gallery first: all clips for clip captions, the query set's frames for frame captions.
+        order = sorted(figures, key=lambda metric: (metric.gallery == "device") != frames)
+        ordered = {metric: figures[metric] for metric in order}
+        if frames:
+            ordered = {Metric("match3"): _match(scores[:, : len(own)], device), **ordered}
+        return ordered
+
+
+def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
+    if len(clip.hints) and rng.random() < _HINTS:
+        return clip.row, clip.hints[rng.integers(len(clip.hints))]
+    row, text, _ = clip.items[rng.integers(len(clip.items))]
+    return row, text
+
+
+def _draw_items(clips: Sequence[ClipData], rng: np.random.Generator) -> np.ndarray:
+    """(Q, 2) rows shown and texts, one item a clip; clips come again where there are too few."""
+    chosen = rng.permutation(len(clips))[:_QUERY_ITEMS]
+    chosen = np.resize(chosen, _QUERY_ITEMS)
+    return np.stack([clips[i].items[rng.integers(len(clips[i].items)), :2] for i in chosen])
+
+
+def _info_nce(videos: Tensor, texts: Tensor) -> Tensor:
+    """Symmetric InfoNCE of texts (Q, E) against videos (G, E), G >= Q; text i belongs to video i."""
+    scores = texts @ videos.T * RetrievalModel.temperature
+    targets = torch.arange(len(texts))
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores[:, : len(texts)].T, targets)) / 2
+
+
+def _match(scores: Tensor, device: DeviceData) -> float:
+    """Share of sentences whose best frame among their own clip's is the right one, in percent."""
+    right = total = first = 0
+    for clip in device.query:
+        count = len(clip.items)
+        block = scores[first : first + count, first : first + count]
+        right += int((block.argmax(1) == torch.arange(count)).sum())
+        total, first = total + count, first + count
+    return 100 * right / total

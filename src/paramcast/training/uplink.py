@@ -1,0 +1,50 @@
+"""The uplink projection: what of a trunk's feature a device sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.wire.quantise import from_int8, to_int8
+
+IMAGE_DIM, TEXT_DIM = 128, 64
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """A whitening PCA: uplink = (feature - mean) @ matrix, each entry of unit variance on the training set.
+
+    It is fitted without labels and frozen before any training, so what the cloud sees of a device is never a
+    memory of the training labels.
+
+    Attributes:
+        mean: (D,) float32.
+        matrix: (D, U) float32.
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, dim: int) -> Uplink:
+        """Fit to features (N, D) float32; the entries beyond their rank are zero."""
+        mean = features.mean(0)
+        covariance = np.cov(features - mean, rowvar=False).astype(np.float64)
+        variances, vectors = np.linalg.eigh(np.atleast_2d(covariance))
+        order = np.argsort(variances)[::-1][:dim]
+        kept = variances[order] > variances.max() * 1e-6
+        scales = np.where(kept, 1 / np.sqrt(np.maximum(variances[order], 1e-12)), 0)
+        matrix = np.zeros((features.shape[1], dim), np.float32)
+        matrix[:, : len(order)] = vectors[:, order] * scales
+        return cls(mean.astype(np.float32), matrix)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) -> (N, U) float32."""
+        projected: np.ndarray = (features - self.mean) @ self.matrix
+        return projected.astype(np.float32)
+
+
+def as_received(uplinks: np.ndarray) -> np.ndarray:
+    """Uplink features (N, U) as the cloud receives them: through int8 with a scale a row."""
+    return from_int8(*to_int8(uplinks))

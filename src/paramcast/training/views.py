@@ -1,0 +1,168 @@
+"""From clips and devices to rows of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from paramcast.adaptor.context import ContextInputs
+from paramcast.data.cameras import CAMERA_DIMS
+from paramcast.data.collection import Clip, Collection
+from paramcast.data.features import FeatureStore
+from paramcast.data.fleet import Device
+from paramcast.data.vocabulary import VOCABULARY_WORDS, Vocabulary
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank, ClipKey
+from paramcast.training.tasks.base import Task
+from paramcast.training.uplink import Uplink, as_received
+
+
+class View:
+    """A clip under a device's cameras and vocabulary, before it is encoded."""
+
+    def __init__(self, clip: Clip, device: Device | None, task: Task) -> None:
+        cameras = device.cameras if device else ()
+        words = device.vocabulary if device else None
+        self.key: ClipKey = (clip.id, cameras, None)
+        self.items = [
+            ((clip.id, cameras, item.frame), _said(item.text, words), _answered(item.answer, words))
+            for item in task.items(clip)
+        ]
+        self.hints = [_said(text, words) for text in task.hints(clip)]
+
+    def texts(self) -> list[str]:
+        """Every text of the view."""
+        return [text for _, text, _ in self.items] + self.hints
+
+    def keys(self) -> list[ClipKey]:
+        """Every clip or frame of the view."""
+        return [self.key, *(key for key, _, _ in self.items)]
+
+    def data(self, bank: Bank, answers: Mapping[str, int]) -> ClipData:
+        """The same as rows of the bank."""
+        items = [
+            (bank.clip_rows[key], bank.text_rows[text], answers.get(answer, -1) if answer else -1)
+            for key, text, answer in self.items
+        ]
+        texts = dict.fromkeys(bank.text_rows[text] for _, text, _ in self.items)
+        return ClipData(
+            self.key[0],
+            bank.clip_rows[self.key],
+            np.array(list(texts), np.int64),
+            np.array(items, np.int64).reshape(-1, 3),
+            np.array([bank.text_rows[text] for text in self.hints], np.int64),
+        )
+
+
+def load_views(
+    store: FeatureStore,
+    collection: Collection,
+    clips: Sequence[str],
+    devices: Sequence[Device],
+    task: Task,
+    answers: Mapping[str, int],
+    categories: Sequence[str],
+) -> tuple[Bank, list[ClipData], list[DeviceData]]:
+    """Encode clips as they are, and devices' clips as the devices see them.
+
+    Args:
+        store: Encodes.
+        collection: Where clip ids are looked up.
+        clips: Ids of clips to be had as they are.
+        devices: Whose clips are to be had as they see them.
+        task: Says which texts belong to a clip.
+        answers: Answer -> its number.
+        categories: The categories that a true domain is described by.
+
+    Returns:
+        The bank, the clips as they are, and the devices.
+    """
+    plain = [View(collection.by_id[clip], None, task) for clip in clips]
+    own = [
+        [View(collection.by_id[clip], device, task) for clip in (*device.support, *device.query)]
+        for device in devices
+    ]
+    views = [*plain, *(view for views in own for view in views)]
+    bank = Bank.build(
+        store,
+        (key for view in views for key in view.keys()),
+        (text for view in views for text in view.texts()),
+    )
+    data = [
+        DeviceData(
+            device,
+            tuple(view.data(bank, answers) for view in views),
+            len(device.support),
+            describe_domain(device, categories),
+        )
+        for device, views in zip(devices, own, strict=True)
+    ]
+    return bank, [view.data(bank, answers) for view in plain], data
+
+
+def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
+    """What the oracle is told: category shares, cameras (severity at the kind's place), own words; float32."""
+    shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
+    cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
+    words = device.vocabulary.describe() if device.vocabulary else np.zeros(VOCABULARY_WORDS, np.float32)
+    return np.concatenate([shares, cameras, words]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class UplinkTable:
+    """Uplink features of every row of a bank, as the cloud receives them.
+
+    Attributes:
+        anchors, clips: (R, Ui) float32, of the anchor frame and of the clip's mean.
+        texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
+        text: The texts' projection.
+    """
+
+    anchors: np.ndarray
+    clips: np.ndarray
+    texts: np.ndarray
+    text: Uplink
+
+    @classmethod
+    def build(cls, bank: Bank, image: Uplink, text: Uplink) -> UplinkTable:
+        """Project every row once."""
+        return cls(
+            as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), text
+        )
+
+    def context(
+        self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
+    ) -> ContextInputs:
+        """Contexts of B devices from their support sets: for each clip an anchor and the mean of its queries."""
+        supports = [list(support) for support in supports]
+        longest = max(len(support) for support in supports)
+        shape = (len(supports), longest)
+        mask, asked = np.zeros(shape, bool), np.zeros(shape, bool)
+        rows = np.zeros(shape, np.int64)
+        means = np.zeros((*shape, self.texts.shape[1]), np.float32)
+        for place, support in enumerate(supports):
+            for index, clip in enumerate(support):
+                mask[place, index], rows[place, index] = True, clip.row
+                if len(clip.queries):
+                    asked[place, index] = True
+                    means[place, index] = self.texts[clip.queries].mean(0)
+        queries = as_received(self.text(means.reshape(-1, means.shape[-1]))).reshape(*shape, -1)
+        return ContextInputs(
+            torch.tensor(self.anchors[rows]),
+            torch.tensor(mask),
+            torch.tensor(queries),
+            torch.tensor(asked),
+            torch.tensor(self.clips[rows]) if training else None,
+            torch.tensor(np.stack(truths)),
+        )
+
+
+def _said(text: str, words: Vocabulary | None) -> str:
+    return words.rewrite(text) if words else text
+
+
+def _answered(answer: str | None, words: Vocabulary | None) -> str | None:
+    return words.answer(answer) if words and answer else answer
