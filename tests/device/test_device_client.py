@@ -241,7 +241,7 @@ def test_an_endless_answer_is_cut(bundle: Path, clip: Clip, monkeypatch: pytest.
         cloud.trust(observed(bundle, clip))
 
 
-def test_a_dripping_or_cut_answer_is_retried(bundle: Path, clip: Clip, waits: list[float]) -> None:
+def test_a_cut_answer_is_retried(bundle: Path, clip: Clip, waits: list[float]) -> None:
     runtime = observed(bundle, clip)
     with (
         scripted((200, {"content-length": "100"}, b"cut")) as url,
@@ -261,3 +261,9 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_nothing_is_sent_before_something_was_observed(bundle: Path) -> None:
     with CloudClient("http://127.0.0.1:9") as cloud, pytest.raises(DeviceInputError, match="observe"):
         cloud.adapt(DeviceRuntime.load(bundle, "cam-1"))
+
+
+def test_an_answer_that_drips_longer_than_an_attempt_may_last_is_given_up() -> None:
+    body = client._Body(limit=100, timeout_s=-1)
+    with pytest.raises(client.httpx2.ReadTimeout):
+        body.add(b"x")

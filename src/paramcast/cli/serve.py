@@ -78,7 +78,10 @@ def _imports() -> tuple[Any, Callable[..., Any], Callable[[Path], Any]]:
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that is bound already, so that the port is known before the service starts."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio switches Nagle's algorithm off only where the protocol is said to be TCP, not left at 0:
+        # with it, every answer waits 40 ms for the device's delayed acknowledgement.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
         if os.name == "posix":  # elsewhere the option lets two processes take one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
