@@ -30,7 +30,7 @@ from paramcast.data.world.lore import (
 )
 from paramcast.data.world.physics import FRAMES, SIZE, tell
 from paramcast.data.world.sprites import draw
-from paramcast.errors import InputError
+from paramcast.errors import InputError, ParamcastError
 
 CLIPS = 24
 
@@ -80,6 +80,15 @@ def test_parallel_processes_make_the_same_clips(
 
 def test_the_checker_finds_no_fault(small: Collection) -> None:
     assert check_collection(small.root) == []
+
+
+def test_a_failing_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make, "_CLIPS_A_PROCESS", 1)
+    monkeypatch.setattr(make.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(make.sys, "executable", "false")
+    with pytest.raises(ParamcastError, match="code 1"):
+        world.make_world(tmp_path / "world", clips=2)
+    assert not (tmp_path / "world" / "clips.jsonl").exists()
 
 
 def test_lines_hold_questions_captions_and_scenes(small: Collection) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from paramcast.data.collection import Collection
 from paramcast.data.seeding import generator_for
@@ -22,7 +23,7 @@ from paramcast.data.world.language import ask, caption
 from paramcast.data.world.lore import SCENES
 from paramcast.data.world.physics import FPS, Story, tell
 from paramcast.data.world.render import render
-from paramcast.errors import InputError
+from paramcast.errors import InputError, ParamcastError
 from paramcast.files import write_bytes
 from paramcast.paths import cache_dir
 
@@ -65,6 +66,7 @@ def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
 
     Raises:
         InputError: No clips wanted, or the folder holds a collection already.
+        ParamcastError: A process that makes clips failed; it says why on the standard error.
     """
     out = Path(out)
     if clips < 1:
@@ -72,7 +74,7 @@ def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
     if (out / "clips.jsonl").exists():
         raise InputError(f"{out} holds a collection already; choose another folder or remove it")
     (out / "videos").mkdir(parents=True, exist_ok=True)
-    lines = _in_parallel(partial(make_clip, out, seed), range(clips))
+    lines = _in_parallel(out, seed, clips)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_bytes(out / "clips.jsonl", text.encode())  # last: a folder without it is not a collection
     return Collection.open(out)
@@ -133,18 +135,37 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
         writer.mux(stream.encode())
 
 
-def _in_parallel(make: partial[dict[str, Any]], numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """Every number's line, in order; by as many processes as there are cores where there is much to do."""
-    workers = min(os.cpu_count() or 1, len(numbers) // _CLIPS_A_PROCESS)
-    if workers < 2:
-        return [make(number) for number in numbers]
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
-    with context.Pool(workers, initializer=_single_threaded) as pool:
-        return list(pool.imap(make, numbers, chunksize=16))
+def _in_parallel(out: Path, seed: int, clips: int) -> list[dict[str, Any]]:
+    """Every clip's line, in order; made by as many processes as there are cores where there is much to do."""
+    workers = max(1, min(os.cpu_count() or 1, clips // _CLIPS_A_PROCESS))
+    with tqdm(total=clips, desc="making the world", unit="clip", disable=None) as bar:
+        if workers == 1:
+            return [_counted(make_clip(out, seed, number), bar) for number in range(clips)]
+        shares = [range(first, clips, workers) for first in range(workers)]
+        with ThreadPoolExecutor(workers) as threads:
+            made = list(threads.map(lambda numbers: _in_process(out, seed, numbers, bar), shares))
+    lines: list[dict[str, Any]] = [{}] * clips
+    for first, share in enumerate(made):
+        lines[first::workers] = share
+    return lines
 
 
-def _single_threaded() -> None:
-    """The processes are the parallelism; OpenCV's own threads would only fight over the cores."""
-    import cv2
+def _in_process(out: Path, seed: int, numbers: range, bar: tqdm) -> list[dict[str, Any]]:
+    """The lines of clips that another interpreter makes.
 
-    cv2.setNumThreads(1)
+    Not by multiprocessing: a fork copies the locks of torch's threads, and a spawn runs the caller's script
+    again where it has no `__main__` guard.
+    """
+    words = map(str, (out.absolute(), seed, numbers.start, numbers.stop, numbers.step))
+    command = [sys.executable, "-m", "paramcast.data.world", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        lines = [_counted(json.loads(line), bar) for line in process.stdout]
+    if process.returncode:
+        raise ParamcastError(f"a process that makes the demo world failed with code {process.returncode}")
+    return lines
+
+
+def _counted(line: dict[str, Any], bar: tqdm) -> dict[str, Any]:
+    bar.update()
+    return line
