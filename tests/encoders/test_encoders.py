@@ -80,7 +80,7 @@ def test_the_graph_declares_what_devices_rely_on(image: ImageEncoder, text: Text
     assert (features.name, features.shape) == ("features", ["N", 1280])
     inputs = {value.name: value.type for value in language.get_inputs()}
     assert inputs == {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"}
-    assert [(value.name, value.shape[1]) for value in language.get_outputs()] == [("features", 384)]
+    assert [(value.name, value.shape[1]) for value in language.get_outputs()] == [("features", 768)]
 
 
 def test_int8_is_close_and_smaller(image: ImageEncoder) -> None:
@@ -172,7 +172,7 @@ def test_any_text_is_encoded(text: TextEncoder) -> None:
     found = text(["", " ", "\0\ufffd", "数独 🤖", long])
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[4], text([long[: 4 * 64]])[0])
-    assert text([]).shape == (0, 384)
+    assert text([]).shape == (0, 768)
 
 
 # The registries and the optional encoders

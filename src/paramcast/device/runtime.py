@@ -21,9 +21,9 @@ from paramcast.device.gallery import Gallery
 from paramcast.device.graphs import Graphs, Parameters
 from paramcast.device.inputs import Frames, check_frames, check_text
 from paramcast.device.store import PackageStore
-from paramcast.device.support import MAX_QUERIES_PER_CLIP, Seen, SupportMemory
+from paramcast.device.support import Seen, SupportMemory
 from paramcast.wire import AdaptRequest, Expired, Package, PackageError, open_package
-from paramcast.wire.limits import DEVICE_ID
+from paramcast.wire.limits import DEVICE_ID, QUERIES_A_CLIP
 from paramcast.wire.quantise import Float32
 from paramcast.wire.signing import is_public_key
 
@@ -114,7 +114,7 @@ class DeviceRuntime:
         return self._public_key
 
     def observe(self, frames: Frames, queries: Sequence[str]) -> None:
-        """Add a clip to the support set; only its middle frame is looked at, and only the first 8 queries.
+        """Add a clip to the support set: its middle frame, and the mean of its first 8 queries' features.
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, 1..64 frames.
@@ -126,14 +126,15 @@ class DeviceRuntime:
         frames = check_frames(frames)
         middle = len(frames) // 2
         features = self._graphs.image(frames[middle : middle + 1])
-        asked = [check_text(query) for query in queries][:MAX_QUERIES_PER_CLIP]
+        asked = [check_text(query) for query in queries][:QUERIES_A_CLIP]
         query_features = (
             self._graphs.text(asked) if asked else np.empty((0, len(self.bundle.text.mean)), np.float32)
         )
+        mean_query = query_features.mean(axis=0, keepdims=True) if asked else query_features
         self._support.add(
             Seen(
                 anchor=self.bundle.image(features)[0],
-                queries=self.bundle.text(query_features),
+                queries=self.bundle.text(mean_query),
                 features=features,
                 query_features=query_features,
             )

@@ -13,7 +13,6 @@ from paramcast.wire import AdaptRequest
 from paramcast.wire.quantise import Float32
 
 MAX_CLIPS = 64
-MAX_QUERIES_PER_CLIP = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +21,7 @@ class Seen:
 
     Attributes:
         anchor: (Ui,) float32, the anchor frame's uplink.
-        queries: (n, Ut) float32, the queries' uplinks, n <= 8.
+        queries: (1, Ut) float32, the uplink of the queries' mean; (0, Ut) where nothing was asked.
         features: (1, D) float32, the anchor frame's trunk features; stay on the device.
         query_features: (n, Dt) float32; stay on the device.
     """

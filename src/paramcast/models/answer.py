@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.models.parts import FeatureNorm, drop_frames
+from paramcast.models.parts import FeatureNorm
 
 
 class Fusion(nn.Module):
@@ -42,8 +42,6 @@ class Fusion(nn.Module):
         Returns:
             (..., N, width) float32.
         """
-        if self.training:
-            mask = drop_frames(mask, 0.3)
         v = F.gelu(self.image_out(self.image(self.dropout(self.image_norm(frames)))))
         q = F.gelu(self.text_out(self.text(self.dropout(self.text_norm(texts)))))
         scores = self.attend(q) @ v.transpose(-1, -2) / v.shape[-1] ** 0.5  # (..., N, T)

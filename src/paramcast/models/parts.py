@@ -36,8 +36,3 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     weights = mask.to(x.dtype)
     return (x * weights[..., None]).sum(-2) / weights.sum(-1, keepdim=True).clamp(min=1)
 
-
-def drop_frames(mask: Tensor, share: float) -> Tensor:
-    """Hide a random share of the frames that mask (..., T) shows, never all of a clip's."""
-    kept = mask & (torch.rand(mask.shape) >= share)
-    return torch.where(kept.any(-1, keepdim=True), kept, mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.models.parts import FeatureNorm, drop_frames, masked_mean
+from paramcast.models.parts import FeatureNorm, masked_mean
 
 
 class RetrievalModel(nn.Module):
@@ -31,8 +31,6 @@ class RetrievalModel(nn.Module):
 
     def embed_clips(self, frames: Tensor, mask: Tensor) -> Tensor:
         """frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalised."""
-        if self.training:
-            mask = drop_frames(mask, 0.3)
         pooled = masked_mean(self.image_norm(frames), mask)
         return F.normalize(self.image(self.dropout(pooled)), dim=-1)
 

@@ -67,6 +67,21 @@ class Bank:
         mean: np.ndarray = (self.frames.sum(1) / counts).numpy()
         return mean
 
+    def some_frames(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Four frames of each row, drawn at random: cheaper to train on than all, and harder to memorise.
+
+        Args:
+            rows: (...) int.
+            rng: Draws the frames; with replacement, so that a row of fewer frames serves too.
+
+        Returns:
+            (..., 4, Di) float32 and a mask (..., 4) bool, all True.
+        """
+        index = torch.from_numpy(rows)
+        counts = self.mask[index].sum(-1, keepdim=True).numpy()
+        drawn = torch.from_numpy((rng.random((*rows.shape, 4)) * counts).astype(np.int64))
+        return self.frames[index[..., None], drawn], torch.ones_like(drawn, dtype=torch.bool)
+
     def all_frames(self, rows: Sequence[int]) -> Tensor:
         """(N, Di) float32: every frame of these rows."""
         index = torch.tensor(rows)

@@ -76,7 +76,7 @@ def fit(
         TrainingDivergedError: The loss became infinite or NaN.
     """
     trained = {key: value for key, value in module.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay)
+    optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay, fused=True)
     step, best, state = 0, -math.inf, module.state_dict()
     if checkpoint.exists():
         step, best, state = _restore(checkpoint, module, trained, optimiser)

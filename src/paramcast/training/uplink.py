@@ -8,7 +8,7 @@ import numpy as np
 
 from paramcast.wire.quantise import from_int8, to_int8
 
-IMAGE_DIM, TEXT_DIM = 128, 64
+IMAGE_DIM, TEXT_DIM = 128, 128
 
 
 @dataclass(frozen=True)

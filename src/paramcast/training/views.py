@@ -18,6 +18,7 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, ClipKey
 from paramcast.training.tasks.base import Task
 from paramcast.training.uplink import Uplink, as_received
+from paramcast.wire.limits import QUERIES_A_CLIP
 
 
 class View:
@@ -51,7 +52,7 @@ class View:
         return ClipData(
             self.key[0],
             bank.clip_rows[self.key],
-            np.array(list(texts), np.int64),
+            np.array(list(texts)[:QUERIES_A_CLIP], np.int64),
             np.array(items, np.int64).reshape(-1, 3),
             np.array([bank.text_rows[text] for text in self.hints], np.int64),
         )

@@ -11,6 +11,7 @@ MAX_PACKAGE_HEADER_BYTES = 1024 * 1024
 MAX_DIMENSIONS = 8
 MAX_CLIPS = 256  # a clip's place travels as one byte
 MAX_QUERIES = 2048
+QUERIES_A_CLIP = 8  # of which a device sends the mean; by device and trainer alike
 MAX_SEQUENCE = 2**53 - 1  # what every JSON reader holds exactly
 MAX_TIME = 2**53 - 1
 

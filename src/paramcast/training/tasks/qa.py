@@ -16,6 +16,7 @@ from paramcast.training.bank import Bank
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.tasks.base import Item, Metric, Task
 
+_QUESTIONS_A_CLIP = 4  # of a batch of the base model
 _QUERY_CLIPS, _QUESTIONS = 6, 6  # of each device in an episode
 
 
@@ -37,12 +38,15 @@ class QuestionAnswering(Task):
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
     ) -> Tensor:
-        """Cross-entropy of a question of each of `base_batch` clips, drawn by their numbers of questions."""
+        """Cross-entropy of `base_batch` questions, a few of each clip; clips by their numbers of questions."""
         counts = np.array([len(clip.items) for clip in clips], np.float64)
-        drawn = rng.choice(len(clips), self.base_batch, p=counts / counts.sum())
-        items = np.stack([clips[i].items[rng.integers(len(clips[i].items))] for i in drawn])
-        logits = model(*_shown(bank, items[:, :1]), bank.texts[items[:, 1:2]])
-        return _loss(logits, torch.tensor(items[:, 2:]))
+        drawn = rng.choice(len(clips), self.base_batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
+        items = np.stack(
+            [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS_A_CLIP)] for i in drawn]
+        )
+        frames, mask = bank.some_frames(items[:, 0, 0], rng)
+        logits = model(frames, mask, bank.texts[items[..., 1]])
+        return _loss(logits, torch.from_numpy(items[..., 2]))
 
     def episode_loss(
         self,
@@ -61,7 +65,7 @@ class QuestionAnswering(Task):
                 [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen]
             )
         items = np.array(drawn)  # (B, C, N, 3)
-        frames, mask = bank.frames[items[:, :, 0, 0]], bank.mask[items[:, :, 0, 0]]
+        frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
         logits = dynamic(frames, mask, bank.texts[items[..., 1]], values=values)
         return _loss(logits, torch.tensor(items[..., 2]))
 
@@ -93,11 +97,6 @@ def _padded(items: np.ndarray, length: int) -> np.ndarray:
     filler = np.repeat(items[:1], length - len(items), 0)
     filler[:, 2] = _PADDING
     return np.concatenate([items, filler])
-
-
-def _shown(bank: Bank, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    index = torch.tensor(rows[:, 0])
-    return bank.frames[index], bank.mask[index]
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:

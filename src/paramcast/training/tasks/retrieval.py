@@ -51,7 +51,7 @@ class Retrieval(Task):
         """InfoNCE over a batch of clips, each with a caption or a hint."""
         drawn = rng.choice(len(clips), min(self.base_batch, len(clips)), replace=False)
         pairs = np.array([_pair(clips[i], rng) for i in drawn])
-        videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
+        videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
         return _info_nce(videos, texts)
 
     def episode_loss(
@@ -67,7 +67,7 @@ class Retrieval(Task):
         own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
         shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
         rows = np.concatenate([own[..., 0], np.tile(shared, (len(own), 1))], 1)
-        videos, texts = dynamic(bank.frames[rows], bank.mask[rows], bank.texts[own[..., 1]], values=values)
+        videos, texts = dynamic(*bank.some_frames(rows, rng), bank.texts[own[..., 1]], values=values)
         return torch.stack([_info_nce(v, t) for v, t in zip(videos, texts, strict=True)]).mean()
 
     def score(

@@ -1,0 +1,209 @@
+"""Evaluation with controls: is it adaptation, and does it pay?
+
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every figure comes with
+those of the same devices under no adaptation (`base`), a generator trained the same way on a fixed context
+(`constant`), another device's package (`shuffled`) and the same adaptor told the true domain (`oracle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Device, Fleet, build_fleet
+from paramcast.errors import InputError
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import SUPPORT_SIZES, generate, one_of
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import Interval, interval
+from paramcast.training.tasks import Metric
+from paramcast.training.views import UplinkTable, load_views
+
+CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
+WORSE_BY = 1.0
+"""A device is worse off when its own package costs it more than this many points."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure at one support size: each control's value for every device, in percent.
+
+    Attributes:
+        metric: Which figure.
+        support: Support clips a device.
+        devices: Device ids, in the order of the values.
+        values: Control -> (N,) float64.
+    """
+
+    metric: Metric
+    support: int
+    devices: tuple[str, ...]
+    values: dict[str, np.ndarray]
+
+    @property
+    def reference(self) -> str:
+        """The better of the two ways that need no device: 'base' or 'constant'."""
+        return max(("base", "constant"), key=lambda control: self.values[control].mean())
+
+    @property
+    def gain(self) -> Interval:
+        """own - max(base, constant), paired over devices."""
+        return interval(self.values["own"] - self.values[self.reference])
+
+    @property
+    def device_matters(self) -> Interval:
+        """own - shuffled, paired over devices."""
+        return interval(self.values["own"] - self.values["shuffled"])
+
+    @property
+    def recovery(self) -> float | None:
+        """Share of the oracle's gain that is had; None where the oracle gains nothing."""
+        room = float((self.values["oracle"] - self.values[self.reference]).mean())
+        return self.gain.mean / room if room > 0 else None
+
+    @property
+    def worse_share(self) -> float:
+        """Share of devices that lose more than one point against the base model."""
+        return float((self.values["own"] < self.values["base"] - WORSE_BY).mean())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation saw and found."""
+
+    fleet: Fleet
+    results: tuple[Result, ...]
+
+
+def evaluate(
+    model: TrainedModel,
+    collection: Collection,
+    *,
+    shift: str = "category",
+    devices: int = 100,
+    support_sizes: Sequence[int] = SUPPORT_SIZES,
+    seed: int = 0,
+) -> Evaluation:
+    """Score simulated test devices under every control.
+
+    Clips that training or model selection used are never drawn. Under the camera shift every other device
+    has a camera of a kind that is never used in training.
+
+    Args:
+        model: Trained, by `paramcast train`.
+        collection: Any collection that serves the model's task; need not be the one of training.
+        shift: 'none', or shifts joined by '+', such as 'category+camera'.
+        devices: Number of devices.
+        support_sizes: Support clips a device, each a row of results.
+        seed: Of the devices and of the shuffling.
+
+    Raises:
+        InputError: The collection has too few clips for the task, or the shift is unknown.
+    """
+    fleet = test_fleet(model, collection, shift, devices, max(support_sizes), seed)
+    store = model.store(collection)
+    gallery_ids = _test_clips(model, collection)
+    bank, gallery, data = load_views(
+        store,
+        collection,
+        gallery_ids,
+        fleet.devices,
+        model.task,
+        model.answer_numbers,
+        model.config.categories,
+    )
+    table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
+    scorer = _Scorer(model, bank, gallery, data, table)
+    fixed = {
+        "base": scorer.scores("base", None),
+        "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
+        "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, 1)),
+    }
+    order = _derangement(len(data), seed)
+    results = []
+    for support in support_sizes:
+        packages = generate(model.adaptor, table, data, support)
+        shuffled = {name: tensor[order] for name, tensor in packages.items()}
+        controls = fixed | {
+            "own": scorer.scores(f"own, {support} clips", packages),
+            "shuffled": scorer.scores(f"shuffled, {support} clips", shuffled),
+        }
+        for metric in controls["own"][0]:
+            values = {
+                name: np.array([figures[metric] for figures in controls[name]]) for name in CONTROLS
+            }
+            results.append(Result(metric, support, tuple(d.device.id for d in data), values))
+    return Evaluation(fleet, tuple(results))
+
+
+def test_fleet(
+    model: TrainedModel, collection: Collection, shift: str, devices: int, support: int, seed: int
+) -> Fleet:
+    """The devices of an evaluation, of clips that training never touched."""
+    shifts = () if shift == "none" else tuple(shift.split("+"))
+    pools = {"test": _test_clips(model, collection)}
+    if not pools["test"]:
+        raise InputError(
+            f"collection {collection.name!r} has no clip for task {model.config.task!r} that training did not use"
+        )
+
+    def drawn(count: int, held_out: bool) -> tuple[Device, ...]:
+        return build_fleet(
+            collection,
+            shifts=shifts,
+            devices={"test": count},
+            seed=seed,
+            support=support,
+            held_out_cameras=held_out,
+            pools=pools,
+            usable=model.task.usable,
+        ).devices
+
+    known = drawn(devices, held_out=False)
+    if "camera" in shifts:
+        unseen = drawn(devices, held_out=True)
+        known = tuple(unseen[i] if i % 2 else device for i, device in enumerate(known))
+    return Fleet(known, shifts, seed)
+
+
+def _test_clips(model: TrainedModel, collection: Collection) -> list[str]:
+    used = {clip for split in ("train", "validation") for clip in model.config.clips[split]}
+    return [clip.id for clip in collection.clips if clip.id not in used and model.task.usable(clip)]
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    model: TrainedModel
+    bank: Bank
+    gallery: Sequence[ClipData]
+    devices: Sequence[DeviceData]
+    table: UplinkTable
+
+    def scores(self, control: str, packages: dict[str, Tensor] | None) -> list[dict[Metric, float]]:
+        """Every device's figures under its package."""
+        adaptor = self.model.adaptors[{"oracle": "truth", "constant": "constant"}.get(control, "support")]
+        return [
+            self.model.task.score(
+                adaptor.dynamic,
+                None if packages is None else one_of(packages, place),
+                self.bank,
+                device,
+                self.gallery,
+            )
+            for place, device in enumerate(tqdm(self.devices, desc=control, unit="device", disable=None))
+        ]
+
+
+def _derangement(count: int, seed: int) -> Tensor:
+    """Whose package each device gets: never its own, where there are two devices or more."""
+    ring = np.random.default_rng(seed).permutation(count)
+    order = np.empty(count, np.int64)
+    order[ring] = np.roll(ring, 1)
+    return torch.from_numpy(order)

@@ -1,0 +1,173 @@
+"""Write the bundle that a device runs: ONNX graphs whose parameters are inputs, and all that goes with them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from paramcast.encoders import image_encoder, text_encoder
+from paramcast.errors import InputError
+from paramcast.files import write_json
+from paramcast.models.dynamic import Dynamic
+from paramcast.training.model import TrainedModel, uplink_arrays
+
+FORMAT = 1
+"""Version of the bundle."""
+
+OPSET = 18
+
+
+def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None = None) -> Path:
+    """Write a bundle folder, whole or not at all; an older bundle of that name is replaced.
+
+    Args:
+        model: Trained.
+        out: The folder.
+        public_key: Hex of the Ed25519 key whose packages the device shall trust; None leaves it to the
+            device's first contact with a cloud.
+
+    Raises:
+        InputError: The trunks cannot run on a device, or `out` is something else than a bundle.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not (out / "manifest.json").exists():
+        raise InputError(f"{out} exists and is not a bundle; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        _write_trunks(model, folder)
+        save_file(uplink_arrays(model.image_uplink, model.text_uplink), folder / "uplink.safetensors")
+        dynamic = model.adaptor.dynamic
+        base = {name: np.ascontiguousarray(value.numpy()) for name, value in dynamic.base_values().items()}
+        save_file(base, folder / "base.safetensors")
+        _write_graphs(model, folder)
+        files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        write_json(
+            folder / "manifest.json",
+            {
+                "format": FORMAT,
+                "task": model.config.task,
+                "model": model.sha256(),
+                "form": model.config.form,
+                "files": files,
+                "parameters": [
+                    {"name": name, "shape": list(shape), "dtype": "float32"}
+                    for name, shape in dynamic.shapes.items()
+                ],
+                "features": {
+                    "image": model.config.image_dim,
+                    "text": model.config.text_dim,
+                    "frames": model.config.frames,
+                    "uplink_image": model.image_uplink.matrix.shape[1],
+                    "uplink_text": model.text_uplink.matrix.shape[1],
+                },
+                "answers": list(model.config.answers) if model.config.task == "qa" else None,
+                "public_key": public_key,
+            },
+        )
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    return out
+
+
+def _write_trunks(model: TrainedModel, folder: Path) -> None:
+    image, text = image_encoder(model.config.image_encoder), text_encoder(model.config.text_encoder)
+    for encoder, path in ((image, image.onnx_path), (text, text.onnx_path)):
+        if path is None:
+            raise InputError(f"trunk {encoder.name} has no ONNX graph, so no device can run it")
+    shutil.copyfile(str(image.onnx_path), folder / "image.onnx")
+    shutil.copyfile(str(text.onnx_path), folder / "text.onnx")
+    shutil.copyfile(str(text.tokenizer_path), folder / "tokenizer.json")
+
+
+def _write_graphs(model: TrainedModel, folder: Path) -> None:
+    frames = torch.zeros(1, model.config.frames, model.config.image_dim)
+    texts = torch.zeros(2, model.config.text_dim)
+    dynamic = model.adaptor.dynamic
+    if model.config.task == "qa":
+        axes = {"frames": {1: "T"}, "questions": {0: "N"}}
+        _write_graph(_Answer(dynamic), folder / "answer.onnx", dynamic,
+                     {"frames": frames, "questions": texts}, "logits", axes)
+        return
+    axes = {"frames": {0: "N", 1: "T"}}
+    _write_graph(_EmbedClips(dynamic), folder / "embed_clips.onnx", dynamic,
+                 {"frames": frames.expand(2, -1, -1)}, "embeddings", axes)
+    _write_graph(_EmbedTexts(dynamic), folder / "embed_texts.onnx", dynamic,
+                 {"texts": texts}, "embeddings", {"texts": {0: "N"}})
+
+
+class _Graph(nn.Module):
+    """A model whose package tensors are positional inputs, behind the data."""
+
+    def __init__(self, dynamic: Dynamic) -> None:
+        super().__init__()
+        self.model = dynamic.module
+        self.edit = dynamic.edit
+        self._dynamic = [dynamic]
+
+    def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """The package tensors with a device axis of 1."""
+        return {name: t[None] for name, t in zip(self._dynamic[0].shapes, tensors, strict=True)}
+
+
+class _Answer(_Graph):
+    def forward(self, frames: Tensor, questions: Tensor, *tensors: Tensor) -> Tensor:
+        mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
+        with self._dynamic[0].use(self.values(tensors)):
+            logits: Tensor = self.model(frames, mask, questions[None])[0]
+        return logits
+
+
+class _EmbedClips(_Graph):
+    def forward(self, frames: Tensor, *tensors: Tensor) -> Tensor:
+        mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
+        with self._dynamic[0].use(self.values(tensors)):
+            embeddings: Tensor = self.model.embed_clips(frames[None], mask[None])[0]  # type: ignore[operator]
+        return embeddings
+
+
+class _EmbedTexts(_Graph):
+    def forward(self, texts: Tensor, *tensors: Tensor) -> Tensor:
+        with self._dynamic[0].use(self.values(tensors)):
+            embeddings: Tensor = self.model.embed_texts(texts[None])[0]  # type: ignore[operator]
+        return embeddings
+
+
+def _write_graph(
+    graph: _Graph,
+    path: Path,
+    dynamic: Dynamic,
+    data: dict[str, Tensor],
+    output: str,
+    axes: dict[str, dict[int, str]],
+) -> None:
+    """Export by tracing. (The newer exporter gets convolutional trunks wrong and is ten times as slow.)"""
+    base = dynamic.base_values()
+    outputs = {output: {0: "N"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: constants that are constants here
+        torch.onnx.export(
+            graph.eval(),
+            (*data.values(), *base.values()),
+            path,
+            input_names=[*data, *base],
+            output_names=[output],
+            dynamic_axes=axes | outputs,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
