@@ -153,8 +153,16 @@ def test_the_graph_pools_over_the_mask_as_the_model_did(text: TextEncoder) -> No
     (states,) = original.run(None, {**feed, "token_type_ids": np.zeros_like(ids)})
     means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
     expected = means / np.linalg.norm(means, axis=1, keepdims=True)
-    np.testing.assert_allclose(wrapped.run(None, feed)[0], expected, atol=1e-6)
-    np.testing.assert_allclose(text(["a b c d", "who?"]), expected, atol=1e-6)
+    features = wrapped.run(None, feed)[0]
+    np.testing.assert_allclose(features[:, :384], expected, atol=1e-6)
+    np.testing.assert_allclose(text(["a b c d", "who?"]), features, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(features[:, 384:], axis=1), 1, atol=1e-6)
+
+
+def test_the_second_half_is_the_words_whatever_their_order(text: TextEncoder) -> None:
+    ordered, turned, other = text(["dog bites man", "man bites dog", "dog bites cat"])[:, 384:]
+    np.testing.assert_allclose(ordered, turned, atol=1e-6)
+    assert ordered @ other < 0.95
 
 
 def test_a_text_does_not_depend_on_its_batch(text: TextEncoder) -> None:
