@@ -172,7 +172,7 @@ def test_a_text_does_not_depend_on_its_batch(text: TextEncoder) -> None:
     together = text(texts)
     np.testing.assert_array_equal(together, np.concatenate([text([one]) for one in texts]))
     np.testing.assert_array_equal(together[::-1][:20], text(texts[::-1][:20]))
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together[:, :384], axis=1), 1, atol=1e-5)
 
 
 def test_any_text_is_encoded(text: TextEncoder) -> None:
