@@ -1,4 +1,4 @@
-"""The adaptor: context, FDA and the form's own parameters, as one module that is trained, saved and served."""
+"""The adaptor: context, FDA and the form's own parameters, as one module to train, save and serve."""
 
 from __future__ import annotations
 

@@ -45,9 +45,10 @@ class GaussianNet(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, hidden: int = 128) -> None:
         super().__init__()
         self.skip = nn.Linear(dim_in, dim_out)
-        self.body = nn.Sequential(nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, 2 * dim_out))
-        nn.init.zeros_(self.body[2].weight)
-        nn.init.zeros_(self.body[2].bias)
+        last = nn.Linear(hidden, 2 * dim_out)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.body = nn.Sequential(nn.Linear(dim_in, hidden), nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Gaussian:
         """(..., dim_in) -> Gaussian over (..., dim_out)."""

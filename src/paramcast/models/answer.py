@@ -48,7 +48,8 @@ class Fusion(nn.Module):
         weights = scores.masked_fill(~mask[..., None, :], -1e9).softmax(-1)
         seen = weights @ v
         joined = torch.cat([self.dropout(seen), self.dropout(q), seen * q], -1)
-        return self.dropout(F.gelu(self.joint_out(self.joint(joined))))
+        fused: Tensor = self.dropout(F.gelu(self.joint_out(self.joint(joined))))
+        return fused
 
 
 class AnswerModel(nn.Module):

@@ -19,8 +19,9 @@ class ChoiceModel(nn.Module):
         self.score = nn.Linear(self.fusion.width, 1)
 
     def forward(self, frames: Tensor, mask: Tensor, questions: Tensor, options: Tensor) -> Tensor:
-        """Logits (..., N, O) over O options (..., N, O, text_dim) of N questions (..., N, text_dim) a clip."""
+        """Logits (..., N, O) of N questions (..., N, text_dim) a clip, options (..., N, O, text_dim)."""
         count = options.shape[-2]
         pairs = torch.cat([questions[..., None, :].expand(options.shape), options], -1)
         fused = self.fusion(frames, mask, pairs.flatten(-3, -2))
-        return self.score(fused)[..., 0].unflatten(-1, (-1, count))
+        scores: Tensor = self.score(fused)[..., 0]
+        return scores.reshape(*scores.shape[:-1], -1, count)

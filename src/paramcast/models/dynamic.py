@@ -72,9 +72,7 @@ class Dynamic(nn.Module):
         return edited
 
 
-def make_dynamic(
-    module: nn.Module, targets: Sequence[str], form: str = "codes", **options: int
-) -> Dynamic:
+def make_dynamic(module: nn.Module, targets: Sequence[str], form: str = "codes", **options: int) -> Dynamic:
     """Choose the layers of `module` whose parameters the cloud makes.
 
     Args:

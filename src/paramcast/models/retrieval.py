@@ -30,12 +30,12 @@ class RetrievalModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def embed_clips(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalised."""
+        """Frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalised."""
         pooled = masked_mean(self.image_norm(frames), mask)
         return F.normalize(self.image(self.dropout(pooled)), dim=-1)
 
     def embed_texts(self, texts: Tensor) -> Tensor:
-        """texts (..., text_dim) -> (..., E) float32, L2-normalised."""
+        """Texts (..., text_dim) -> (..., E) float32, L2-normalised."""
         return F.normalize(self.text(self.dropout(self.text_norm(texts))), dim=-1)
 
     def forward(self, frames: Tensor, mask: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:

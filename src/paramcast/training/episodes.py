@@ -44,20 +44,19 @@ class Lessons:
         inputs = self.table.context(supports, [device.truth for device in chosen], training=True)
         values, adr = adaptor(inputs)
         loss = self.task.episode_loss(adaptor.dynamic, values, self.bank, queries, self.others, rng)
-        return loss + beta * adr
+        total: Tensor = loss + beta * adr
+        return total
 
 
 def score_devices(
     task: Task,
     adaptor: Adaptor,
     bank: Bank,
-    table: UplinkTable,
     devices: Sequence[DeviceData],
     gallery: Sequence[ClipData],
-    support: int | None,
+    packages: dict[str, Tensor] | None,
 ) -> float:
-    """Mean over devices and figures, in percent; with the base model's parameters if `support` is None."""
-    packages = None if support is None else generate(adaptor, table, devices, support)
+    """Mean over devices and figures, in percent, under `packages` (N, *shape); None is the base model."""
     means = []
     for place, device in enumerate(devices):
         values = None if packages is None else one_of(packages, place)

@@ -23,7 +23,7 @@ from paramcast.training.bank import Bank
 from paramcast.training.episodes import SUPPORT_SIZES, generate, one_of
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import Interval, interval
-from paramcast.training.tasks import Metric
+from paramcast.training.tasks.base import Metric
 from paramcast.training.views import UplinkTable, load_views
 
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
@@ -54,12 +54,12 @@ class Result:
 
     @property
     def gain(self) -> Interval:
-        """own - max(base, constant), paired over devices."""
+        """Own - max(base, constant), paired over devices."""
         return interval(self.values["own"] - self.values[self.reference])
 
     @property
     def device_matters(self) -> Interval:
-        """own - shuffled, paired over devices."""
+        """Own - shuffled, paired over devices."""
         return interval(self.values["own"] - self.values["shuffled"])
 
     @property
@@ -136,9 +136,7 @@ def evaluate(
             "shuffled": scorer.scores(f"shuffled, {support} clips", shuffled),
         }
         for metric in controls["own"][0]:
-            values = {
-                name: np.array([figures[metric] for figures in controls[name]]) for name in CONTROLS
-            }
+            values = {name: np.array([figures[metric] for figures in controls[name]]) for name in CONTROLS}
             results.append(Result(metric, support, tuple(d.device.id for d in data), values))
     return Evaluation(fleet, tuple(results))
 
@@ -151,7 +149,8 @@ def test_fleet(
     pools = {"test": _test_clips(model, collection)}
     if not pools["test"]:
         raise InputError(
-            f"collection {collection.name!r} has no clip for task {model.config.task!r} that training did not use"
+            f"collection {collection.name!r} has no clip for task {model.config.task!r} "
+            "that training did not use"
         )
 
     def drawn(count: int, held_out: bool) -> tuple[Device, ...]:

@@ -1,4 +1,4 @@
-"""Write the bundle that a device runs: ONNX graphs whose parameters are inputs, and all that goes with them."""
+"""Write the bundle that a device runs: ONNX graphs whose parameters are inputs, and all they need."""
 
 from __future__ import annotations
 
@@ -97,14 +97,32 @@ def _write_graphs(model: TrainedModel, folder: Path) -> None:
     dynamic = model.adaptor.dynamic
     if model.config.task == "qa":
         axes = {"frames": {1: "T"}, "questions": {0: "N"}}
-        _write_graph(_Answer(dynamic), folder / "answer.onnx", dynamic,
-                     {"frames": frames, "questions": texts}, "logits", axes)
+        _write_graph(
+            _Answer(dynamic),
+            folder / "answer.onnx",
+            dynamic,
+            {"frames": frames, "questions": texts},
+            "logits",
+            axes,
+        )
         return
     axes = {"frames": {0: "N", 1: "T"}}
-    _write_graph(_EmbedClips(dynamic), folder / "embed_clips.onnx", dynamic,
-                 {"frames": frames.expand(2, -1, -1)}, "embeddings", axes)
-    _write_graph(_EmbedTexts(dynamic), folder / "embed_texts.onnx", dynamic,
-                 {"texts": texts}, "embeddings", {"texts": {0: "N"}})
+    _write_graph(
+        _EmbedClips(dynamic),
+        folder / "embed_clips.onnx",
+        dynamic,
+        {"frames": frames.expand(2, -1, -1)},
+        "embeddings",
+        axes,
+    )
+    _write_graph(
+        _EmbedTexts(dynamic),
+        folder / "embed_texts.onnx",
+        dynamic,
+        {"texts": texts},
+        "embeddings",
+        {"texts": {0: "N"}},
+    )
 
 
 class _Graph(nn.Module):

@@ -91,7 +91,9 @@ def fit(
             module.train()
             value = loss(rng)
             if not math.isfinite(value.item()):
-                raise TrainingDivergedError(f"{name}: the loss is {value.item()} at step {step}; lower the rate")
+                raise TrainingDivergedError(
+                    f"{name}: the loss is {value.item()} at step {step}; lower the rate"
+                )
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained.values(), 1.0)

@@ -8,6 +8,7 @@ trained on all folds from the same initial values.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paramcast.adaptor import Adaptor
+from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.collection import Collection
+from paramcast.data.features import FeatureStore
 from paramcast.data.fleet import Device, split_clips
 from paramcast.data.seeding import seed_from
 from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
-from paramcast.data.cameras import CAMERA_DIMS
+from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.models.parts import FeatureNorm
 from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.episodes import Lessons, score_devices
+from paramcast.training.episodes import Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.fleets import training_fleet
 from paramcast.training.model import CONDITIONS, ModelConfig, TrainedModel
@@ -93,15 +96,15 @@ def train(collection: Collection, out: Path, options: TrainingOptions) -> Traine
 
 
 def _same_run(out: Path, run: Mapping[str, object]) -> bool:
-    import json
-
     path = out / "run.json"
     if not path.exists():
         return False
     before = json.loads(path.read_text(encoding="utf-8"))
     if before != run:
         changed = ", ".join(sorted(key for key in run if before.get(key) != run[key]))
-        raise InputError(f"{out} holds a run with other settings ({changed}); choose another folder or remove it")
+        raise InputError(
+            f"{out} holds a run with other settings ({changed}); choose another folder or remove it"
+        )
     return True
 
 
@@ -189,7 +192,7 @@ class _Data:
             folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
         pool = {"validation": self.pools["validation"]}
         held = training_fleet(self.collection, self.task, pool, 40, options.seed * 1000 + 999, "validation")
-        self.store = TrainedStore(self.collection, options)
+        self.store = _store(self.collection, options)
         self.bank, clips, devices = load_views(
             self.store,
             self.collection,
@@ -201,16 +204,13 @@ class _Data:
         )
         self.clips, self.gallery = clips[: len(train)], clips[len(train) :]
         self.devices: list[list[DeviceData]] = []
-        for fold in folds:
-            self.devices.append(devices[: len(fold)])
-            devices = devices[len(fold) :]
+        for drawn in folds:
+            self.devices.append(devices[: len(drawn)])
+            devices = devices[len(drawn) :]
         self.validation = devices
 
 
-def TrainedStore(collection: Collection, options: TrainingOptions):  # noqa: N802
-    from paramcast.data.features import FeatureStore
-    from paramcast.encoders import image_encoder, text_encoder
-
+def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
     return FeatureStore(
         collection,
         image_encoder(options.image_encoder),
@@ -234,8 +234,15 @@ def _train_bases(
         loss = _base_loss(model, data, plain, shifted)
         every = max(1, sum(len(c.items) + len(c.hints) // 4 for c in plain) // data.task.base_batch)
         schedule = Schedule(data.task.base_epochs * every, every)
-        best = fit(name, model.base, loss, _base_score(model, data), schedule, data.options.seed,
-                   work / f"base-{fold}.safetensors")
+        best = fit(
+            name,
+            model.base,
+            loss,
+            _base_score(model, data),
+            schedule,
+            data.options.seed,
+            work / f"base-{fold}.safetensors",
+        )
         if fold is None:
             scores["base"] = best
         else:
@@ -254,9 +261,7 @@ def _base_loss(
 
 
 def _base_score(model: TrainedModel, data: _Data) -> Callable[[], float]:
-    return lambda: score_devices(
-        data.task, model.adaptor, data.bank, None, data.validation, data.gallery, None
-    )
+    return lambda: score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
 
 
 def _train_adaptors(
@@ -266,8 +271,13 @@ def _train_adaptors(
     final = _copied(model.base)
     table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
     lessons = [
-        Lessons(data.task, data.bank, table, devices,
-                [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold])
+        Lessons(
+            data.task,
+            data.bank,
+            table,
+            devices,
+            [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold],
+        )
         for fold, devices in enumerate(data.devices)
     ]
     model.base.requires_grad_(False)
@@ -275,22 +285,28 @@ def _train_adaptors(
     for condition in CONDITIONS:
         adaptor = model.adaptors[condition]
 
-        def loss(rng: np.random.Generator, adaptor: nn.Module = adaptor) -> Tensor:
+        def loss(rng: np.random.Generator, adaptor: Adaptor = adaptor) -> Tensor:
             fold = int(rng.integers(len(lessons)))
             model.base.load_state_dict(bases[fold % len(bases)])
             model.base.train()
             return lessons[fold].loss(adaptor, rng, BETA)
 
-        def validate(adaptor: nn.Module = adaptor) -> float:
+        def validate(adaptor: Adaptor = adaptor) -> float:
             model.base.load_state_dict(final)
             model.base.eval()
-            return score_devices(data.task, adaptor, data.bank, table, data.validation, data.gallery,
-                                 VALIDATION_SUPPORT)
+            packages = generate(adaptor, table, data.validation, VALIDATION_SUPPORT)
+            return score_devices(data.task, adaptor, data.bank, data.validation, data.gallery, packages)
 
         steps = data.options.adaptor_steps
-        scores[condition] = fit(f"adaptor ({condition})", adaptor, loss, validate,
-                                Schedule(steps, max(1, steps // 10)), data.options.seed,
-                                work / f"adaptor-{condition}.safetensors")
+        scores[condition] = fit(
+            f"adaptor ({condition})",
+            adaptor,
+            loss,
+            validate,
+            Schedule(steps, max(1, steps // 10)),
+            data.options.seed,
+            work / f"adaptor-{condition}.safetensors",
+        )
     model.base.load_state_dict(final)
     model.base.requires_grad_(True)
     return scores

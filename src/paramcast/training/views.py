@@ -38,7 +38,7 @@ class View:
         """Every text of the view."""
         return [text for _, text, _ in self.items] + self.hints
 
-    def keys(self) -> list[ClipKey]:
+    def clip_keys(self) -> list[ClipKey]:
         """Every clip or frame of the view."""
         return [self.key, *(key for key, _, _ in self.items)]
 
@@ -89,7 +89,7 @@ def load_views(
     views = [*plain, *(view for views in own for view in views)]
     bank = Bank.build(
         store,
-        (key for view in views for key in view.keys()),
+        (key for view in views for key in view.clip_keys()),
         (text for view in views for text in view.texts()),
     )
     data = [
@@ -105,7 +105,7 @@ def load_views(
 
 
 def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
-    """What the oracle is told: category shares, cameras (severity at the kind's place), own words; float32."""
+    """What the oracle is told: category shares, cameras (severity at the kind's place), words; float32."""
     shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
     cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
     words = device.vocabulary.describe() if device.vocabulary else np.zeros(VOCABULARY_WORDS, np.float32)
@@ -130,14 +130,12 @@ class UplinkTable:
     @classmethod
     def build(cls, bank: Bank, image: Uplink, text: Uplink) -> UplinkTable:
         """Project every row once."""
-        return cls(
-            as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), text
-        )
+        return cls(as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), text)
 
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
     ) -> ContextInputs:
-        """Contexts of B devices from their support sets: for each clip an anchor and the mean of its queries."""
+        """Contexts of B devices from their support sets: an anchor and a mean query of each clip."""
         supports = [list(support) for support in supports]
         longest = max(len(support) for support in supports)
         shape = (len(supports), longest)

@@ -90,7 +90,7 @@ def by_device(x: Tensor, devices: int) -> Tensor:
 
 
 def matmul(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (B·n, ..., I) times matrix (B, I, O), each device's rows with its own matrix -> (B·n, ..., O).
+    """X (B·n, ..., I) times matrix (B, I, O), each device's rows with its own matrix -> (B·n, ..., O).
 
     One batched product (`bmm`): measured 2-6 times as fast as vmap or a loop over devices.
     """

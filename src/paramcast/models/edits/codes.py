@@ -14,7 +14,6 @@ from paramcast.models.edits.base import (
     Values,
     add_vector,
     convolve,
-    matmul,
     scale_vector,
 )
 from paramcast.models.edits.lowrank import reject_grouped

@@ -14,13 +14,13 @@ from paramcast.data.collection import Clip
 
 if TYPE_CHECKING:
     from paramcast.models.dynamic import Dynamic
-    from paramcast.training.bank import Bank
     from paramcast.training.arrays import ClipData, DeviceData
+    from paramcast.training.bank import Bank
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to be scored: a text about a clip, or about one of its frames, and its answer if it has one."""
+    """One thing to be scored: a text about a clip or one of its frames, and its answer if it has one."""
 
     frame: int | None
     text: str
@@ -88,7 +88,11 @@ class Task(ABC):
 
     @abstractmethod
     def score(
-        self, dynamic: Dynamic, values: dict[str, Tensor] | None, bank: Bank, device: DeviceData,
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> dict[Metric, float]:
         """The figures of one device in percent; `values` (1, *shape). Higher is better.

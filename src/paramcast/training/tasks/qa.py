@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from paramcast.data.collection import Clip
 from paramcast.models.answer import AnswerModel
 from paramcast.models.dynamic import Dynamic
-from paramcast.training.bank import Bank
 from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
 from paramcast.training.tasks.base import Item, Metric, Task
 
 _QUESTIONS_A_CLIP = 4  # of a batch of the base model
@@ -38,7 +38,7 @@ class QuestionAnswering(Task):
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
     ) -> Tensor:
-        """Cross-entropy of `base_batch` questions, a few of each clip; clips by their numbers of questions."""
+        """Cross-entropy of `base_batch` questions, a few a clip; clips by their numbers of questions."""
         counts = np.array([len(clip.items) for clip in clips], np.float64)
         drawn = rng.choice(len(clips), self.base_batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
         items = np.stack(
@@ -61,9 +61,7 @@ class QuestionAnswering(Task):
         drawn = []
         for clips in queries:
             chosen = rng.choice(len(clips), _QUERY_CLIPS, replace=len(clips) < _QUERY_CLIPS)
-            drawn.append(
-                [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen]
-            )
+            drawn.append([clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen])
         items = np.array(drawn)  # (B, C, N, 3)
         frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
         logits = dynamic(frames, mask, bank.texts[items[..., 1]], values=values)

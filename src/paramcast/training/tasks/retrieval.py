@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from paramcast.data.collection import Clip
 from paramcast.models.dynamic import Dynamic
 from paramcast.models.retrieval import RetrievalModel
-from paramcast.training.bank import Bank
 from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
 from paramcast.training.tasks.base import Item, Metric, Task
 
 _QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
@@ -97,7 +97,7 @@ class Retrieval(Task):
             ranks = (seen_by > seen_by.diagonal()[:, None]).sum(1)
             for k in (1, 5, 10):
                 figures[Metric(f"r@{k}", name)] = 100 * (ranks < k).float().mean().item()
-        # The contract's gallery first: all clips for clip captions, the query set's frames for frame captions.
+        # The contract's gallery first: all clips for clip captions, the query set's frames for frames'.
         order = sorted(figures, key=lambda metric: (metric.gallery == "device") != frames)
         ordered = {metric: figures[metric] for metric in order}
         if frames:
@@ -114,8 +114,7 @@ def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
 
 def _draw_items(clips: Sequence[ClipData], rng: np.random.Generator) -> np.ndarray:
     """(Q, 2) rows shown and texts, one item a clip; clips come again where there are too few."""
-    chosen = rng.permutation(len(clips))[:_QUERY_ITEMS]
-    chosen = np.resize(chosen, _QUERY_ITEMS)
+    chosen = np.resize(rng.permutation(len(clips))[:_QUERY_ITEMS], _QUERY_ITEMS).tolist()
     return np.stack([clips[i].items[rng.integers(len(clips[i].items)), :2] for i in chosen])
 
 
