@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 Shape = tuple[int, ...]
 Values = Mapping[str, Tensor]
@@ -78,7 +79,9 @@ def slot_of(name: str, layer: nn.Module) -> Slot:
     kinds = {nn.Linear: "linear", nn.LayerNorm: "layernorm", nn.Conv2d: "conv2d"}
     kind = next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), None)
     weight = getattr(layer, "weight", None)
-    if kind is None or weight is None:
+    # The output layer of nn.MultiheadAttention is never called, only its weight is read: a hook is not run.
+    uncalled = isinstance(layer, NonDynamicallyQuantizableLinear)
+    if kind is None or weight is None or uncalled:
         raise TypeError(f"{name} is a {type(layer).__name__}; dynamic layers are Linear, LayerNorm or Conv2d")
     bias = getattr(layer, "bias", None)
     return Slot(name, kind, tuple(weight.shape), None if bias is None else tuple(bias.shape))
@@ -135,13 +138,16 @@ def convolve(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """
     assert isinstance(layer, nn.Conv2d)
     devices = weight.shape[0]
+    padded = layer.padding_mode != "zeros"
+    if padded:
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
     grouped = by_device(x, devices).transpose(0, 1)  # (n, B, C, H, W)
     y = F.conv2d(
         grouped.reshape(grouped.shape[0], -1, *x.shape[2:]),
         weight.reshape(-1, *weight.shape[2:]),
         None,
         layer.stride,
-        layer.padding,
+        0 if padded else layer.padding,
         layer.dilation,
         layer.groups * devices,
     )
