@@ -86,8 +86,8 @@ class ConstantContext(nn.Module):
     dim = 1
 
     def forward(self, inputs: ContextInputs) -> Context:
-        """Ones."""
-        return Context(inputs.anchors.new_ones(len(inputs.anchors), 1), inputs.anchors.new_zeros(()))
+        """Zeros: what normalising a constant gives in training, and here already without the running mean."""
+        return Context(inputs.anchors.new_zeros(len(inputs.anchors), 1), inputs.anchors.new_zeros(()))
 
 
 def _moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
