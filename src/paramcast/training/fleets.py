@@ -19,6 +19,9 @@ MIX: dict[tuple[str, ...], float] = {
 }
 """Shifts -> share of the training devices."""
 
+SUPPORT, QUERY = 16, 24
+"""Clips a device, where the pool has enough."""
+
 
 def training_fleet(
     collection: Collection,
@@ -31,9 +34,11 @@ def training_fleet(
 ) -> list[Device]:
     """Draw `devices` devices from the clips of one pool, in the shares of `mix`.
 
-    Without categories in the collection the category shift falls away.
+    Without categories in the collection the category shift falls away. Devices of a small pool have fewer
+    clips.
     """
     has_categories = any(collection.by_id[clip].category for clip in pools[split])
+    support = max(1, min(SUPPORT, len(pools[split]) // 2))
     drawn: list[Device] = []
     for number, (shifts, share) in enumerate(mix.items()):
         kept = tuple(shift for shift in shifts if shift != "category" or has_categories)
@@ -43,6 +48,8 @@ def training_fleet(
             shifts=kept,
             devices={split: count},
             seed=seed + number,
+            support=support,
+            query=max(1, min(QUERY, len(pools[split]) - support)),
             pools=pools,
             usable=task.usable,
         )
