@@ -1,0 +1,21 @@
+"""What is wrong with the input, one class each; every one is also a ValueError, as scikit-learn expects."""
+
+from __future__ import annotations
+
+from paramcast.errors import InputError
+
+
+class SamplesError(InputError, ValueError):
+    """X or y cannot be used: NaN, infinite, of the wrong shape, other columns than in fit."""
+
+
+class DomainError(InputError, ValueError):
+    """`sample_domain` does not say which rows are source (positive) and which are target (negative)."""
+
+
+class LabelsError(InputError, ValueError):
+    """The labels of the source rows cannot be learnt from."""
+
+
+class OptionError(InputError, ValueError):
+    """An option of the estimator has a value that it cannot have, or that does not fit the data."""

@@ -1,0 +1,347 @@
+"""M3BAT as scikit-learn estimators.
+
+M3BAT (Meegahapola et al., IMWUT 8(2), 2024, arXiv 2404.17391): unsupervised domain adaptation of multi-modal
+sensing by multi-branch adversarial training. docs/methods/m3bat.md says what is the paper's and what is ours.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from paramcast.methods.m3bat.branches import by_modality, by_shift
+from paramcast.methods.m3bat.domains import Task, source_labels, source_rows
+from paramcast.methods.m3bat.errors import OptionError, SamplesError
+from paramcast.methods.m3bat.network import BranchNetwork
+from paramcast.methods.m3bat.shift import ShiftTable, cohens_d, shift_table, summarise_windows
+from paramcast.methods.m3bat.training import Alignment, Plan, train
+
+FURTHEST = 50.0  # deviations of the source; a value further out is taken as this far
+_CHOICES = {
+    "branches": ("auto", "modality", "shift", "one"),
+    "weighting": ("shift", "uniform"),
+    "discriminators": ("branch", "one"),
+    "schedule": ("staged", "end_to_end"),
+    "alignment": ("adversarial", "coral", "none"),
+}
+
+
+class _M3BAT(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share."""
+
+    _task: Task
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Sequence[Any]] | None = None,
+        branches: Literal["auto", "modality", "shift", "one"] = "auto",
+        shift_branches: int = 2,
+        strength: float = 1.0,
+        weighting: Literal["shift", "uniform"] = "shift",
+        discriminators: Literal["branch", "one"] = "branch",
+        schedule: Literal["staged", "end_to_end"] = "staged",
+        alignment: Alignment = "adversarial",
+        hidden: int = 64,
+        dropout: float = 0.1,
+        steps: int = 600,
+        batch_size: int = 64,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-3,
+        random_state: int | np.random.RandomState | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.modalities = modalities
+        self.branches = branches
+        self.shift_branches = shift_branches
+        self.strength = strength
+        self.weighting = weighting
+        self.discriminators = discriminators
+        self.schedule = schedule
+        self.alignment = alignment
+        self.hidden = hidden
+        self.dropout = dropout
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any, sample_domain: Any = None) -> Self:
+        """Train on labelled source rows and unlabelled target rows.
+
+        Args:
+            X: (N, F) table, or (N, T, C) raw windows of C channels; finite. A column that is constant over
+                the source says nothing about y and is ignored.
+            y: (N,) labels; at target rows they are masked (-1 for classes, NaN for numbers) and in any case
+                never read.
+            sample_domain: (N,) whole numbers, positive for source and negative for target. None: every row is
+                source, nothing is adapted.
+
+        Raises:
+            SamplesError: X is not finite or of the wrong shape.
+            DomainError: `sample_domain` does not name both source and target rows.
+            LabelsError: Source labels are missing, masked or of one class only.
+            OptionError: An option has a value that it cannot have.
+            M3BATDivergedError: The loss became infinite.
+        """
+        self._check_options()
+        data = self._samples(X, reset=True)
+        source = source_rows(sample_domain, len(data))
+        labels = self._encode_labels(source_labels(y, source, self._task, masked=sample_domain is not None))
+        rng = check_random_state(self.random_state)
+        inputs, targets = data[source], data[~source]
+        self.window_shape_ = data.shape[1:]
+        self._fit_scale(inputs)
+        self._fit_branches(inputs, targets)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.randint(2**31 - 1)))
+            network = self._network(data)
+            self.losses_ = train(
+                network,
+                self._scaled(inputs).float(),
+                labels,
+                self._scaled(targets).float() if len(targets) else None,
+                self._task_loss(),
+                self._plan(),
+                np.random.default_rng(rng.randint(2**31 - 1)),
+            )
+        # Double precision, so that a row's answer does not depend on the rows beside it.
+        self.network_ = network.double()
+        return self
+
+    def representation(self, X: Any) -> np.ndarray:
+        """What the heads see: the shared representation and the branches', (N, hidden * (1 + B)) float64."""
+        with torch.inference_mode():
+            return torch.cat(self._encoded(X), dim=1).numpy()
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """(N, classes) logits or (N, 1) standardised values, float64."""
+        with torch.inference_mode():
+            encoded = self._encoded(X)
+            return self.network_.predict(encoded).numpy()
+
+    def _encoded(self, X: Any) -> list[Tensor]:
+        check_is_fitted(self)
+        data = self._samples(X, reset=False)
+        if data.shape[1:] != self.window_shape_:
+            raise SamplesError(f"X has rows of shape {data.shape[1:]}, but fit saw {self.window_shape_}")
+        return self.network_.encode(self._scaled(data))
+
+    def _samples(self, X: Any, reset: bool) -> np.ndarray:
+        try:
+            data: np.ndarray = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=True)
+        except ValueError as error:
+            raise SamplesError(str(error)) from error
+        if data.ndim > 3:
+            raise SamplesError(f"X has {data.ndim} dimensions; give a table (N, F) or windows (N, T, C)")
+        return data
+
+    def _check_options(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        if self.branches == "modality" and not self.modalities:
+            raise OptionError("branches='modality' needs modalities={name: [columns], ...}")
+        for name in ("shift_branches", "hidden", "steps", "batch_size"):
+            if int(getattr(self, name)) < 1:
+                raise OptionError(f"{name}={getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"dropout={self.dropout}; it must be at least 0 and below 1")
+        if self.strength < 0 or not self.learning_rate > 0 or self.weight_decay < 0:
+            raise OptionError("strength and weight_decay must be 0 or more, learning_rate above 0")
+
+    def _fit_scale(self, source: np.ndarray) -> None:
+        """Standardise by the source alone, so that no method is adapted already by its scaling."""
+        axes = tuple(range(source.ndim - 1))
+        deviation = source.std(axes)
+        self.mean_ = source.mean(axes)
+        constant = deviation <= 1e-12 * np.maximum(np.abs(self.mean_), 1e-12)
+        self.inverse_scale_ = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
+
+    def _scaled(self, data: np.ndarray) -> Tensor:
+        """(N, F) or channels first (N, C, T), float64."""
+        scaled = np.clip((data - self.mean_) * self.inverse_scale_, -FURTHEST, FURTHEST)
+        return torch.from_numpy(scaled if data.ndim == 2 else np.ascontiguousarray(scaled.transpose(0, 2, 1)))
+
+    def _fit_branches(self, source: np.ndarray, target: np.ndarray) -> None:
+        columns = source.shape[-1]
+        names = [str(name) for name in getattr(self, "feature_names_in_", range(columns))]
+        if source.ndim == 3:
+            names = [str(channel) for channel in range(columns)]
+        mode = self.branches
+        if mode == "auto":
+            mode = "modality" if self.modalities else "shift"
+        if mode == "modality":
+            assert self.modalities is not None  # _check_options
+            self.branches_ = by_modality(self.modalities, names)
+        elif mode == "shift" and len(target):
+            self.branches_ = by_shift(_column_shift(source, target), self.shift_branches)
+        else:
+            self.branches_ = {"all": np.arange(columns)}
+        self.shift_: ShiftTable | None = (
+            shift_table(source, target, self.branches_, names) if len(target) else None
+        )
+        self.weights_ = self._branch_weights()
+
+    def _branch_weights(self) -> dict[str, float]:
+        """w_b of the shared representation and the branches: mean |d|, divided by the mean of these means."""
+        names = ["shared", *(self.branches_ if len(self.branches_) > 1 else ())]
+        if self.weighting == "uniform" or self.shift_ is None:
+            return dict.fromkeys(names, 1.0)
+        means = {"shared": float(np.abs(self.shift_.d).mean()), **self.shift_.by_branch()}
+        average = sum(means[name] for name in names) / len(names)
+        return {name: means[name] / average if average > 0 else 1.0 for name in names}
+
+    def _network(self, data: np.ndarray) -> BranchNetwork:
+        return BranchNetwork(
+            list(self.branches_.values()),
+            columns=data.shape[-1],
+            windows=data.ndim == 3,
+            outputs=self._output_size(),
+            hidden=self.hidden,
+            dropout=self.dropout,
+            joint=self.discriminators == "one",
+        )
+
+    def _plan(self) -> Plan:
+        weights = (1.0,) if self.discriminators == "one" else tuple(self.weights_.values())
+        return Plan(
+            steps=self.steps,
+            batch=self.batch_size,
+            rate=self.learning_rate,
+            decay=self.weight_decay,
+            strength=self.strength,
+            weights=weights,
+            alignment=self.alignment,
+            staged=self.schedule == "staged",
+            progress=self.progress,
+        )
+
+    @abstractmethod
+    def _encode_labels(self, labels: np.ndarray) -> Tensor:
+        """(Ns,) labels as the loss wants them."""
+
+    @abstractmethod
+    def _output_size(self) -> int:
+        """Number of outputs of the network."""
+
+    @abstractmethod
+    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """L_task: (outputs, labels) -> ()."""
+
+    @abstractmethod
+    def losses(self, X: Any, y: Any) -> np.ndarray:
+        """L_task of every row, (N,): what label-free selection compares."""
+
+
+def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """|d| of every column (F,), or the mean |d| of every channel's mean and deviation (C,)."""
+    if source.ndim == 2:
+        return np.abs(cohens_d(source, target))
+    both = np.abs(cohens_d(summarise_windows(source), summarise_windows(target)))
+    mean: np.ndarray = both.reshape(2, -1).mean(0)
+    return mean
+
+
+class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
+    """Multi-branch adversarial adaptation, for classes.
+
+        L = L_task + sum_b w_b lambda(p) L_dom,b
+
+    The classes are those of all source domains together: what one source lacks is learnt from the others.
+
+    Args:
+        modalities: Name -> columns (indices or column names; of windows: channel indices).
+        branches: 'modality', 'shift' (equal groups by |d|), 'one' (a single branch, that is DANN); 'auto' is
+            'modality' where modalities are given, else 'shift'.
+        shift_branches: Number of groups for 'shift'.
+        strength: Factor of the domain losses, >= 0.
+        weighting: w_b from the branch's mean |d|, or all 1.
+        discriminators: One for each branch, or one of all representations together.
+        schedule: 'staged' (source only, then shared, then modality-specific) or 'end_to_end'.
+        alignment: 'adversarial', 'coral' (Deep CORAL) or 'none' (source only): the same network and training,
+            so that methods can be compared.
+        hidden: Width of the representations.
+        dropout: In [0, 1).
+        steps: Optimiser steps.
+        batch_size: Rows of either domain in a step.
+        learning_rate: Peak rate of AdamW.
+        weight_decay: Of AdamW.
+        random_state: Seed; the same seed, data and options give the same model.
+        progress: Show a progress bar on a terminal.
+
+    Attributes:
+        classes_: (K,) sorted.
+        branches_: Name -> column indices.
+        weights_: w_b of 'shared' and of every branch.
+        shift_: ShiftTable, None without target rows.
+        losses_: Of every training step.
+    """
+
+    _task: Task = "classification"
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) most probable classes."""
+        outputs = self._outputs(X)
+        predicted: np.ndarray = self.classes_[outputs.argmax(1)]
+        return predicted
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(N, K) probabilities, columns in the order of `classes_`, rows sum to 1."""
+        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
+
+    def losses(self, X: Any, y: Any) -> np.ndarray:
+        """Cross-entropy (N,) of every row; a class that fit never saw costs as much as probability 1e-12."""
+        probabilities = self.predict_proba(X)
+        hits = np.asarray(y)[:, None] == self.classes_
+        return -np.log(np.maximum((probabilities * hits).sum(1), 1e-12))
+
+    def _encode_labels(self, labels: np.ndarray) -> Tensor:
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        return torch.from_numpy(codes.astype(np.int64))
+
+    def _output_size(self) -> int:
+        return len(self.classes_)
+
+    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return F.cross_entropy
+
+
+class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
+    """Multi-branch adversarial adaptation, for numbers: options and attributes of M3BATClassifier.
+
+    L_task is Huber's loss of the standardised value, between the absolute error that is reported and the
+    squared one that trains smoothly.
+    """
+
+    _task: Task = "regression"
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) float64."""
+        return self._outputs(X)[:, 0] * self.label_scale_ + self.label_mean_
+
+    def losses(self, X: Any, y: Any) -> np.ndarray:
+        """Absolute error (N,) of every row, in deviations of the source labels."""
+        error: np.ndarray = np.abs(self.predict(X) - np.asarray(y)) / self.label_scale_
+        return error
+
+    def _encode_labels(self, labels: np.ndarray) -> Tensor:
+        self.label_mean_, deviation = float(labels.mean()), float(labels.std())
+        self.label_scale_ = deviation if deviation > 0 else 1.0
+        return torch.from_numpy((labels - self.label_mean_) / self.label_scale_).float()
+
+    def _output_size(self) -> int:
+        return 1
+
+    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda outputs, values: F.smooth_l1_loss(outputs[:, 0], values)

@@ -1,0 +1,74 @@
+"""Multi-modal data with a shift whose truth is known, as skada's makers give for single-modal data.
+
+A hidden state u causes two modalities: a steady one, noisy and alike in both domains, and a drifting one, precise,
+which the target's device measures with another offset and gain. A model of the source leans on the precise one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.methods.m3bat.domains import Task
+
+_STATES = 3
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A made set.
+
+    Attributes:
+        X: (N, F) float64.
+        y: (N,) the truth, also of the target rows: float64, or classes 0 and 1.
+        sample_domain: (N,) 1 for source, -2 for target.
+        modalities: 'steady' and 'drifting' -> columns.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_domain: np.ndarray
+    modalities: dict[str, list[int]]
+
+
+def make_shifted(
+    rows: int = 400,
+    columns: int = 8,
+    offset: float = 1.5,
+    gain: float = 1.5,
+    task: Task = "regression",
+    seed: int = 0,
+) -> Shifted:
+    """Draw `rows` source and `rows` target rows.
+
+    Args:
+        rows: Of each domain.
+        columns: Of each modality.
+        offset: Added to the drifting modality in the target, in standard deviations; 0 for none.
+        gain: Factor of the drifting modality in the target; 1 for none.
+        task: y = u_1 + sin(2 u_2) / 2 + 0.1 noise, or whether that is above 0.
+        seed: Of all draws.
+    """
+    rng = np.random.default_rng(seed)
+    state = rng.normal(size=(2 * rows, _STATES))
+    target = np.repeat([False, True], rows)
+    value = state[:, 0] + 0.5 * np.sin(2 * state[:, 1]) + 0.1 * rng.normal(size=2 * rows)
+    steady = _measure(state, columns, 1.0, rng)
+    drifting = _measure(state, columns, 0.1, rng)
+    direction = rng.choice([-1.0, 1.0], size=columns)
+    drifting[target] = gain * drifting[target] + offset * direction
+    return Shifted(
+        X=np.concatenate([steady, drifting], axis=1),
+        y=value if task == "regression" else (value > 0).astype(np.int64),
+        sample_domain=np.where(target, -2, 1),
+        modalities={"steady": list(range(columns)), "drifting": list(range(columns, 2 * columns))},
+    )
+
+
+def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """(N, S) states -> (N, columns), a random linear sensor of unit variance before its noise."""
+    mixing = rng.normal(size=(_STATES, columns))
+    mixing /= np.linalg.norm(mixing, axis=0)
+    measured: np.ndarray = state @ mixing + noise * rng.normal(size=(len(state), columns))
+    return measured
