@@ -1,0 +1,6 @@
+"""`python -m paramcast`: the same as the `paramcast` command."""
+
+from paramcast.cli import main
+
+if __name__ == "__main__":
+    main()

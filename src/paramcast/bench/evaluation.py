@@ -1,0 +1,81 @@
+"""An evaluation from a model's folder to its table, figures file and page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from paramcast.bench.figures import evaluation_rows, figures
+from paramcast.bench.ledger import measure_costs, runs_on_device
+from paramcast.bench.report import write_report
+from paramcast.bench.table import controls_table, costs_table
+from paramcast.data.collection import Collection
+from paramcast.files import write_json
+from paramcast.training.evaluate import Evaluation, evaluate
+from paramcast.training.model import TrainedModel
+
+
+def run_evaluation(
+    model_dir: Path,
+    data: Path,
+    *,
+    shift: str,
+    devices: int,
+    support_sizes: Sequence[int],
+    seed: int,
+    command: str,
+    json_file: Path | None = None,
+    report_file: Path | None = None,
+    fleet_file: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate, print the tables, and write what is asked for.
+
+    Args:
+        model_dir: What `paramcast train` wrote.
+        data: The collection's folder.
+        shift: See `training.evaluate.evaluate`, as for the next three.
+        devices: How many.
+        support_sizes: Support clips a device.
+        seed: Of the devices.
+        command: How this run is called in its figures.
+        json_file: Where the figures go, if they are wanted in a file.
+        report_file: Where the page goes, likewise.
+        fleet_file: Where the devices go, likewise.
+
+    Returns:
+        The figures.
+
+    Raises:
+        InputError: Of the model, the collection or the shift.
+    """
+    model, collection = TrainedModel.load(model_dir), Collection.open(data)
+    evaluation = evaluate(
+        model, collection, shift=shift, devices=devices, support_sizes=support_sizes, seed=seed
+    )
+    if fleet_file:
+        evaluation.fleet.save(fleet_file)
+    costs = _costs(model, model_dir, data, evaluation, support_sizes)
+    rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
+    click.echo(controls_table(rows))
+    click.echo("\n" + costs_table(rows) if costs else "\nno costs: a trunk of this model has no ONNX graph")
+    made = figures(command, seed, rows)
+    if json_file:
+        write_json(json_file, made)
+    if report_file:
+        write_report(report_file, made, evaluation)
+        click.echo(f"\nreport: {report_file}")
+    return made
+
+
+def _costs(
+    model: TrainedModel, model_dir: Path, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
+) -> dict[int, dict[str, Any]] | None:
+    """The ledger by support size; None for a model that cannot run on a device."""
+    if not runs_on_device(model):
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        return measure_costs(model, model_dir, data, evaluation.fleet, support_sizes, Path(scratch))

@@ -1,0 +1,128 @@
+"""The cost ledger: what adaptation takes, measured on the real service and a real device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from paramcast.bench.macs import count_macs
+from paramcast.bench.processes import cloud_service, finish_device, start_device
+from paramcast.data.fleet import Fleet
+from paramcast.encoders import image_encoder, text_encoder
+from paramcast.training.export import export_bundle
+from paramcast.training.model import TrainedModel
+from paramcast.training.serving import TorchBackend
+from paramcast.wire import AdaptRequest
+
+REUSE = (1, 10, 100, 1000)
+"""Queries that one adaptation may serve."""
+
+_TIMED_REQUESTS = 20
+_TEXT_TOKENS = 12  # of the text that the trunk's work is counted on; a question has about as many
+
+
+def runs_on_device(model: TrainedModel) -> bool:
+    """Whether both trunks have graphs that a device can run."""
+    trunks = image_encoder(model.config.image_encoder), text_encoder(model.config.text_encoder)
+    return all(trunk.onnx_path is not None for trunk in trunks)
+
+
+def measure_costs(
+    model: TrainedModel, model_dir: Path, data: Path, fleet: Fleet, support_sizes: Sequence[int], folder: Path
+) -> dict[int, dict[str, Any]]:
+    """Run one test device against the model's service, and write down what it took.
+
+    Args:
+        model: As loaded from `model_dir`.
+        model_dir: What the service loads.
+        data: The collection's folder.
+        fleet: Its first device is the one that is run, with the most support clips.
+        support_sizes: One ledger each; they differ in the bytes sent and in the cloud's time.
+        folder: For files that are not needed later.
+
+    Returns:
+        Support size -> ledger: `labels` used; `bytes_up` and `bytes_down` of one adaptation (bodies);
+        `bytes_per_query` by reuse; `device_ms`, p50 of an answer with the trunk, and `device_peak_mb`, of the
+        device's process; `device_macs` of an answer; `cloud_ms`, p50 of making one device's parameters;
+        `leaves_device`, what the cloud gets to see.
+
+    Raises:
+        ProcessError: The service or the device failed.
+    """
+    bundle = export_bundle(model, folder / "bundle")
+    figures = _run_device(model_dir, data, fleet, max(support_sizes), bundle, folder)
+    backend, macs = TorchBackend(model), answer_macs(bundle, model)
+    ledgers = {}
+    for support in support_sizes:
+        request = _request(fleet.devices[0].id, backend, support)
+        up, down = len(request.encode()), figures["bytes_down"]
+        ledgers[support] = {
+            "labels": 0,
+            "bytes_up": up,
+            "bytes_down": down,
+            "bytes_per_query": {str(reuse): round((up + down) / reuse, 2) for reuse in REUSE},
+            "device_ms": round(figures["own"]["answer_ms"], 3),
+            "cloud_ms": round(_generation_ms(backend, request), 3),
+            "device_peak_mb": round(figures["peak_mb"], 1),
+            "device_macs": macs,
+            "leaves_device": ["features"],
+        }
+    return ledgers
+
+
+def answer_macs(bundle: Path, model: TrainedModel) -> int:
+    """Multiply-accumulates of one answer about a new clip: both trunks and the task's graphs.
+
+    Args:
+        bundle: What was exported.
+        model: From which it was.
+    """
+    config = model.config
+    frames, text = (
+        np.zeros((config.frames, config.image_dim), np.float32),
+        np.zeros(config.text_dim, np.float32),
+    )
+    tokens = {name: np.ones((1, _TEXT_TOKENS), np.int64) for name in ("input_ids", "attention_mask")}
+    macs = config.frames * count_macs(bundle / "image.onnx", {"frames": np.zeros((1, 224, 224, 3), np.uint8)})
+    macs += count_macs(bundle / "text.onnx", tokens)
+    inputs = load_file(bundle / "base.safetensors") | {
+        "frames": frames[None],
+        "questions": text[None],
+        "texts": text[None],
+    }
+    graphs = {"qa": ["answer.onnx"], "retrieval": ["embed_clips.onnx", "embed_texts.onnx"]}[config.task]
+    return macs + sum(count_macs(bundle / graph, inputs) for graph in graphs)
+
+
+def _run_device(
+    model_dir: Path, data: Path, fleet: Fleet, support: int, bundle: Path, folder: Path
+) -> Mapping[str, Any]:
+    """The figures of the fleet's first device, alone with its service."""
+    device = fleet.devices[0].id
+    fleet.save(folder / "fleet.json")
+    figures = folder / f"{device}.json"
+    with cloud_service(model_dir, folder) as url:
+        process = start_device(bundle, url, data, device, folder / "fleet.json", support, figures)
+        return finish_device(process, figures)
+
+
+def _request(device: str, backend: TorchBackend, support: int) -> AdaptRequest:
+    """A request of `support` clips, with an anchor and a mean query each; its size hangs on no value."""
+    rng = np.random.default_rng(0)
+    anchors, queries = (rng.standard_normal((support, dim), np.float32) for dim in backend.uplink_dims)
+    return AdaptRequest(device, backend.model, 0, anchors, queries, np.arange(support))
+
+
+def _generation_ms(backend: TorchBackend, request: AdaptRequest) -> float:
+    """Median milliseconds of making the parameters of one device."""
+    times = []
+    for _ in range(_TIMED_REQUESTS):
+        start = time.perf_counter()
+        backend.generate([request])
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))

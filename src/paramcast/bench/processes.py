@@ -1,0 +1,107 @@
+"""A real cloud service and real devices, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paramcast.errors import ParamcastError
+
+PARAMCAST = (sys.executable, "-m", "paramcast")
+START_S = 120.0
+"""Seconds that a service may take to start: torch alone takes some on a slow disk."""
+
+STOP_S = 10.0
+"""Seconds that a process may take to end before it is killed."""
+
+
+class ProcessError(ParamcastError):
+    """A process that paramcast started has failed."""
+
+
+@contextmanager
+def cloud_service(model_dir: Path, folder: Path) -> Iterator[str]:
+    """Run `paramcast serve` on a free port until the block ends; gives its URL.
+
+    Args:
+        model_dir: The trained model.
+        folder: Where its key (`cloud.key`), its log and the file that says it is ready are.
+
+    Raises:
+        ProcessError: It did not start; the message has the last line of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ready, log = folder / "ready.json", folder / "serve.log"
+    ready.unlink(missing_ok=True)
+    options = ["--model", model_dir, "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*PARAMCAST, "serve", *map(str, options)], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ProcessError(f"the cloud service did not start: {_last_line(log)}")
+            time.sleep(0.02)
+        yield str(json.loads(ready.read_text(encoding="utf-8"))["url"])
+    finally:
+        stop(process)
+
+
+def start_device(
+    bundle: Path, url: str, data: Path, device: str, fleet: Path, support: int, figures: Path
+) -> subprocess.Popen[bytes]:
+    """Start `paramcast device run`: adapts over HTTP and answers; `finish_device` gives its figures."""
+    options = {
+        "--bundle": bundle,
+        "--cloud": url,
+        "--data": data,
+        "--device-id": device,
+        "--fleet": fleet,
+        "--support": support,
+        "--json": figures,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    with figures.with_suffix(".log").open("wb") as output:
+        return subprocess.Popen(
+            [*PARAMCAST, "device", "run", *words], stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+def finish_device(process: subprocess.Popen[bytes], figures: Path) -> dict[str, Any]:
+    """Wait for a device; what it wrote to `figures`.
+
+    Raises:
+        ProcessError: It failed; the message has the last line that it wrote.
+    """
+    try:
+        code = process.wait()
+    finally:
+        stop(process)
+    if code:
+        raise ProcessError(f"{figures.stem} failed: {_last_line(figures.with_suffix('.log'))}")
+    found: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
+    return found
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and wait for it; one that does not listen is killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1] if lines else "it wrote nothing"

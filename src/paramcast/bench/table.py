@@ -1,0 +1,106 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+CONTROLS = {
+    "base": "no adaptation",
+    "constant": "one package for all",
+    "shuffled": "another device's package",
+    "own": "its own package",
+    "oracle": "told the true domain",
+}
+"""Control -> what the device runs."""
+
+
+def controls_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The controls of an evaluation: a block for each metric, a column for each support size.
+
+    Args:
+        rows: Of a figures file of `evaluate`.
+    """
+    return "\n\n".join(_block(block) for block in by_metric(rows).values())
+
+
+def by_metric(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows by metric and gallery, as 'r@10 among all clips'; the order is kept."""
+    blocks: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        blocks.setdefault(metric_name(row), []).append(row)
+    return blocks
+
+
+def metric_name(row: Mapping[str, Any]) -> str:
+    """The metric, and among what a text's clip is looked for."""
+    among = {"device": " among the device's clips", "collection": " among all clips"}
+    return f"{row['metric']}{among.get(row.get('gallery', ''), '')}"
+
+
+def _block(rows: Sequence[Mapping[str, Any]]) -> str:
+    first = rows[0]
+    title = (
+        f"{metric_name(first)}, percent: {first['task']}, shift {first['shift']}, "
+        f"{first['devices']} devices, mean [95 % interval]"
+    )
+    cells = [["support clips", *(str(row["support"]) for row in rows)]]
+    for control, meaning in CONTROLS.items():
+        cells.append([f"{control} ({meaning})", *(_interval(row["controls"][control]) for row in rows)])
+    cells.append(["gain: own - max(base, constant)", *(_interval(row["gain"], "+") for row in rows)])
+    cells.append(["own - shuffled", *(_interval(row["own_minus_shuffled"], "+") for row in rows)])
+    cells.append(["recovery of the oracle's gain", *(_share(row["recovery"]) for row in rows)])
+    cells.append(["devices worse by over 1 point", *(_share(row["worse_share"]) for row in rows)])
+    return f"{title}\n{align(cells)}"
+
+
+def align(cells: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width; the first to the left, the others to the right, a rule under the first row."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def _interval(value: Mapping[str, float], sign: str = "") -> str:
+    return f"{value['mean']:{sign}.1f} [{value['low']:{sign}.1f}, {value['high']:{sign}.1f}]"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What an adaptation costs, a column for each support size.
+
+    Args:
+        rows: Of a figures file of `evaluate`, all with a cost.
+    """
+    costs = {row["support"]: row["cost"] for row in rows}
+    cells = [["costs; support clips", *map(str, costs)]]
+    cells += [[name, *(show(cost) for cost in costs.values())] for name, show in COSTS.items()]
+    return align(cells)
+
+
+COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "labels": lambda cost: str(cost["labels"]),
+    "bytes up, one adaptation": lambda cost: f"{cost['bytes_up']:,}",
+    "bytes down, one adaptation": lambda cost: f"{cost['bytes_down']:,}",
+    **{
+        f"bytes a query, {reuse} queries an adaptation": lambda cost, reuse=reuse: (
+            f"{cost['bytes_per_query'][reuse]:,.0f}"
+        )
+        for reuse in ("1", "10", "100", "1000")
+    },
+    "device: ms an answer (p50)": lambda cost: f"{cost['device_ms']:.1f}",
+    "device: million MACs an answer": lambda cost: f"{cost['device_macs'] / 1e6:,.0f}",
+    "device: peak memory, MB": lambda cost: f"{cost['device_peak_mb']:.0f}",
+    "cloud: ms to make parameters (p50)": lambda cost: f"{cost['cloud_ms']:.1f}",
+    "leaves the device": lambda cost: ", ".join(cost["leaves_device"]),
+}
+"""What a ledger says -> how it is shown."""

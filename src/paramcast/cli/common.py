@@ -1,0 +1,38 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from paramcast.errors import MissingExtraError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+json_option = click.option("--json", "json_file", type=FILE, help="Write the figures to this file.")
+seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Of every random draw.")
+
+
+@contextmanager
+def needs(what: str, extra: str) -> Iterator[None]:
+    """Say which extra to install where a package is missing.
+
+    Raises:
+        MissingExtraError: An import below failed, and it was not of a part of paramcast.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("paramcast"):
+            raise
+        raise MissingExtraError(what, extra) from error
+
+
+def typed_command() -> str:
+    """The command line as it was typed, without the program's name."""
+    return " ".join(sys.argv[1:])

@@ -1,0 +1,58 @@
+"""`paramcast evaluate`: adaptation on simulated devices, with its controls and its costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+
+
+@click.command(name="evaluate", context_settings={"show_default": True})
+@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
+@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
+@click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
+@click.option(
+    "--shift",
+    default="category",
+    help="What devices differ in: none, category, camera, collection, vocabulary; joined by + for several.",
+)
+@click.option(
+    "--support",
+    "support_sizes",
+    multiple=True,
+    type=click.IntRange(1, 64),
+    help="Clips to adapt with; may be given several times.  [default: 1, 2, 4, 8, 16]",
+)
+@seed_option
+@json_option
+@click.option("--report", "report_file", type=FILE, help="Write a page with tables and plots to this file.")
+@click.option("--fleet", "fleet_file", type=FILE, help="Save the devices, so that anyone can run them again.")
+def command(
+    model_dir: Path,
+    data: Path,
+    devices: int,
+    shift: str,
+    support_sizes: tuple[int, ...],
+    seed: int,
+    json_file: Path | None,
+    report_file: Path | None,
+    fleet_file: Path | None,
+) -> None:
+    """Score test devices with no adaptation, with their own packages, and with those of the controls."""
+    with needs("paramcast evaluate", "train"):
+        from paramcast.bench.evaluation import run_evaluation
+        from paramcast.training.episodes import SUPPORT_SIZES
+    run_evaluation(
+        model_dir,
+        data,
+        shift=shift,
+        devices=devices,
+        support_sizes=sorted(set(support_sizes)) or SUPPORT_SIZES,
+        seed=seed,
+        command=typed_command(),
+        json_file=json_file,
+        report_file=report_file,
+        fleet_file=fleet_file,
+    )

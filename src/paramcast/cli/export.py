@@ -1,0 +1,40 @@
+"""`paramcast export`: the bundle that a device runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import FILE, FOLDER, json_option, needs, typed_command
+from paramcast.wire import load_key, public_key_hex
+
+
+@click.command(name="export")
+@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
+@click.option("--out", required=True, type=FOLDER, help="The bundle's folder; an older bundle is replaced.")
+@click.option(
+    "--key",
+    "key_file",
+    type=FILE,
+    help="The key file of `paramcast serve`: its public half goes into the bundle, and devices trust no "
+    "other. Without it, a device trusts the first cloud that it meets.",
+)
+@json_option
+def command(model_dir: Path, out: Path, key_file: Path | None, json_file: Path | None) -> None:
+    """Write everything that a device needs to answer by itself: ONNX graphs, tokenizer, base parameters."""
+    with needs("paramcast export", "train"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.training.export import export_bundle
+        from paramcast.training.model import TrainedModel
+    public_key = None if key_file is None else public_key_hex(load_key(key_file))
+    start = time.perf_counter()
+    model = TrainedModel.load(model_dir)
+    export_bundle(model, out, public_key)
+    seconds = time.perf_counter() - start
+    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+    click.echo(f"{out}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, in {seconds:.1f} s")
+    if json_file:
+        rows = [{"name": name, "value": size, "unit": "bytes"} for name, size in sizes.items()]
+        write_figures(json_file, typed_command(), model.config.seed, rows)
