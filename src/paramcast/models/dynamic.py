@@ -50,7 +50,8 @@ class Dynamic(nn.Module):
     def use(self, values: Values | None) -> Iterator[None]:
         """Run the module with `values`: package tensor -> (B, *shape); None is the base model.
 
-        Inputs of the dynamic layers must be device-major: a first axis that is a multiple of B.
+        Inputs of the dynamic layers must be device-major: a first axis that is a multiple of B. Values
+        without the device axis are for all rows.
         """
         before, self._values = self._values, values
         try:

@@ -22,9 +22,10 @@ class FeatureNorm(nn.Module):
         self.register_buffer("scale", torch.ones(dim))
 
     def fit(self, features: Tensor) -> None:
-        """Take mean and standard deviation from features (N, D) float32."""
-        self.mean.copy_(features.mean(0))
-        self.scale.copy_(1 / features.std(0).clamp(min=1e-4))
+        """Take mean and standard deviation from features (N, D / k) float32, k of which lie side by side."""
+        sides = len(self.mean) // features.shape[1]
+        self.mean.copy_(features.mean(0).repeat(sides))
+        self.scale.copy_(1 / features.std(0).clamp(min=1e-4).repeat(sides))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D), about zero mean and unit variance."""

@@ -17,7 +17,8 @@ class ClipData:
         clip_id: The clip's id.
         row: Its row of the bank.
         queries: (n,) rows of its queries' texts.
-        items: (n, 3): the row shown, the text's row, the answer's number (-1 where there is none).
+        items: (n, 3 + options): the row shown, the text's row, the answer's number (-1 where there is none),
+            and in multiple choice the options' rows; there the number is the right option's place.
         hints: (n,) rows of further texts about the clip, for training only.
     """
 

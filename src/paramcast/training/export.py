@@ -50,7 +50,7 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
         dynamic = model.adaptor.dynamic
         base = {name: np.ascontiguousarray(value.numpy()) for name, value in dynamic.base_values().items()}
         save_file(base, folder / "base.safetensors")
-        _write_graphs(model, folder)
+        write_graphs(model, folder)
         files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
         write_json(
             folder / "manifest.json",
@@ -91,38 +91,28 @@ def _write_trunks(model: TrainedModel, folder: Path) -> None:
     shutil.copyfile(str(text.tokenizer_path), folder / "tokenizer.json")
 
 
-def _write_graphs(model: TrainedModel, folder: Path) -> None:
-    frames = torch.zeros(1, model.config.frames, model.config.image_dim)
+def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -> None:
+    """Write the task's graphs.
+
+    Args:
+        model: Trained.
+        folder: Where the graphs are written.
+        adaptable: Whether package tensors are inputs; if not, the graphs are the base model alone.
+    """
+    frames = torch.zeros(2, model.config.frames, model.config.image_dim)
     texts = torch.zeros(2, model.config.text_dim)
     dynamic = model.adaptor.dynamic
+    base = dynamic.base_values() if adaptable else {}
     if model.config.task == "qa":
         axes = {"frames": {1: "T"}, "questions": {0: "N"}}
-        _write_graph(
-            _Answer(dynamic),
-            folder / "answer.onnx",
-            dynamic,
-            {"frames": frames, "questions": texts},
-            "logits",
-            axes,
-        )
+        data = {"frames": frames[:1], "questions": texts}
+        _write_graph(_Answer(dynamic), folder / "answer.onnx", data, base, "logits", axes)
         return
     axes = {"frames": {0: "N", 1: "T"}}
-    _write_graph(
-        _EmbedClips(dynamic),
-        folder / "embed_clips.onnx",
-        dynamic,
-        {"frames": frames.expand(2, -1, -1)},
-        "embeddings",
-        axes,
-    )
-    _write_graph(
-        _EmbedTexts(dynamic),
-        folder / "embed_texts.onnx",
-        dynamic,
-        {"texts": texts},
-        "embeddings",
-        {"texts": {0: "N"}},
-    )
+    path = folder / "embed_clips.onnx"
+    _write_graph(_EmbedClips(dynamic), path, {"frames": frames}, base, "embeddings", axes)
+    path = folder / "embed_texts.onnx"
+    _write_graph(_EmbedTexts(dynamic), path, {"texts": texts}, base, "embeddings", {"texts": {0: "N"}})
 
 
 class _Graph(nn.Module):
@@ -134,16 +124,16 @@ class _Graph(nn.Module):
         self.edit = dynamic.edit
         self._dynamic = [dynamic]
 
-    def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor]:
-        """The package tensors with a device axis of 1."""
-        return {name: t[None] for name, t in zip(self._dynamic[0].shapes, tensors, strict=True)}
+    def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor] | None:
+        """The package tensors, for all rows; None, the base model, where there are none."""
+        return dict(zip(self._dynamic[0].shapes, tensors, strict=True)) if tensors else None
 
 
 class _Answer(_Graph):
     def forward(self, frames: Tensor, questions: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
         with self._dynamic[0].use(self.values(tensors)):
-            logits: Tensor = self.model(frames, mask, questions[None])[0]
+            logits: Tensor = self.model(frames[0], mask[0], questions)
         return logits
 
 
@@ -151,27 +141,26 @@ class _EmbedClips(_Graph):
     def forward(self, frames: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
         with self._dynamic[0].use(self.values(tensors)):
-            embeddings: Tensor = self.model.embed_clips(frames[None], mask[None])[0]  # type: ignore[operator]
+            embeddings: Tensor = self.model.embed_clips(frames, mask)  # type: ignore[operator]
         return embeddings
 
 
 class _EmbedTexts(_Graph):
     def forward(self, texts: Tensor, *tensors: Tensor) -> Tensor:
         with self._dynamic[0].use(self.values(tensors)):
-            embeddings: Tensor = self.model.embed_texts(texts[None])[0]  # type: ignore[operator]
+            embeddings: Tensor = self.model.embed_texts(texts)  # type: ignore[operator]
         return embeddings
 
 
 def _write_graph(
     graph: _Graph,
     path: Path,
-    dynamic: Dynamic,
     data: dict[str, Tensor],
+    base: dict[str, Tensor],
     output: str,
     axes: dict[str, dict[int, str]],
 ) -> None:
     """Export by tracing. (The newer exporter gets convolutional trunks wrong and is ten times as slow.)"""
-    base = dynamic.base_values()
     outputs = {output: {0: "N"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: constants that are constants here

@@ -127,7 +127,7 @@ class _Data:
         self.fold_of = {
             clip: seed_from("fold", options.seed, clip) % options.folds for clip in self.pools["train"]
         }
-        self.answers = self._answers() if options.task == "qa" else ()
+        self.answers = self._answers() if self.task.has_answers else ()
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
         self._load()
 

@@ -13,6 +13,7 @@ from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.collection import Clip, Collection
 from paramcast.data.features import FeatureStore
 from paramcast.data.fleet import Device
+from paramcast.data.seeding import generator_for
 from paramcast.data.vocabulary import VOCABULARY_WORDS, Vocabulary
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, ClipKey
@@ -24,7 +25,7 @@ from paramcast.wire.limits import QUERIES_A_CLIP
 class View:
     """A clip under a device's cameras and vocabulary, before it is encoded."""
 
-    def __init__(self, clip: Clip, device: Device | None, task: Task) -> None:
+    def __init__(self, clip: Clip, device: Device | None, task: Task, answers: Sequence[str]) -> None:
         cameras = device.cameras if device else ()
         words = device.vocabulary if device else None
         self.key: ClipKey = (clip.id, cameras, None)
@@ -32,11 +33,13 @@ class View:
             ((clip.id, cameras, item.frame), _said(item.text, words), _answered(item.answer, words))
             for item in task.items(clip)
         ]
+        self.options = [_options(item, answers, task.options) for item in self.items]
         self.hints = [_said(text, words) for text in task.hints(clip)]
 
     def texts(self) -> list[str]:
         """Every text of the view."""
-        return [text for _, text, _ in self.items] + self.hints
+        offered = [option for options in self.options for option in options]
+        return [text for _, text, _ in self.items] + offered + self.hints
 
     def clip_keys(self) -> list[ClipKey]:
         """Every clip or frame of the view."""
@@ -45,15 +48,16 @@ class View:
     def data(self, bank: Bank, answers: Mapping[str, int]) -> ClipData:
         """The same as rows of the bank."""
         items = [
-            (bank.clip_rows[key], bank.text_rows[text], answers.get(answer, -1) if answer else -1)
-            for key, text, answer in self.items
+            (bank.clip_rows[key], bank.text_rows[text], _number(answer, options, answers))
+            + tuple(bank.text_rows[option] for option in options)
+            for (key, text, answer), options in zip(self.items, self.options, strict=True)
         ]
         texts = dict.fromkeys(bank.text_rows[text] for _, text, _ in self.items)
         return ClipData(
             self.key[0],
             bank.clip_rows[self.key],
             np.array(list(texts)[:QUERIES_A_CLIP], np.int64),
-            np.array(items, np.int64).reshape(-1, 3),
+            np.array(items, np.int64).reshape(len(items), -1 if items else 3),
             np.array([bank.text_rows[text] for text in self.hints], np.int64),
         )
 
@@ -81,9 +85,10 @@ def load_views(
     Returns:
         The bank, the clips as they are, and the devices.
     """
-    plain = [View(collection.by_id[clip], None, task) for clip in clips]
+    known = list(answers)
+    plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
     own = [
-        [View(collection.by_id[clip], device, task) for clip in (*device.support, *device.query)]
+        [View(collection.by_id[clip], device, task, known) for clip in (*device.support, *device.query)]
         for device in devices
     ]
     views = [*plain, *(view for views in own for view in views)]
@@ -165,3 +170,21 @@ def _said(text: str, words: Vocabulary | None) -> str:
 
 def _answered(answer: str | None, words: Vocabulary | None) -> str | None:
     return words.answer(answer) if words and answer else answer
+
+
+def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:
+    """The right answer among `count` - 1 known others, drawn and placed by the clip and the question alone."""
+    (clip, _, _), text, answer = item
+    if not count or answer is None:
+        return []
+    rng = generator_for("options", clip, text, answer)
+    drawn = [answers[i] for i in rng.permutation(len(answers))[:count]]
+    others = [other for other in drawn if other != answer][: count - 1]
+    others.insert(int(rng.integers(len(others) + 1)), answer)
+    return others
+
+
+def _number(answer: str | None, options: Sequence[str], answers: Mapping[str, int]) -> int:
+    if answer is None:
+        return -1
+    return options.index(answer) if options else answers.get(answer, -1)

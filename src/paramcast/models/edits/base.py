@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -15,6 +15,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 Shape = tuple[int, ...]
 Values = Mapping[str, Tensor]
+Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Edit(nn.Module, ABC):
     """Parameters for a set of slots, in one form.
 
     Values carry a leading device axis: a tensor of package shape `s` is fed as (B, *s). Inputs of the layers
-    are device-major: their first axis is a multiple of B, and the rows of a device lie together.
+    are device-major: their first axis is a multiple of B, and the rows of a device lie together. Without the
+    axis, as (*s), values are for all rows: so a device's graph has no reshaping in it.
     """
 
     form: ClassVar[str]
@@ -93,50 +95,65 @@ def by_device(x: Tensor, devices: int) -> Tensor:
 
 
 def matmul(x: Tensor, matrix: Tensor) -> Tensor:
-    """X (B·n, ..., I) times matrix (B, I, O), each device's rows with its own matrix -> (B·n, ..., O).
+    """X (B·n, ..., I) times the transpose of matrix (B, O, I), each device's rows with its own.
 
     One batched product (`bmm`): measured 2-6 times as fast as vmap or a loop over devices.
+
+    Args:
+        x: (B·n, ..., I).
+        matrix: (B, O, I), or (O, I) for all rows.
+
+    Returns:
+        (B·n, ..., O).
     """
+    if matrix.dim() == 2:
+        return F.linear(x, matrix)
     rows = x.reshape(matrix.shape[0], -1, x.shape[-1])
-    return torch.bmm(rows, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+    return torch.bmm(rows, matrix.transpose(1, 2)).reshape(*x.shape[:-1], matrix.shape[1])
 
 
-def add_vector(y: Tensor, vector: Tensor, axis: int = -1) -> Tensor:
-    """Add vector (B, *v) to y (B·n, ...), the device's own to its rows; `v` ends at `axis` of y."""
-    return _aligned(y, vector, axis, torch.add)
+def add_vector(y: Tensor, vector: Tensor, slot: Slot) -> Tensor:
+    """Add a device's vector (B, *bias), or one (*bias) for all rows, to a layer's output y (B·n, ...)."""
+    assert slot.bias is not None
+    return _aligned(torch.add, y, vector, len(slot.bias), behind=2 if slot.kind == "conv2d" else 0)
 
 
-def scale_vector(y: Tensor, vector: Tensor, axis: int = -1) -> Tensor:
-    """Multiply y (B·n, ...) by vector (B, *v), the device's own for its rows; `v` ends at `axis` of y."""
-    return _aligned(y, vector, axis, torch.mul)
+def scale_vector(y: Tensor, vector: Tensor, dims: int = 1) -> Tensor:
+    """Multiply the last `dims` axes of y (B·n, ..., *v) by a device's vector (B, *v), or one (*v) for all."""
+    return _aligned(torch.mul, y, vector, dims, behind=0)
 
 
-def _aligned(y: Tensor, vector: Tensor, axis: int, operation: object) -> Tensor:
+def _aligned(operation: Operation, y: Tensor, vector: Tensor, dims: int, behind: int) -> Tensor:
+    """`operation` of y and a vector of `dims` axes that has `behind` axes of y behind it."""
+    own = vector.shape[vector.dim() - dims :]
+    if vector.dim() == dims:
+        return operation(y, vector.reshape(*own, *[1] * behind) if behind else vector)
     grouped = by_device(y, vector.shape[0])
-    tail = -1 - axis
-    middle = grouped.dim() - 1 - (vector.dim() - 1) - tail
-    shaped = vector.reshape(vector.shape[0], *([1] * middle), *vector.shape[1:], *([1] * tail))
-    return operation(grouped, shaped).reshape(y.shape)  # type: ignore[operator, no-any-return]
+    between = grouped.dim() - 1 - dims - behind
+    shaped = vector.reshape(vector.shape[0], *[1] * between, *own, *[1] * behind)
+    return operation(grouped, shaped).reshape(y.shape)
 
 
 def dense(slot: Slot, layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The layer with a whole weight (B, *slot.weight) and bias (B, *slot.bias) for each device."""
     if isinstance(layer, nn.Linear):
-        y = matmul(x, weight.transpose(1, 2))
-        return y if bias is None else add_vector(y, bias)
-    if isinstance(layer, nn.LayerNorm):
-        y = scale_vector(F.layer_norm(x, layer.normalized_shape, eps=layer.eps), weight)
-        return y if bias is None else add_vector(y, bias)
-    y = convolve(layer, x, weight)
-    return y if bias is None else add_vector(y, bias, axis=-3)
+        if weight.dim() == 2:
+            return F.linear(x, weight, bias)
+        y = matmul(x, weight)
+    elif isinstance(layer, nn.LayerNorm):
+        y = scale_vector(F.layer_norm(x, layer.normalized_shape, eps=layer.eps), weight, len(slot.weight))
+    else:
+        y = convolve(layer, x, weight)
+    return y if bias is None else add_vector(y, bias, slot)
 
 
 def convolve(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """Conv2d of x (B·n, C, H, W) with a kernel for each device, weight (B, O, C / groups, kh, kw), no bias.
 
-    The devices become groups of one grouped convolution.
+    The devices become groups of one grouped convolution; a weight without their axis is for all rows.
     """
     assert isinstance(layer, nn.Conv2d)
+    weight = weight if weight.dim() == 5 else weight[None]
     devices = weight.shape[0]
     padded = layer.padding_mode != "zeros"
     if padded:

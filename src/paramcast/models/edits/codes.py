@@ -49,18 +49,17 @@ class CodesEdit(Edit):
     def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
         """Add the coded sum of basis elements to the layer's output."""
         codes, key = values["codes"], slot.name.replace(".", "/")
-        axis = -1
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
-            y = y + scale_vector(normed, torch.tensordot(codes, self.basis[f"{key}:scale"], 1))
+            scale = torch.tensordot(codes, self.basis[f"{key}:scale"], 1)
+            edit = scale_vector(normed, scale, len(slot.weight))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
             if slot.kind == "conv2d":
-                axis = -3
-                inner = convolve(layer, x, v.reshape(1, self.count, *slot.weight[1:])).movedim(1, -1)
-                y = y + (scale_vector(inner, codes) @ u).movedim(-1, 1)
+                inner = convolve(layer, x, v.unflatten(-1, slot.weight[1:])).movedim(1, -1)
+                edit = (scale_vector(inner, codes) @ u).movedim(-1, 1)
             else:
-                y = y + scale_vector(x @ v.T, codes) @ u
-        if slot.bias is None:
-            return y
-        return add_vector(y, torch.tensordot(codes, self.basis[f"{key}:bias"], 1), axis)
+                edit = scale_vector(x @ v.T, codes) @ u
+        if slot.bias is not None:
+            edit = add_vector(edit, torch.tensordot(codes, self.basis[f"{key}:bias"], 1), slot)
+        return y + edit

@@ -50,15 +50,15 @@ class LowRankEdit(Edit):
         bias = values.get(f"{slot.name}.bias")
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
-            y = y + scale_vector(normed, values[f"{slot.name}.scale"])
-            return y if bias is None else add_vector(y, bias)
+            y = y + scale_vector(normed, values[f"{slot.name}.scale"], len(slot.weight))
+            return y if bias is None else add_vector(y, bias, slot)
         a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
         if slot.kind == "conv2d":
-            inner = convolve(layer, x, b.reshape(b.shape[0], self.rank, *slot.weight[1:]))
-            y = y + matmul(inner.movedim(1, -1), a.transpose(1, 2)).movedim(-1, 1)
-            return y if bias is None else add_vector(y, bias, axis=-3)
-        y = y + matmul(matmul(x, b.transpose(1, 2)), a.transpose(1, 2))
-        return y if bias is None else add_vector(y, bias)
+            inner = convolve(layer, x, b.unflatten(-1, slot.weight[1:]))
+            edit = matmul(inner.movedim(1, -1), a).movedim(-1, 1)
+        else:
+            edit = matmul(matmul(x, b), a)
+        return y + (edit if bias is None else add_vector(edit, bias, slot))
 
 
 def reject_grouped(name: str, layer: nn.Module, form: str) -> None:

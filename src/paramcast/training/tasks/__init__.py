@@ -2,10 +2,11 @@
 
 from paramcast.errors import InputError
 from paramcast.training.tasks.base import Task
+from paramcast.training.tasks.choice import MultipleChoice
 from paramcast.training.tasks.qa import QuestionAnswering
 from paramcast.training.tasks.retrieval import Retrieval
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (QuestionAnswering, Retrieval)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (QuestionAnswering, MultipleChoice, Retrieval)}
 
 
 def make_task(name: str) -> Task:

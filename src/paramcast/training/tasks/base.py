@@ -41,6 +41,9 @@ class Task(ABC):
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     base_epochs: ClassVar[int]
+    has_answers: ClassVar[bool] = False
+    options: ClassVar[int] = 0
+    """Answers to choose from, the right one among them; 0 where the answer is not chosen so."""
     base_batch: ClassVar[int] = 256
 
     @abstractmethod

@@ -26,6 +26,7 @@ class QuestionAnswering(Task):
     name = "qa"
     targets = AnswerModel.targets
     base_epochs = 8
+    has_answers = True
 
     def items(self, clip: Clip) -> list[Item]:
         """One for each question."""
@@ -45,7 +46,7 @@ class QuestionAnswering(Task):
             [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS_A_CLIP)] for i in drawn]
         )
         frames, mask = bank.some_frames(items[:, 0, 0], rng)
-        logits = model(frames, mask, bank.texts[items[..., 1]])
+        logits = self._logits(model, bank, frames, mask, items)
         return _loss(logits, torch.from_numpy(items[..., 2]))
 
     def episode_loss(
@@ -62,9 +63,10 @@ class QuestionAnswering(Task):
         for clips in queries:
             chosen = rng.choice(len(clips), _QUERY_CLIPS, replace=len(clips) < _QUERY_CLIPS)
             drawn.append([clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen])
-        items = np.array(drawn)  # (B, C, N, 3)
+        items = np.array(drawn)  # (B, C, N, 3 + options)
         frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
-        logits = dynamic(frames, mask, bank.texts[items[..., 1]], values=values)
+        with dynamic.use(values):
+            logits = self._logits(dynamic.module, bank, frames, mask, items)
         return _loss(logits, torch.tensor(items[..., 2]))
 
     def score(
@@ -81,11 +83,18 @@ class QuestionAnswering(Task):
             longest = max(len(clip.items) for clip in device.query)
             items = np.stack([_padded(clip.items, longest) for clip in device.query])
             rows = items[:, 0, 0]
-            logits = dynamic.module(bank.frames[rows], bank.mask[rows], bank.texts[items[..., 1]])
+            logits = self._logits(dynamic.module, bank, bank.frames[rows], bank.mask[rows], items)
             real = items[..., 2] != _PADDING
             right = int((logits.argmax(-1).numpy() == items[..., 2])[real].sum())
             asked = int(real.sum())
         return {Metric("top1"): 100 * right / asked}
+
+    def _logits(
+        self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
+    ) -> Tensor:
+        """Logits (..., N, answers) of items (..., N, 3)."""
+        logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
+        return logits
 
 
 _PADDING = -2

@@ -1,0 +1,31 @@
+"""Multiple choice: the right answer among five."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from paramcast.models.choice import ChoiceModel
+from paramcast.training.bank import Bank
+from paramcast.training.tasks.qa import QuestionAnswering
+
+
+class MultipleChoice(QuestionAnswering):
+    """Questions as in `qa`; the wrong options are drawn from the known answers, the same ones in every run."""
+
+    name = "choice"
+    targets = ChoiceModel.targets
+    options = 5
+
+    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+        """See `ChoiceModel`."""
+        return ChoiceModel(image_dim, text_dim)
+
+    def _logits(
+        self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
+    ) -> Tensor:
+        """Logits (..., N, options) of items (..., N, 3 + options)."""
+        logits: Tensor = model(frames, mask, bank.texts[items[..., 1]], bank.texts[items[..., 3:]])
+        return logits
