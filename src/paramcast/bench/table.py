@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 CONTROLS = {
@@ -87,16 +88,15 @@ def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return align(cells)
 
 
+def _per_query(reuse: str, cost: Mapping[str, Any]) -> str:
+    return f"{cost['bytes_per_query'][reuse]:,.0f}"
+
+
 COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "labels": lambda cost: str(cost["labels"]),
     "bytes up, one adaptation": lambda cost: f"{cost['bytes_up']:,}",
     "bytes down, one adaptation": lambda cost: f"{cost['bytes_down']:,}",
-    **{
-        f"bytes a query, {reuse} queries an adaptation": lambda cost, reuse=reuse: (
-            f"{cost['bytes_per_query'][reuse]:,.0f}"
-        )
-        for reuse in ("1", "10", "100", "1000")
-    },
+    **{f"bytes a query at reuse {reuse}": partial(_per_query, reuse) for reuse in ("1", "10", "100", "1000")},
     "device: ms an answer (p50)": lambda cost: f"{cost['device_ms']:.1f}",
     "device: million MACs an answer": lambda cost: f"{cost['device_macs'] / 1e6:,.0f}",
     "device: peak memory, MB": lambda cost: f"{cost['device_peak_mb']:.0f}",

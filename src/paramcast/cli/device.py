@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from paramcast.device import CloudClient, DeviceRuntime
+from paramcast.device import Bundle, CloudClient, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
 
@@ -51,8 +51,9 @@ def run(
     json_file: Path | None,
 ) -> None:
     """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
-    world = _simulate(data, device_id, fleet, support)
-    base = _score(DeviceRuntime.load(bundle, device_id), world)
+    untouched = DeviceRuntime.load(bundle, device_id)
+    world = _simulate(data, device_id, fleet, support, untouched.bundle)
+    base = _score(untouched, world)
     figures: dict[str, Any] = {"device": device_id, "support": len(world.support), "base": base}
     failure = None
     if cloud is not None:
@@ -79,6 +80,7 @@ class _World:
 
     support: Sequence[Clip]
     query: Sequence[Clip]
+    bundle: Bundle
     cameras: Sequence[Camera] = ()
     vocabulary: Vocabulary | None = None
 
@@ -86,7 +88,7 @@ class _World:
         """The clip as the device's camera gives it: (T, H, W, 3) uint8."""
         from paramcast.data.frames import read_frames
 
-        frames = read_frames(clip)
+        frames = read_frames(clip, self.bundle.frames, self.bundle.sampling)
         for camera in self.cameras:
             frames = camera.apply(frames)
         return frames
@@ -109,7 +111,7 @@ class _World:
         return self.sentences(clip.captions or clip.frame_captions)
 
 
-def _simulate(data: Path, device_id: str, fleet: Path | None, support: int) -> _World:
+def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bundle: Bundle) -> _World:
     """The device `device_id` of the fleet; without a fleet, the first `support` clips against the rest."""
     try:
         from paramcast.data.collection import Collection
@@ -121,7 +123,7 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int) -> _
     collection = Collection.open(data)
     if fleet is None:
         clips = collection.clips
-        return _World(clips[:support], clips[support:])
+        return _World(clips[:support], clips[support:], bundle)
     device = next((device for device in Fleet.load(fleet).devices if device.id == device_id), None)
     if device is None:
         raise InputError(f"{fleet} has no device {device_id!r}")
@@ -130,7 +132,7 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int) -> _
         query_clips = [collection.by_id[clip_id] for clip_id in device.query]
     except KeyError as error:
         raise InputError(f"{data} has no clip {error}, which device {device_id} of {fleet} needs") from error
-    return _World(support_clips, query_clips, device.cameras, device.vocabulary)
+    return _World(support_clips, query_clips, bundle, device.cameras, device.vocabulary)
 
 
 def _adapt(runtime: DeviceRuntime, cloud: str) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Bundle:
         image, text: The two uplinks.
         answers: The answers that the model can give (qa), else empty.
         public_key: Hex of the cloud's key, or None if no cloud has served the bundle yet.
+        frames, sampling: How many frames of a clip the model was trained on, and how they were chosen.
     """
 
     path: Path
@@ -68,6 +69,8 @@ class Bundle:
     text: Uplink
     answers: tuple[str, ...]
     public_key: str | None
+    frames: int
+    sampling: str
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
@@ -93,6 +96,8 @@ class Bundle:
             text=_uplink(folder, "text", uplink),
             answers=tuple(manifest.get("answers") or ()),
             public_key=manifest.get("public_key"),
+            frames=manifest["features"]["frames"],
+            sampling=manifest["features"].get("sampling", "uniform"),
         )
 
 
@@ -114,6 +119,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         "form": isinstance(manifest.get("form"), str),
         "files": isinstance(manifest.get("files"), dict),
         "parameters": isinstance(manifest.get("parameters"), list),
+        "features": _are_features(manifest.get("features")),
         "public_key": manifest.get("public_key") is None or is_public_key(manifest["public_key"]),
         "answers": isinstance(answers, list) and len(answers) > 0 and all(isinstance(a, str) for a in answers)
         if manifest.get("task") == "qa"
@@ -125,6 +131,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         if not _matches(_FILE_NAME, name):
             raise BundleError(f"{path}: {name!r} is no plain file name")
     return manifest
+
+
+def _are_features(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("frames"), int) and value["frames"] > 0
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

@@ -68,6 +68,7 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
                     "image": model.config.image_dim,
                     "text": model.config.text_dim,
                     "frames": model.config.frames,
+                    "sampling": model.config.sampling,
                     "uplink_image": model.image_uplink.matrix.shape[1],
                     "uplink_text": model.text_uplink.matrix.shape[1],
                 },

@@ -1,0 +1,155 @@
+"""The whole loop on the generated world: train, export, serve, adapt a fleet over HTTP, judge it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from paramcast.bench.evaluation import run_evaluation
+from paramcast.bench.processes import cloud_service, finish_device, start_device, stop
+from paramcast.bench.table import align
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Fleet
+from paramcast.data.world import demo_world
+from paramcast.training.evaluate import test_fleet
+from paramcast.training.export import export_bundle
+from paramcast.training.pipeline import TrainingOptions, train
+from paramcast.wire import load_or_make_key, public_key_hex
+
+SHIFT = "category+camera+vocabulary"
+SUPPORT_SIZES = (1, 2, 4, 8, 16)
+_SUPPORT = 8  # clips of the devices in processes of their own
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """How large a demo is.
+
+    Attributes:
+        judged: Test devices that the controls are measured on.
+        training: What training is asked for.
+        devices: Each is run in a process of its own.
+    """
+
+    judged: int
+    training: TrainingOptions
+    devices: int = 20
+
+    def of(self, devices: int, seed: int) -> DemoOptions:
+        """The same with other devices and another seed."""
+        return replace(self, devices=devices, training=replace(self.training, seed=seed))
+
+
+FULL = DemoOptions(60, TrainingOptions("qa", frames=4, devices=100, adaptor_steps=400))
+QUICK = DemoOptions(16, TrainingOptions("qa", frames=2, devices=20, folds=2, adaptor_steps=40))
+
+
+def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
+    """Run every step; one that an earlier run has finished is taken from `out`.
+
+    Returns:
+        The figures of the evaluation, with those of the devices as `fleet`.
+
+    Raises:
+        ProcessError: The service or a device failed.
+    """
+    started = time.perf_counter()
+    with _step("1/5 make the world: short videos with questions and answers") as note:
+        collection = demo_world()
+        note(f"{len(collection.clips)} clips in {collection.root}")
+    with _step("2/5 train a base model and its adaptors") as note:
+        model = train(collection, out / "model", options.training)
+        note(f"validation (%): {', '.join(f'{k} {v:.1f}' for k, v in model.config.scores.items())}")
+    with _step("3/5 export the bundle that devices run") as note:
+        key = load_or_make_key(out / "cloud" / "cloud.key")
+        bundle = export_bundle(model, out / "bundle", public_key_hex(key))
+        note(f"{sum(path.stat().st_size for path in bundle.iterdir()) / 1e6:.0f} MB in {bundle}")
+    fleet = test_fleet(model, collection, SHIFT, options.devices, max(SUPPORT_SIZES), options.training.seed)
+    with (
+        _step(f"4/5 serve, and run {options.devices} devices that adapt over HTTP and answer") as note,
+        cloud_service(out / "model", out / "cloud") as url,
+    ):
+        devices = _run_devices(out / "devices" / model.sha256()[:12], bundle, url, collection, fleet)
+        note(f"{len(devices)} devices, each a process, against {url}")
+    click.echo(f"\n{devices_table(devices)}\n")
+    with _step("5/5 judge adaptation by its controls, and its costs") as note:
+        figures = run_evaluation(
+            out / "model",
+            collection.root,
+            shift=SHIFT,
+            devices=options.judged,
+            support_sizes=SUPPORT_SIZES,
+            seed=options.training.seed,
+            command=command,
+            json_file=out / "figures.json",
+            report_file=out / "report.html",
+        )
+        note(f"{options.judged} devices that training never saw")
+    click.echo(f"done in {time.perf_counter() - started:.0f} s: open {out / 'report.html'}")
+    return figures | {"fleet": devices}
+
+
+def devices_table(devices: Sequence[dict[str, Any]]) -> str:
+    """What each device measured by itself."""
+    head = ["device", "base %", "own %", "bytes up", "down", "adapt ms", "swap ms", "answer ms", "peak MB"]
+    rows = [
+        [
+            device["device"],
+            f"{device['base']['top1']:.1f}",
+            f"{device['own']['top1']:.1f}",
+            f"{device['bytes_up']:,}",
+            f"{device['bytes_down']:,}",
+            f"{device['adapt_ms']:.1f}",
+            f"{device['swap_ms']:.1f}",
+            f"{device['own']['answer_ms']:.1f}",
+            f"{device['peak_mb']:.0f}",
+        ]
+        for device in devices
+    ]
+    means = [f"{np.mean([device[which]['top1'] for device in devices]):.1f}" for which in ("base", "own")]
+    return align([head, *rows, ["mean", *means, *[""] * 6]])
+
+
+def _run_devices(
+    folder: Path, bundle: Path, url: str, collection: Collection, fleet: Fleet
+) -> list[dict[str, Any]]:
+    """Run every device that has no figures in `folder` yet, two at a time; all figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fleet.save(folder / "fleet.json")
+    files = {device.id: folder / f"{device.id}.json" for device in fleet.devices}
+    waiting = [device for device, file in files.items() if not file.exists()]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                name = waiting.pop(0)
+                running[name] = start_device(
+                    bundle, url, collection.root, name, folder / "fleet.json", _SUPPORT, files[name]
+                )
+            first = next(iter(running))
+            finish_device(running[first], files[first])
+            del running[first]
+    finally:
+        for process in running.values():
+            stop(process)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
+
+
+@contextmanager
+def _step(title: str) -> Iterator[Callable[[str], None]]:
+    """Say what begins, and when it has ended how long it took and what came of it (given to `note`)."""
+    click.echo(title)
+    start = time.perf_counter()
+    found: list[str] = []
+    yield found.append
+    click.echo(f"    {time.perf_counter() - start:.1f} s: {', '.join(found)}")
