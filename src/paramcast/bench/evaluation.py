@@ -61,7 +61,7 @@ def run_evaluation(
     costs = _costs(model, model_dir, data, evaluation, support_sizes)
     rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
     click.echo(controls_table(rows))
-    click.echo("\n" + costs_table(rows) if costs else "\nno costs: a trunk of this model has no ONNX graph")
+    click.echo("\n" + costs_table(rows) if costs else "\nno costs: this model cannot run on a device")
     made = figures(command, seed, rows)
     if json_file:
         write_json(json_file, made)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from paramcast.bench.macs import count_macs
 from paramcast.bench.processes import cloud_service, finish_device, start_device
 from paramcast.data.fleet import Fleet
+from paramcast.device.bundle import GRAPHS
 from paramcast.encoders import image_encoder, text_encoder
 from paramcast.training.export import export_bundle
 from paramcast.training.model import TrainedModel
@@ -27,9 +28,9 @@ _TEXT_TOKENS = 12  # of the text that the trunk's work is counted on; a question
 
 
 def runs_on_device(model: TrainedModel) -> bool:
-    """Whether both trunks have graphs that a device can run."""
+    """Whether devices know the task, and both trunks have graphs that a device can run."""
     trunks = image_encoder(model.config.image_encoder), text_encoder(model.config.text_encoder)
-    return all(trunk.onnx_path is not None for trunk in trunks)
+    return model.config.task in GRAPHS and all(trunk.onnx_path is not None for trunk in trunks)
 
 
 def measure_costs(
@@ -95,8 +96,7 @@ def answer_macs(bundle: Path, model: TrainedModel) -> int:
         "questions": text[None],
         "texts": text[None],
     }
-    graphs = {"qa": ["answer.onnx"], "retrieval": ["embed_clips.onnx", "embed_texts.onnx"]}[config.task]
-    return macs + sum(count_macs(bundle / graph, inputs) for graph in graphs)
+    return macs + sum(count_macs(bundle / graph, inputs) for graph in GRAPHS[config.task])
 
 
 def _run_device(
