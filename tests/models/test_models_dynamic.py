@@ -101,6 +101,8 @@ def test_each_device_has_its_own_layer(form: str, case: str) -> None:
         rows = slice(device * ROWS, (device + 1) * ROWS)
         alone = dynamic(x[rows], values={name: v[device : device + 1] for name, v in values.items()})
         torch.testing.assert_close(together[rows], alone, atol=1e-4, rtol=1e-5)
+        for_all = dynamic(x[rows], values={name: v[device] for name, v in values.items()})
+        torch.testing.assert_close(for_all, alone, atol=1e-4, rtol=1e-5)
         wanted = functional_call(dynamic.module, edited_parameters(dynamic, values, device), (x[rows],))
         torch.testing.assert_close(alone, wanted, atol=2e-4, rtol=1e-4)
 

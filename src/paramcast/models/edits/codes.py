@@ -51,15 +51,22 @@ class CodesEdit(Edit):
         codes, key = values["codes"], slot.name.replace(".", "/")
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
-            scale = torch.tensordot(codes, self.basis[f"{key}:scale"], 1)
+            scale = _mixed(codes, self.basis[f"{key}:scale"])
             edit = scale_vector(normed, scale, len(slot.weight))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
             if slot.kind == "conv2d":
-                inner = convolve(layer, x, v.unflatten(-1, slot.weight[1:])).movedim(1, -1)
+                inner = convolve(layer, x, v.reshape(-1, *slot.weight[1:])).movedim(1, -1)
                 edit = (scale_vector(inner, codes) @ u).movedim(-1, 1)
             else:
                 edit = scale_vector(x @ v.T, codes) @ u
         if slot.bias is not None:
-            edit = add_vector(edit, torch.tensordot(codes, self.basis[f"{key}:bias"], 1), slot)
+            edit = add_vector(edit, _mixed(codes, self.basis[f"{key}:bias"]), slot)
         return y + edit
+
+
+def _mixed(codes: Tensor, basis: Tensor) -> Tensor:
+    """The coded sum (B, *v), or (*v), of basis (k, *v) with codes (B, k), or (k,)."""
+    # Not by tensordot, which is an Einsum between two Reshapes in a device's graph.
+    mixed = codes @ basis.flatten(1)
+    return mixed if basis.dim() == 2 else mixed.reshape(*codes.shape[:-1], *basis.shape[1:])

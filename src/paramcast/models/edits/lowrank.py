@@ -54,7 +54,7 @@ class LowRankEdit(Edit):
             return y if bias is None else add_vector(y, bias, slot)
         a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
         if slot.kind == "conv2d":
-            inner = convolve(layer, x, b.unflatten(-1, slot.weight[1:]))
+            inner = convolve(layer, x, b.reshape(*b.shape[:-1], *slot.weight[1:]))
             edit = matmul(inner.movedim(1, -1), a).movedim(-1, 1)
         else:
             edit = matmul(matmul(x, b), a)
