@@ -14,7 +14,7 @@ from paramcast.methods.m3bat.makers import make_shifted
 
 WINDOW, STRIDE = 100, 100  # samples: 2 s at 50 Hz, without overlap
 _WISDM_COLUMNS = 43
-_FOLDS = 4
+_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Pair:
         task: Classification or regression.
         X: (N, F) or (N, T, C) float64: source rows and the target rows that are adapted to, without labels.
         y: (N,) labels, NaN or -1 at target rows.
-        sample_domain: (N,) positive for source (one label a person where people are known), negative for target.
+        sample_domain: (N,) positive for source (a label a person where people are known), negative target.
         X_test: (M, F) or (M, T, C) target rows that training never meets.
         y_test: (M,) their labels.
         modalities: Name -> columns or channels.
@@ -43,10 +43,10 @@ class Pair:
 
 
 def wisdm_pairs(path: Path, seed: int) -> Iterator[Pair]:
-    """Unseen users: the 36 users in four folds drawn by the seed, each fold once the target. The file has no ages.
+    """Unseen users: the 36 users in three folds drawn by the seed, each fold once the target.
 
-    Modalities are the kinds of features of the file, which has one sensor: the distributions of the three axes,
-    and the summary statistics.
+    The file holds one sensor and no ages. Modalities are its kinds of features: the distributions of the
+    three axes, and the summary statistics.
     """
     X, y, users = read_wisdm(path)
     modalities = {
@@ -62,7 +62,7 @@ def wisdm_pairs(path: Path, seed: int) -> Iterator[Pair]:
 
 
 def seglearn_pairs(seed: int) -> Iterator[Pair]:
-    """Watch recordings as raw windows: right -> left, left -> right, and unseen people in two folds by the seed.
+    """Watch recordings as raw windows: right -> left, left -> right, unseen people in two folds by the seed.
 
     The target's halves share no recording.
     """
@@ -75,7 +75,7 @@ def seglearn_pairs(seed: int) -> Iterator[Pair]:
 
 
 def diabetes_pairs(seed: int) -> Iterator[Pair]:
-    """Disease progression of 442 patients (Efron et al., 2004; in scikit-learn): young and old, lean and heavy.
+    """Disease progression of 442 patients (Efron et al., 2004, from scikit-learn): by age, by body mass.
 
     The column that splits them is left out of X.
     """
@@ -110,7 +110,7 @@ def shifted_pairs(seed: int) -> Iterator[Pair]:
 def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WISDM v1.1's transformed ARFF file.
 
-    A missing time between peaks ('?') becomes 0: no peaks were found. Nothing is learnt from the target for it.
+    A missing time between peaks ('?') becomes 0: no peaks were found.
 
     Returns:
         X (N, 43) float64, y (N,) int64 activity in alphabetical order, users (N,) int64.
@@ -145,11 +145,10 @@ def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def read_seglearn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """seglearn's 140 watch recordings of 7 exercises, cut into windows.
+    """Read seglearn's 140 watch recordings of 7 exercises, cut into windows.
 
     Returns:
-        X (N, WINDOW, 6) float64, y (N,) int64, people (N,) int64 from 1, whether it is the right side (N,) bool,
-        recording (N,) int64.
+        X (N, WINDOW, 6) float64, y (N,) int64, people (N,) from 1, right side (N,) bool, recording (N,).
 
     Raises:
         MissingExtraError: seglearn is not installed.

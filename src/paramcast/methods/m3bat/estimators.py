@@ -247,10 +247,9 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
 def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """|d| of every column (F,), or the mean |d| of every channel's mean and deviation (C,)."""
     if source.ndim == 2:
-        return np.abs(cohens_d(source, target))
+        return np.asarray(np.abs(cohens_d(source, target)))
     both = np.abs(cohens_d(summarise_windows(source), summarise_windows(target)))
-    mean: np.ndarray = both.reshape(2, -1).mean(0)
-    return mean
+    return np.asarray(both.reshape(2, -1).mean(0))
 
 
 class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
@@ -293,8 +292,7 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
     def predict(self, X: Any) -> np.ndarray:
         """(N,) most probable classes."""
         outputs = self._outputs(X)
-        predicted: np.ndarray = self.classes_[outputs.argmax(1)]
-        return predicted
+        return np.asarray(self.classes_[outputs.argmax(1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(N, K) probabilities, columns in the order of `classes_`, rows sum to 1."""
@@ -304,7 +302,7 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
         """Cross-entropy (N,) of every row; a class that fit never saw costs as much as probability 1e-12."""
         probabilities = self.predict_proba(X)
         hits = np.asarray(y)[:, None] == self.classes_
-        return -np.log(np.maximum((probabilities * hits).sum(1), 1e-12))
+        return np.asarray(-np.log(np.maximum((probabilities * hits).sum(1), 1e-12)))
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:
         self.classes_, codes = np.unique(labels, return_inverse=True)

@@ -1,7 +1,7 @@
 """Multi-modal data with a shift whose truth is known, as skada's makers give for single-modal data.
 
-A hidden state u causes two modalities: a steady one, noisy and alike in both domains, and a drifting one, precise,
-which the target's device measures with another offset and gain. A model of the source leans on the precise one.
+A hidden state u causes two modalities: a steady one, noisy and alike in both domains, and a drifting one,
+precise, which the target's device measures with another offset and gain. A source model leans on the latter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Choosing among settings without a single target label.
 
-A setting has to hold on held-out source rows, and among those that do the one wins whose loss is lowest once the
-held-out source rows are weighted as the target would weight them: Deep Embedded Validation (You et al., ICML 2019).
+A setting has to hold on held-out source rows, and among those that do the one wins whose loss is lowest once
+these rows are weighted as the target would weight them: Deep Embedded Validation (You et al., ICML 2019).
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def select(
 ) -> Selection:
     """Fit every candidate on three quarters of the source (and the unlabelled target), and choose.
 
-    Held out are whole source domains where there are four or more, as the target is a domain apart too; otherwise
-    rows drawn at random.
+    Held out are whole source domains where there are four or more, as the target is a domain apart too;
+    otherwise rows drawn at random.
 
     Args:
         estimator: Cloned for every candidate.

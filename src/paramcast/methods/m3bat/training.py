@@ -53,12 +53,12 @@ class Plan:
 
 
 def ramp(p: float) -> float:
-    """lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1 with the share p in [0, 1] of training done."""
+    """lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1; p in [0, 1] is the share of training done."""
     return 2 / (1 + math.exp(-10 * p)) - 1
 
 
 def stage(p: float, plan: Plan) -> tuple[bool, bool]:
-    """Whether the domains are aligned and whether the branches are open, with the share p of training done."""
+    """Whether, at share p of training, the domains are aligned, and whether the branches are open."""
     aligned = plan.alignment != "none"
     if not plan.staged:
         return aligned, True

@@ -1,0 +1,69 @@
+"""`python -m paramcast.methods.m3bat`: the benchmark of M3BAT."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+import torch
+from tqdm import tqdm
+
+from paramcast.errors import InputError, ParamcastError
+from paramcast.files import write_json
+from paramcast.methods.m3bat.benchmark import METHODS, figures, rows, run
+from paramcast.methods.m3bat.datasets import SETS, wisdm_pairs
+
+_PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", required=True, type=click.Choice(list(_PAIRS)), help="Set to compare the methods on.")
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="WISDM's transformed .arff.")
+@click.option(
+    "--seeds", default=5, show_default=True, type=click.IntRange(1), help="Number of seeds, from 0 on."
+)
+@click.option(
+    "--steps", default=400, show_default=True, type=click.IntRange(1), help="Training steps of a fit."
+)
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of torch.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
+)
+def command(
+    data: str, file: Path | None, seeds: int, steps: int, threads: int, json_file: Path | None
+) -> None:
+    """Compare M3BAT with the source model, CORAL, DANN and its ablations; no choice reads a target label."""
+    torch.set_num_threads(threads)
+    if data == "wisdm":
+        if file is None:
+            raise InputError("--data wisdm needs --file with the path of WISDM's transformed .arff")
+        pairs = partial(wisdm_pairs, file)
+    else:
+        pairs = SETS[data]
+    with tqdm(total=seeds * _PAIRS[data] * len(METHODS), desc=data, unit="fit", disable=None) as bar:
+        result = rows(data, run(pairs, seeds, steps, bar.update))
+    for row in result:
+        gain = row["against_source"]
+        click.echo(
+            f"{row['method']:26}  {row['metric']} {row['mean']:7.3f} [{row['low']:.3f}, {row['high']:.3f}]  "
+            f"against source {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        )
+    if json_file:
+        typed = f"python -m paramcast.methods.m3bat --data {data} --seeds {seeds} --steps {steps}"
+        typed += " --file WISDM_ar_v1.1_transformed.arff" if data == "wisdm" else ""
+        write_json(json_file, figures(typed, seeds, result))
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line, without a traceback."""
+    try:
+        command()
+    except ParamcastError as error:
+        click.echo(f"m3bat: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
