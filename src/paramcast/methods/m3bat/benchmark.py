@@ -99,7 +99,7 @@ def score(model: Estimator, pair: Pair) -> float:
 
 
 def rows(data: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """A row a method: mean over pairs and seeds, and paired difference to the first method, with 95 % intervals.
+    """A row a method: mean over pairs and seeds, paired difference to the first method, 95 % intervals.
 
     Intervals are bootstrapped over (pair, seed); `pairs` has the mean of every pair.
     """
