@@ -30,7 +30,7 @@ def clips_of(count: int, devices: int = 2) -> Gaussian:
 
 
 @given(gaussians, gaussians)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_divergence_is_never_negative(q: tuple, p: tuple) -> None:
     divergence = kl_divergence(gaussian(q), gaussian(p))
     assert (divergence >= -1e-4).all()
@@ -111,9 +111,9 @@ def test_evidence_teaches_prior_posterior_and_likelihood() -> None:
     """Anchors that say half of their clip: the prior learns to say what it can."""
     torch.manual_seed(0)
     reasoner = AnchorReasoner(4, latent=4)
-    optimiser = torch.optim.Adam(reasoner.parameters(), 0.01)
+    optimiser = torch.optim.Adam(reasoner.parameters(), 0.02)
     bounds = []
-    for _ in range(300):
+    for _ in range(150):
         clip = torch.randn(128, 4)
         anchor = clip * torch.tensor([1.0, 1.0, 0.0, 0.0])
         q, p, likelihood = reasoner.evidence(anchor, clip)
