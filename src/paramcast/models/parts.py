@@ -35,4 +35,5 @@ class FeatureNorm(nn.Module):
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of x (..., T, D) over the frames where mask (..., T) is True; -> (..., D)."""
     weights = mask.to(x.dtype)
-    return (x * weights[..., None]).sum(-2) / weights.sum(-1, keepdim=True).clamp(min=1)
+    weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+    return (weights[..., None, :] @ x)[..., 0, :]
