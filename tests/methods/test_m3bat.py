@@ -65,13 +65,10 @@ class Untouchable:
 @pytest.mark.parametrize("alignment", ["adversarial", "coral"])
 def test_target_labels_are_never_read(task: str, alignment: str) -> None:
     data = made(task)
-    labels = np.empty(len(data.y), dtype=object)
-    labels[:] = [
-        Untouchable() if domain < 0 else value.item()
-        for value, domain in zip(data.y, data.sample_domain, strict=True)
-    ]
+    pairs = zip(data.y, data.sample_domain, strict=True)
+    labels = [Untouchable() if domain < 0 else value.item() for value, domain in pairs]
     masked = fitted(KINDS[task], data, alignment=alignment)
-    for y in (labels, list(labels)):
+    for y in (labels, np.fromiter(labels, dtype=object)):
         guarded = KINDS[task](modalities=data.modalities, alignment=alignment, **QUICK)
         guarded.fit(data.X, y, sample_domain=data.sample_domain)
         np.testing.assert_array_equal(guarded.predict(data.X), masked.predict(data.X))
@@ -210,6 +207,7 @@ def test_other_columns_than_in_fit_are_refused() -> None:
         ("classification", lambda y: y[:-1], "119 labels for 120"),
         ("classification", lambda y: np.where(np.arange(len(y)) == 0, np.nan, y), "NaN"),
         ("classification", lambda _: 3, "sequence"),
+        ("classification", lambda y: y + np.linspace(0, 1, len(y)), "continuous"),
         ("regression", lambda y: np.where(np.arange(len(y)) == 0, np.nan, y), "NaN"),
         ("regression", lambda y: np.array(["far"] * len(y)), "numbers"),
     ],

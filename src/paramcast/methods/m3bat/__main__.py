@@ -15,11 +15,12 @@ from paramcast.files import write_json
 from paramcast.methods.m3bat.benchmark import METHODS, figures, rows, run
 from paramcast.methods.m3bat.datasets import SETS, wisdm_pairs
 
-_PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
+PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
+"""Pairs of domains of each set: the length of the progress bar."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", required=True, type=click.Choice(list(_PAIRS)), help="Set to compare the methods on.")
+@click.option("--data", required=True, type=click.Choice(list(PAIRS)), help="Set to compare the methods on.")
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="WISDM's transformed .arff.")
 @click.option(
     "--seeds", default=5, show_default=True, type=click.IntRange(1), help="Number of seeds, from 0 on."
@@ -42,7 +43,7 @@ def command(
         pairs = partial(wisdm_pairs, file)
     else:
         pairs = SETS[data]
-    with tqdm(total=seeds * _PAIRS[data] * len(METHODS), desc=data, unit="fit", disable=None) as bar:
+    with tqdm(total=seeds * PAIRS[data] * len(METHODS), desc=data, unit="fit", disable=None) as bar:
         result = rows(data, run(pairs, seeds, steps, bar.update))
     for row in result:
         gain = row["against_source"]

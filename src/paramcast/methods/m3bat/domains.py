@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -72,14 +71,15 @@ def source_labels(y: Any, source: np.ndarray, task: Task, masked: bool) -> np.nd
     """
     if y is None:
         raise LabelsError("the estimator requires y to be passed, but the target y is None")
-    labels = y if isinstance(y, np.ndarray) else _as_array(y)
+    labels = _as_array(y)
+    if labels.ndim == 0:
+        raise LabelsError("y must be a sequence of labels, one for each row of X")
     if len(labels) != len(source):
         raise LabelsError(
             f"y has {len(labels)} labels for {len(source)} rows of X: inconsistent numbers of samples"
         )
-    kept = column_or_1d(labels[source], warn=True)
-    if kept.dtype == object:
-        kept = np.array(kept.tolist())
+    kept = labels[source]
+    kept = column_or_1d(np.array(kept.tolist()) if kept.dtype == object else kept, warn=True)
     return _numbers(kept) if task == "regression" else _classes(kept, masked)
 
 
@@ -90,13 +90,11 @@ def mask_targets(y: np.ndarray, sample_domain: np.ndarray) -> np.ndarray:
     return hidden
 
 
-def _as_array(y: Sequence[Any]) -> np.ndarray:
-    """Turn y into an array without comparing or converting its elements one by one."""
-    if hasattr(y, "__array__"):
+def _as_array(y: Any) -> np.ndarray:
+    """Turn y into an array; the elements of a list are taken as they are, none is looked at."""
+    if hasattr(y, "__array__") or not hasattr(y, "__len__"):
         return np.asarray(y)
-    if np.ndim(y) == 0:
-        raise LabelsError("y must be a sequence of labels, one for each row of X")
-    return np.array(list(y))
+    return np.fromiter(y, dtype=object, count=len(y))
 
 
 def _numbers(kept: np.ndarray) -> np.ndarray:
@@ -112,7 +110,10 @@ def _numbers(kept: np.ndarray) -> np.ndarray:
 def _classes(kept: np.ndarray, masked: bool) -> np.ndarray:
     if kept.dtype.kind == "f" and not np.isfinite(kept).all():
         raise LabelsError("Input y contains NaN or infinity at source rows: give them a label or drop them")
-    check_classification_targets(kept)
+    try:
+        check_classification_targets(kept)
+    except ValueError as error:
+        raise LabelsError(str(error)) from error
     if masked and kept.dtype.kind in "iuf" and (kept == MASKED_CLASS).any():
         raise LabelsError(
             "source rows carry the label -1, which marks hidden target labels: use another number"
