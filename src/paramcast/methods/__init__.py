@@ -6,8 +6,10 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "CMDAOT": "paramcast.methods.cmda_ot",
     "M3BATClassifier": "paramcast.methods.m3bat",
     "M3BATRegressor": "paramcast.methods.m3bat",
+    "MultiModalAdapter": "paramcast.methods.mm_adapter",
 }
 
 __all__ = list(_HOMES)

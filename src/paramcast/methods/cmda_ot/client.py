@@ -1,0 +1,74 @@
+"""A client: holds one labelled source, and never lets a sample of it out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paramcast.methods.cmda_ot import model
+from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
+from paramcast.methods.cmda_ot.messages import Arrays, Evidence, Global, Guidance, Invitation, Update
+from paramcast.methods.cmda_ot.pseudo import class_distances
+from paramcast.methods.cmda_ot.transport import TransportSettings, transport
+
+
+class Client:
+    """One source of a federation.
+
+    Args:
+        name: Its name.
+        X: (n, D) float64, its samples.
+        labels: (n,) int, their classes.
+        alignment: See `Aligner`.
+        transport: Of the transport to the target.
+        training: Of the local training.
+        steps: Of local training in a round.
+        seed: Of all that it draws.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        X: np.ndarray,
+        labels: np.ndarray,
+        *,
+        alignment: Alignment,
+        transport: TransportSettings,
+        training: model.TrainSettings,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self.name = name
+        self._source, self._labels = Aligner(alignment, X)(X), labels
+        self._settings, self._training = transport, training
+        self._steps, self._seed = steps, seed
+
+    def evidence(self, invitation: Invitation) -> Evidence:
+        """Transport the source to the target; tell what it says of the target's classes."""
+        rng = np.random.default_rng(self._seed)
+        target, classes = invitation.target, invitation.classes
+        self._target, self._classes = target, classes
+        self._moved, votes = transport(self._source, self._labels, target, classes, self._settings, rng)
+        present, distances = class_distances(
+            self._source, self._labels, target, invitation.clusters, classes, rng
+        )
+        return Evidence(self.name, present, distances, votes)
+
+    def choose(self, guidance: Guidance) -> None:
+        """Keep the transported source only if it makes a better model of the pseudo-labelled subset."""
+        subset = self._target[guidance.rows]
+        start = model.initial(subset.shape[1], self._classes, self._training.hidden, self._seed)
+        scores = [
+            model.accuracy(self._trained(start, X, 4 * self._steps, 0), subset, guidance.labels)
+            for X in (self._source, self._moved)
+        ]
+        self._transported = scores[1] > scores[0]
+
+    def update(self, message: Global) -> Update:
+        """Train the global model on what was kept."""
+        X = self._moved if self._transported else self._source
+        weights = self._trained(message.weights, X, self._steps, message.round)
+        return Update(self.name, weights, self._transported)
+
+    def _trained(self, weights: Arrays, X: np.ndarray, steps: int, round_: int) -> Arrays:
+        seed = self._seed * 1000 + round_
+        return model.train(weights, X, self._labels, steps, self._training, seed)

@@ -1,0 +1,226 @@
+"""CMDA-OT as a scikit-learn estimator: clients and server in one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from paramcast.methods.cmda_ot import model
+from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
+from paramcast.methods.cmda_ot.client import Client
+from paramcast.methods.cmda_ot.errors import FederationInputError
+from paramcast.methods.cmda_ot.server import Server, ServerSettings
+from paramcast.methods.cmda_ot.transport import TransportSettings
+
+
+class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Collaborative multi-source domain adaptation through optimal transport (arXiv 2404.06599).
+
+    Domains follow skada: rows with a positive `sample_domain` are labelled sources, one client a value; rows
+    with a negative one are the target, whose labels are never read.
+
+    Args:
+        alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
+        reg_entropy, reg_class: Of the Sinkhorn transport, where the largest cost of a batch is 1.
+        batch_size: Largest number of samples of either side in one transport plan.
+        clusters_per_class: Spectral clusters of the target for each class.
+        cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1].
+        subset_share: Surest share of the target that is the pseudo-labelled subset, in (0, 1].
+        rounds: Of federated averaging.
+        local_steps: Optimiser steps of a client in a round.
+        tune_steps: Optimiser steps of the server on the pseudo-labelled subset in a round; 0 for none.
+        hidden, learning_rate, weight_decay, dropout: Of the classifier, one hidden layer.
+        random_state: Seed >= 0.
+
+    Attributes:
+        classes_: (C,) labels of the sources.
+        n_features_in_: D.
+        weights_: Of the classifier, by name.
+        transported_: Client -> whether it kept the transported source.
+        scores_: Client -> accuracy of its last model on the pseudo-labelled subset, in [0, 1].
+        left_out_: Clients that failed, by step.
+        pseudo_rows_: (M,) rows of X in the pseudo-labelled subset.
+        pseudo_labels_: (M,) their pseudo-labels.
+    """
+
+    def __init__(
+        self,
+        alignment: Alignment = "quantiles",
+        reg_entropy: float = 3e-3,
+        reg_class: float = 1e-2,
+        batch_size: int = 1000,
+        clusters_per_class: int = 3,
+        cluster_weight: float = 0.3,
+        subset_share: float = 0.5,
+        rounds: int = 10,
+        local_steps: int = 64,
+        tune_steps: int = 16,
+        hidden: int = 256,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        dropout: float = 0.5,
+        random_state: int = 0,
+    ) -> None:
+        self.alignment = alignment
+        self.reg_entropy = reg_entropy
+        self.reg_class = reg_class
+        self.batch_size = batch_size
+        self.clusters_per_class = clusters_per_class
+        self.cluster_weight = cluster_weight
+        self.subset_share = subset_share
+        self.rounds = rounds
+        self.local_steps = local_steps
+        self.tune_steps = tune_steps
+        self.hidden = hidden
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_domain: Any = None) -> CMDAOT:
+        """Run the federation.
+
+        Args:
+            X: (N, D) numbers, finite. A constant feature is allowed: alignment makes it 0.
+            y: (N,) labels; those of target rows may be anything.
+            sample_domain: (N,) int, positive for sources, negative for the target. A class may be missing
+                in some sources.
+
+        Raises:
+            FederationInputError: No target, no source, fewer than two classes, NaN, infinity, wrong lengths.
+            FederationError: Every client failed.
+        """
+        self._check_options()
+        samples, domain = _checked(X, y, sample_domain)
+        target = domain < 0
+        labels = np.asarray(y, dtype=object)[~target]
+        self.classes_, codes = _encoded(labels)
+        self.n_features_in_ = samples.shape[1]
+        self._aligner = Aligner(self.alignment, samples[target])
+        training = self._training()
+        clients = self.clients(samples[~target], codes, domain[~target])
+        classes = len(self.classes_)
+        server = Server(self._aligner(samples[target]), classes, self._server(), training, self.random_state)
+        self.weights_ = server.run(clients)
+        self.transported_, self.scores_, self.left_out_ = server.transported, server.scores, server.left_out
+        self.pseudo_rows_ = np.flatnonzero(target)[server.guidance.rows]
+        self.pseudo_labels_ = self.classes_[server.guidance.labels]
+        return self
+
+    def clients(self, X: np.ndarray, codes: np.ndarray, domain: np.ndarray) -> list[Client]:
+        """One client for each source; override it to place clients elsewhere.
+
+        Args:
+            X: (n, D) float64, rows of all sources.
+            codes: (n,) int, their classes.
+            domain: (n,) int, their sources.
+        """
+        transport = TransportSettings(self.reg_entropy, self.reg_class, self.batch_size)
+        return [
+            Client(
+                str(name),
+                X[domain == name],
+                codes[domain == name],
+                alignment=self.alignment,
+                transport=transport,
+                training=self._training(),
+                steps=self.local_steps,
+                seed=self.random_state * 100 + number,
+            )
+            for number, name in enumerate(np.unique(domain), start=1)
+        ]
+
+    def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
+        """Class probabilities (N, C) float64 of target rows; `sample_domain`, if given, must be negative."""
+        check_is_fitted(self, "weights_")
+        samples = _numbers(X)
+        if samples.shape[1] != self.n_features_in_:
+            raise FederationInputError(
+                f"X has {samples.shape[1]} features, but the model was fitted on {self.n_features_in_}"
+            )
+        if sample_domain is not None and (np.asarray(sample_domain) >= 0).any():
+            raise FederationInputError(
+                "predictions are made for the target only: sample_domain must be negative"
+            )
+        return model.probabilities(self.weights_, self._aligner(samples))
+
+    def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
+        """The most probable label of each target row, (N,)."""
+        labels: np.ndarray = self.classes_[self.predict_proba(X, sample_domain).argmax(1)]
+        return labels
+
+    def _training(self) -> model.TrainSettings:
+        return model.TrainSettings(self.hidden, self.learning_rate, self.weight_decay, self.dropout)
+
+    def _server(self) -> ServerSettings:
+        return ServerSettings(
+            self.clusters_per_class, self.cluster_weight, self.subset_share, self.rounds, self.tune_steps
+        )
+
+    def _check_options(self) -> None:
+        ranges = {
+            "positive": ("reg_entropy", "learning_rate", "subset_share"),
+            "at least 0": (
+                "reg_class",
+                "weight_decay",
+                "tune_steps",
+                "cluster_weight",
+                "dropout",
+                "random_state",
+            ),
+            "at least 1": ("batch_size", "clusters_per_class", "rounds", "local_steps", "hidden"),
+        }
+        tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "at least 1": lambda v: v >= 1}
+        for rule, names in ranges.items():
+            for name in names:
+                if not tests[rule](getattr(self, name)):
+                    raise FederationInputError(f"{name} must be {rule}; got {getattr(self, name)!r}")
+        for name in ("subset_share", "cluster_weight", "dropout"):
+            if getattr(self, name) > 1:
+                raise FederationInputError(f"{name} must be at most 1; got {getattr(self, name)!r}")
+
+
+def _numbers(X: Any) -> np.ndarray:
+    try:
+        samples: np.ndarray = check_array(X, dtype=np.float64, ensure_all_finite=True)
+    except (ValueError, TypeError) as error:
+        raise FederationInputError(f"X cannot be used: {error}") from error
+    return samples
+
+
+def _checked(X: Any, y: Any, sample_domain: Any) -> tuple[np.ndarray, np.ndarray]:
+    samples = _numbers(X)
+    if sample_domain is None:
+        raise FederationInputError(
+            "give sample_domain: positive for rows of sources, negative for target rows"
+        )
+    domain = np.asarray(sample_domain)
+    if domain.shape != (len(samples),) or len(np.asarray(y, dtype=object)) != len(samples):
+        raise FederationInputError(f"X has {len(samples)} rows: y and sample_domain must have as many")
+    if domain.dtype.kind not in "iu" or (domain == 0).any():
+        raise FederationInputError("sample_domain must hold positive (source) and negative (target) integers")
+    for rule, name in (
+        (domain < 0, "target: give its rows a negative"),
+        (domain > 0, "source: give its rows a positive"),
+    ):
+        if not rule.any():
+            raise FederationInputError(f"there is no {name} sample_domain")
+    return samples, domain
+
+
+def _encoded(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct labels and the number of each; labels of any one sortable type."""
+    plain = np.array(labels.tolist())
+    if plain.ndim != 1 or (plain.dtype.kind == "f" and not np.isfinite(plain).all()) or None in labels:
+        raise FederationInputError(
+            "a label of a source is missing: y must be known where sample_domain is positive"
+        )
+    classes, codes = np.unique(plain, return_inverse=True)
+    if len(classes) < 2:
+        raise FederationInputError(
+            f"the sources have one class only ({classes[0]!r}); at least two are needed"
+        )
+    return classes, codes

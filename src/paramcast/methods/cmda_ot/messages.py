@@ -1,0 +1,81 @@
+"""All that passes between server and clients. No field can hold a source sample: see the shapes.
+
+C classes, K clusters of the target, N target samples, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """Server to client, once: the target.
+
+    Attributes:
+        target: (N, D) float64, aligned target samples.
+        clusters: (N,) int in [0, K), the cluster of each.
+        classes: C.
+    """
+
+    target: np.ndarray
+    clusters: np.ndarray
+    classes: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Client to server, once: what its source says about the classes of the target.
+
+    Attributes:
+        client: Its name.
+        present: (C,) bool, the classes that its source has.
+        distances: (C, K) float64 >= 0, Wasserstein distance of class to cluster; 0 where not present.
+        votes: (N, C) float64, class shares of the mass that its plan moves to a target sample; rows sum to 1.
+    """
+
+    client: str
+    present: np.ndarray
+    distances: np.ndarray
+    votes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Server to client, once: the pseudo-labelled subset of the target.
+
+    Attributes:
+        rows: (M,) int, rows of `Invitation.target`.
+        labels: (M,) int in [0, C).
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Global:
+    """Server to client, every round: the model's weights by name, float32."""
+
+    round: int
+    weights: Arrays
+
+
+@dataclass(frozen=True)
+class Update:
+    """Client to server, every round: its weights, and whether it trained on transported data.
+
+    Attributes:
+        client: Its name.
+        weights: Names, shapes and dtypes of `Global.weights`.
+        transported: Whether the transported source was kept.
+    """
+
+    client: str
+    weights: Arrays
+    transported: bool

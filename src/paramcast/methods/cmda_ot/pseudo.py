@@ -1,0 +1,139 @@
+"""Pseudo-labels of the target: spectral clustering, hierarchical optimal transport, the clients' votes.
+
+Hierarchical transport (HOT-DA, El Hamri, Bennani, Falih, Ahaggach, arXiv 2112.02073): the cost of matching
+class c to cluster k is their Wasserstein distance; a plan between classes and clusters is the outer level.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import ot
+from sklearn.cluster import SpectralClustering
+from sklearn.neighbors import KNeighborsClassifier
+
+from paramcast.methods.cmda_ot.messages import Evidence, Guidance
+
+LARGEST_SPECTRAL = 2000
+"""Samples that spectral clustering sees at most; others take the cluster of their nearest neighbour."""
+LARGEST_GROUP = 200
+"""Samples of a class or cluster that a Wasserstein distance uses at most."""
+NEIGHBOURS = 10
+
+
+def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Cluster the target on its nearest-neighbour graph.
+
+    Args:
+        target: (N, D) float64.
+        count: Number of clusters >= 1; never more than a third of the samples.
+        rng: Draws the samples and the solver's start.
+
+    Returns:
+        (N,) int, clusters numbered from 0 without gaps.
+    """
+    seen = rng.permutation(len(target))[:LARGEST_SPECTRAL]
+    count = min(count, len(seen) // 3)
+    if count < 2:
+        return np.zeros(len(target), dtype=int)
+    solver = SpectralClustering(
+        count,
+        affinity="nearest_neighbors",
+        n_neighbors=min(NEIGHBOURS, len(seen) - 1),
+        random_state=int(rng.integers(2**31)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a graph in several parts is what well separated clusters give
+        labels = solver.fit_predict(target[seen])
+    if len(seen) < len(target):
+        labels = KNeighborsClassifier(1).fit(target[seen], labels).predict(target)
+    else:
+        labels = labels[np.argsort(seen)]
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def class_distances(
+    source: np.ndarray,
+    labels: np.ndarray,
+    target: np.ndarray,
+    clusters: np.ndarray,
+    classes: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wasserstein-2 distance of each class of a source to each cluster of the target.
+
+    Args:
+        source: (n, D) float64.
+        labels: (n,) int in [0, classes).
+        target: (N, D) float64.
+        clusters: (N,) int in [0, K).
+        classes: C.
+        rng: Draws the samples of large groups.
+
+    Returns:
+        present (C,) bool, and distances (C, K) float64, 0 where a class is not present.
+    """
+
+    def some(group: np.ndarray) -> np.ndarray:
+        return group[rng.permutation(len(group))[:LARGEST_GROUP]]
+
+    groups = [some(target[clusters == k]) for k in range(clusters.max() + 1)]
+    present = np.bincount(labels, minlength=classes) > 0
+    distances = np.zeros((classes, len(groups)))
+    for c in np.flatnonzero(present):
+        of_class = some(source[labels == c])
+        distances[c] = [np.sqrt(max(ot.emd2([], [], ot.dist(of_class, group)), 0)) for group in groups]
+    return present, distances
+
+
+def match(evidence: Sequence[Evidence], sizes: np.ndarray, reg: float = 0.05) -> np.ndarray:
+    """The outer plan, from the distances averaged over the clients that have a class.
+
+    Args:
+        evidence: At least one client's.
+        sizes: (K,) samples of each cluster > 0.
+        reg: Entropy, where the mean excess cost is 1; classes have equal mass.
+
+    Returns:
+        (K, C) float64, the class shares of each cluster; 0 for a class that no client has.
+    """
+    counts: np.ndarray = np.sum([each.present for each in evidence], axis=0)
+    known = np.flatnonzero(counts)
+    cost = np.sum([each.distances for each in evidence], axis=0)[known] / counts[known, None]
+    # A cluster that is far from every class says nothing by that; the same holds for a class.
+    cost = cost - cost.min(0)
+    cost /= max(float(cost.mean()), 1e-300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        coupling = ot.bregman.sinkhorn_log(
+            np.full(len(known), 1 / len(known)), sizes / sizes.sum(), cost, reg, numItermax=1000
+        )
+    shares = np.zeros((len(sizes), len(counts)))
+    shares[:, known] = (coupling / coupling.sum(0)).T
+    return shares
+
+
+def guidance(evidence: Sequence[Evidence], clusters: np.ndarray, weight: float, share: float) -> Guidance:
+    """Pseudo-label the target and keep the surest of every class.
+
+    Args:
+        evidence: At least one client's.
+        clusters: (N,) int in [0, K).
+        weight: In [0, 1]; that of the cluster's class shares, beside 1 - weight of the clients' mean vote.
+        share: In (0, 1]; of the samples with one pseudo-label, those of the widest margin between the two
+            best classes are kept, at least one.
+    """
+    votes = np.mean([each.votes for each in evidence], axis=0)
+    belief = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
+    labels = belief.argmax(1)
+    best = np.sort(np.pad(belief, ((0, 0), (1, 0))), axis=1)
+    margins = best[:, -1] - best[:, -2]
+    rows: list[int] = []
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        surest = members[np.argsort(-margins[members], kind="stable")]
+        rows += surest[: max(1, round(share * len(members)))].tolist()
+    order = np.sort(rows)
+    return Guidance(order, labels[order])

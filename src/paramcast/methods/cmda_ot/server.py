@@ -1,0 +1,193 @@
+"""The server: holds the unlabelled target, asks clients, averages what they answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from paramcast.methods.cmda_ot import model
+from paramcast.methods.cmda_ot.errors import FederationError
+from paramcast.methods.cmda_ot.messages import Arrays, Evidence, Global, Guidance, Invitation, Update
+from paramcast.methods.cmda_ot.pseudo import guidance, spectral_clusters
+
+_log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+
+class AnyClient(Protocol):
+    """What the server needs of a client; it may sit in this process or behind a network."""
+
+    name: str
+
+    def evidence(self, invitation: Invitation) -> Evidence:
+        """What its source says of the target."""
+
+    def choose(self, guidance: Guidance) -> None:
+        """Decide whether the transported source is kept."""
+
+    def update(self, message: Global) -> Update:
+        """One round of local training."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What the server does.
+
+    Attributes:
+        clusters_per_class: Spectral clusters of the target for each class.
+        cluster_weight: In [0, 1], see `pseudo.guidance`.
+        subset_share: In (0, 1], see `pseudo.guidance`.
+        rounds: Of training.
+        tune_steps: Of the optimiser on the pseudo-labelled subset after each averaging; 0 for none.
+    """
+
+    clusters_per_class: int = 3
+    cluster_weight: float = 0.3
+    subset_share: float = 0.5
+    rounds: int = 10
+    tune_steps: int = 16
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A client that failed: in which step (`evidence`, `choose`, `round 1`, ...), and why."""
+
+    step: str
+    client: str
+    reason: str
+
+
+class Server:
+    """Runs a federation over clients.
+
+    A client that raises, or answers with numbers that are not finite or of a wrong shape, is left out of that
+    step, which goes on with the others; it is asked again in the next round.
+
+    Args:
+        target: (N, D) float64, aligned.
+        classes: C.
+        settings: What it does.
+        training: Of the guided fine-tuning.
+        seed: Of all that it draws.
+    """
+
+    def __init__(
+        self,
+        target: np.ndarray,
+        classes: int,
+        settings: ServerSettings,
+        training: model.TrainSettings,
+        seed: int,
+    ) -> None:
+        self.settings, self._training, self._seed = settings, training, seed
+        clusters = spectral_clusters(
+            target, settings.clusters_per_class * classes, np.random.default_rng(seed)
+        )
+        self.invitation = Invitation(target, clusters, classes)
+        self.left_out: list[LeftOut] = []
+        self.transported: dict[str, bool] = {}
+        self.scores: dict[str, float] = {}
+
+    def run(self, clients: Sequence[AnyClient]) -> Arrays:
+        """The whole federation: evidence, choice, rounds.
+
+        Returns:
+            The weights of the last round.
+
+        Raises:
+            FederationError: In some step no client was left.
+        """
+        answers = self._ask(
+            "evidence", clients, lambda each: each.evidence(self.invitation), self._check_evidence
+        )
+        self.guidance = guidance(
+            list(answers.values()),
+            self.invitation.clusters,
+            self.settings.cluster_weight,
+            self.settings.subset_share,
+        )
+        joined = [each for each in clients if each.name in answers]
+        chosen = self._ask("choose", joined, lambda each: each.choose(self.guidance), lambda _: None)
+        joined = [each for each in joined if each.name in chosen]
+        features = self.invitation.target.shape[1]
+        weights = model.initial(features, self.invitation.classes, self._training.hidden, self._seed)
+        for number in range(1, self.settings.rounds + 1):
+            weights = self._round(number, weights, joined)
+        return weights
+
+    def _round(self, number: int, weights: Arrays, clients: Sequence[AnyClient]) -> Arrays:
+        message = Global(number, weights)
+        updates = self._ask(
+            f"round {number}",
+            clients,
+            lambda each: each.update(message),
+            lambda update: _check_weights(update.weights, weights),
+        )
+        self.transported.update({name: update.transported for name, update in updates.items()})
+        subset = self.invitation.target[self.guidance.rows]
+        self.scores = {
+            name: model.accuracy(update.weights, subset, self.guidance.labels)
+            for name, update in updates.items()
+        }
+        # Some mass each, so that clients which all score 0 are averaged evenly.
+        shares = np.array(list(self.scores.values())) + 1e-6
+        averaged = model.average([update.weights for update in updates.values()], shares / shares.sum())
+        return model.train(
+            averaged,
+            subset,
+            self.guidance.labels,
+            self.settings.tune_steps,
+            self._training,
+            self._seed * 1000 + number,
+        )
+
+    def _ask(
+        self,
+        step: str,
+        clients: Sequence[AnyClient],
+        call: Callable[[AnyClient], Answer],
+        check: Callable[[Answer], None],
+    ) -> dict[str, Answer]:
+        """Ask every client; leave out the ones that fail, whatever the failure."""
+        answers: dict[str, Answer] = {}
+        for client in clients:
+            try:
+                answer = call(client)
+                check(answer)
+            except Exception as error:
+                _log.warning("%s: client %s is left out: %s", step, client.name, error)
+                self.left_out.append(LeftOut(step, client.name, str(error) or type(error).__name__))
+            else:
+                answers[client.name] = answer
+        if not answers:
+            reasons = "; ".join(
+                f"{each.client}: {each.reason}" for each in self.left_out if each.step == step
+            )
+            raise FederationError(f"{step}: no client is left ({reasons})")
+        return answers
+
+    def _check_evidence(self, answer: Evidence) -> None:
+        samples, classes = len(self.invitation.target), self.invitation.classes
+        clusters = self.invitation.clusters.max() + 1
+        shapes = {"present": (classes,), "distances": (classes, clusters), "votes": (samples, classes)}
+        for field in fields(answer):
+            if field.name in shapes:
+                _check_array(field.name, getattr(answer, field.name), shapes[field.name])
+
+
+def _check_weights(given: Mapping[str, Any], expected: Arrays) -> None:
+    if given.keys() != expected.keys():
+        raise ValueError(f"it sent weights {sorted(given)} in place of {sorted(expected)}")
+    for name, value in given.items():
+        _check_array(name, value, expected[name].shape)
+
+
+def _check_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise ValueError(f"its {name} has shape {value.shape}, not {shape}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"its {name} holds NaN or infinity")
