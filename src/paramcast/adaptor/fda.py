@@ -19,7 +19,7 @@ class FastDomainAdaptor(nn.Module):
     first-order corrections, such as taking away a device's mean feature, need not be learned by the network.
     """
 
-    def __init__(self, context_dim: int, dynamic: Dynamic, hidden: int = 128, dropout: float = 0.1) -> None:
+    def __init__(self, context_dim: int, dynamic: Dynamic, hidden: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(context_dim, affine=False, momentum=0.05)
         self.body = nn.Sequential(

@@ -51,7 +51,7 @@ class DemoOptions:
 
 
 FULL = DemoOptions(60, TrainingOptions("qa", frames=4, devices=100, adaptor_steps=400))
-QUICK = DemoOptions(16, TrainingOptions("qa", frames=2, devices=20, folds=2, adaptor_steps=40))
+QUICK = DemoOptions(16, TrainingOptions("qa", frames=2, devices=20, adaptor_steps=40))
 
 
 def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:

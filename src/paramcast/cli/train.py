@@ -20,13 +20,7 @@ SAMPLINGS = ("uniform", "time", "scene")
 @seed_option
 @click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
 @click.option("--form", default="codes", type=click.Choice(FORMS), help="Form of the generated parameters.")
-@click.option("--devices", default=240, type=click.IntRange(5), help="Simulated devices to train on.")
-@click.option(
-    "--folds",
-    default=4,
-    type=click.IntRange(1),
-    help="Of the cross-fitting, which keeps adaptors off clips that their base model has memorised; 1: none.",
-)
+@click.option("--devices", default=160, type=click.IntRange(5), help="Simulated devices to train on.")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
 @click.option(
@@ -41,7 +35,6 @@ def command(
     out: Path,
     form: str,
     devices: int,
-    folds: int,
     frames: int,
     sampling: str,
     adaptor_steps: int,
@@ -64,7 +57,6 @@ def command(
         frames=frames,
         sampling=sampling,
         devices=devices,
-        folds=folds,
         adaptor_steps=adaptor_steps,
     )
     start = time.perf_counter()

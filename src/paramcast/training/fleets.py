@@ -11,11 +11,11 @@ from paramcast.errors import InputError
 from paramcast.training.tasks import Task
 
 MIX: dict[tuple[str, ...], float] = {
-    (): 0.15,
-    ("category",): 0.25,
+    (): 0.2,
+    ("category",): 0.35,
     ("camera",): 0.15,
     ("vocabulary",): 0.15,
-    ("category", "camera", "vocabulary"): 0.3,
+    ("category", "camera", "vocabulary"): 0.15,
 }
 """Shifts -> share of the training devices."""
 

@@ -1,9 +1,8 @@
-"""Two-stage training: base models on folds of the clips, then adaptors on devices of the fold left out.
+"""Two-stage training: a base model, then its adaptors on clips that the base model has never seen.
 
 An adaptor that is trained on clips which the base model was trained on learns from features that the base has
-memorised, and ends below the base on new devices. So training is cross-fitted: with the clips in folds, fold
-k's devices are adapted from a base model that never saw fold k. The adaptor then serves a base model that was
-trained on all folds from the same initial values.
+memorised, and ends below the base on new devices. So a quarter of the training clips is kept from the base
+model, and the adaptors' devices are drawn from that quarter alone.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paramcast.adaptor import Adaptor
 from paramcast.data.cameras import CAMERA_DIMS
@@ -30,7 +30,6 @@ from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.models.parts import FeatureNorm
-from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.episodes import Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.fleets import training_fleet
@@ -40,8 +39,14 @@ from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.training.views import UplinkTable, load_views
 
 MAXIMUM_ANSWERS = 1000
-VALIDATION_SUPPORT = 8
+VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
+ADAPTOR_PART = 4  # one training clip in so many is the adaptors'
+SHIFTED_SHARE = 0.3  # of the base model's batches: clips as training devices see them
+ITEMS_A_CLIP = 8  # of a training device's clip
 BETA = 0.1  # weight of the ADR's loss
+
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ class TrainingOptions:
         seed: Of splits, devices and training.
         image_encoder, text_encoder: Names of the trunks.
         frames, sampling: How frames are taken from a clip.
-        devices: Training devices.
-        folds: Of the cross-fitting; 1 trains adaptors on the base model's own clips.
+        devices: Training devices of the adaptors; the base model sees half as many of its own.
         adaptor_steps: Optimiser steps of each adaptor.
     """
 
@@ -66,8 +70,7 @@ class TrainingOptions:
     text_encoder: str = "minilm-l6-int8"
     frames: int = 8
     sampling: str = "uniform"
-    devices: int = 240
-    folds: int = 4
+    devices: int = 160
     adaptor_steps: int = 600
 
 
@@ -87,8 +90,7 @@ def train(collection: Collection, out: Path, options: TrainingOptions) -> Traine
     write_json(out / "run.json", run)
     data = _Data(collection, options)
     model = data.new_model()
-    bases, scores = _train_bases(model, data, work)
-    scores |= _train_adaptors(model, data, bases, work)
+    scores = {"base": _train_base(model, data, work)} | _train_adaptors(model, data, work)
     model.config = replace(model.config, scores=scores)
     model.save(out)
     shutil.rmtree(work)
@@ -109,7 +111,13 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
 
 
 class _Data:
-    """Everything that training reads: clips and devices as rows, by fold."""
+    """Everything that training reads, as rows of features.
+
+    Attributes:
+        base_clips, base_devices: What the base model is trained on.
+        adaptor_clips, devices: What the adaptors are trained on; they share no clip with the base model's.
+        gallery, validation: What both are selected on.
+    """
 
     def __init__(self, collection: Collection, options: TrainingOptions) -> None:
         self.options = options
@@ -124,17 +132,18 @@ class _Data:
                 f"collection {collection.name!r} has too few clips for task {options.task!r}; "
                 "see: paramcast data check"
             )
-        self.fold_of = {
-            clip: seed_from("fold", options.seed, clip) % options.folds for clip in self.pools["train"]
-        }
+        parts: dict[bool, list[str]] = {True: [], False: []}
+        for clip in self.pools["train"]:
+            parts[seed_from("adaptor", options.seed, clip) % ADAPTOR_PART == 0].append(clip)
+        self._parts = {"base": parts[False], "adaptor": parts[True]}
         self.answers = self._answers() if self.task.has_answers else ()
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
         self._load()
 
     def new_model(self) -> TrainedModel:
         """An untrained model with its norms and uplinks fitted."""
-        frames = self.bank.all_frames([clip.row for clip in self.clips])
-        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.clips]))
+        frames = self.bank.all_frames([clip.row for clip in self.base_clips])
+        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.base_clips]))
         texts = self.bank.texts[rows]
         config = ModelConfig(
             task=self.options.task,
@@ -160,19 +169,6 @@ class _Data:
                 module.fit(texts if name.endswith("text_norm") else frames)
         return model
 
-    def seen_by(self, fold: int | None) -> tuple[list[ClipData], list[ClipData]]:
-        """What the base model that leaves out `fold` may see: clips as they are, and as devices see them."""
-        plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
-        shifted = [
-            clip
-            for other, devices in enumerate(self.devices)
-            if other != fold
-            for device in devices
-            if device.device.cameras or device.device.vocabulary
-            for clip in device.clips
-        ]
-        return plain, shifted
-
     def _answers(self) -> tuple[str, ...]:
         counts = Counter(
             item.answer
@@ -184,30 +180,35 @@ class _Data:
         return (*common, *answer_words(common))
 
     def _load(self) -> None:
-        options, train = self.options, self.pools["train"]
-        folds: list[list[Device]] = []
-        for fold in range(options.folds):
-            pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
-            count, seed = max(1, options.devices // options.folds), options.seed * 1000 + fold * 10
-            folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
-        pool = {"validation": self.pools["validation"]}
-        held = training_fleet(self.collection, self.task, pool, 40, options.seed * 1000 + 999, "validation")
-        self.store = _store(self.collection, options)
+        counts = {"base": self.options.devices // 2, "adaptor": self.options.devices, "validation": 40}
+        pools = {**self._parts, "validation": self.pools["validation"]}
+        drawn = {name: self._draw(pools[name], counts[name], name) for name in counts}
         self.bank, clips, devices = load_views(
-            self.store,
+            _store(self.collection, self.options),
             self.collection,
-            [*train, *self.pools["validation"]],
-            [*(device for fold in folds for device in fold), *held],
+            [clip for name in counts for clip in pools[name]],
+            [device for name in counts for device in drawn[name]],
             self.task,
             {answer: number for number, answer in enumerate(self.answers)},
             self.categories,
+            ITEMS_A_CLIP,
         )
-        self.clips, self.gallery = clips[: len(train)], clips[len(train) :]
-        self.devices: list[list[DeviceData]] = []
-        for drawn in folds:
-            self.devices.append(devices[: len(drawn)])
-            devices = devices[len(drawn) :]
-        self.validation = devices
+        self.base_clips, self.adaptor_clips, self.gallery = _shared_out(
+            clips, [len(pools[n]) for n in counts]
+        )
+        self.base_devices, self.devices, self.validation = _shared_out(
+            devices, [len(drawn[name]) for name in counts]
+        )
+
+    def _draw(self, clips: Sequence[str], count: int, name: str) -> list[Device]:
+        split = "validation" if name == "validation" else "train"
+        seed = seed_from("devices", self.options.seed, name) % 2**31
+        return training_fleet(self.collection, self.task, {split: clips}, max(1, count), seed, split)
+
+
+def _shared_out(rows: list[Row], counts: Sequence[int]) -> list[list[Row]]:
+    ends = np.cumsum(counts)
+    return [rows[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
@@ -220,97 +221,53 @@ def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
     )
 
 
-def _train_bases(
-    model: TrainedModel, data: _Data, work: Path
-) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
-    """Base models without each fold in turn, and at last, left in `model`, the one of all folds."""
-    initial = _copied(model.base)
-    states, scores = [], {}
-    folds: list[int | None] = [*range(data.options.folds), None] if data.options.folds > 1 else [None]
-    for fold in folds:
-        model.base.load_state_dict(initial)
-        plain, shifted = data.seen_by(fold)
-        name = "base" if fold is None else f"base without fold {fold + 1}"
-        loss = _base_loss(model, data, plain, shifted)
-        every = max(1, sum(len(c.items) + len(c.hints) // 4 for c in plain) // data.task.base_batch)
-        schedule = Schedule(data.task.base_epochs * every, every)
-        best = fit(
-            name,
-            model.base,
-            loss,
-            _base_score(model, data),
-            schedule,
-            data.options.seed,
-            work / f"base-{fold}.safetensors",
-        )
-        if fold is None:
-            scores["base"] = best
-        else:
-            states.append(_copied(model.base))
-    return states or [_copied(model.base)], scores
+def _train_base(model: TrainedModel, data: _Data, work: Path) -> float:
+    """Fit the base model to its clips as they are and as its devices see them."""
+    shifted = [
+        clip
+        for device in data.base_devices
+        if device.device.cameras or device.device.vocabulary
+        for clip in device.clips
+    ]
 
-
-def _base_loss(
-    model: TrainedModel, data: _Data, plain: Sequence[ClipData], shifted: Sequence[ClipData]
-) -> Callable[[np.random.Generator], Tensor]:
     def loss(rng: np.random.Generator) -> Tensor:
-        clips = shifted if shifted and rng.random() < 0.5 else plain
+        clips = shifted if shifted and rng.random() < SHIFTED_SHARE else data.base_clips
         return data.task.base_loss(model.base, data.bank, clips, rng)
 
-    return loss
+    def validate() -> float:
+        return score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
+
+    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in data.base_clips)
+    every = max(1, texts // data.task.base_batch)
+    schedule = Schedule(data.task.base_epochs * every, every)
+    return fit("base", model.base, loss, validate, schedule, data.options.seed, work / "base.safetensors")
 
 
-def _base_score(model: TrainedModel, data: _Data) -> Callable[[], float]:
-    return lambda: score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
-
-
-def _train_adaptors(
-    model: TrainedModel, data: _Data, bases: Sequence[dict[str, Tensor]], work: Path
-) -> dict[str, float]:
-    """Each adaptor on devices of the folds that its base model has not seen."""
-    final = _copied(model.base)
+def _train_adaptors(model: TrainedModel, data: _Data, work: Path) -> dict[str, float]:
+    """Fit each adaptor to devices whose clips the base model has not seen."""
     table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
-    lessons = [
-        Lessons(
-            data.task,
-            data.bank,
-            table,
-            devices,
-            [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold],
-        )
-        for fold, devices in enumerate(data.devices)
-    ]
+    lessons = Lessons(data.task, data.bank, table, data.devices, data.adaptor_clips)
     model.base.requires_grad_(False)
+    steps = data.options.adaptor_steps
+    schedule = Schedule(steps, max(1, steps // 10))
     scores = {}
     for condition in CONDITIONS:
         adaptor = model.adaptors[condition]
 
         def loss(rng: np.random.Generator, adaptor: Adaptor = adaptor) -> Tensor:
-            fold = int(rng.integers(len(lessons)))
-            model.base.load_state_dict(bases[fold % len(bases)])
-            model.base.train()
-            return lessons[fold].loss(adaptor, rng, BETA)
+            return lessons.loss(adaptor, rng, BETA)
 
         def validate(adaptor: Adaptor = adaptor) -> float:
-            model.base.load_state_dict(final)
-            model.base.eval()
-            packages = generate(adaptor, table, data.validation, VALIDATION_SUPPORT)
-            return score_devices(data.task, adaptor, data.bank, data.validation, data.gallery, packages)
+            scores = []
+            for support in VALIDATION_SUPPORTS:
+                packages = generate(adaptor, table, data.validation, support)
+                scores.append(
+                    score_devices(data.task, adaptor, data.bank, data.validation, data.gallery, packages)
+                )
+            return float(np.mean(scores))
 
-        steps = data.options.adaptor_steps
-        scores[condition] = fit(
-            f"adaptor ({condition})",
-            adaptor,
-            loss,
-            validate,
-            Schedule(steps, max(1, steps // 10)),
-            data.options.seed,
-            work / f"adaptor-{condition}.safetensors",
-        )
-    model.base.load_state_dict(final)
+        name = f"adaptor ({condition})"
+        checkpoint = work / f"adaptor-{condition}.safetensors"
+        scores[condition] = fit(name, adaptor, loss, validate, schedule, data.options.seed, checkpoint)
     model.base.requires_grad_(True)
     return scores
-
-
-def _copied(module: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in module.state_dict().items()}

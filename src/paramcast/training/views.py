@@ -25,13 +25,20 @@ from paramcast.wire.limits import QUERIES_A_CLIP
 class View:
     """A clip under a device's cameras and vocabulary, before it is encoded."""
 
-    def __init__(self, clip: Clip, device: Device | None, task: Task, answers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        device: Device | None,
+        task: Task,
+        answers: Sequence[str],
+        most: int | None = None,
+    ) -> None:
         cameras = device.cameras if device else ()
         words = device.vocabulary if device else None
         self.key: ClipKey = (clip.id, cameras, None)
         self.items = [
             ((clip.id, cameras, item.frame), _said(item.text, words), _answered(item.answer, words))
-            for item in task.items(clip)
+            for item in task.items(clip)[:most]
         ]
         self.options = [_options(item, answers, task.options) for item in self.items]
         self.hints = [_said(text, words) for text in task.hints(clip)]
@@ -48,8 +55,12 @@ class View:
     def data(self, bank: Bank, answers: Mapping[str, int]) -> ClipData:
         """The same as rows of the bank."""
         items = [
-            (bank.clip_rows[key], bank.text_rows[text], _number(answer, options, answers))
-            + tuple(bank.text_rows[option] for option in options)
+            [
+                bank.clip_rows[key],
+                bank.text_rows[text],
+                _number(answer, options, answers),
+                *(bank.text_rows[option] for option in options),
+            ]
             for (key, text, answer), options in zip(self.items, self.options, strict=True)
         ]
         texts = dict.fromkeys(bank.text_rows[text] for _, text, _ in self.items)
@@ -70,6 +81,7 @@ def load_views(
     task: Task,
     answers: Mapping[str, int],
     categories: Sequence[str],
+    items_a_clip: int | None = None,
 ) -> tuple[Bank, list[ClipData], list[DeviceData]]:
     """Encode clips as they are, and devices' clips as the devices see them.
 
@@ -81,6 +93,7 @@ def load_views(
         task: Says which texts belong to a clip.
         answers: Answer -> its number.
         categories: The categories that a true domain is described by.
+        items_a_clip: Take so many items of a device's clip at most; a bound on what has to be encoded.
 
     Returns:
         The bank, the clips as they are, and the devices.
@@ -88,7 +101,10 @@ def load_views(
     known = list(answers)
     plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
     own = [
-        [View(collection.by_id[clip], device, task, known) for clip in (*device.support, *device.query)]
+        [
+            View(collection.by_id[clip], device, task, known, items_a_clip)
+            for clip in (*device.support, *device.query)
+        ]
         for device in devices
     ]
     views = [*plain, *(view for views in own for view in views)]
@@ -173,7 +189,7 @@ def _answered(answer: str | None, words: Vocabulary | None) -> str | None:
 
 
 def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:
-    """The right answer among `count` - 1 known others, drawn and placed by the clip and the question alone."""
+    """The right answer among `count` - 1 known others, drawn and placed by clip and question alone."""
     (clip, _, _), text, answer = item
     if not count or answer is None:
         return []

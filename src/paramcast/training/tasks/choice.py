@@ -13,7 +13,7 @@ from paramcast.training.tasks.qa import QuestionAnswering
 
 
 class MultipleChoice(QuestionAnswering):
-    """Questions as in `qa`; the wrong options are drawn from the known answers, the same ones in every run."""
+    """Questions as in `qa`; the wrong options are drawn from the known answers, always the same ones."""
 
     name = "choice"
     targets = ChoiceModel.targets
