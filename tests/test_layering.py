@@ -1,0 +1,88 @@
+"""Imports point one way, as docs/architecture.md says; what a device runs needs only the base install."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "paramcast"
+EVERYWHERE = {"errors", "files", "paths", ""}
+MAY_IMPORT = {
+    "wire": set(),
+    "encoders": {"wire"},
+    "data": {"wire", "encoders"},
+    "models": {"wire", "encoders", "data"},
+    "adaptor": {"wire", "encoders", "data", "models"},
+    "training": {"wire", "encoders", "data", "models", "adaptor"},
+    "cloud": {"wire"},
+    "device": {"wire"},
+    "methods": {"wire", "encoders", "data", "models", "adaptor", "training"},
+}
+MAY_IMPORT["bench"] = {*MAY_IMPORT, "methods"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT, "bench"}
+BASE_PACKAGES = {"numpy", "onnxruntime", "tokenizers", "safetensors", "nacl", "httpx2", "click", "tqdm"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether importing the file imports it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = {id(node) for node in ast.walk(tree) for node in _unconditional(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, id(node) in at_once) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield str(node.module), id(node) in at_once
+
+
+def _unconditional(node: ast.AST) -> list[ast.stmt]:
+    return node.body if isinstance(node, ast.Module) else []
+
+
+def part_of(module: str) -> str:
+    return ".".join(module.split(".")[1:2])
+
+
+def files_of(part: str) -> list[Path]:
+    return sorted((SOURCE / part).rglob("*.py"))
+
+
+def test_every_part_has_its_rule() -> None:
+    folders = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert folders == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_a_part_imports_only_what_is_below_it(part: str) -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {module}"
+        for path in files_of(part)
+        for module, _ in imports(path)
+        if module.split(".")[0] == "paramcast"
+        and part_of(module) not in MAY_IMPORT[part] | EVERYWHERE | {part}
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("part", ["wire", "device", "cli"])
+def test_the_base_install_is_enough_to_import_it(part: str) -> None:
+    known = BASE_PACKAGES | sys.stdlib_module_names | {"paramcast"}
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {module}"
+        for path in files_of(part)
+        for module, at_once in imports(path)
+        if at_once and module.split(".")[0] not in known
+    ]
+    assert not wrong
+
+
+def test_the_base_packages_are_those_that_are_declared() -> None:
+    text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    declared = text.split("\ndependencies = [")[1].split("]\n")[0]
+    names = {"pynacl" if name == "nacl" else name for name in BASE_PACKAGES}
+    assert all(f'"{name}>=' in declared for name in names)
+    assert declared.count(">=") == len(names)
