@@ -42,7 +42,7 @@ MAXIMUM_ANSWERS = 1000
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
 ADAPTOR_PART = 4  # one training clip in so many is the adaptors'
 SHIFTED_SHARE = 0.3  # of the base model's batches: clips as training devices see them
-ITEMS_A_CLIP = 8  # of a training device's clip
+ITEMS_A_CLIP = 4  # of a training device's clip
 BETA = 0.1  # weight of the ADR's loss
 
 

@@ -41,7 +41,7 @@ class View:
             for item in task.items(clip)[:most]
         ]
         self.options = [_options(item, answers, task.options) for item in self.items]
-        self.hints = [_said(text, words) for text in task.hints(clip)]
+        self.hints = [_said(text, words) for text in task.hints(clip)[:most]]
 
     def texts(self) -> list[str]:
         """Every text of the view."""
@@ -93,7 +93,7 @@ def load_views(
         task: Says which texts belong to a clip.
         answers: Answer -> its number.
         categories: The categories that a true domain is described by.
-        items_a_clip: Take so many items of a device's clip at most; a bound on what has to be encoded.
+        items_a_clip: Take so many items, and hints, of a device's clip at most: fewer texts to encode.
 
     Returns:
         The bank, the clips as they are, and the devices.
