@@ -1,0 +1,61 @@
+"""Models of the default sizes with random parameters: as good as trained ones where only time counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from paramcast.training.model import ModelConfig, TrainedModel
+from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
+from paramcast.wire import AdaptRequest
+
+IMAGE_FEATURES, TEXT_FEATURES, FRAMES, ANSWERS = 1280, 768, 8, 1000
+
+
+def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
+    """A model over the default trunks, whose adaptor makes other parameters for every context.
+
+    Args:
+        form: Of the generated parameters.
+        task: 'qa' (with 1000 answers) or 'retrieval'.
+        seed: Of its parameters.
+    """
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        task=task,
+        form=form,
+        image_encoder="efficientnet-lite0",
+        text_encoder="minilm-l6-int8",
+        image_dim=IMAGE_FEATURES,
+        text_dim=TEXT_FEATURES,
+        frames=FRAMES,
+        sampling="uniform",
+        answers=tuple(f"answer {number}" for number in range(ANSWERS)) if task == "qa" else (),
+        categories=(),
+        seed=seed,
+        clips={"train": [], "validation": [], "test": []},
+        collection="none",
+        truth_dim=1,
+    )
+    rng = np.random.default_rng(seed)
+    uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]
+    model = TrainedModel(config, *uplinks)
+    for parameter in model.adaptor.fda.generator.heads.parameters():
+        nn.init.normal_(parameter, std=0.01)  # they start at zero, and would make the base model for all
+    return model
+
+
+def made_up_request(model: TrainedModel, device: str, clips: int = 8, seed: int = 0) -> AdaptRequest:
+    """A request of random uplink features with one query a clip."""
+    rng = np.random.default_rng(seed)
+    anchors, queries = (
+        rng.normal(size=(clips, uplink.matrix.shape[1])).astype(np.float32)
+        for uplink in (model.image_uplink, model.text_uplink)
+    )
+    return AdaptRequest(device, model.sha256(), 0, anchors, queries, np.arange(clips))
+
+
+def _uplink(rng: np.random.Generator, features: int, dim: int) -> Uplink:
+    matrix = rng.normal(size=(features, dim)) * features**-0.5
+    return Uplink(np.zeros(features, np.float32), matrix.astype(np.float32))
