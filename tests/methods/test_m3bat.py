@@ -146,15 +146,16 @@ def test_raw_windows_go_through_convolutions() -> None:
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 60)
     waves = np.sin(np.arange(50) * np.array([0.3, 0.9])[y][:, None] + rng.uniform(0, 6, size=(120, 1)))
-    X = np.stack([waves, 0.1 * waves, rng.normal(size=waves.shape)], axis=2)
-    X += 0.1 * rng.normal(size=X.shape)
+    X = np.stack([waves, -waves, 0.1 * rng.normal(size=waves.shape)], axis=2)
     domains = np.where(rng.permutation(120) < 60, 1, -1)
-    X[domains < 0, :, 1] += 2
-    model = M3BATClassifier(modalities={"swing": [0, 1], "noise": [2]}, **{**QUICK, "steps": 80})
+    X[domains < 0, :, 2] += 0.1
+    modalities = {"swing": [0, 1], "noise": [2]}
+    model = M3BATClassifier(modalities=modalities, **{**QUICK, "steps": 150, "hidden": 16, "strength": 0.1})
     model.fit(X, mask_targets(y, domains), sample_domain=domains)
+    assert model.weights_["noise"] > model.weights_["swing"]
     assert model.score(X[domains < 0], y[domains < 0]) > 0.9
     assert model.predict_proba(X).shape == (120, 2)
-    assert model.representation(X).shape == (120, 8 * 3)
+    assert model.representation(X).shape == (120, 16 * 3)
     with pytest.raises(SamplesError, match=r"\(50, 2\).*\(50, 3\)"):
         model.predict(X[:, :, :2])
 

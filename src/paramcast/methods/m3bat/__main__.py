@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from paramcast.errors import InputError, ParamcastError
 from paramcast.files import write_json
 from paramcast.methods.m3bat.benchmark import METHODS, figures, rows, run
-from paramcast.methods.m3bat.datasets import SETS, wisdm_pairs
+from paramcast.methods.m3bat.datasets import SETS, Pair, wisdm_pairs
 
 PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
 """Pairs of domains of each set: the length of the progress bar."""
@@ -40,7 +41,7 @@ def command(
     if data == "wisdm":
         if file is None:
             raise InputError("--data wisdm needs --file with the path of WISDM's transformed .arff")
-        pairs = partial(wisdm_pairs, file)
+        pairs: Callable[[int], Iterator[Pair]] = partial(wisdm_pairs, file)
     else:
         pairs = SETS[data]
     with tqdm(total=seeds * PAIRS[data] * len(METHODS), desc=data, unit="fit", disable=None) as bar:

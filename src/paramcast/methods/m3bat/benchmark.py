@@ -140,7 +140,7 @@ def figures(command: str, seeds: int, result: Sequence[Mapping[str, Any]]) -> di
 def _fit(
     method: Method, inherited: Mapping[str, Any], pair: Pair, seed: int, steps: int
 ) -> tuple[Estimator, Mapping[str, Any]]:
-    kind = M3BATClassifier if pair.task == "classification" else M3BATRegressor
+    kind: type[Estimator] = M3BATClassifier if pair.task == "classification" else M3BATRegressor
     estimator = kind(modalities=pair.modalities, steps=steps, random_state=seed, **method.options)
     if method.candidates:
         selection = select(estimator, method.candidates, pair.X, pair.y, pair.sample_domain, seed)
