@@ -23,18 +23,19 @@ class FastDomainAdaptor(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(context_dim, affine=False, momentum=0.05)
         self.body = nn.Sequential(
-            nn.Dropout(dropout),
             nn.Linear(context_dim, hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
         )
+        # On the context itself: few devices are easily told apart by it, and then memorised.
+        self.dropout = nn.Dropout(dropout)
         self.skip = nn.Linear(context_dim, hidden)
         self.generator = GENERATORS[dynamic.edit.form](2 * hidden, dynamic)
 
     def forward(self, context: Tensor, dynamic: Dynamic) -> dict[str, Tensor]:
         """Generate parameters for B devices at once."""
-        normed = self.norm(context).clamp(-5, 5)
+        normed = self.dropout(self.norm(context).clamp(-5, 5))
         h = torch.cat([self.body(normed), self.skip(normed)], -1)
         values: dict[str, Tensor] = self.generator(h, dynamic)
         return values

@@ -20,7 +20,7 @@ SAMPLINGS = ("uniform", "time", "scene")
 @seed_option
 @click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
 @click.option("--form", default="codes", type=click.Choice(FORMS), help="Form of the generated parameters.")
-@click.option("--devices", default=160, type=click.IntRange(5), help="Simulated devices to train on.")
+@click.option("--devices", default=200, type=click.IntRange(5), help="Simulated devices to train on.")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
 @click.option(

@@ -1,8 +1,9 @@
-"""Two-stage training: a base model, then its adaptors on clips that the base model has never seen.
+"""Two-stage training: base models on folds of the clips, then adaptors on devices of the fold left out.
 
 An adaptor that is trained on clips which the base model was trained on learns from features that the base has
-memorised, and ends below the base on new devices. So a quarter of the training clips is kept from the base
-model, and the adaptors' devices are drawn from that quarter alone.
+memorised, and ends below the base on new devices. So training is cross-fitted: with the clips in folds, fold
+k's devices are adapted from a base model that never saw fold k. The adaptor then serves the base model of all
+folds. (Keeping a quarter of the clips from a single base model instead cost the base and the adaptor: docs/log.md.)
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paramcast.adaptor import Adaptor
 from paramcast.data.cameras import CAMERA_DIMS
@@ -30,6 +30,7 @@ from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.models.parts import FeatureNorm
+from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.episodes import Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.fleets import training_fleet
@@ -40,13 +41,10 @@ from paramcast.training.views import UplinkTable, load_views
 
 MAXIMUM_ANSWERS = 1000
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
-ADAPTOR_PART = 4  # one training clip in so many is the adaptors'
 SHIFTED_SHARE = 0.3  # of the base model's batches: clips as training devices see them
-ITEMS_A_CLIP = 4  # of a training device's clip
+ITEMS_A_CLIP = 8  # of a training device's clip
+FOLDS = 4  # of the cross-fitting
 BETA = 0.1  # weight of the ADR's loss
-
-
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TrainingOptions:
         seed: Of splits, devices and training.
         image_encoder, text_encoder: Names of the trunks.
         frames, sampling: How frames are taken from a clip.
-        devices: Training devices of the adaptors; the base model sees half as many of its own.
+        devices: Training devices.
         adaptor_steps: Optimiser steps of each adaptor.
     """
 
@@ -70,7 +68,7 @@ class TrainingOptions:
     text_encoder: str = "minilm-l6-int8"
     frames: int = 8
     sampling: str = "uniform"
-    devices: int = 160
+    devices: int = 200
     adaptor_steps: int = 600
 
 
@@ -90,7 +88,8 @@ def train(collection: Collection, out: Path, options: TrainingOptions) -> Traine
     write_json(out / "run.json", run)
     data = _Data(collection, options)
     model = data.new_model()
-    scores = {"base": _train_base(model, data, work)} | _train_adaptors(model, data, work)
+    bases, scores = _train_bases(model, data, work)
+    scores |= _train_adaptors(model, data, bases, work)
     model.config = replace(model.config, scores=scores)
     model.save(out)
     shutil.rmtree(work)
@@ -111,13 +110,7 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
 
 
 class _Data:
-    """Everything that training reads, as rows of features.
-
-    Attributes:
-        base_clips, base_devices: What the base model is trained on.
-        adaptor_clips, devices: What the adaptors are trained on; they share no clip with the base model's.
-        gallery, validation: What both are selected on.
-    """
+    """Everything that training reads: clips and devices as rows, by fold."""
 
     def __init__(self, collection: Collection, options: TrainingOptions) -> None:
         self.options = options
@@ -132,18 +125,15 @@ class _Data:
                 f"collection {collection.name!r} has too few clips for task {options.task!r}; "
                 "see: paramcast data check"
             )
-        parts: dict[bool, list[str]] = {True: [], False: []}
-        for clip in self.pools["train"]:
-            parts[seed_from("adaptor", options.seed, clip) % ADAPTOR_PART == 0].append(clip)
-        self._parts = {"base": parts[False], "adaptor": parts[True]}
+        self.fold_of = {clip: seed_from("fold", options.seed, clip) % FOLDS for clip in self.pools["train"]}
         self.answers = self._answers() if self.task.has_answers else ()
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
         self._load()
 
     def new_model(self) -> TrainedModel:
         """An untrained model with its norms and uplinks fitted."""
-        frames = self.bank.all_frames([clip.row for clip in self.base_clips])
-        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.base_clips]))
+        frames = self.bank.all_frames([clip.row for clip in self.clips])
+        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.clips]))
         texts = self.bank.texts[rows]
         config = ModelConfig(
             task=self.options.task,
@@ -169,6 +159,19 @@ class _Data:
                 module.fit(texts if name.endswith("text_norm") else frames)
         return model
 
+    def seen_by(self, fold: int | None) -> tuple[list[ClipData], list[ClipData]]:
+        """What the base model that leaves out `fold` may see: clips as they are, and as devices see them."""
+        plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
+        shifted = [
+            clip
+            for other, devices in enumerate(self.devices)
+            if other != fold
+            for device in devices
+            if device.device.cameras or device.device.vocabulary
+            for clip in device.clips
+        ]
+        return plain, shifted
+
     def _answers(self) -> tuple[str, ...]:
         counts = Counter(
             item.answer
@@ -180,35 +183,31 @@ class _Data:
         return (*common, *answer_words(common))
 
     def _load(self) -> None:
-        counts = {"base": self.options.devices // 2, "adaptor": self.options.devices, "validation": 40}
-        pools = {**self._parts, "validation": self.pools["validation"]}
-        drawn = {name: self._draw(pools[name], counts[name], name) for name in counts}
+        options, train = self.options, self.pools["train"]
+        folds: list[list[Device]] = []
+        for fold in range(FOLDS):
+            pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
+            count, seed = max(1, options.devices // FOLDS), options.seed * 1000 + fold * 10
+            folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
+        pool = {"validation": self.pools["validation"]}
+        held = training_fleet(self.collection, self.task, pool, 40, options.seed * 1000 + 999, "validation")
+        self.store = _store(self.collection, options)
         self.bank, clips, devices = load_views(
-            _store(self.collection, self.options),
+            self.store,
             self.collection,
-            [clip for name in counts for clip in pools[name]],
-            [device for name in counts for device in drawn[name]],
+            [*train, *self.pools["validation"]],
+            [*(device for fold in folds for device in fold), *held],
             self.task,
             {answer: number for number, answer in enumerate(self.answers)},
             self.categories,
             ITEMS_A_CLIP,
         )
-        self.base_clips, self.adaptor_clips, self.gallery = _shared_out(
-            clips, [len(pools[n]) for n in counts]
-        )
-        self.base_devices, self.devices, self.validation = _shared_out(
-            devices, [len(drawn[name]) for name in counts]
-        )
-
-    def _draw(self, clips: Sequence[str], count: int, name: str) -> list[Device]:
-        split = "validation" if name == "validation" else "train"
-        seed = seed_from("devices", self.options.seed, name) % 2**31
-        return training_fleet(self.collection, self.task, {split: clips}, max(1, count), seed, split)
-
-
-def _shared_out(rows: list[Row], counts: Sequence[int]) -> list[list[Row]]:
-    ends = np.cumsum(counts)
-    return [rows[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        self.clips, self.gallery = clips[: len(train)], clips[len(train) :]
+        self.devices: list[list[DeviceData]] = []
+        for drawn in folds:
+            self.devices.append(devices[: len(drawn)])
+            devices = devices[len(drawn) :]
+        self.validation = devices
 
 
 def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
@@ -221,43 +220,81 @@ def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
     )
 
 
-def _train_base(model: TrainedModel, data: _Data, work: Path) -> float:
-    """Fit the base model to its clips as they are and as its devices see them."""
-    shifted = [
-        clip
-        for device in data.base_devices
-        if device.device.cameras or device.device.vocabulary
-        for clip in device.clips
-    ]
+def _train_bases(
+    model: TrainedModel, data: _Data, work: Path
+) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
+    """Base models without each fold in turn, aligned with that of all folds, which is left in `model`."""
+    initial = _copied(model.base)
+    scores = {"base": _train_base(model, data, None, work)}
+    final, states = _copied(model.base), []
+    for fold in range(FOLDS):
+        model.base.load_state_dict(initial)
+        _train_base(model, data, fold, work)
+        data.task.align(model.base, final, data.bank, data.clips)
+        states.append(_copied(model.base))
+    model.base.load_state_dict(final)
+    return states, scores
 
+
+def _train_base(model: TrainedModel, data: _Data, fold: int | None, work: Path) -> float:
+    plain, shifted = data.seen_by(fold)
+    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in plain)
+    every = max(1, texts // data.task.base_batch)
+    return fit(
+        "base" if fold is None else f"base without fold {fold + 1} of {FOLDS}",
+        model.base,
+        _base_loss(model, data, plain, shifted),
+        _base_score(model, data),
+        Schedule(data.task.base_epochs * every, every),
+        data.options.seed,
+        work / f"base-{'all' if fold is None else fold}.safetensors",
+    )
+
+
+def _base_loss(
+    model: TrainedModel, data: _Data, plain: Sequence[ClipData], shifted: Sequence[ClipData]
+) -> Callable[[np.random.Generator], Tensor]:
     def loss(rng: np.random.Generator) -> Tensor:
-        clips = shifted if shifted and rng.random() < SHIFTED_SHARE else data.base_clips
+        clips = shifted if shifted and rng.random() < SHIFTED_SHARE else plain
         return data.task.base_loss(model.base, data.bank, clips, rng)
 
-    def validate() -> float:
-        return score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
-
-    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in data.base_clips)
-    every = max(1, texts // data.task.base_batch)
-    schedule = Schedule(data.task.base_epochs * every, every)
-    return fit("base", model.base, loss, validate, schedule, data.options.seed, work / "base.safetensors")
+    return loss
 
 
-def _train_adaptors(model: TrainedModel, data: _Data, work: Path) -> dict[str, float]:
-    """Fit each adaptor to devices whose clips the base model has not seen."""
+def _base_score(model: TrainedModel, data: _Data) -> Callable[[], float]:
+    return lambda: score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
+
+
+def _train_adaptors(
+    model: TrainedModel, data: _Data, bases: Sequence[dict[str, Tensor]], work: Path
+) -> dict[str, float]:
+    """Each adaptor on devices of the folds that its base model has not seen."""
+    final = _copied(model.base)
     table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
-    lessons = Lessons(data.task, data.bank, table, data.devices, data.adaptor_clips)
+    lessons = [
+        Lessons(
+            data.task,
+            data.bank,
+            table,
+            devices,
+            [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold],
+        )
+        for fold, devices in enumerate(data.devices)
+    ]
     model.base.requires_grad_(False)
-    steps = data.options.adaptor_steps
-    schedule = Schedule(steps, max(1, steps // 10))
     scores = {}
     for condition in CONDITIONS:
         adaptor = model.adaptors[condition]
 
         def loss(rng: np.random.Generator, adaptor: Adaptor = adaptor) -> Tensor:
-            return lessons.loss(adaptor, rng, BETA)
+            fold = int(rng.integers(len(lessons)))
+            model.base.load_state_dict(bases[fold])
+            model.base.train()
+            return lessons[fold].loss(adaptor, rng, BETA)
 
         def validate(adaptor: Adaptor = adaptor) -> float:
+            model.base.load_state_dict(final)
+            model.base.eval()
             scores = []
             for support in VALIDATION_SUPPORTS:
                 packages = generate(adaptor, table, data.validation, support)
@@ -266,8 +303,20 @@ def _train_adaptors(model: TrainedModel, data: _Data, work: Path) -> dict[str, f
                 )
             return float(np.mean(scores))
 
-        name = f"adaptor ({condition})"
-        checkpoint = work / f"adaptor-{condition}.safetensors"
-        scores[condition] = fit(name, adaptor, loss, validate, schedule, data.options.seed, checkpoint)
+        steps = data.options.adaptor_steps
+        scores[condition] = fit(
+            f"adaptor ({condition})",
+            adaptor,
+            loss,
+            validate,
+            Schedule(steps, max(1, steps // 10)),
+            data.options.seed,
+            work / f"adaptor-{condition}.safetensors",
+        )
+    model.base.load_state_dict(final)
     model.base.requires_grad_(True)
     return scores
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}

@@ -68,6 +68,20 @@ class Task(ABC):
     ) -> Tensor:
         """Loss () of the base model on a batch drawn from `clips`."""
 
+    def align(  # noqa: B027  most tasks have nothing to do
+        self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
+    ) -> None:
+        """Bring a base model that leaves out a fold into the final one's space; its scores do not change.
+
+        Nothing is to be done where the layers' spaces are fixed by their outputs, as those of answers are.
+
+        Args:
+            model: Changed in place.
+            final: The final base model's state.
+            bank: Features.
+            clips: Clips as they are.
+        """
+
     @abstractmethod
     def episode_loss(
         self,

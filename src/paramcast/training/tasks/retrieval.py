@@ -54,6 +54,21 @@ class Retrieval(Task):
         videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
         return _info_nce(videos, texts)
 
+    def align(
+        self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
+    ) -> None:
+        """Rotate the embeddings onto the final model's (orthogonal Procrustes): cosines stay as they are."""
+        assert isinstance(model, RetrievalModel)
+        own = {key: value.clone() for key, value in model.state_dict().items()}
+        mine = _embedded(model, bank, clips)
+        model.load_state_dict(final)
+        left, _, right = torch.linalg.svd(mine.T @ _embedded(model, bank, clips))
+        rotation = (left @ right).T
+        for head in ("image", "text"):
+            own[f"{head}.weight"] = rotation @ own[f"{head}.weight"]
+            own[f"{head}.bias"] = rotation @ own[f"{head}.bias"]
+        model.load_state_dict(own)
+
     def episode_loss(
         self,
         dynamic: Dynamic,
@@ -103,6 +118,14 @@ class Retrieval(Task):
         if frames:
             ordered = {Metric("match3"): _match(scores[:, : len(own)], device), **ordered}
         return ordered
+
+
+def _embedded(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
+    """(2 N, E): embeddings of N clips, then of their texts."""
+    pairs = np.array([clip.items[0, :2] for clip in clips])
+    with torch.no_grad():
+        videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
+    return torch.cat([videos, texts])
 
 
 def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
