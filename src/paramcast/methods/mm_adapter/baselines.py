@@ -39,7 +39,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is given: shots of the base classes, their texts (C, D), the encoder's factor, seed."""
+    """What every method is given: shots of the base classes, their texts (C, D), encoder's factor, seed."""
 
     shots: Shots
     texts: Tensor

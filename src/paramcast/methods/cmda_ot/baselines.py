@@ -1,0 +1,148 @@
+"""What CMDA-OT is compared with; every method trains the same classifier for the same number of steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import ot
+from sklearn.ensemble import RandomForestClassifier
+
+from paramcast.methods.cmda_ot import model
+from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
+from paramcast.methods.cmda_ot.datasets import Problem
+from paramcast.methods.cmda_ot.estimator import CMDAOT
+from paramcast.methods.cmda_ot.transport import TransportSettings, transport
+
+Method = Callable[..., float]
+"""A problem and a seed -> accuracy on the target, in percent."""
+
+ROUNDS, STEPS = 10, 64  # as CMDA-OT's defaults
+_TRAINING = model.TrainSettings()
+_PLANS = TransportSettings()
+FOREST_TREES, FOREST_DEPTH = 1000, 13
+
+
+class Prepared:
+    """A problem after alignment, classes numbered from 0: sources (n, D), (n,); target X (N, D), y (N,)."""
+
+    def __init__(self, problem: Problem, alignment: Alignment) -> None:
+        classes = np.unique(np.concatenate([y for _, y in problem.sources]))
+        self.classes = len(classes)
+        self.sources = [(Aligner(alignment, X)(X), np.searchsorted(classes, y)) for X, y in problem.sources]
+        self.X = Aligner(alignment, problem.X)(problem.X)
+        self.y = np.searchsorted(classes, problem.y)
+
+    def pooled(self) -> tuple[np.ndarray, np.ndarray]:
+        """All sources as one."""
+        X, y = (np.concatenate(each) for each in zip(*self.sources, strict=True))
+        return X, y
+
+    def scored(self, X: np.ndarray, y: np.ndarray, seed: int) -> float:
+        """Accuracy in percent of the classifier trained on X (n, D), y (n,)."""
+        start = model.initial(X.shape[1], self.classes, _TRAINING.hidden, seed)
+        weights = model.train(start, X, y, ROUNDS * STEPS, _TRAINING, seed)
+        return 100 * model.accuracy(weights, self.X, self.y)
+
+    def forest(self, X: np.ndarray, y: np.ndarray) -> float:
+        """The same with the published protocol's random forest."""
+        trees = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, random_state=0).fit(X, y)
+        return 100 * float(trees.score(self.X, self.y))
+
+    def moved(self, X: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+        """X (n, D) after class-regularised Sinkhorn transport to the target."""
+        images, _ = transport(X, y, self.X, self.classes, _PLANS, np.random.default_rng(seed))
+        return images
+
+
+def pooled(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
+    """All sources as one training set."""
+    data = Prepared(problem, alignment)
+    return data.forest(*data.pooled()) if forest else data.scored(*data.pooled(), seed)
+
+
+def fedavg(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
+    """Federated averaging by number of samples (McMahan et al., 2017): no transport, no pseudo-labels."""
+    data = Prepared(problem, alignment)
+    weights = model.initial(data.X.shape[1], data.classes, _TRAINING.hidden, seed)
+    sizes = np.array([len(y) for _, y in data.sources], dtype=float)
+    for number in range(ROUNDS):
+        local = [
+            model.train(weights, X, y, STEPS, _TRAINING, seed * 1000 + number * 10 + source)
+            for source, (X, y) in enumerate(data.sources)
+        ]
+        weights = model.average(local, sizes / sizes.sum())
+    return 100 * model.accuracy(weights, data.X, data.y)
+
+
+def sinkhorn(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
+    """Class-regularised Sinkhorn of the pooled sources to the target."""
+    data = Prepared(problem, alignment)
+    X, y = data.pooled()
+    images = data.moved(X, y, seed)
+    return data.forest(images, y) if forest else data.scored(images, y, seed)
+
+
+def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
+    """Joint class proportions and transport (Redko et al., AISTATS 2019; POT's), by label propagation."""
+    data = Prepared(problem, alignment)
+    solver = ot.da.JCPOTTransport(reg_e=0.05, max_iter=100)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        solver.fit([X for X, _ in data.sources], [y for _, y in data.sources], data.X)
+        shares = solver.transform_labels([y for _, y in data.sources])
+    return 100 * float((np.nan_to_num(shares).argmax(1) == data.y).mean())
+
+
+def barycentre(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
+    """Wasserstein barycentre transport (Montesuma, Mboula, ICASSP 2021), one class-aware iteration."""
+    data = Prepared(problem, alignment)
+    rng = np.random.default_rng(seed)
+    _, y = data.pooled()
+    middle = np.empty((len(y), data.X.shape[1]))
+    for c in range(data.classes):
+        groups = [X[labels == c] for X, labels in data.sources if (labels == c).any()]
+        everyone = np.concatenate(groups)
+        start = rng.normal(everyone.mean(0), everyone.std(0), (int((y == c).sum()), data.X.shape[1]))
+        middle[y == c] = np.mean([_projected(start, group) for group in groups], axis=0)
+    return data.scored(data.moved(middle, y, seed), y, seed)
+
+
+def _projected(support: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Barycentric images in `group` (n, D) of the support points (m, D)."""
+    a, b = np.full(len(support), 1 / len(support)), np.full(len(group), 1 / len(group))
+    cost = ot.dist(support, group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        coupling = ot.bregman.sinkhorn_log(a, b, cost / max(float(cost.max()), 1e-300), 1e-2, numItermax=100)
+    images: np.ndarray = coupling @ group / coupling.sum(1, keepdims=True)
+    return images
+
+
+def cmda_ot(problem: Problem, seed: int, **options: object) -> float:
+    """The method itself, with its defaults."""
+    X, y, domain = problem.stacked()
+    estimator = CMDAOT(random_state=seed, **options).fit(X, y, sample_domain=domain)  # type: ignore[arg-type]
+    return 100 * float(estimator.score(problem.X, problem.y))
+
+
+METHODS: dict[str, Method] = {
+    "pooled": pooled,
+    "FedAvg": fedavg,
+    "Sinkhorn": sinkhorn,
+    "JCPOT": jcpot,
+    "WBT": barycentre,
+}
+METHODS |= {f"{name}, aligned": partial(method, alignment="quantiles") for name, method in METHODS.items()}
+METHODS |= {
+    "CMDA-OT": cmda_ot,
+    "CMDA-OT, not aligned": partial(cmda_ot, alignment="none"),
+    "CMDA-OT, no fine-tuning": partial(cmda_ot, tune_steps=0),
+}
+FORESTS: dict[str, Method] = {
+    "pooled, forest": partial(pooled, forest=True),
+    "Sinkhorn, forest": partial(sinkhorn, forest=True),
+}
+"""The published protocol of `mgr`; its classifier cannot be averaged."""
