@@ -3,7 +3,7 @@
 An adaptor that is trained on clips which the base model was trained on learns from features that the base has
 memorised, and ends below the base on new devices. So training is cross-fitted: with the clips in folds, fold
 k's devices are adapted from a base model that never saw fold k. The adaptor then serves the base model of all
-folds. (Keeping a quarter of the clips from a single base model instead cost the base and the adaptor: docs/log.md.)
+folds. (Keeping clips from a single base model instead cost the base and the adaptor: docs/log.md.)
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
         return False
     before = json.loads(path.read_text(encoding="utf-8"))
     if before != run:
-        changed = ", ".join(sorted(key for key in run if before.get(key) != run[key]))
+        changed = ", ".join(sorted(key for key in {*before, *run} if before.get(key) != run.get(key)))
         raise InputError(
             f"{out} holds a run with other settings ({changed}); choose another folder or remove it"
         )
