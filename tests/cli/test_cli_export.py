@@ -1,0 +1,44 @@
+"""`paramcast export`, and the commands' common manners."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Run
+
+from paramcast.cli import COMMANDS
+from paramcast.device import DeviceRuntime
+from paramcast.wire import load_or_make_key, public_key_hex
+
+
+def test_a_device_runs_what_is_exported(model: Path, tmp_path: Path, run: Run) -> None:
+    key, bundle, figures = tmp_path / "cloud.key", tmp_path / "bundle", tmp_path / "figures.json"
+    public = public_key_hex(load_or_make_key(key))
+    done = run("export", "--model", model, "--out", bundle, "--key", key, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    device = DeviceRuntime.load(bundle, "cam-1")
+    assert device.public_key == public
+    assert device.bundle.frames == 2
+    rows = json.loads(figures.read_text())["rows"]
+    assert {row["name"] for row in rows} == {path.name for path in bundle.iterdir()}
+    # The private half stays where it is.
+    secret = key.read_text().strip()
+    assert all(secret not in path.read_text("latin-1") for path in bundle.iterdir())
+
+
+def test_it_writes_over_nothing_but_a_bundle(model: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = run("export", "--model", model, "--out", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(run: Run, name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")

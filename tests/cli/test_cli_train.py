@@ -1,0 +1,86 @@
+"""`paramcast train`, on a world of pixels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import TINY, Run
+
+from paramcast.cli.train import FORMS, SAMPLINGS
+
+
+def test_it_says_what_it_made(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = trained
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert str(out) in done.stdout
+    assert (out / "config.json").exists()
+    assert not (out / "checkpoints").exists()
+
+
+def test_its_figures(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    figures = json.loads((trained[0].parent / "train.json").read_text())
+    assert figures.keys() == {"command", "version", "commit", "seed", "machine", "rows"}
+    assert figures["command"].startswith("train --data ")
+    assert {row["name"] for row in figures["rows"]} >= {"train", "validation_base", "validation_support"}
+
+
+def test_a_finished_run_is_not_run_again(world: Path, model: Path, run: Run) -> None:
+    written = (model / "config.json").stat().st_mtime_ns
+    again = run("train", "--data", world, "--task", "qa", "--out", model, *TINY)
+    assert again.returncode == 0, again.stderr
+    assert (model / "config.json").stat().st_mtime_ns == written
+
+
+def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("paramcast: ")
+    assert all(word in done.stderr for word in words)
+
+
+def test_other_settings_do_not_go_over_a_run(world: Path, model: Path, run: Run) -> None:
+    one_line(run("train", "--data", world, "--task", "qa", "--out", model, *TINY, "--seed", 1), "seed")
+
+
+def test_bad_input_is_one_line(tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    arguments = ["train", "--data", data, "--task", "qa", "--out", tmp_path / "m"]
+    one_line(run(*arguments), "clips.jsonl")
+    data.mkdir()
+    (data / "clips.jsonl").write_text("{not json\n")
+    one_line(run(*arguments), "line 1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--task", "painting"),
+        ("--task", "qa", "--form", "magic"),
+        ("--task", "qa", "--devices", "0"),
+        ("--task", "qa", "--sampling", "random"),
+        ("--task", "qa", "--folder", "x"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(tmp_path: Path, run: Run, words: tuple[str, ...]) -> None:
+    done = run("train", "--data", tmp_path, "--out", tmp_path / "m", *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
+    code = "import sys; sys.modules['torch'] = None; from paramcast.cli import main; main()"
+    done = run("train", "--data", tmp_path, "--task", "qa", "--out", tmp_path / "m", python=("-c", code))
+    one_line(done, "pip install 'paramcast[train]'")
+
+
+def test_the_choices_are_those_that_there_are() -> None:
+    from paramcast.adaptor.generators import GENERATORS
+    from paramcast.data.sampling import SAMPLINGS as ALL
+
+    assert set(FORMS) == set(GENERATORS)
+    assert SAMPLINGS == ALL
