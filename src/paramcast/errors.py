@@ -22,4 +22,4 @@ class MissingExtraError(InputError):
     """A part of paramcast was used whose optional dependencies are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed; run: pip install 'paramcast[{extra}]'")
+        super().__init__(f"{what} needs packages that are missing; run: pip install 'paramcast[{extra}]'")

@@ -153,9 +153,7 @@ def _looks_up_words(node: onnx.NodeProto) -> bool:
     return node.op_type == "Gather" and "input_ids" in node.input
 
 
-def _normed_mean(
-    name: str, values: str, mask: str
-) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+def _normed_mean(name: str, values: str, mask: str) -> list[tuple[str, list[str], str, dict[str, Any]]]:
     """Nodes for the L2-normalised mean of `values` (batch, sequence, D) under `mask` (batch, sequence)."""
     return [
         ("Unsqueeze", [mask, "pool.last"], f"{name}.weights", {}),
