@@ -19,7 +19,7 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "world"
-    make_world(folder, clips=70)
+    make_world(folder, clips=160)
     return folder
 
 

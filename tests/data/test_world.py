@@ -209,7 +209,9 @@ def test_a_demo_world_that_another_process_made_meanwhile_is_used(monkeypatch: p
     assert len(world.demo_world().clips) == 1
 
 
-def test_a_demo_world_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demo_world_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PARAMCAST_CACHE", str(tmp_path))  # the usual one may hold a whole world
+
     def fail(out: Path, clips: int) -> None:
         (out / "half").touch()
         raise RuntimeError("the disk is full")

@@ -41,7 +41,7 @@ def fitted(kind: type, data: Shifted, **options: Any) -> Any:
 @parametrize_with_checks(
     [
         M3BATClassifier(steps=50, hidden=32, batch_size=32),
-        M3BATRegressor(steps=50, hidden=32, batch_size=32),
+        M3BATRegressor(steps=400, hidden=32, batch_size=32),
     ]
 )
 def test_scikit_learn_accepts_the_estimators(estimator: BaseEstimator, check: Any) -> None:
