@@ -53,5 +53,5 @@ def main() -> None:
     try:
         paramcast()
     except ParamcastError as error:
-        click.echo(f"paramcast: {error}", err=True)
+        click.echo(f"paramcast: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
