@@ -214,9 +214,16 @@ def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, str]]:
 
 
 def _peak_mb() -> float | None:
-    """The most memory that this process has had, in MB; unknown on Windows."""
+    """The most memory that this process has had, in MB; unknown on Windows.
+
+    Linux counts the parent's memory in `ru_maxrss` until the new program is loaded, so there it is VmHWM.
+    """
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
