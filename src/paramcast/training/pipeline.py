@@ -190,7 +190,10 @@ class _Data:
             count, seed = max(1, options.devices // FOLDS), options.seed * 1000 + fold * 10
             folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
         pool = {"validation": self.pools["validation"]}
-        held = training_fleet(self.collection, self.task, pool, 40, options.seed * 1000 + 999, "validation")
+        count = min(40, options.devices)
+        held = training_fleet(
+            self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
+        )
         self.store = _store(self.collection, options)
         self.bank, clips, devices = load_views(
             self.store,
