@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from paramcast.adaptor import Adaptor, AdaptorConfig
+from paramcast.data.collection import Collection
 from paramcast.data.features import FeatureStore
 from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
@@ -103,10 +104,9 @@ class TrainedModel:
             digest.update(uplink.mean.tobytes() + uplink.matrix.tobytes())
         return digest.hexdigest()
 
-    def store(self, collection: Any) -> FeatureStore:
+    def store(self, collection: Collection) -> FeatureStore:
         """A feature store with this model's trunks."""
-        image, text = image_encoder(self.config.image_encoder), text_encoder(self.config.text_encoder)
-        return FeatureStore(collection, image, text, self.config.frames, self.config.sampling)
+        return feature_store(collection, self.config)
 
     def save(self, folder: Path | str) -> None:
         """Write the folder; `config.json` comes last, so that a folder without it is not a model yet."""
@@ -176,3 +176,29 @@ def uplink_arrays(image: Uplink, text: Uplink) -> dict[str, np.ndarray]:
         for name, uplink in (("image", image), ("text", text))
         for part in ("mean", "matrix")
     }
+
+
+class TrunkSettings(Protocol):
+    """Which trunks, and which frames they see; what is trained and what was trained both say so."""
+
+    @property
+    def image_encoder(self) -> str:
+        """Name of the image trunk."""
+
+    @property
+    def text_encoder(self) -> str:
+        """Name of the text trunk."""
+
+    @property
+    def frames(self) -> int:
+        """Frames a clip."""
+
+    @property
+    def sampling(self) -> str:
+        """How they are chosen."""
+
+
+def feature_store(collection: Collection, settings: TrunkSettings) -> FeatureStore:
+    """The features of a collection as `settings` say."""
+    image, text = image_encoder(settings.image_encoder), text_encoder(settings.text_encoder)
+    return FeatureStore(collection, image, text, settings.frames, settings.sampling)

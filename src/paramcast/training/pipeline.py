@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from paramcast.adaptor import Adaptor
 from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.collection import Collection
-from paramcast.data.features import FeatureStore
 from paramcast.data.fleet import Device, split_clips
 from paramcast.data.seeding import seed_from
 from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
-from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.models.parts import FeatureNorm
@@ -34,7 +32,7 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.episodes import Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.fleets import training_fleet
-from paramcast.training.model import CONDITIONS, ModelConfig, TrainedModel
+from paramcast.training.model import CONDITIONS, ModelConfig, TrainedModel, feature_store
 from paramcast.training.tasks import Task, make_task
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.training.views import UplinkTable, load_views
@@ -194,9 +192,8 @@ class _Data:
         held = training_fleet(
             self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
         )
-        self.store = _store(self.collection, options)
         self.bank, clips, devices = load_views(
-            self.store,
+            feature_store(self.collection, options),
             self.collection,
             [*train, *self.pools["validation"]],
             [*(device for fold in folds for device in fold), *held],
@@ -211,16 +208,6 @@ class _Data:
             self.devices.append(devices[: len(drawn)])
             devices = devices[len(drawn) :]
         self.validation = devices
-
-
-def _store(collection: Collection, options: TrainingOptions) -> FeatureStore:
-    return FeatureStore(
-        collection,
-        image_encoder(options.image_encoder),
-        text_encoder(options.text_encoder),
-        options.frames,
-        options.sampling,
-    )
 
 
 def _train_bases(
@@ -280,7 +267,7 @@ def _train_adaptors(
             data.bank,
             table,
             devices,
-            [clip for clip in data.clips if len(bases) == 1 or data.fold_of[clip.clip_id] == fold],
+            [clip for clip in data.clips if data.fold_of[clip.clip_id] == fold],
         )
         for fold, devices in enumerate(data.devices)
     ]
@@ -298,13 +285,13 @@ def _train_adaptors(
         def validate(adaptor: Adaptor = adaptor) -> float:
             model.base.load_state_dict(final)
             model.base.eval()
-            scores = []
+            found = []
             for support in VALIDATION_SUPPORTS:
                 packages = generate(adaptor, table, data.validation, support)
-                scores.append(
+                found.append(
                     score_devices(data.task, adaptor, data.bank, data.validation, data.gallery, packages)
                 )
-            return float(np.mean(scores))
+            return float(np.mean(found))
 
         steps = data.options.adaptor_steps
         scores[condition] = fit(
