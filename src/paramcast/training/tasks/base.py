@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from paramcast.data.collection import Clip
@@ -33,6 +34,21 @@ class Metric:
 
     name: str
     gallery: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked, without the answers; all are rows of a bank.
+
+    Attributes:
+        shown: (N,) the clip or frame that each question is about; in retrieval (G,), all candidates.
+        texts: (N,) questions, or sentences whose clips are looked for.
+        options: (N, O) the answers to choose from; no columns where the answer is not chosen so.
+    """
+
+    shown: np.ndarray
+    texts: np.ndarray
+    options: np.ndarray
 
 
 class Task(ABC):
@@ -104,6 +120,22 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
+        """What a device is scored on.
+
+        Args:
+            device: Scored on its query clips.
+            gallery: All clips of the collection, as they are.
+        """
+
+    @abstractmethod
+    def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
+        """What `model` says: logits (N, A) of the questions, or scores (N, G) of texts against candidates."""
+
+    @abstractmethod
+    def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
+        """The figures of a device in percent, of outputs for what it was asked. Higher is better."""
+
     def score(
         self,
         dynamic: Dynamic,
@@ -112,12 +144,7 @@ class Task(ABC):
         device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> dict[Metric, float]:
-        """The figures of one device in percent; `values` (1, *shape). Higher is better.
-
-        Args:
-            dynamic: The base model and its dynamic layers.
-            values: The device's package; None for the base model.
-            bank: Features.
-            device: Scored on its query clips.
-            gallery: All clips of the collection, as they are.
-        """
+        """The figures of a device under its package `values` (1, *shape); None for the base model."""
+        with torch.no_grad(), dynamic.use(values):
+            outputs = self.outputs(dynamic.module, bank, self.asked(device, gallery))
+        return self.figures(outputs, device)

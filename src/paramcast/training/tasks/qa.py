@@ -14,7 +14,7 @@ from paramcast.models.answer import AnswerModel
 from paramcast.models.dynamic import Dynamic
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Item, Metric, Task
+from paramcast.training.tasks.base import Asked, Item, Metric, Task
 
 _QUESTIONS_A_CLIP = 4  # of a batch of the base model
 _QUERY_CLIPS, _QUESTIONS = 6, 6  # of each device in an episode
@@ -69,25 +69,28 @@ class QuestionAnswering(Task):
             logits = self._logits(dynamic.module, bank, frames, mask, items)
         return _loss(logits, torch.tensor(items[..., 2]))
 
-    def score(
-        self,
-        dynamic: Dynamic,
-        values: dict[str, Tensor] | None,
-        bank: Bank,
-        device: DeviceData,
-        gallery: Sequence[ClipData],
-    ) -> dict[Metric, float]:
-        """Share of the device's questions that are answered right."""
-        right = asked = 0
-        with torch.no_grad(), dynamic.use(values):
-            longest = max(len(clip.items) for clip in device.query)
-            items = np.stack([_padded(clip.items, longest) for clip in device.query])
-            rows = items[:, 0, 0]
-            logits = self._logits(dynamic.module, bank, bank.frames[rows], bank.mask[rows], items)
-            real = items[..., 2] != _PADDING
-            right = int((logits.argmax(-1).numpy() == items[..., 2])[real].sum())
-            asked = int(real.sum())
-        return {Metric("top1"): 100 * right / asked}
+    def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
+        """The questions about the device's query clips."""
+        items = np.concatenate([clip.items for clip in device.query])
+        return Asked(items[:, 0], items[:, 1], items[:, 3:])
+
+    def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
+        """Logits (N, answers); every clip goes through the model once, with all of its questions."""
+        rows, clip = np.unique(asked.shown, return_inverse=True)
+        order = np.argsort(clip, kind="stable")
+        counts = np.bincount(clip)
+        place = np.empty(len(clip), np.int64)  # of each question among those of its clip
+        place[order] = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
+        items = np.zeros((len(rows), counts.max(), 3 + asked.options.shape[1]), np.int64)
+        items[clip, place, 1] = asked.texts
+        items[clip, place, 3:] = asked.options
+        return self._logits(model, bank, bank.frames[rows], bank.mask[rows], items)[clip, place]
+
+    def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
+        """Share of the questions that are answered right."""
+        answers = np.concatenate([clip.items[:, 2] for clip in device.query])
+        right = int((outputs.argmax(-1).numpy() == answers).sum())
+        return {Metric("top1"): 100 * right / len(answers)}
 
     def _logits(
         self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
@@ -95,15 +98,6 @@ class QuestionAnswering(Task):
         """Logits (..., N, answers) of items (..., N, 3)."""
         logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
         return logits
-
-
-_PADDING = -2
-
-
-def _padded(items: np.ndarray, length: int) -> np.ndarray:
-    filler = np.repeat(items[:1], length - len(items), 0)
-    filler[:, 2] = _PADDING
-    return np.concatenate([items, filler])
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:

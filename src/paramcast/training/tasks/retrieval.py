@@ -14,7 +14,7 @@ from paramcast.models.dynamic import Dynamic
 from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Item, Metric, Task
+from paramcast.training.tasks.base import Asked, Item, Metric, Task
 
 _QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
 _HINTS = 0.6  # share of clips that base training describes by a hint
@@ -85,38 +85,35 @@ class Retrieval(Task):
         videos, texts = dynamic(*bank.some_frames(rows, rng), bank.texts[own[..., 1]], values=values)
         return torch.stack([_info_nce(v, t) for v, t in zip(videos, texts, strict=True)]).mean()
 
-    def score(
-        self,
-        dynamic: Dynamic,
-        values: dict[str, Tensor] | None,
-        bank: Bank,
-        device: DeviceData,
-        gallery: Sequence[ClipData],
-    ) -> dict[Metric, float]:
-        """Ranks of the right clip or frame for every text of the device's query clips."""
+    def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
+        """The texts of its query clips; candidates are their clips or frames, in that order, then all others."""
         own = np.concatenate([clip.items for clip in device.query])
         seen = {*device.device.support, *device.device.query}
         rest = [clip for clip in gallery if clip.clip_id not in seen]
         support = device.clips[: device.support]
         others = np.concatenate([clip.items[:, 0] for clip in [*support, *rest]])
-        model = dynamic.module
+        return Asked(np.concatenate([own[:, 0], others]), own[:, 1], own[:, 3:])
+
+    def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
+        """Cosines (N, G)."""
         assert isinstance(model, RetrievalModel)
-        with torch.no_grad(), dynamic.use(values):
-            rows = np.concatenate([own[:, 0], others])
-            videos = model.embed_clips(bank.frames[rows][None], bank.mask[rows][None])[0]
-            texts = model.embed_texts(bank.texts[own[:, 1]][None])[0]
-        scores = texts @ videos.T
+        videos = model.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
+        texts = model.embed_texts(bank.texts[asked.texts][None])[0]
+        return texts @ videos.T
+
+    def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
+        """Ranks of the right clip or frame; text i belongs to candidate i."""
         frames = any(clip.items.shape[0] > 1 for clip in device.query)
         figures = {}
-        for name, seen_by in (("device", scores[:, : len(own)]), ("collection", scores)):
-            ranks = (seen_by > seen_by.diagonal()[:, None]).sum(1)
+        for name, scores in (("device", outputs[:, : len(outputs)]), ("collection", outputs)):
+            ranks = (scores > scores.diagonal()[:, None]).sum(1)
             for k in (1, 5, 10):
                 figures[Metric(f"r@{k}", name)] = 100 * (ranks < k).float().mean().item()
         # The contract's gallery first: all clips for clip captions, the query set's frames for frames'.
         order = sorted(figures, key=lambda metric: (metric.gallery == "device") != frames)
         ordered = {metric: figures[metric] for metric in order}
         if frames:
-            ordered = {Metric("match3"): _match(scores[:, : len(own)], device), **ordered}
+            ordered = {Metric("match3"): _match(outputs, device), **ordered}
         return ordered
 
 
