@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paramcast.training.evaluate import Result, _derangement
+from paramcast.training.evaluate import Result, derangement
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Metric
 from paramcast.training.uplink import Uplink, as_received
@@ -63,7 +63,7 @@ def test_an_interval_of_one_device_is_a_point_and_seeds_repeat() -> None:
 
 @given(st.integers(2, 200), st.integers(0, 2**31))
 def test_nobody_is_handed_its_own_package(count: int, seed: int) -> None:
-    order = _derangement(count, seed).numpy()
+    order = derangement(count, seed).numpy()
     assert sorted(order) == list(range(count))
     assert (order != np.arange(count)).all()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paramcast.data.collection import Collection
-from paramcast.data.fleet import Device, Fleet, build_fleet
+from paramcast.data.fleet import Device, Fleet, Split, build_fleet
 from paramcast.errors import InputError
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
@@ -109,7 +109,7 @@ def evaluate(
     """
     fleet = test_fleet(model, collection, shift, devices, max(support_sizes), seed)
     store = model.store(collection)
-    gallery_ids = _test_clips(model, collection)
+    gallery_ids = test_clips(model, collection)
     bank, gallery, data = load_views(
         store,
         collection,
@@ -126,7 +126,7 @@ def evaluate(
         "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
         "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, 1)),
     }
-    order = _derangement(len(data), seed)
+    order = derangement(len(data), seed)
     results = []
     for support in support_sizes:
         packages = generate(model.adaptor, table, data, support)
@@ -145,34 +145,52 @@ def test_fleet(
     model: TrainedModel, collection: Collection, shift: str, devices: int, support: int, seed: int
 ) -> Fleet:
     """The devices of an evaluation, of clips that training never touched."""
+    return draw_fleet(model, collection, "test", test_clips(model, collection), shift, devices, support, seed)
+
+
+def draw_fleet(
+    model: TrainedModel,
+    collection: Collection,
+    split: Split,
+    clips: Sequence[str],
+    shift: str,
+    devices: int,
+    support: int,
+    seed: int,
+) -> Fleet:
+    """Devices of one split, from `clips`, that differ in `shift`; see `evaluate`.
+
+    Raises:
+        InputError: No or too few clips for the task, or the shift is unknown.
+    """
     shifts = () if shift == "none" else tuple(shift.split("+"))
-    pools = {"test": _test_clips(model, collection)}
-    if not pools["test"]:
+    if not clips:
         raise InputError(
             f"collection {collection.name!r} has no clip for task {model.config.task!r} "
-            "that training did not use"
+            f"that may serve a {split} device"
         )
 
-    def drawn(count: int, held_out: bool) -> tuple[Device, ...]:
+    def drawn(held_out: bool) -> tuple[Device, ...]:
         return build_fleet(
             collection,
             shifts=shifts,
-            devices={"test": count},
+            devices={split: devices},
             seed=seed,
             support=support,
             held_out_cameras=held_out,
-            pools=pools,
+            pools={split: clips},
             usable=model.task.usable,
         ).devices
 
-    known = drawn(devices, held_out=False)
-    if "camera" in shifts:
-        unseen = drawn(devices, held_out=True)
+    known = drawn(held_out=False)
+    if "camera" in shifts and split == "test":
+        unseen = drawn(held_out=True)
         known = tuple(unseen[i] if i % 2 else device for i, device in enumerate(known))
     return Fleet(known, shifts, seed)
 
 
-def _test_clips(model: TrainedModel, collection: Collection) -> list[str]:
+def test_clips(model: TrainedModel, collection: Collection) -> list[str]:
+    """Ids of the clips that serve the task and that neither training nor model selection used."""
     used = {clip for split in ("train", "validation") for clip in model.config.clips[split]}
     return [clip.id for clip in collection.clips if clip.id not in used and model.task.usable(clip)]
 
@@ -200,7 +218,7 @@ class _Scorer:
         ]
 
 
-def _derangement(count: int, seed: int) -> Tensor:
+def derangement(count: int, seed: int) -> Tensor:
     """Whose package each device gets: never its own, where there are two devices or more."""
     ring = np.random.default_rng(seed).permutation(count)
     order = np.empty(count, np.int64)

@@ -86,7 +86,7 @@ class Retrieval(Task):
         return torch.stack([_info_nce(v, t) for v, t in zip(videos, texts, strict=True)]).mean()
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
-        """The texts of its query clips; candidates are their clips or frames, in that order, then all others."""
+        """The texts of its query clips; candidates: their clips or frames in that order, then all others."""
         own = np.concatenate([clip.items for clip in device.query])
         seen = {*device.device.support, *device.device.query}
         rest = [clip for clip in gallery if clip.clip_id not in seen]
