@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
@@ -51,7 +52,24 @@ def paramcast() -> None:
 def main() -> None:
     """Run the command line; errors that the user can mend are one line, without a traceback."""
     try:
-        paramcast()
+        sys.exit(paramcast.main(prog_name="paramcast", standalone_mode=False))
+    except click.UsageError as error:
+        _fail(_usage(error), error.exit_code)
     except ParamcastError as error:
-        click.echo(f"paramcast: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_code)
+        _fail(f"paramcast: {error}", error.exit_code)
+    except click.Abort:
+        _fail("paramcast: interrupted", ParamcastError.exit_code)
+
+
+def _usage(error: click.UsageError) -> str:
+    """What was wrong with the words, and where it says which ones there are."""
+    command = error.ctx.command_path if error.ctx else "paramcast"
+    # click's message for a group without a command is the whole help text.
+    bare = isinstance(error, click.exceptions.NoArgsIsHelpError)
+    message = "Missing command" if bare else error.format_message().rstrip(".")
+    return f"{command}: {message} (see {command} --help)"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(code)
