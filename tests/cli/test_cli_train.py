@@ -6,10 +6,9 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
 from commands import TINY, Run
 
-from paramcast.cli.train import FORMS, SAMPLINGS
+from paramcast.cli.train import FORMS, SAMPLINGS, TASKS
 
 
 def test_it_says_what_it_made(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -55,23 +54,6 @@ def test_bad_input_is_one_line(tmp_path: Path, run: Run) -> None:
     one_line(run(*arguments), "line 1")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--task", "painting"),
-        ("--task", "qa", "--form", "magic"),
-        ("--task", "qa", "--devices", "0"),
-        ("--task", "qa", "--sampling", "random"),
-        ("--task", "qa", "--folder", "x"),
-    ],
-)
-def test_wrong_usage_is_exit_code_2(tmp_path: Path, run: Run, words: tuple[str, ...]) -> None:
-    done = run("train", "--data", tmp_path, "--out", tmp_path / "m", *words)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("Error: ")
-
-
 def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
     code = "import sys; sys.modules['torch'] = None; from paramcast.cli import main; main()"
     done = run("train", "--data", tmp_path, "--task", "qa", "--out", tmp_path / "m", python=("-c", code))
@@ -81,6 +63,8 @@ def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
 def test_the_choices_are_those_that_there_are() -> None:
     from paramcast.adaptor.generators import GENERATORS
     from paramcast.data.sampling import SAMPLINGS as ALL
+    from paramcast.training.tasks import TASKS as ALL_TASKS
 
+    assert set(TASKS) == set(ALL_TASKS)
     assert set(FORMS) == set(GENERATORS)
     assert SAMPLINGS == ALL

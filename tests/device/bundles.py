@@ -43,6 +43,8 @@ def make_bundle(
     _save(folder / "text.onnx", _text_graph(rng))
     if task == "qa":
         _save(folder / "answer.onnx", _answer_graph(rng, form))
+    elif task == "choice":
+        _save(folder / "choose.onnx", _choose_graph(rng, form))
     else:
         _save(folder / "embed_clips.onnx", _embed_graph(rng, form, "frames"))
         _save(folder / "embed_texts.onnx", _embed_graph(rng, form, "texts"))
@@ -66,7 +68,7 @@ def make_bundle(
         "files": files,
         "parameters": [{"name": n, "shape": list(v.shape), "dtype": "float32"} for n, v in base.items()],
         "features": {"image": IMAGE_DIM, "text": TEXT_DIM, "frames": 8, "uplink": [IMAGE_UP, TEXT_UP]},
-        "answers": ANSWERS if task == "qa" else None,
+        "answers": ANSWERS if task != "retrieval" else None,
         "public_key": public_key,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -185,8 +187,9 @@ def _layer_constants(rng: np.random.Generator, form: str) -> dict[str, np.ndarra
     return {name: v.astype(np.int64 if name == "shape" else "f4") for name, v in constants.items()}
 
 
-def _answer_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
-    nodes = [
+def _fused(form: str) -> list[onnx.NodeProto]:
+    """`active` (n, HIDDEN): the clip and each question, through the dynamic layer."""
+    return [
         helper.make_node("ReduceMean", ["frames", "one"], ["clip"], keepdims=0),  # (1, D)
         helper.make_node("Shape", ["questions"], ["count"], end=1),
         helper.make_node("Concat", ["count", "one"], ["tile"], axis=0),
@@ -194,8 +197,11 @@ def _answer_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
         helper.make_node("Concat", ["clips", "questions"], ["both"], axis=1),
         *_dynamic_layer(form, "both", "hidden"),
         helper.make_node("Tanh", ["hidden"], ["active"]),
-        helper.make_node("MatMul", ["active", "head"], ["logits"]),
     ]
+
+
+def _answer_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
+    nodes = [*_fused(form), helper.make_node("MatMul", ["active", "head"], ["logits"])]
     constants = _layer_constants(rng, form) | {
         "one": np.array([1], np.int64),
         "head": rng.normal(size=(HIDDEN, len(ANSWERS))).astype("f4"),
@@ -205,6 +211,28 @@ def _answer_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
         "questions": (TensorProto.FLOAT, ["n", TEXT_DIM]),
     }
     return _model(nodes, inputs | _parameters(form), ("logits", ["n", len(ANSWERS)]), constants)
+
+
+def _choose_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
+    """What is fused is compared with each option."""
+    nodes = [
+        *_fused(form),
+        helper.make_node("MatMul", ["active", "head"], ["wanted"]),  # (n, TEXT_DIM)
+        helper.make_node("Unsqueeze", ["wanted", "last"], ["column"]),
+        helper.make_node("MatMul", ["options", "column"], ["products"]),  # (n, o, 1)
+        helper.make_node("Squeeze", ["products", "last"], ["logits"]),
+    ]
+    constants = _layer_constants(rng, form) | {
+        "one": np.array([1], np.int64),
+        "last": np.array([-1], np.int64),
+        "head": rng.normal(size=(HIDDEN, TEXT_DIM)).astype("f4"),
+    }
+    inputs = {
+        "frames": (TensorProto.FLOAT, [1, "t", IMAGE_DIM]),
+        "questions": (TensorProto.FLOAT, ["n", TEXT_DIM]),
+        "options": (TensorProto.FLOAT, ["n", "o", TEXT_DIM]),
+    }
+    return _model(nodes, inputs | _parameters(form), ("logits", ["n", "o"]), constants)
 
 
 def _embed_graph(rng: np.random.Generator, form: str, kind: str) -> onnx.ModelProto:

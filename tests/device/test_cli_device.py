@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backends import TinyBackend, serving
-from bundles import make_bundle
+from bundles import ANSWERS, make_bundle
 from PIL import Image
 
 from paramcast.cloud import create_app
 from paramcast.data.cameras import CAMERA_KINDS, Camera
+from paramcast.data.collection import Collection
 from paramcast.data.fleet import Device, Fleet
+from paramcast.data.frames import read_frames
+from paramcast.data.options import draw_options
 from paramcast.data.vocabulary import Vocabulary
+from paramcast.device import DeviceRuntime
 from paramcast.wire import SigningKey
 
 Clip = Callable[..., np.ndarray]
@@ -71,6 +75,24 @@ def test_a_device_adapts_over_http(tmp_path: Path, collection: Path, key: Signin
     assert 300 < made["bytes_up"] < 600
     assert result.stdout.startswith("cam-1: top1")
     assert result.stdout.count("\n") == 1
+
+
+def test_a_device_chooses(tmp_path: Path, collection: Path, key: SigningKey) -> None:
+    bundle, figures = make_bundle(tmp_path / "b", task="choice", form="codes"), tmp_path / "figures.json"
+    options = ["--bundle", bundle, "--data", collection, "--device-id", "cam-1", "--support", 3]
+    with serving(create_app(TinyBackend("codes", "choice"), key)) as url:
+        result = run(*options, "--cloud", url, "--json", figures)
+    assert result.returncode == 0, result.stderr
+    made = json.loads(figures.read_text())
+    assert (made["sequence"], made["source"]) == (1, "cloud")
+    assert made["base"].keys() == made["own"].keys() == {"top1", "answer_ms"}
+    runtime, right = DeviceRuntime.load(bundle, "cam-1"), []
+    for clip in Collection.open(collection).clips[3:]:
+        pairs = [(qa.question, qa.answer) for qa in clip.qa]
+        offered = [draw_options(clip.id, *pair, ANSWERS) for pair in pairs]
+        given = runtime.choose(read_frames(clip), [question for question, _ in pairs], offered)
+        right += [one.text == answer for one, (_, answer) in zip(given, pairs, strict=True)]
+    assert made["base"]["top1"] == 100 * np.mean(right)
 
 
 def test_a_device_of_a_fleet_retrieves(tmp_path: Path, collection: Path, key: SigningKey) -> None:

@@ -15,7 +15,7 @@ from paramcast.device import Bundle, BundleError, DeviceRuntime
 from paramcast.errors import InputError
 
 
-@pytest.mark.parametrize("task", ["qa", "retrieval"])
+@pytest.mark.parametrize("task", ["qa", "choice", "retrieval"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_bundle_is_read(tmp_path: Path, task: str, form: str) -> None:
     bundle = Bundle.load(make_bundle(tmp_path / "b", task=task, form=form))

@@ -45,6 +45,51 @@ def test_answers_are_those_of_the_graph(tmp_path: Path, clip: Clip, key: Signing
         assert answer.probability == pytest.approx(row.max(), abs=1e-6)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_choices_are_those_of_the_graph(tmp_path: Path, clip: Clip, key: SigningKey, form: str) -> None:
+    folder = make_bundle(tmp_path / "b", task="choice", form=form, public_key=public_key_hex(key))
+    runtime = DeviceRuntime.load(folder, "cam-1")
+    asked = {"what colour is the ball": ["red", "blue"], "who is there": ["a dog", "the cat", "a man", "who"]}
+    base = runtime.choose(clip(), list(asked), list(asked.values()))
+    package = runtime.apply(sealed(runtime, key))
+    session = onnxruntime.InferenceSession(folder / "choose.onnx")
+    image = onnxruntime.InferenceSession(folder / "image.onnx").run(None, {"frames": clip()})[0]
+    chosen = runtime.choose(clip(), list(asked), list(asked.values()))
+    assert chosen != base
+    for answer, (question, options) in zip(chosen, asked.items(), strict=True):
+        texts = runtime._graphs.text([question, *options])
+        feed = {"frames": image[None], "questions": texts[:1], "options": texts[None, 1:]}
+        logits = session.run(None, {**feed, **package.tensors})[0][0]
+        assert answer.text == options[logits.argmax()]
+        assert answer.probability == pytest.approx((np.exp(logits) / np.exp(logits).sum()).max(), abs=1e-6)
+
+
+def test_the_order_of_options_does_not_matter(tmp_path: Path, clip: Clip) -> None:
+    runtime = DeviceRuntime.load(make_bundle(tmp_path / "b", task="choice"), "cam-1")
+    (chosen,) = runtime.choose(clip(), ["who"], [["dog", "cat", "man"]])
+    (again,) = runtime.choose(clip(), ["who"], [("man", "dog", "cat")])
+    assert again.text == chosen.text
+    assert again.probability == pytest.approx(chosen.probability, abs=1e-6)
+    assert runtime.choose(clip(), ["who"], [["dog"]])[0].probability == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "0 lists of options for 1 questions"),
+        ([["red"], ["blue"]], "2 lists of options for 1 questions"),
+        ([[]], "question 1 needs a list of options"),
+        (["red"], "question 1 needs a list of options"),
+        ([["red", ""]], "option, question or query"),
+        ([["red", 7]], "option, question or query"),
+    ],
+)
+def test_options_that_cannot_be_chosen_among(tmp_path: Path, clip: Clip, options: Any, message: str) -> None:
+    runtime = DeviceRuntime.load(make_bundle(tmp_path / "b", task="choice"), "cam-1")
+    with pytest.raises(DeviceInputError, match=message):
+        runtime.choose(clip(), ["who"], options)
+
+
 def test_a_text_does_not_depend_on_its_neighbours(bundle: Path, clip: Clip) -> None:
     runtime = DeviceRuntime.load(bundle, "cam-1")
     together = runtime.answer(clip(), ["who", "what colour is the ball there"])
@@ -148,6 +193,13 @@ def test_calls_that_cannot_be_answered(bundle: Path, tmp_path: Path, clip: Clip)
         runtime.answer(clip(), [])
     with pytest.raises(DeviceInputError, match="for qa"):
         runtime.retrieve("dog")
+    with pytest.raises(DeviceInputError, match="needs one for choice"):
+        runtime.choose(clip(), ["who"], [["dog", "cat"]])
+    chooser = DeviceRuntime.load(make_bundle(tmp_path / "c", task="choice"), "cam-1")
+    with pytest.raises(DeviceInputError, match="no question"):
+        chooser.choose(clip(), [], [])
+    with pytest.raises(DeviceInputError, match="for choice"):
+        chooser.answer(clip(), ["who"])
     finder = DeviceRuntime.load(make_bundle(tmp_path / "r", task="retrieval"), "cam-1")
     with pytest.raises(DeviceInputError, match="for retrieval"):
         finder.answer(clip(), ["who"])

@@ -47,7 +47,7 @@ def evaluation_rows(
 
     Args:
         results: Of `training.evaluate.evaluate`.
-        task: 'qa' or 'retrieval'.
+        task: 'qa', 'choice' or 'retrieval'.
         shift: As it was asked for.
         costs: Support size -> its ledger; None where the model cannot run on a device.
     """

@@ -18,7 +18,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
 
     Args:
         form: Of the generated parameters.
-        task: 'qa' (with 1000 answers) or 'retrieval'.
+        task: 'qa' or 'choice' (with 1000 answers), or 'retrieval'.
         seed: Of its parameters.
     """
     torch.manual_seed(seed)
@@ -31,7 +31,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
         text_dim=TEXT_FEATURES,
         frames=FRAMES,
         sampling="uniform",
-        answers=tuple(f"answer {number}" for number in range(ANSWERS)) if task == "qa" else (),
+        answers=tuple(f"answer {number}" for number in range(ANSWERS)) if task != "retrieval" else (),
         categories=(),
         seed=seed,
         clips={"train": [], "validation": [], "test": []},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from paramcast.data.options import draw_options
 from paramcast.device import Bundle, CloudClient, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
@@ -106,9 +107,9 @@ class _World:
 
     def queries(self, clip: Clip, task: str) -> list[str]:
         """What its users ask about a clip; no answers."""
-        if task == "qa":
-            return [question for question, _ in self.questions(clip)]
-        return self.sentences(clip.captions or clip.frame_captions)
+        if task == "retrieval":
+            return self.sentences(clip.captions or clip.frame_captions)
+        return [question for question, _ in self.questions(clip)]
 
 
 def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bundle: Bundle) -> _World:
@@ -156,9 +157,9 @@ def _adapt(runtime: DeviceRuntime, cloud: str) -> dict[str, Any]:
 
 def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
     """Percentages over the query clips, and milliseconds a call (p50) with the trunk included."""
-    if runtime.bundle.task == "qa":
-        return _score_answers(runtime, world)
-    return _score_retrieval(runtime, world)
+    if runtime.bundle.task == "retrieval":
+        return _score_retrieval(runtime, world)
+    return _score_answers(runtime, world)
 
 
 def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
@@ -168,9 +169,13 @@ def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
         pairs = world.questions(clip)
         if not pairs:
             continue
-        frames = world.frames(clip)
+        frames, questions = world.frames(clip), [question for question, _ in pairs]
+        options = [draw_options(clip.id, *pair, runtime.bundle.answers) for pair in pairs]
         start = time.perf_counter()
-        answers = runtime.answer(frames, [question for question, _ in pairs])
+        if runtime.bundle.task == "choice":
+            answers = runtime.choose(frames, questions, options)
+        else:
+            answers = runtime.answer(frames, questions)
         times.append(time.perf_counter() - start)
         right += [given.text == answer for given, (_, answer) in zip(answers, pairs, strict=True)]
     if not right:

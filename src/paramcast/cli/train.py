@@ -9,7 +9,7 @@ import click
 
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
 
-TASKS = ("qa", "retrieval")
+TASKS = ("qa", "choice", "retrieval")
 FORMS = ("codes", "lowrank", "residual", "full")
 SAMPLINGS = ("uniform", "time", "scene")
 

@@ -1,9 +1,10 @@
 """The device side: needs numpy, onnxruntime, tokenizers, safetensors, PyNaCl and httpx2, nothing else."""
 
+from paramcast.device.answers import Answer
 from paramcast.device.bundle import Bundle
 from paramcast.device.client import AsyncCloudClient, CloudClient
 from paramcast.device.errors import BundleError, CloudError, DeviceInputError, NoPublicKey, ProbeFailed
-from paramcast.device.runtime import Answer, DeviceRuntime, Hit
+from paramcast.device.runtime import DeviceRuntime, Hit
 
 __all__ = [
     "Answer",

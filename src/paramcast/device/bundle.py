@@ -21,7 +21,11 @@ from paramcast.wire.signing import is_public_key
 
 FORMAT = 1
 _COMMON = ("image.onnx", "text.onnx", "tokenizer.json", "uplink.safetensors", "base.safetensors")
-GRAPHS = {"qa": ("answer.onnx",), "retrieval": ("embed_clips.onnx", "embed_texts.onnx")}
+GRAPHS = {
+    "qa": ("answer.onnx",),
+    "choice": ("choose.onnx",),
+    "retrieval": ("embed_clips.onnx", "embed_texts.onnx"),
+}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
 
 
@@ -48,13 +52,13 @@ class Bundle:
 
     Attributes:
         path: The folder.
-        task: `qa` or `retrieval`.
+        task: `qa`, `choice` or `retrieval`.
         model: sha256 of the base model, 64 hex digits.
         form: The generator form.
         files: The content of every file, by name, exactly as it was checked.
         base: The base value of every dynamic tensor, float32, read-only.
         image, text: The two uplinks.
-        answers: The answers that the model can give (qa), else empty.
+        answers: The answers that the model can give (qa) or learnt to choose among (choice), else empty.
         public_key: Hex of the cloud's key, or None if no cloud has served the bundle yet.
         frames, sampling: How many frames of a clip the model was trained on, and how they were chosen.
     """
@@ -122,7 +126,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         "features": _are_features(manifest.get("features")),
         "public_key": manifest.get("public_key") is None or is_public_key(manifest["public_key"]),
         "answers": isinstance(answers, list) and len(answers) > 0 and all(isinstance(a, str) for a in answers)
-        if manifest.get("task") == "qa"
+        if manifest.get("task") != "retrieval"
         else not answers,
     }
     if broken := [name for name, holds in rules.items() if not holds]:

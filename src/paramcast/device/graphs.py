@@ -39,7 +39,7 @@ class Graphs:
             name: {node.name for node in session.get_inputs()} for name, session in self._sessions.items()
         }
         for name in GRAPHS[bundle.task]:
-            unknown = self._inputs[name] - bundle.base.keys() - {"frames", "questions", "texts"}
+            unknown = self._inputs[name] - bundle.base.keys() - {"frames", "questions", "options", "texts"}
             if unknown:
                 raise BundleError(
                     f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
@@ -66,6 +66,14 @@ class Graphs:
     def answer(self, features: Float32, questions: Float32, parameters: Parameters) -> Float32:
         """Logits (N, A) of questions (N, Dt) about one clip (T, D)."""
         return self._run("answer.onnx", {"frames": features[None], "questions": questions, **parameters})
+
+    def choose(
+        self, features: Float32, question: Float32, options: Float32, parameters: Parameters
+    ) -> Float32:
+        """Logits (O,) of options (O, Dt) for one question (Dt,) about one clip (T, D)."""
+        data = {"frames": features[None], "questions": question[None], "options": options[None]}
+        logits: Float32 = self._run("choose.onnx", {**data, **parameters})[0]
+        return logits
 
     def embed_clips(self, clips: Sequence[Float32], parameters: Parameters) -> list[Float32]:
         """Embeddings (E,) of clips (T, D); clips of equal length are run together."""
@@ -102,6 +110,8 @@ class Graphs:
 def _session(bundle: Bundle, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that wait for work by spinning cost a device its battery, and its other programs their core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(bundle.files[name], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes have no common base but Exception

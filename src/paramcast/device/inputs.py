@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,35 @@ def check_text(text: Any) -> str:
         DeviceInputError: If it is anything else.
     """
     if not isinstance(text, str) or not text.strip():
-        raise DeviceInputError("a question or query must be a text that is not empty")
+        raise DeviceInputError("an option, question or query must be a text that is not empty")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DeviceInputError(f"a question or query is no valid text: {error.reason}") from error
+        raise DeviceInputError(f"an option, question or query is no valid text: {error.reason}") from error
     return text
+
+
+def check_questions(questions: Sequence[Any]) -> list[str]:
+    """Return `questions` if they are one text or more.
+
+    Raises:
+        DeviceInputError: If they are anything else.
+    """
+    texts = [check_text(question) for question in questions]
+    if not texts:
+        raise DeviceInputError("there is no question to answer")
+    return texts
+
+
+def check_options(options: Sequence[Sequence[Any]], questions: int) -> list[list[str]]:
+    """Return `options` if they are a list of one text or more for each of the questions.
+
+    Raises:
+        DeviceInputError: If they are anything else.
+    """
+    if len(options) != questions:
+        raise DeviceInputError(f"there are {len(options)} lists of options for {questions} questions")
+    for number, those in enumerate(options, start=1):
+        if isinstance(those, str) or not those:
+            raise DeviceInputError(f"question {number} needs a list of options to choose from")
+    return [[check_text(option) for option in those] for those in options]

@@ -15,11 +15,12 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from paramcast.device.answers import Answer, most_probable
 from paramcast.device.bundle import Bundle
 from paramcast.device.errors import BundleError, CloudError, DeviceInputError, NoPublicKey, ProbeFailed
 from paramcast.device.gallery import Gallery
 from paramcast.device.graphs import Graphs, Parameters
-from paramcast.device.inputs import Frames, check_frames, check_text
+from paramcast.device.inputs import Frames, check_frames, check_options, check_questions, check_text
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory
 from paramcast.wire import AdaptRequest, Expired, Package, PackageError, open_package
@@ -28,14 +29,6 @@ from paramcast.wire.quantise import Float32
 from paramcast.wire.signing import is_public_key
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The most probable answer to a question. `probability` is in 0..1."""
-
-    text: str
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -152,16 +145,35 @@ class DeviceRuntime:
         """
         self._need_task("qa")
         snapshot = self._snapshot
-        texts = [check_text(question) for question in questions]
-        if not texts:
-            raise DeviceInputError("there is no question to answer")
+        texts = check_questions(questions)
         features = self._graphs.image(check_frames(frames))
         logits = self._graphs.answer(features, self._graphs.text(texts), snapshot.parameters)
-        best = logits.argmax(axis=1)
-        probabilities = _softmax(logits)[np.arange(len(best)), best]
+        return [most_probable(row, self.bundle.answers) for row in logits]
+
+    def choose(
+        self, frames: Frames, questions: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[Answer]:
+        """Answer questions about a clip by choosing among the options given for each.
+
+        Args:
+            frames: (T, H, W, 3) uint8 RGB, 1..64 frames.
+            questions: At least one; each is read up to its 64th token, as the options are.
+            options: For each question, the answers to choose from.
+
+        Raises:
+            DeviceInputError: If the frames, a question or an option cannot be used, or the bundle is not one
+                for `choice`.
+        """
+        self._need_task("choice")
+        snapshot = self._snapshot
+        texts = check_questions(questions)
+        offered = check_options(options, len(texts))
+        features = self._graphs.image(check_frames(frames))
         return [
-            Answer(self.bundle.answers[place], float(probability))
-            for place, probability in zip(best, probabilities, strict=True)
+            most_probable(
+                self._graphs.choose(features, question, self._graphs.text(those), snapshot.parameters), those
+            )
+            for question, those in zip(self._graphs.text(texts), offered, strict=True)
         ]
 
     def index(self, clip_id: str, frames: Frames) -> None:
@@ -330,6 +342,8 @@ class DeviceRuntime:
         if self.bundle.task == "retrieval":
             clips = self._graphs.embed_clips([frames], parameters)
             return [*clips, self._graphs.embed_texts(texts, parameters)]
+        if self.bundle.task == "choice":
+            return [self._graphs.choose(frames, texts[0], texts, parameters)]
         logits = self._graphs.answer(frames, texts, parameters)
         if logits.shape[1] != len(self.bundle.answers):
             raise ValueError(f"{logits.shape[1]} logits for {len(self.bundle.answers)} answers")
@@ -359,9 +373,3 @@ def _now() -> float:
 
 def _reason(error: PackageError) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
-
-
-def _softmax(logits: Float32) -> Float32:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Float32 = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

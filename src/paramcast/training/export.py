@@ -72,7 +72,7 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
                     "uplink_image": model.image_uplink.matrix.shape[1],
                     "uplink_text": model.text_uplink.matrix.shape[1],
                 },
-                "answers": list(model.config.answers) if model.config.task == "qa" else None,
+                "answers": list(model.config.answers) or None,
                 "public_key": public_key,
             },
         )
@@ -109,6 +109,12 @@ def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -
         data = {"frames": frames[:1], "questions": texts}
         _write_graph(_Answer(dynamic), folder / "answer.onnx", data, base, "logits", axes)
         return
+    if model.config.task == "choice":
+        pair = {0: "N", 1: "O"}
+        axes = {"frames": {1: "T"}, "questions": {0: "N"}, "options": pair, "logits": pair}
+        data = {"frames": frames[:1], "questions": texts, "options": texts[:, None].repeat(1, 3, 1)}
+        _write_graph(_Choose(dynamic), folder / "choose.onnx", data, base, "logits", axes)
+        return
     axes = {"frames": {0: "N", 1: "T"}}
     path = folder / "embed_clips.onnx"
     _write_graph(_EmbedClips(dynamic), path, {"frames": frames}, base, "embeddings", axes)
@@ -138,6 +144,14 @@ class _Answer(_Graph):
         return logits
 
 
+class _Choose(_Graph):
+    def forward(self, frames: Tensor, questions: Tensor, options: Tensor, *tensors: Tensor) -> Tensor:
+        mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
+        with self._dynamic[0].use(self.values(tensors)):
+            logits: Tensor = self.model(frames[0], mask[0], questions, options)
+        return logits
+
+
 class _EmbedClips(_Graph):
     def forward(self, frames: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
@@ -162,7 +176,6 @@ def _write_graph(
     axes: dict[str, dict[int, str]],
 ) -> None:
     """Export by tracing. (The newer exporter gets convolutional trunks wrong and is ten times as slow.)"""
-    outputs = {output: {0: "N"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: constants that are constants here
         torch.onnx.export(
@@ -171,7 +184,7 @@ def _write_graph(
             path,
             input_names=[*data, *base],
             output_names=[output],
-            dynamic_axes=axes | outputs,
+            dynamic_axes={output: {0: "N"}} | axes,
             opset_version=OPSET,
             dynamo=False,
         )

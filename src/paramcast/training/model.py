@@ -41,7 +41,7 @@ class ModelConfig:
     """What a model is built from, and what it was trained on.
 
     Attributes:
-        task: 'qa' or 'retrieval'.
+        task: 'qa', 'choice' or 'retrieval'.
         form: Of the generated parameters.
         image_encoder, text_encoder: Names of the trunks.
         image_dim, text_dim: Lengths of their features.

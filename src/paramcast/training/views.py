@@ -13,7 +13,7 @@ from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.collection import Clip, Collection
 from paramcast.data.features import FeatureStore
 from paramcast.data.fleet import Device
-from paramcast.data.seeding import generator_for
+from paramcast.data.options import draw_options
 from paramcast.data.vocabulary import VOCABULARY_WORDS, Vocabulary
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, ClipKey
@@ -189,15 +189,8 @@ def _answered(answer: str | None, words: Vocabulary | None) -> str | None:
 
 
 def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:
-    """The right answer among `count` - 1 known others, drawn and placed by clip and question alone."""
     (clip, _, _), text, answer = item
-    if not count or answer is None:
-        return []
-    rng = generator_for("options", clip, text, answer)
-    drawn = [answers[i] for i in rng.permutation(len(answers))[:count]]
-    others = [other for other in drawn if other != answer][: count - 1]
-    others.insert(int(rng.integers(len(others) + 1)), answer)
-    return others
+    return draw_options(clip, text, answer, answers, count) if count and answer is not None else []
 
 
 def _number(answer: str | None, options: Sequence[str], answers: Mapping[str, int]) -> int:

@@ -1,4 +1,4 @@
-"""Multiple choice: the right answer among five."""
+"""Multiple choice: the right answer among a few."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from paramcast.data.options import OPTIONS
 from paramcast.models.choice import ChoiceModel
 from paramcast.training.bank import Bank
 from paramcast.training.tasks.qa import QuestionAnswering
@@ -17,7 +18,7 @@ class MultipleChoice(QuestionAnswering):
 
     name = "choice"
     targets = ChoiceModel.targets
-    options = 5
+    options = OPTIONS
 
     def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
         """See `ChoiceModel`."""
