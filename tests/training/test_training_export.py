@@ -13,6 +13,7 @@ from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.models.edits import FORMS
 from paramcast.training.export import write_graphs
 from paramcast.training.serving import TorchBackend
+from paramcast.training.tasks import TASKS
 
 
 def run(path: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
@@ -23,7 +24,7 @@ def run(path: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
     return output
 
 
-@pytest.mark.parametrize("task", ["qa", "retrieval"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path) -> None:
     model = untrained_model(form, task)
@@ -35,14 +36,18 @@ def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path)
     for parameters, (length, count) in zip((base, made, noise), ((8, 1), (1, 5), (3, 2)), strict=True):
         frames = rng.normal(size=(1, length, 1280)).astype(np.float32)
         texts = rng.normal(size=(count, 768)).astype(np.float32)
+        options = rng.normal(size=(count, 1 + length, 768)).astype(np.float32)
         mask = torch.ones(1, length, dtype=torch.bool)
+        asked = (texts, options) if task == "choice" else (texts,)
         # With a device axis, as in training: the exported graph has none.
         values = {name: torch.tensor(value)[None] for name, value in parameters.items()}
         with torch.no_grad():
-            wanted = dynamic(torch.tensor(frames), mask, torch.tensor(texts)[None], values=values)
-        if task == "qa":
-            found = [run(tmp_path / "answer.onnx", {"frames": frames, "questions": texts, **parameters})]
-            wanted = (wanted[0],)
+            rows = (torch.tensor(each)[None] for each in asked)
+            wanted = dynamic(torch.tensor(frames), mask, *rows, values=values)
+        if task != "retrieval":
+            graph = tmp_path / {"qa": "answer.onnx", "choice": "choose.onnx"}[task]
+            feed = {"frames": frames, "questions": texts, "options": options}
+            found, wanted = [run(graph, feed | parameters)], (wanted[0],)
         else:
             found = [
                 run(tmp_path / "embed_clips.onnx", {"frames": frames, **parameters}),
@@ -50,4 +55,5 @@ def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path)
             ]
             wanted = (wanted[0], wanted[1][0])
         for ours, theirs in zip(found, wanted, strict=True):
+            assert ours.shape == theirs.shape
             np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4, rtol=0)

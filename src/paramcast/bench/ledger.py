@@ -90,10 +90,12 @@ def answer_macs(bundle: Path, model: TrainedModel) -> int:
     )
     tokens = {name: np.ones((1, _TEXT_TOKENS), np.int64) for name in ("input_ids", "attention_mask")}
     macs = config.frames * count_macs(bundle / "image.onnx", {"frames": np.zeros((1, 224, 224, 3), np.uint8)})
-    macs += count_macs(bundle / "text.onnx", tokens)
+    texts = 1 + model.task.options  # an option is a text as the question is
+    macs += texts * count_macs(bundle / "text.onnx", tokens)
     inputs = load_file(bundle / "base.safetensors") | {
         "frames": frames[None],
         "questions": text[None],
+        "options": np.broadcast_to(text, (1, model.task.options, len(text))),
         "texts": text[None],
     }
     return macs + sum(count_macs(bundle / graph, inputs) for graph in GRAPHS[config.task])

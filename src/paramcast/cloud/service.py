@@ -32,7 +32,7 @@ class AdaptBackend(Protocol):
     Attributes:
         model: sha256 of the base model, 64 lower-case hex digits.
         form: The generator form.
-        task: `qa` or `retrieval`.
+        task: `qa`, `choice` or `retrieval`.
         parameters: The shape of every tensor that `generate` makes, by name.
         uplink_dims: Columns of a request's anchors and of its queries.
     """

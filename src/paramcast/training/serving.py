@@ -18,7 +18,7 @@ class TorchBackend:
     Attributes:
         model: sha256 hex of the base model that the packages are for.
         form: Of the generated parameters.
-        task: 'qa' or 'retrieval'.
+        task: 'qa', 'choice' or 'retrieval'.
         parameters: Package tensor -> its shape.
         uplink_dims: Lengths of an anchor's and of a query's uplink feature.
     """
