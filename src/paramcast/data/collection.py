@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -102,6 +102,12 @@ class Collection:
         if not clips:
             raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object a line")
         return cls(root, root.resolve().name, tuple(clips), {clip.id: clip for clip in clips})
+
+    def extended(self, clips: Iterable[Clip]) -> Collection:
+        """The same with further clips, whose ids are new."""
+        more = tuple(clips)
+        by_id = self.by_id | {clip.id: clip for clip in more}
+        return Collection(self.root, self.name, self.clips + more, by_id)
 
 
 def read_lines(root: Path) -> Iterator[Clip | list[Problem]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 
 from paramcast.adaptor import Adaptor
 from paramcast.data.cameras import CAMERA_DIMS
-from paramcast.data.collection import Collection
+from paramcast.data.cloze import with_clozes
+from paramcast.data.collection import Clip, Collection
 from paramcast.data.fleet import Device, split_clips
 from paramcast.data.seeding import seed_from
 from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
@@ -40,6 +42,7 @@ from paramcast.training.views import UplinkTable, load_views
 MAXIMUM_ANSWERS = 1000
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
 SHIFTED_SHARE = 0.3  # of the base model's batches: clips as training devices see them
+CLOZE_SHARE = 0.25  # likewise: questions made from captions
 ITEMS_A_CLIP = 8  # of a training device's clip
 FOLDS = 4  # of the cross-fitting
 BETA = 0.1  # weight of the ADR's loss
@@ -86,8 +89,9 @@ def train(collection: Collection, out: Path, options: TrainingOptions) -> Traine
     write_json(out / "run.json", run)
     data = _Data(collection, options)
     model = data.new_model()
-    bases, scores = _train_bases(model, data, work)
-    scores |= _train_adaptors(model, data, bases, work)
+    with _one_thread():
+        bases, scores = _train_bases(model, data, work)
+        scores |= _train_adaptors(model, data, bases, work)
     model.config = replace(model.config, scores=scores)
     model.save(out)
     shutil.rmtree(work)
@@ -105,6 +109,22 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
             f"{out} holds a run with other settings ({changed}); choose another folder or remove it"
         )
     return True
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """A base model's: clips as they are, as devices see them, and with questions made from captions."""
+
+    plain: Sequence[ClipData]
+    shifted: Sequence[ClipData]
+    clozes: Sequence[ClipData]
+
+    def draw(self, rng: np.random.Generator) -> Sequence[ClipData]:
+        """Where the next batch comes from."""
+        place = rng.random()
+        if place < SHIFTED_SHARE:
+            return self.shifted or self.plain
+        return (place < SHIFTED_SHARE + CLOZE_SHARE and self.clozes) or self.plain
 
 
 class _Data:
@@ -157,9 +177,10 @@ class _Data:
                 module.fit(texts if name.endswith("text_norm") else frames)
         return model
 
-    def seen_by(self, fold: int | None) -> tuple[list[ClipData], list[ClipData]]:
-        """What the base model that leaves out `fold` may see: clips as they are, and as devices see them."""
+    def seen_by(self, fold: int | None) -> _Lessons:
+        """What the base model that leaves out `fold` may see."""
         plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
+        clozes = [clip for origin, clip in self.clozes.items() if self.fold_of.get(origin, -1) != fold]
         shifted = [
             clip
             for other, devices in enumerate(self.devices)
@@ -168,7 +189,7 @@ class _Data:
             if device.device.cameras or device.device.vocabulary
             for clip in device.clips
         ]
-        return plain, shifted
+        return _Lessons(plain, shifted, clozes)
 
     def _answers(self) -> tuple[str, ...]:
         counts = Counter(
@@ -180,8 +201,16 @@ class _Data:
         common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
         return (*common, *answer_words(common))
 
+    def _cloze_clips(self) -> dict[str, Clip]:
+        """Clips with questions made from captions, by the clip they are made of."""
+        if not self.task.has_answers:
+            return {}
+        clips = split_clips(self.collection, self.options.seed)["train"]
+        return with_clozes(self.collection, clips, self.answers)
+
     def _load(self) -> None:
         options, train = self.options, self.pools["train"]
+        made = self._cloze_clips()
         folds: list[list[Device]] = []
         for fold in range(FOLDS):
             pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
@@ -192,17 +221,20 @@ class _Data:
         held = training_fleet(
             self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
         )
+        collection = self.collection.extended(made.values())
         self.bank, clips, devices = load_views(
-            feature_store(self.collection, options),
-            self.collection,
-            [*train, *self.pools["validation"]],
+            feature_store(collection, options),
+            collection,
+            [*train, *self.pools["validation"], *(clip.id for clip in made.values())],
             [*(device for fold in folds for device in fold), *held],
             self.task,
             {answer: number for number, answer in enumerate(self.answers)},
             self.categories,
             ITEMS_A_CLIP,
         )
-        self.clips, self.gallery = clips[: len(train)], clips[len(train) :]
+        self.clips, clips = clips[: len(train)], clips[len(train) :]
+        self.gallery, clips = clips[: len(self.pools["validation"])], clips[len(self.pools["validation"]) :]
+        self.clozes = dict(zip(made, clips, strict=True))
         self.devices: list[list[DeviceData]] = []
         for drawn in folds:
             self.devices.append(devices[: len(drawn)])
@@ -227,13 +259,13 @@ def _train_bases(
 
 
 def _train_base(model: TrainedModel, data: _Data, fold: int | None, work: Path) -> float:
-    plain, shifted = data.seen_by(fold)
-    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in plain)
+    lessons = data.seen_by(fold)
+    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in lessons.plain)
     every = max(1, texts // data.task.base_batch)
     return fit(
         "base" if fold is None else f"base without fold {fold + 1} of {FOLDS}",
         model.base,
-        _base_loss(model, data, plain, shifted),
+        _base_loss(model, data, lessons),
         _base_score(model, data),
         Schedule(data.task.base_epochs * every, every),
         data.options.seed,
@@ -242,11 +274,10 @@ def _train_base(model: TrainedModel, data: _Data, fold: int | None, work: Path) 
 
 
 def _base_loss(
-    model: TrainedModel, data: _Data, plain: Sequence[ClipData], shifted: Sequence[ClipData]
+    model: TrainedModel, data: _Data, lessons: _Lessons
 ) -> Callable[[np.random.Generator], Tensor]:
     def loss(rng: np.random.Generator) -> Tensor:
-        clips = shifted if shifted and rng.random() < SHIFTED_SHARE else plain
-        return data.task.base_loss(model.base, data.bank, clips, rng)
+        return data.task.base_loss(model.base, data.bank, lessons.draw(rng), rng)
 
     return loss
 
@@ -306,6 +337,17 @@ def _train_adaptors(
     model.base.load_state_dict(final)
     model.base.requires_grad_(True)
     return scores
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The layers are small: further threads would wait longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:
