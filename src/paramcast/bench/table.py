@@ -88,6 +88,48 @@ def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return align(cells)
 
 
+def methods_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The methods of a comparison, best first: a block for each metric.
+
+    Args:
+        rows: Of a figures file of `compare`.
+    """
+    return "\n\n".join(_methods_block(block) for block in by_metric(rows).values())
+
+
+def _methods_block(rows: Sequence[Mapping[str, Any]]) -> str:
+    first = rows[0]
+    title = (
+        f"{metric_name(first)}, percent: {first['task']}, shift {first['shift']}, "
+        f"{first['devices']} devices, {first['support']} support clips, mean [95 % interval]"
+    )
+    cells = [["method", *METHOD_COLUMNS]]
+    cells += [[row["method"], *(show(row) for show in METHOD_COLUMNS.values())] for row in rows]
+    return f"{title}\n{align(cells)}"
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    """Of adapting, and where: on the device, or on the cloud."""
+    cost = row["cost"]
+    if cost["cloud_ms"] is not None:
+        return f"{cost['cloud_ms']:.1f} cloud"
+    return f"{cost['adapt_device_ms']:.1f}"
+
+
+METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "score": lambda row: _interval(row["controls"]["own"]),
+    "gain over base": lambda row: _interval(row["gain"], "+"),
+    "worse": lambda row: _share(row["worse_share"]),
+    "labels": lambda row: str(row["cost"]["labels"]),
+    "bytes up": lambda row: f"{row['cost']['bytes_up']:,}",
+    "bytes down": lambda row: f"{row['cost']['bytes_down']:,}",
+    "device MMACs": lambda row: f"{row['cost']['adapt_device_macs'] / 1e6:,.1f}",
+    "ms": _milliseconds,
+    "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
+}
+"""What is said of a method -> how it is shown; the products and milliseconds are those of adapting."""
+
+
 def _per_query(reuse: str, cost: Mapping[str, Any]) -> str:
     return f"{cost['bytes_per_query'][reuse]:,.0f}"
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "data": "check a collection",
     "train": "train a base model and its adaptor",
     "evaluate": "measure adaptation with its controls",
+    "compare": "what a user would do instead, on the same devices",
     "export": "write the bundle that a device runs",
     "serve": "run the cloud service",
     "device": "run a device",

@@ -29,6 +29,11 @@ def write_report(path: Path | str, figures: Mapping[str, Any], evaluation: Evalu
         figures: Of the evaluation, see `bench.figures`.
         evaluation: Where the figures come from: has every device's own.
     """
+    write_bytes(path, render("page.html.j2", **_content(figures, evaluation)).encode())
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of this folder's template."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paramcast.bench.report", "."),
         autoescape=True,
@@ -36,8 +41,16 @@ def write_report(path: Path | str, figures: Mapping[str, Any], evaluation: Evalu
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.j2").render(_content(figures, evaluation))
-    write_bytes(path, page.encode())
+    return environment.get_template(template).render(content)
+
+
+def machine_words(figures: Mapping[str, Any]) -> str:
+    """The machine of a figures file in one line."""
+    return ", ".join(
+        f"{value} {name}" if name == "cores" else str(value)
+        for name, value in figures["machine"].items()
+        if value
+    )
 
 
 def _content(figures: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
@@ -48,21 +61,17 @@ def _content(figures: Mapping[str, Any], evaluation: Evaluation) -> dict[str, An
     costs = [row for row in first if row["cost"]]
     return {
         "figures": figures,
-        "machine": ", ".join(
-            f"{value} {name}" if name == "cores" else str(value)
-            for name, value in figures["machine"].items()
-            if value
-        ),
+        "machine": machine_words(figures),
         "controls": CONTROLS,
-        "metrics": [(name, rows, _both(controls_chart, rows)) for name, rows in metrics.items()],
+        "metrics": [(name, rows, both(controls_chart, rows)) for name, rows in metrics.items()],
         "last": first[-1],
         "verdict": verdict(first[-1]),
-        "devices_chart": _both(devices_chart, result.devices, gains),
+        "devices_chart": both(devices_chart, result.devices, gains),
         "better": int((gains > 0).sum()),
         "worst": _worst(result, evaluation.fleet.devices),
         "costs": [(name, [show(row["cost"]) for row in costs]) for name, show in COSTS.items()],
         "cost_support": [row["support"] for row in costs],
-        "bytes_chart": _both(bytes_chart, costs) if costs else None,
+        "bytes_chart": both(bytes_chart, costs) if costs else None,
     }
 
 
@@ -106,7 +115,7 @@ def _domain(device: Device) -> str:
     return ", ".join([*parts, "own words"] if device.vocabulary else parts)
 
 
-def _both(chart: Any, *arguments: Any) -> Markup:
+def both(chart: Any, *arguments: Any) -> Markup:
     """A chart for wide and one for narrow screens, of which the style sheet shows one."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
         *(Markup(chart(*arguments, width)) for width in (WIDE, NARROW))

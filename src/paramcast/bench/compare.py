@@ -1,0 +1,260 @@
+"""What a user would do instead: every method on the same devices, tuned alike, and what each costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from paramcast.bench.ledger import REUSE
+from paramcast.data.collection import Collection
+from paramcast.data.seeding import generator_for, seed_from
+from paramcast.errors import InputError
+from paramcast.files import write_json
+from paramcast.methods.background import Background, Samples, load_samples
+from paramcast.methods.base import TRIALS, Method, Settings, Support
+from paramcast.methods.registry import make_method
+from paramcast.methods.support import support_of
+from paramcast.training.arrays import DeviceData
+from paramcast.training.evaluate import WORSE_BY, derangement, test_clips, test_fleet
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import interval
+from paramcast.training.tasks.base import Asked, Metric
+
+VALIDATION_DEVICES = 20
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is asked for; a run that goes on has to be asked the same.
+
+    Attributes:
+        shift: In which devices differ, see `training.evaluate.evaluate`.
+        devices: Test devices.
+        support: Support clips a device.
+        labels: Labels a device, for methods that take some and have no number of their own.
+        seed: Of everything.
+    """
+
+    shift: str
+    devices: int
+    support: int
+    labels: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method did on the test devices.
+
+    Attributes:
+        method: Its name.
+        settings: Those that validation devices chose.
+        trials: Each with its settings and its mean score on validation devices.
+        values: Figure -> (N,) one a device, in percent.
+        cost: The ledger of one adaptation.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    trials: list[dict[str, Any]]
+    values: dict[Metric, np.ndarray]
+    cost: dict[str, Any]
+
+
+def compare(
+    model: TrainedModel,
+    collection: Collection,
+    trained_on: Collection,
+    methods: Sequence[str],
+    options: CompareOptions,
+    folder: Path,
+) -> list[Outcome]:
+    """Run every method on the test devices of `evaluate`, after it was tuned on validation devices.
+
+    Validation devices are drawn from the model's validation clips under the same shift. Where the test
+    collection is another than that of training, nothing of it may be used for tuning: then they are of the
+    mix of shifts that the model's own adaptor was selected on.
+
+    Args:
+        model: Trained.
+        collection: Of the test devices.
+        trained_on: That of the training; may be the same.
+        methods: Names, 'base' among them.
+        options: The rest.
+        folder: Keeps each method's outcome, so that a run which was stopped goes on.
+
+    Raises:
+        InputError: Too few clips, or the folder holds a run that was asked something else.
+    """
+    run = {"model": model.sha256(), "collection": collection.name, **asdict(options)}
+    names = [name for name in methods if _kept(folder, name, run) is None]
+    if names:
+        arena = _Arena(model, collection, trained_on, options)
+        for name in names:
+            write_json(_part(folder, name), {"run": run, **_stored(arena.run(name))})
+    outcomes = [_kept(folder, name, run) for name in methods]
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+class _Arena:
+    """The devices on which methods are tuned and tested."""
+
+    def __init__(
+        self, model: TrainedModel, collection: Collection, trained_on: Collection, options: CompareOptions
+    ) -> None:
+        self.model, self.options = model, options
+        same = collection.name == trained_on.name
+        self.background = Background(model, trained_on, options.shift if same else None, options.seed)
+        fleet = test_fleet(model, collection, options.shift, options.devices, options.support, options.seed)
+        self.test = load_samples(model, collection, test_clips(model, collection), fleet.devices)
+        held = self.background.draw("validation", VALIDATION_DEVICES, options.support)
+        gallery = [
+            clip for clip in model.config.clips["validation"] if model.task.usable(trained_on.by_id[clip])
+        ]
+        self.validation = load_samples(model, trained_on, gallery, held)
+
+    def run(self, name: str) -> Outcome:
+        """Tune a method, then test it."""
+        method, task = make_method(name, self.options.labels), self.model.task
+        method.prepare(self.background)
+        grid = method.grid(task.name)
+        assert 1 <= len(grid) <= TRIALS, name
+        trials: list[dict[str, Any]] = []
+        for settings in grid if len(grid) > 1 else ():
+            figures, _ = self._scores(name, method, settings, self.validation)
+            trials.append({"settings": dict(settings), "score": float(np.mean(list(figures.values())))})
+        best = max(trials, key=lambda trial: trial["score"])["settings"] if trials else dict(grid[0])
+        values, taken = self._scores(name, method, best, self.test)
+        return Outcome(name, best, trials, values, self._cost(method, best, taken))
+
+    def _supports(self, method: Method, samples: Samples) -> list[Support]:
+        task, size = self.model.task, self.options.support
+        found = [support_of(task, samples, device, size, method.labels) for device in samples.devices]
+        if method.swapped:
+            found = [found[place] for place in derangement(len(found), self.options.seed).tolist()]
+        return found
+
+    def _scores(
+        self, name: str, method: Method, settings: Settings, samples: Samples
+    ) -> tuple[dict[Metric, np.ndarray], list[float]]:
+        """Every figure of every device, and the milliseconds of each adaptation."""
+        rows, taken = [], []
+        words = ", ".join(f"{key} {value}" for key, value in settings.items())
+        bar = tqdm(
+            zip(samples.devices, self._supports(method, samples), strict=True),
+            total=len(samples.devices),
+            desc=f"{name} {words}".strip(),
+            unit="device",
+            disable=None,
+            leave=False,
+        )
+        for device, support in bar:
+            seed = seed_from("compare", self.options.seed, name, device.device.id) % 2**62
+            torch.manual_seed(seed)
+            start = time.perf_counter()
+            predict = method.adapt(support, settings, seed)
+            taken.append(1e3 * (time.perf_counter() - start))
+            asked, back = _blind(self.model.task.asked(device, samples.clips), self._shuffles, device)
+            rows.append(self.model.task.figures(predict(asked)[:, back], device))
+        return {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}, taken
+
+    @property
+    def _shuffles(self) -> bool:
+        """Whether the order of what is shown tells the answer: in retrieval text i is of candidate i."""
+        return not self.model.task.has_answers
+
+    def _cost(self, method: Method, settings: Settings, taken: Sequence[float]) -> dict[str, Any]:
+        """The ledger of one adaptation: of the first device; the time is the median of all."""
+        support = self._supports(method, self.test)[0]
+        traffic = method.traffic(support, settings)
+        with FlopCounterMode(display=False) as counter:
+            method.adapt(support, settings, 0)
+        macs = method.device_macs(support) if method.on_cloud else counter.get_total_flops() // 2
+        ms = round(float(np.median(taken)), 3)
+        return {
+            "labels": 0 if support.labelled is None else len(support.labelled.answers),
+            "bytes_up": traffic.up,
+            "bytes_down": traffic.down,
+            "bytes_per_query": {str(n): round((traffic.up + traffic.down) / n, 2) for n in REUSE},
+            "adapt_device_macs": macs,
+            "adapt_device_ms": None if method.on_cloud else ms,
+            "cloud_ms": ms if method.on_cloud else None,
+            "leaves_device": list(traffic.leaves),
+        }
+
+
+def _blind(asked: Asked, shuffled: bool, device: DeviceData) -> tuple[Asked, Any]:
+    """Candidates in an order that tells nothing, and how to put the columns of scores back."""
+    if not shuffled:
+        return asked, slice(None)
+    order = generator_for("candidates", device.device.id).permutation(len(asked.shown))
+    return Asked(asked.shown[order], asked.texts, asked.options), torch.from_numpy(np.argsort(order))
+
+
+def compare_rows(outcomes: Sequence[Outcome], task: str, options: CompareOptions) -> list[dict[str, Any]]:
+    """A row for each figure and method, by figure and then from the best to the worst.
+
+    Like those of evaluate: `own` is the method, `gain` is over base, paired over devices.
+    """
+    base = next(outcome for outcome in outcomes if outcome.method == "base").values
+    return [
+        {
+            "task": task,
+            "shift": options.shift,
+            "support": options.support,
+            "devices": len(base[metric]),
+            "metric": metric.name,
+            **({"gallery": metric.gallery} if metric.gallery else {}),
+            "method": outcome.method,
+            "controls": {
+                "base": interval(base[metric]).json(),
+                "own": interval(outcome.values[metric]).json(),
+            },
+            "gain": interval(outcome.values[metric] - base[metric]).json(),
+            "recovery": None,
+            "worse_share": round(float((outcome.values[metric] < base[metric] - WORSE_BY).mean()), 4),
+            "settings": outcome.settings,
+            "trials": outcome.trials,
+            "cost": outcome.cost,
+        }
+        for metric in base
+        for outcome in sorted(outcomes, key=lambda outcome: -outcome.values[metric].mean())
+    ]
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _stored(outcome: Outcome) -> dict[str, Any]:
+    values = [
+        {"metric": metric.name, "gallery": metric.gallery, "values": numbers.tolist()}
+        for metric, numbers in outcome.values.items()
+    ]
+    return {**asdict(outcome), "values": values}
+
+
+def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
+    """The outcome that an earlier run left."""
+    path = _part(folder, name)
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if (before := stored.pop("run")) != run:
+        changed = ", ".join(sorted(key for key in run if before.get(key) != run[key]))
+        raise InputError(
+            f"{folder} holds a comparison with other settings ({changed}); choose another folder or remove it"
+        )
+    values = {
+        Metric(entry["metric"], entry["gallery"]): np.array(entry["values"]) for entry in stored["values"]
+    }
+    return Outcome(**{**stored, "values": values})

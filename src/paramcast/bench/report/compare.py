@@ -1,0 +1,98 @@
+"""The page of a comparison: methods by score, and what their scores cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paramcast.bench.report.page import both, machine_words, render
+from paramcast.bench.report.svg import Chart, room
+from paramcast.bench.table import METHOD_COLUMNS, by_metric, metric_name
+from paramcast.files import write_bytes
+
+Row = Mapping[str, Any]
+
+
+def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
+    """Write the page: one file, no network.
+
+    Args:
+        path: The HTML file.
+        figures: Of `paramcast compare`.
+    """
+    metrics = [
+        {
+            "name": name,
+            "rows": [(row["method"], [show(row) for show in METHOD_COLUMNS.values()]) for row in rows],
+            "bytes": both(cost_chart, rows, _bytes, "bytes of one adaptation, up and down"),
+            "macs": both(cost_chart, rows, _macs, "multiply-accumulates of the device to adapt"),
+        }
+        for name, rows in by_metric(figures["rows"]).items()
+    ]
+    page = render(
+        "compare.html.j2",
+        figures=figures,
+        machine=machine_words(figures),
+        first=figures["rows"][0],
+        columns=list(METHOD_COLUMNS),
+        metrics=metrics,
+        chosen=[row for row in figures["rows"] if metric_name(row) == metrics[0]["name"]],
+    )
+    write_bytes(path, page.encode())
+
+
+def cost_chart(rows: Sequence[Row], cost: Any, title: str, width: int) -> str:
+    """Score against what adaptation takes, by powers of ten; what takes nothing stands at the left edge.
+
+    Args:
+        rows: Of one metric, a method each.
+        cost: Row -> a number >= 0.
+        title: Of the horizontal axis.
+        width: In pixels.
+    """
+    places = [_place(cost(row)) for row in rows]
+    end = math.ceil(max(1.0, *places)) + 0.6
+    edges = [row["controls"]["own"][edge] for row in rows for edge in ("low", "high")]
+    chart = Chart(width, 380, (-0.4, end), room(edges), top=22, right=84)
+    chart.y_axis(f"{metric_name(rows[0])}, %")
+    step = 1 if width >= 500 else 2
+    marks = [(float(power), _power(power)) for power in range(step, int(end) + 1, step)]
+    chart.x_axis([(0.0, "0"), *marks], title)
+    base = next(row["controls"]["base"]["mean"] for row in rows)
+    chart.path([(-0.4, base), (end, base)], "line base")
+    for place, row in zip(places, rows, strict=True):
+        own, name = row["controls"]["own"], _colour(row["method"])
+        chart.path([(place, own["low"]), (place, own["high"])], f"whisker {name}")
+        about = f"{row['method']}: {own['mean']:.1f} % [{own['low']:.1f}, {own['high']:.1f}], {cost(row):,}"
+        chart.dot(place, own["mean"], f"dot {name}", about)
+    chart.end_labels(
+        [(row["controls"]["own"]["mean"], row["method"], _colour(row["method"])) for row in rows]
+    )
+    return chart.svg(f"{metric_name(rows[0])} of each method against {title}")
+
+
+def _colour(method: str) -> str:
+    """The class that the style sheet has a colour for."""
+    return {"base": "base", "paramcast": "own", "shuffled": "shuffled"}.get(method, "constant")
+
+
+def _place(value: float) -> float:
+    return math.log10(value) if value >= 10 else value / 10  # so that 0 has a place
+
+
+def _power(power: int) -> str:
+    return ("10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G", "1 T")[
+        power - 1
+    ]
+
+
+def _bytes(row: Row) -> int:
+    total: int = row["cost"]["bytes_up"] + row["cost"]["bytes_down"]
+    return total
+
+
+def _macs(row: Row) -> int:
+    macs: int = row["cost"]["adapt_device_macs"]
+    return macs

@@ -1,0 +1,73 @@
+"""`paramcast compare`: what a user would do instead, on the same devices, tuned alike, at what cost."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.files import write_json
+
+
+@click.command(name="compare", context_settings={"show_default": True})
+@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
+@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
+@click.option(
+    "--trained-on",
+    type=FOLDER,
+    help="The collection of the training, if --data is another.  [default: --data]",
+)
+@click.option("--methods", default="all", help="Names with commas between, or all that serve the task.")
+@click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
+@click.option("--shift", default="category", help="What devices differ in, as in `paramcast evaluate`.")
+@click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
+@click.option("--labels", default=16, type=click.IntRange(1), help="Labels a device of knn and fedavg_ft.")
+@seed_option
+@json_option
+@click.option("--html", "html_file", type=FILE, help="Write a page with tables and plots to this file.")
+@click.option(
+    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
+)
+def command(
+    model_dir: Path,
+    data: Path,
+    trained_on: Path | None,
+    methods: str,
+    devices: int,
+    shift: str,
+    support: int,
+    labels: int,
+    seed: int,
+    json_file: Path | None,
+    html_file: Path | None,
+    out: Path | None,
+) -> None:
+    """Score every method on the devices that `paramcast evaluate` scores, with what each of them takes.
+
+    Settings are chosen on validation devices, at most six a method.
+    """
+    with needs("paramcast compare", "train"), needs("paramcast compare", "methods"):
+        from paramcast.bench.compare import CompareOptions, compare, compare_rows
+        from paramcast.bench.figures import figures
+        from paramcast.bench.report.compare import write_comparison
+        from paramcast.bench.table import methods_table
+        from paramcast.data.collection import Collection
+        from paramcast.methods.registry import chosen
+        from paramcast.training.model import TrainedModel
+    model, collection = TrainedModel.load(model_dir), Collection.open(data)
+    names = chosen(methods, model.config.task)
+    options = CompareOptions(shift, devices, support, labels, seed)
+    before = Collection.open(trained_on) if trained_on else collection
+    kept = out or (json_file.with_suffix(".parts") if json_file else None)
+    with tempfile.TemporaryDirectory() as scratch:
+        outcomes = compare(model, collection, before, names, options, kept or Path(scratch))
+    rows = compare_rows(outcomes, model.config.task, options)
+    click.echo(methods_table(rows))
+    made = figures(typed_command(), seed, rows)
+    if json_file:
+        write_json(json_file, made)
+    if html_file:
+        write_comparison(html_file, made)
+        click.echo(f"\nreport: {html_file}")

@@ -1,0 +1,129 @@
+"""What methods may know before any device asks: the model, its training clips, simulated training devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Device, Split
+from paramcast.data.seeding import seed_from
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.evaluate import draw_fleet
+from paramcast.training.fleets import training_fleet
+from paramcast.training.model import TrainedModel
+from paramcast.training.tasks.base import Asked
+from paramcast.training.views import UplinkTable, load_views
+
+REFERENCE_CLIPS = 256
+"""Training clips that statistics of the training set are taken from."""
+
+TRAINING_DEVICES = 20
+_ITEMS_A_CLIP = 8  # of a training device's clip
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Clips as they are, and devices with their clips as they see them, as rows of one bank."""
+
+    bank: Bank
+    table: UplinkTable
+    clips: tuple[ClipData, ...]
+    devices: tuple[DeviceData, ...]
+
+    @property
+    def asked(self) -> Asked:
+        """Every question about the clips as they are, or every caption and its clip."""
+        items = np.concatenate([clip.items for clip in self.clips])
+        return Asked(items[:, 0], items[:, 1], items[:, 3:])
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """The model, and the collection that it was trained on.
+
+    Attributes:
+        model: Never changed; methods change a copy of its base.
+        collection: Of the training.
+        shift: In which training devices differ; None for the mix that the model was trained for.
+        seed: Of training devices.
+    """
+
+    model: TrainedModel
+    collection: Collection
+    shift: str | None
+    seed: int
+
+    @cached_property
+    def reference(self) -> Samples:
+        """Some training clips as they are, always the same ones."""
+        order = sorted(self.model.config.clips["train"], key=lambda clip: seed_from("reference", clip))
+        return load_samples(self.model, self.collection, order[:REFERENCE_CLIPS], ())
+
+    @cached_property
+    def training(self) -> Samples:
+        """Simulated devices of the training clips, for methods that learn from many devices."""
+        devices = self.draw("train", TRAINING_DEVICES, 0)
+        return load_samples(self.model, self.collection, (), devices, _ITEMS_A_CLIP)
+
+    def draw(self, split: Split, count: int, support: int) -> tuple[Device, ...]:
+        """About `count` devices of the clips of 'train' or 'validation'."""
+        clips = self.model.config.clips[split]
+        if self.shift is None:
+            pool: dict[str, Sequence[str]] = {split: clips}
+            return tuple(training_fleet(self.collection, self.model.task, pool, count, self.seed, split))
+        support = support or min(16, len(clips) // 2)
+        return draw_fleet(
+            self.model, self.collection, split, clips, self.shift, count, support, self.seed
+        ).devices
+
+    def module(self) -> nn.Module:
+        """A copy of the base model, in evaluation mode, to be changed at will."""
+        return deepcopy(self.frozen)
+
+    @cached_property
+    def frozen(self) -> nn.Module:
+        """The base model in evaluation mode, not to be changed."""
+        # Built anew: the model's own carries the hooks of its adaptors.
+        config = self.model.config
+        with torch.random.fork_rng():
+            built = self.model.task.build(config.image_dim, config.text_dim, config.answers)
+        built.load_state_dict(self.model.base.state_dict())
+        return built.eval().requires_grad_(False)
+
+
+def load_samples(
+    model: TrainedModel,
+    collection: Collection,
+    clips: Sequence[str],
+    devices: Sequence[Device],
+    items_a_clip: int | None = None,
+) -> Samples:
+    """Encode clips as they are and devices' clips; see `training.views.load_views`."""
+    bank, plain, data = load_views(
+        model.store(collection),
+        collection,
+        clips,
+        devices,
+        model.task,
+        model.answer_numbers,
+        model.config.categories,
+        items_a_clip,
+    )
+    table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
+    if model.config.task == "retrieval":
+        bank = _pooled(bank)
+    return Samples(bank, table, tuple(plain), tuple(data))
+
+
+def _pooled(bank: Bank) -> Bank:
+    """One frame a row, the mean: all that the retrieval model takes of a clip, and an eighth of the work."""
+    means = torch.from_numpy(bank.means())[:, None]
+    return replace(bank, frames=means, mask=torch.ones(means.shape[:2], dtype=torch.bool))

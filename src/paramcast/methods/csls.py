@@ -1,0 +1,66 @@
+"""`csls`: take from a candidate's scores how near it is to any text (hubs are near to all).
+
+Conneau et al., "Word translation without parallel data" (arXiv 1710.04087), eq. 3; for retrieval with a bank
+of other queries, Bogolin et al., "Cross modal retrieval with querybank normalisation" (arXiv 2112.12777).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from paramcast.methods.background import Background
+from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
+from paramcast.methods.modules import embedded
+from paramcast.training.tasks.base import Asked
+
+
+class Csls(Method):
+    """s'(t, v) = cos(t, v) - r(v) / 2; r(v): mean cosine of v and its k nearest texts of a bank.
+
+    The term of the text, r(t), is left out: it is the same for all candidates.
+    """
+
+    tasks = ("retrieval",)
+    identity: ClassVar[Settings | None] = {"bank": "support", "k": 0}
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """Which texts are in the bank, and how many neighbours."""
+        return [{"bank": bank, "k": k} for bank in ("support", "training", "both") for k in (1, 5)]
+
+    def prepare(self, background: Background) -> None:
+        """Embeddings of training captions."""
+        super().prepare(background)
+        with torch.no_grad():
+            _, self._texts = embedded(
+                background.frozen, background.reference.bank, background.reference.asked
+            )
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Embed the device's own captions."""
+        module, bank, k = self.background.frozen, support.samples.bank, int(settings["k"])
+        with torch.no_grad():
+            own = embedded(module, bank, support.asked)[1]
+        others = {
+            "support": own,
+            "training": self._texts,
+            "both": torch.cat([own, self._texts]),
+        }[str(settings["bank"])]
+
+        def predict(asked: Asked) -> Tensor:
+            with torch.no_grad():
+                shown, texts = embedded(module, bank, asked)
+                scores = texts @ shown.T
+                if k == 0:
+                    return scores
+                nearest = (shown @ others.T).topk(min(k, len(others)), dim=1).values
+                return scores - nearest.mean(1) / 2
+
+        return predict
+
+    def traffic(self, support: Support, settings: Settings) -> Traffic:
+        """The training captions' embeddings, where they are used, in float16."""
+        return Traffic(down=0 if settings["bank"] == "support" else 2 * self._texts.numel())

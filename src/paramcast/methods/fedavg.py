@@ -1,0 +1,113 @@
+"""`fedavg`: one model from many devices; `fedavg_ft`: then fine-tuned with the device's own labels.
+
+McMahan et al., "Communication-efficient learning of deep networks from decentralized data"
+(arXiv 1602.05629).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.methods.background import TRAINING_DEVICES, Background
+from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
+from paramcast.methods.fta import FineTuning
+from paramcast.methods.modules import labelled_loss, predictor
+from paramcast.methods.support import labelled_of
+from paramcast.training.arrays import DeviceData
+
+RATES = (1e-4, 1e-3)
+SNAPSHOTS = (2, 5, 10)
+"""Rounds after which a model is kept for validation devices to choose from."""
+
+_DEVICES_A_ROUND, _LOCAL_STEPS, _CLIPS_A_STEP = 5, 4, 12
+_ALL = 1_000_000  # labels: every one
+
+State = dict[str, Tensor]
+
+
+class FedAvg(Method):
+    """Rounds over labelled training devices, from the base model on; each device gets the same model."""
+
+    identity: ClassVar[Settings | None] = {"rate": 0.0, "rounds": 0}
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """Local learning rate and number of rounds."""
+        return [{"rate": rate, "rounds": rounds} for rate in RATES for rounds in SNAPSHOTS]
+
+    def prepare(self, background: Background) -> None:
+        """Train at every rate, and keep a model at every snapshot."""
+        super().prepare(background)
+        base = _copied(background.frozen)
+        self._states: dict[tuple[float, int], State] = {(0.0, 0): base}
+        for rate in RATES:
+            self._train(rate, base)
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Take the common model."""
+        return predictor(self.background.model.task, self.common(settings), support.samples.bank)
+
+    def common(self, settings: Settings) -> nn.Module:
+        """The model of these rounds."""
+        module = self.background.module()
+        module.load_state_dict(self._states[float(settings["rate"]), int(settings["rounds"])])
+        return module
+
+    def traffic(self, support: Support, settings: Settings) -> Traffic:
+        """Of a device that takes its turns in the rounds: the model down and up, and down once at the end."""
+        size = sum(4 * tensor.numel() for tensor in self._states[0.0, 0].values())
+        turns = int(settings["rounds"]) * _DEVICES_A_ROUND / TRAINING_DEVICES
+        return Traffic(round(turns * size), round((turns + 1) * size), ("gradients",))
+
+    def _train(self, rate: float, base: State) -> None:
+        rng, state = np.random.default_rng(self.background.seed), base
+        devices = self.background.training.devices
+        for done in range(1, max(SNAPSHOTS) + 1):
+            chosen = rng.choice(len(devices), min(_DEVICES_A_ROUND, len(devices)), replace=False)
+            found = [self._local(devices[place], state, rate, rng) for place in chosen]
+            weights = torch.tensor([count for _, count in found], dtype=torch.float32)
+            weights /= weights.sum()
+            state = {
+                name: sum((w * own[name] for w, (own, _) in zip(weights, found, strict=True)), 0 * value)
+                for name, value in state.items()
+            }
+            if done in SNAPSHOTS:
+                self._states[rate, done] = state
+
+    def _local(
+        self, device: DeviceData, state: State, rate: float, rng: np.random.Generator
+    ) -> tuple[State, int]:
+        """A device's model after its steps, and its number of labels, by which it is weighted."""
+        task, bank = self.background.model.task, self.background.training.bank
+        module = self.background.module().requires_grad_()
+        module.load_state_dict(state)
+        optimiser = torch.optim.Adam(module.parameters(), lr=rate)
+        for _ in range(_LOCAL_STEPS):
+            drawn = rng.choice(len(device.clips), min(_CLIPS_A_STEP, len(device.clips)), replace=False)
+            optimiser.zero_grad()
+            labelled = labelled_of(task, [device.clips[place] for place in drawn], _ALL)
+            labelled_loss(task, module, bank, labelled).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        return _copied(module), len(labelled_of(task, device.clips, _ALL).answers)
+
+
+class FedAvgTuned(FedAvg, FineTuning):
+    """The common model, fine-tuned with the device's labels: half of the trials go to each part."""
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """Rounds of the common model, and what is fine-tuned."""
+        tuning = FineTuning.grid(self, task)[1::2]
+        return [{"rate": one["rate"], "of": one["of"], "rounds": n} for one in tuning for n in (2, 10)]
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Take the common model, and fine-tune it."""
+        common = {"rate": RATES[0] if settings["rounds"] else 0.0, "rounds": settings["rounds"]}
+        return self.tuned(self.common(common), support, settings, seed)
+
+
+def _copied(module: nn.Module) -> State:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,127 @@
+"""`fta`: fine-tuning-based adaptation with a few labels of the device: heads, biases or low-rank edits.
+
+Biases: Ben Zaken et al., "BitFit" (arXiv 2106.10199). Low rank: Hu et al., "LoRA" (arXiv 2106.09685).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.methods.base import Labelled, Method, Predictor, Settings, Support
+from paramcast.methods.modules import HEADS, labelled_loss
+from paramcast.models.dynamic import make_dynamic
+from paramcast.training.tasks.base import Asked
+
+STEPS = 30
+HELD_FROM = 8
+"""From so many labels on a quarter of them decides when to stop; with fewer all are learned from."""
+
+_FEW_STEPS = 10
+_RANK = 4
+
+Loss = Callable[[Labelled], Tensor]
+
+
+class FineTuning(Method):
+    """Adam on the cross-entropy of the device's labels, stopped early."""
+
+    identity: ClassVar[Settings | None] = {"of": "head", "rate": 0.0}
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """What is trained, and the learning rate."""
+        rates = {"head": (1e-4, 1e-3), "bias": (1e-3, 1e-2), "lora": (1e-3, 1e-2)}
+        return [{"of": of, "rate": rate} for of, pair in rates.items() for rate in pair]
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Fine-tune a copy of the base model."""
+        return self.tuned(self.background.module(), support, settings, seed)
+
+    def tuned(self, module: nn.Module, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Fine-tune `module` in place.
+
+        Raises:
+            ValueError: The support set carries no labels.
+        """
+        if support.labelled is None:
+            raise ValueError("fine-tuning needs labels")
+        task, bank = self.background.model.task, support.samples.bank
+        dynamic = make_dynamic(module, task.targets, "lowrank", rank=_RANK)
+        values: dict[str, Tensor] | None = None
+        if settings["of"] == "lora":
+            values = _lora(dynamic.shapes, seed)
+            trained = [value for value in values.values() if value.requires_grad]
+        else:
+            trained = [p.requires_grad_() for p in _parameters(module, task.name, str(settings["of"]))]
+
+        def loss(labelled: Labelled) -> Tensor:
+            with dynamic.use(values):
+                return labelled_loss(task, module, bank, labelled)
+
+        _fit(trained, loss, support.labelled, float(settings["rate"]), seed)
+
+        def predict(asked: Asked) -> Tensor:
+            with torch.no_grad(), dynamic.use(values):
+                return task.outputs(module, bank, asked)
+
+        return predict
+
+
+def _fit(trained: Sequence[Tensor], loss: Loss, labelled: Labelled, rate: float, seed: int) -> None:
+    """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out."""
+    optimiser = torch.optim.Adam(trained, lr=rate)
+    learned, held = _split(labelled, seed)
+    best, kept = float("inf"), [tensor.detach().clone() for tensor in trained]
+    for step in range((STEPS if held else _FEW_STEPS) + 1):
+        if held:
+            with torch.no_grad():
+                found = float(loss(held))
+            if found < best:
+                best, kept = found, [tensor.detach().clone() for tensor in trained]
+        if step < (STEPS if held else _FEW_STEPS):
+            optimiser.zero_grad()
+            loss(learned).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    if held:
+        with torch.no_grad():
+            for tensor, value in zip(trained, kept, strict=True):
+                tensor.copy_(value)
+
+
+def _split(labelled: Labelled, seed: int) -> tuple[Labelled, Labelled | None]:
+    """What is learned from, and what is held out to stop by."""
+    count = len(labelled.answers)
+    if count < HELD_FROM:
+        return labelled, None
+    order = np.random.default_rng(seed).permutation(count)
+    return _part(labelled, order[count // 4 :]), _part(labelled, order[: count // 4])
+
+
+def _part(labelled: Labelled, rows: np.ndarray) -> Labelled:
+    asked = labelled.asked
+    # Retrieval's candidates are not one to a text: all stay.
+    shown = asked.shown[rows] if len(asked.shown) == len(asked.texts) else asked.shown
+    return Labelled(Asked(shown, asked.texts[rows], asked.options[rows]), labelled.answers[rows])
+
+
+def _parameters(module: nn.Module, task: str, of: str) -> list[nn.Parameter]:
+    if of == "bias":
+        return [parameter for name, parameter in module.named_parameters() if name.endswith("bias")]
+    return [p for name in HEADS[task] for p in module.get_submodule(name).parameters()]
+
+
+def _lora(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Factors A of zeros and B of random numbers: the first step starts at the base model."""
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    values = {}
+    for name, shape in shapes.items():
+        value = torch.zeros(shape)
+        if name.endswith(".b"):
+            value = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+        # LoRA leaves biases as they are.
+        values[name] = value.requires_grad_(not name.endswith(".bias"))
+    return values

@@ -1,0 +1,77 @@
+"""`paramcast`: a package from the cloud for each device; `shuffled`: another device's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramcast.methods.background import Background
+from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
+from paramcast.training.tasks.base import Asked
+from paramcast.wire import AdaptRequest, Package, make_key, seal
+
+_QUANTISATION = "int8"  # as `paramcast serve` has it
+_EXPIRES = 2_000_000_000  # any time: all have as many bytes
+
+
+class Paramcast(Method):
+    """The model's own adaptor: features of anchor frames and queries up, parameters down."""
+
+    on_cloud = True
+
+    def prepare(self, background: Background) -> None:
+        """Nothing: the adaptor is trained."""
+        super().prepare(background)
+        self._digest = background.model.sha256()
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """One forward pass of the adaptor."""
+        model, bank = self.background.model, support.samples.bank
+        values = self._generate(support)
+        dynamic = model.adaptor.dynamic
+
+        def predict(asked: Asked) -> Tensor:
+            with torch.no_grad(), dynamic.use(values):
+                return model.task.outputs(dynamic.module, bank, asked)
+
+        return predict
+
+    def traffic(self, support: Support, settings: Settings) -> Traffic:
+        """The bytes of the real request and of the real sealed package."""
+        table = support.samples.table
+        asked = [place for place, clip in enumerate(support.clips) if len(clip.queries)]
+        means = [table.texts[support.clips[place].queries].mean(0) for place in asked]
+        request = AdaptRequest(
+            support.device,
+            self._digest,
+            0,
+            table.anchors[[clip.row for clip in support.clips]],
+            table.text(np.array(means, np.float32).reshape(len(means), table.texts.shape[1])),
+            np.array(asked, np.int64),
+        )
+        tensors = {name: tensor[0].numpy() for name, tensor in self._generate(support).items()}
+        form = self.background.model.config.form
+        package = Package(support.device, self._digest, 1, _EXPIRES, form, _QUANTISATION, tensors)
+        return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
+
+    def device_macs(self, support: Support) -> int:
+        """The projections of an anchor and of a mean query a clip."""
+        model = self.background.model
+        return len(support.clips) * (model.image_uplink.matrix.size + model.text_uplink.matrix.size)
+
+    def _generate(self, support: Support) -> dict[str, Tensor]:
+        model = self.background.model
+        inputs = support.samples.table.context(
+            [support.clips], [np.zeros(model.config.truth_dim, np.float32)]
+        )
+        with torch.no_grad():
+            values, _ = model.adaptor.eval()(inputs)
+        generated: dict[str, Tensor] = values
+        return generated
+
+
+class Shuffled(Paramcast):
+    """Another device's package: what it gains is not the device's own."""
+
+    swapped = True

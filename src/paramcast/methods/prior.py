@@ -1,0 +1,45 @@
+"""`prior`: how often the device is given each answer.
+
+Saerens, Latinne, Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities" (2002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.methods.background import Background, Samples
+from paramcast.methods.base import Method, Predictor, Settings, Support
+from paramcast.methods.modules import predictor
+from paramcast.training.tasks.base import Asked
+
+
+class Prior(Method):
+    """logit'_a = logit_a + share · log(p_a / q_a): mean probabilities on support and training questions."""
+
+    tasks = ("qa",)
+    identity: ClassVar[Settings | None] = {"share": 0.0}
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """How much of the correction is made."""
+        return [{"share": share} for share in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)]
+
+    def prepare(self, background: Background) -> None:
+        """Mean probabilities on training clips."""
+        super().prepare(background)
+        self._usual = self._log_mean(background.reference, background.reference.asked)
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Move the head's bias."""
+        task, module = self.background.model.task, self.background.module()
+        own = self._log_mean(support.samples, support.asked)
+        cast(nn.Linear, module.head).bias.add_(float(settings["share"]) * (own - self._usual))
+        return predictor(task, module, support.samples.bank)
+
+    def _log_mean(self, samples: Samples, asked: Asked) -> Tensor:
+        """(A,): logarithm of the mean probability of each answer."""
+        answer = predictor(self.background.model.task, self.background.frozen, samples.bank)
+        return torch.logsumexp(answer(asked).log_softmax(-1), 0) - torch.tensor(len(asked.texts)).log()

@@ -1,0 +1,67 @@
+"""The methods that `paramcast compare` knows: one line a method, each imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from paramcast.errors import InputError
+from paramcast.methods.base import Method
+
+ASKED = -1
+"""Labels: as many as the command line says."""
+
+METHODS: dict[str, tuple[str, str, int]] = {
+    "base": ("static", "Static", 0),
+    "paramcast": ("package", "Paramcast", 0),
+    "shuffled": ("package", "Shuffled", 0),
+    "centre": ("statistics", "Centre", 0),
+    "whiten": ("statistics", "Whiten", 0),
+    "csls": ("csls", "Csls", 0),
+    "t3a": ("t3a", "T3a", 0),
+    "prior": ("prior", "Prior", 0),
+    "tent": ("tent", "Tent", 0),
+    "foa": ("foa", "Foa", 0),
+    "knn": ("knn", "Knn", ASKED),
+    "fta_1": ("fta", "FineTuning", 1),
+    "fta_4": ("fta", "FineTuning", 4),
+    "fta_16": ("fta", "FineTuning", 16),
+    "fta_64": ("fta", "FineTuning", 64),
+    "fedavg": ("fedavg", "FedAvg", 0),
+    "fedavg_ft": ("fedavg", "FedAvgTuned", ASKED),
+}
+"""Name -> module below `paramcast.methods`, class, labels of each device."""
+
+
+def make_method(name: str, labels: int = 16) -> Method:
+    """The method of that name; those without a number of their own take `labels` labels.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"no method is called {name!r}; there are: {', '.join(METHODS)}")
+    module, kind, own = METHODS[name]
+    made: Method = getattr(importlib.import_module(f"paramcast.methods.{module}"), kind)(
+        labels if own == ASKED else own
+    )
+    return made
+
+
+def chosen(names: str, task: str) -> list[str]:
+    """Names of methods that serve `task`: of 'all', or of a list with commas; 'base' always among them.
+
+    Raises:
+        InputError: A name that is not known, or that of a method which does not serve the task.
+    """
+    if names == "all":
+        return [name for name in METHODS if task in make_method(name).tasks]
+    wanted = list(dict.fromkeys(["base", *(name.strip() for name in names.split(","))]))
+    return [_serving(name, task) for name in wanted]
+
+
+def _serving(name: str, task: str) -> str:
+    served: Sequence[str] = make_method(name).tasks
+    if task not in served:
+        raise InputError(f"method {name!r} does not serve task {task!r}, only {', '.join(served)}")
+    return name

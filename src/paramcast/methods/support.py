@@ -1,0 +1,56 @@
+"""A device's support set, cut down to what a method may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, zip_longest
+
+import numpy as np
+import torch
+
+from paramcast.data.seeding import generator_for
+from paramcast.methods.background import Samples
+from paramcast.methods.base import Labelled, Support
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.tasks import Task
+from paramcast.training.tasks.base import Asked
+
+
+def support_of(task: Task, samples: Samples, device: DeviceData, size: int, labels: int) -> Support:
+    """The first `size` support clips of a device, and up to `labels` labels of them.
+
+    Questions come with their clips; captions do not, as which clip a caption belongs to is the label.
+    """
+    clips = device.clips[: min(size, device.support)]
+    items = np.concatenate([clip.items for clip in clips])
+    if task.has_answers:
+        asked = Asked(items[:, 0], items[:, 1], items[:, 3:])
+    else:
+        # Sorted before they are shuffled: nothing of the pairing is left.
+        rng = generator_for("unpaired", device.device.id)
+        texts = rng.permutation(np.unique(items[:, 1]))
+        asked = Asked(np.unique(items[:, 0]), texts, np.zeros((len(texts), 0), np.int64))
+    bare = tuple(replace(clip, items=clip.items[:0], hints=clip.hints[:0]) for clip in clips)
+    labelled = labelled_of(task, clips, labels) if labels else None
+    return Support(device.device.id, samples, bare, asked, labelled)
+
+
+def labelled_of(task: Task, clips: Sequence[ClipData], labels: int) -> Labelled:
+    """The first `labels` labels of clips, one clip after the other in turn."""
+    in_turn = chain.from_iterable(zip_longest(*(_pairs(task, clip) for clip in clips)))
+    rows = np.stack([pair for pair in in_turn if pair is not None][:labels])
+    if task.has_answers:
+        return Labelled(Asked(rows[:, 0], rows[:, 1], rows[:, 3:]), torch.from_numpy(rows[:, 2].copy()))
+    shown = np.unique(np.concatenate([clip.items[:, 0] for clip in clips]))
+    places = torch.from_numpy(np.searchsorted(shown, rows[:, 0]))
+    return Labelled(Asked(shown, rows[:, 1], rows[:, 3:]), places)
+
+
+def _pairs(task: Task, clip: ClipData) -> np.ndarray:
+    """(n, 3 + options) items; where a clip is told as a whole, its further captions too."""
+    told_whole = bool(len(clip.items)) and clip.items[0, 0] == clip.row
+    if task.has_answers or not told_whole:
+        return clip.items
+    further = [[clip.row, text, -1] for text in clip.hints]
+    return np.concatenate([clip.items, np.array(further, np.int64).reshape(-1, 3)])
