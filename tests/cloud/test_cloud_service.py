@@ -124,7 +124,7 @@ def test_a_model_that_fails_is_a_backend_error(fault: str) -> None:
     with pytest.raises(BackendError):
         cloud.adapt(request().encode())
     with pytest.raises(BackendError):
-        cloud.check_health()
+        cloud.adapt(cloud.health_request().encode())
 
 
 def test_parameters_that_do_not_fit_float16_are_a_backend_error() -> None:

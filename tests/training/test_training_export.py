@@ -12,7 +12,7 @@ import torch
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.models.edits import FORMS
 from paramcast.training.export import write_graphs
-from paramcast.training.serving import TorchBackend
+from paramcast.training.serving import OnnxBackend
 from paramcast.training.tasks import TASKS
 
 
@@ -31,7 +31,7 @@ def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path)
     dynamic, rng = model.adaptor.dynamic, np.random.default_rng(0)
     write_graphs(model, tmp_path)
     base = {name: value.numpy() for name, value in dynamic.base_values().items()}
-    (made,) = TorchBackend(model).generate([made_up_request(model, "d")])
+    (made,) = OnnxBackend(model).generate([made_up_request(model, "d")])
     noise = {n: v + rng.normal(size=v.shape, scale=0.02).astype(np.float32) for n, v in base.items()}
     for parameters, (length, count) in zip((base, made, noise), ((8, 1), (1, 5), (3, 2)), strict=True):
         frames = rng.normal(size=(1, length, 1280)).astype(np.float32)

@@ -22,7 +22,7 @@ from paramcast.encoders import image_encoder
 from paramcast.models.edits import FORMS
 from paramcast.training.export import export_bundle, write_graphs
 from paramcast.training.model import TrainedModel
-from paramcast.training.serving import TorchBackend
+from paramcast.training.serving import OnnxBackend
 from paramcast.wire import Package, make_key, public_key_hex, seal
 
 BASE = "answer_base"
@@ -69,7 +69,7 @@ def _answer_rows(model: TrainedModel, scratch: Path, seed: int, rounds: int) -> 
     form, rng = model.config.form, np.random.default_rng(seed)
     frames = rng.normal(size=(1, model.config.frames, model.config.image_dim)).astype(np.float32)
     data = {"frames": frames, "questions": rng.normal(size=(1, model.config.text_dim)).astype(np.float32)}
-    (made,) = TorchBackend(model).generate([made_up_request(model, "bench", seed=seed)])
+    (made,) = OnnxBackend(model).generate([made_up_request(model, "bench", seed=seed)])
     name = f"answer_adapted_{form}"
     calls = {
         BASE: _answerer(model, scratch / f"base-{form}", data, adaptable=False),
@@ -98,7 +98,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 def _swap_ms(model: TrainedModel, bundle: Path, key: Any, rounds: int) -> float:
     """Checking a sealed package, trying it, and taking it up."""
     runtime = DeviceRuntime.load(bundle, "bench")
-    (made,) = TorchBackend(model).generate([made_up_request(model, "bench")])
+    (made,) = OnnxBackend(model).generate([made_up_request(model, "bench")])
     expires = int(time.time()) + 3600
     first = Package("bench", model.sha256(), 1, expires, model.config.form, "int8", made)
     sequences = count(1)

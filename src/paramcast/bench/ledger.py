@@ -17,7 +17,7 @@ from paramcast.device.bundle import GRAPHS
 from paramcast.encoders import image_encoder, text_encoder
 from paramcast.training.export import export_bundle
 from paramcast.training.model import TrainedModel
-from paramcast.training.serving import TorchBackend
+from paramcast.training.serving import OnnxBackend
 from paramcast.wire import AdaptRequest
 
 REUSE = (1, 10, 100, 1000)
@@ -57,7 +57,7 @@ def measure_costs(
     """
     bundle = export_bundle(model, folder / "bundle")
     figures = _run_device(model_dir, data, fleet, max(support_sizes), bundle, folder)
-    backend, macs = TorchBackend(model), answer_macs(bundle, model)
+    backend, macs = OnnxBackend(model), answer_macs(bundle, model)
     ledgers = {}
     for support in support_sizes:
         request = _request(fleet.devices[0].id, backend, support)
@@ -113,14 +113,14 @@ def _run_device(
         return finish_device(process, figures)
 
 
-def _request(device: str, backend: TorchBackend, support: int) -> AdaptRequest:
+def _request(device: str, backend: OnnxBackend, support: int) -> AdaptRequest:
     """A request of `support` clips, with an anchor and a mean query each; its size hangs on no value."""
     rng = np.random.default_rng(0)
     anchors, queries = (rng.standard_normal((support, dim), np.float32) for dim in backend.uplink_dims)
     return AdaptRequest(device, backend.model, 0, anchors, queries, np.arange(support))
 
 
-def _generation_ms(backend: TorchBackend, request: AdaptRequest) -> float:
+def _generation_ms(backend: OnnxBackend, request: AdaptRequest) -> float:
     """Median milliseconds of making the parameters of one device."""
     times = []
     backend.generate([request])  # the first one of a shape is slower

@@ -1,15 +1,27 @@
-"""A load generator that is not the bottleneck: HTTP/1.1 over kept connections, requests made beforehand."""
+"""A load generator that is not the bottleneck: HTTP/1.1 on kept connections, requests made beforehand.
+
+It shares the machine with the server that it loads, so it is one thread that waits in `select` and does
+little else.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import re
+import select
+import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
 from urllib.parse import urlsplit
 
 from paramcast.errors import ParamcastError
 
+TIMEOUT_S = 30.0
+_CHUNK = 1 << 20
+_HEAD_ENDS = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
@@ -17,94 +29,168 @@ class LoadError(ParamcastError):
     """The server under load gave something else than an answer of status 200."""
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a load met.
+
+    Attributes:
+        taken_ms: Of each request that was answered in time, milliseconds until it was answered.
+        seconds: Length of the load.
+        busy: Share of that time in which the load generator itself was computing, 0..1.
+    """
+
+    taken_ms: list[float]
+    seconds: float
+    busy: float
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.taken_ms) / self.seconds
+
+
 class Connection:
-    """One kept connection, one request at a time. asyncio switches Nagle's algorithm off on it."""
+    """One kept connection, one request at a time.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    Attributes:
+        since: When the request under way was sent, or due (`time.perf_counter`).
+    """
 
-    @classmethod
-    async def open(cls, url: str) -> Connection:
+    def __init__(self, url: str) -> None:
         """Connect to `url`, http://host:port."""
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=2**20))
+        self._socket = socket.create_connection((parts.hostname, parts.port), TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = bytearray()
+        self.since = 0.0
 
-    async def exchange(self, request: bytes) -> bytes:
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
+    def send(self, request: bytes, since: float) -> None:
+        """Send a whole request that counts from `since`."""
+        self.since = since
+        self._socket.sendall(request)
+
+    def receive(self) -> bytes | None:
+        """Take what has come; the body once it is whole, None before.
+
+        Raises:
+            LoadError: The status is not 200, or the server closed the connection.
+        """
+        data = self._socket.recv(_CHUNK)
+        if not data:
+            raise LoadError("the server closed a connection before it had answered")
+        self._received += data
+        head, found, body = self._received.partition(_HEAD_ENDS)
+        if not found:
+            return None
+        length = _LENGTH.search(head + b"\r\n")
+        if len(body) < (int(length[1]) if length else 0):
+            return None
+        self._received = bytearray()
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise LoadError(f"the server answered {head.splitlines()[0].decode()}: {bytes(body[:200])!r}")
+        return bytes(body)
+
+    def exchange(self, request: bytes) -> bytes:
         """Send a whole request, return the body of its answer.
 
         Raises:
-            LoadError: The status is not 200.
+            LoadError: As `receive`, or there was no answer in time.
         """
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        body = await self._reader.readexactly(int(length[1]) if length else 0)
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise LoadError(f"the server answered {head.splitlines()[0].decode()}: {body[:200]!r}")
-        return body
+        self.send(request, time.perf_counter())
+        while True:
+            _readable([self], TIMEOUT_S)
+            if (body := self.receive()) is not None:
+                return body
 
     def close(self) -> None:
         """Close it."""
-        self._writer.close()
+        self._socket.close()
 
 
-def http_request(body: bytes) -> bytes:
-    """The bytes of POST /v1/adapt with `body`."""
-    head = f"POST /v1/adapt HTTP/1.1\r\nhost: bench\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+@contextmanager
+def connections(url: str, count: int) -> Iterator[list[Connection]]:
+    """So many connections to `url`, closed at the end."""
+    pool: list[Connection] = []
+    try:
+        for _ in range(count):
+            pool.append(Connection(url))
+        yield pool
+    finally:
+        for connection in pool:
+            connection.close()
 
 
-async def closed_loop(url: str, requests: Sequence[bytes], connections: int, seconds: float) -> list[float]:
-    """Every connection sends as soon as it has its answer, for so many seconds; milliseconds of each."""
-    pool = [await Connection.open(url) for _ in range(connections)]
-    end = time.perf_counter() + seconds
+def http_request(path: str, body: bytes | None = None) -> bytes:
+    """The bytes of a GET, or of a POST of `body`."""
+    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: bench\r\n"
+    return head.encode() + (b"\r\n" if body is None else b"content-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def closed_loop(pool: Sequence[Connection], requests: Sequence[bytes], seconds: float) -> Load:
+    """Every connection sends as soon as it has its answer, for so many seconds.
+
+    Raises:
+        LoadError: As `Connection.receive`, or there was no answer in time.
+    """
     taken: list[float] = []
-
-    async def work(place: int) -> None:
-        turn = place
-        while (start := time.perf_counter()) < end:
-            await pool[place].exchange(requests[turn % len(requests)])
-            taken.append(1e3 * (time.perf_counter() - start))
-            turn += connections
-
-    await asyncio.gather(*map(work, range(connections)))
+    turn, waiting = cycle(requests), list(pool)
+    begin, computing = time.perf_counter(), time.process_time()
     for connection in pool:
-        connection.close()
-    return taken
+        connection.send(next(turn), time.perf_counter())
+    while waiting:
+        for connection in _readable(waiting, TIMEOUT_S):
+            if connection.receive() is None:
+                continue
+            now = time.perf_counter()
+            if now >= begin + seconds:
+                waiting.remove(connection)
+                continue
+            taken.append(1e3 * (now - connection.since))
+            connection.send(next(turn), now)
+    return Load(taken, seconds, (time.process_time() - computing) / seconds)
 
 
-async def open_loop(
-    url: str, requests: Sequence[bytes], connections: int, rate: float, seconds: float
-) -> list[float]:
-    """Requests are due at a fixed rate whatever the server does; milliseconds from when each was due.
+def open_loop(pool: Sequence[Connection], requests: Sequence[bytes], rate: float, seconds: float) -> Load:
+    """Requests are due at a fixed rate whatever the server does, and count from when each was due.
 
     A request that waits for a free connection is waiting already: nothing is left out because the server was
     slow (no coordinated omission).
 
     Args:
-        url: Of the server.
+        pool: As many connections are used at once at most.
         requests: Sent in turn.
-        connections: At most so many at once.
         rate: Requests a second.
         seconds: For so long.
+
+    Raises:
+        LoadError: As `Connection.receive`, or there was no answer in time.
     """
-    free: asyncio.Queue[Connection] = asyncio.Queue()
-    for _ in range(connections):
-        free.put_nowait(await Connection.open(url))
-    begin = time.perf_counter()
     taken: list[float] = []
+    turn, free, waiting = cycle(requests), deque(pool), list[Connection]()
+    begin, computing = time.perf_counter(), time.process_time()
+    dues = deque(begin + number / rate for number in range(max(1, int(rate * seconds))))
+    while dues or waiting:
+        while dues and free and dues[0] <= time.perf_counter():
+            connection = free.popleft()
+            connection.send(next(turn), dues.popleft())
+            waiting.append(connection)
+        patience = max(0.0, dues[0] - time.perf_counter()) if dues and free else TIMEOUT_S
+        for connection in _readable(waiting, patience, or_none=bool(dues and free)):
+            if connection.receive() is not None:
+                taken.append(1e3 * (time.perf_counter() - connection.since))
+                waiting.remove(connection)
+                free.append(connection)
+    seconds = time.perf_counter() - begin
+    return Load(taken, seconds, (time.process_time() - computing) / seconds)
 
-    async def send(number: int, due: float) -> None:
-        connection = await free.get()
-        await connection.exchange(requests[number % len(requests)])
-        taken.append(1e3 * (time.perf_counter() - due))
-        free.put_nowait(connection)
 
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(max(1, int(rate * seconds))):
-            due = begin + number / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.create_task(send(number, due))
-    while not free.empty():
-        free.get_nowait().close()
-    return taken
+def _readable(waiting: Sequence[Connection], seconds: float, or_none: bool = False) -> list[Connection]:
+    """The connections on which something has come. Not by epoll, which waits for whole milliseconds."""
+    ready: list[Connection] = select.select(waiting, (), (), seconds)[0]
+    if not ready and not or_none:
+        raise LoadError(f"the server gave no answer within {seconds:.0f} s")
+    return ready

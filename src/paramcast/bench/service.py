@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import subprocess
-import sys
+import re
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from paramcast.bench.load import Connection, closed_loop, http_request, open_loop
+from paramcast.bench.load import Connection, Load, closed_loop, connections, http_request, open_loop
+from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.errors import ParamcastError
 from paramcast.models.edits import FORMS
 from paramcast.training.model import TrainedModel
-from paramcast.training.serving import TorchBackend
+from paramcast.training.serving import OnnxBackend, load_backend
 from paramcast.wire import AdaptRequest
 
-DEVICES, CONNECTIONS = 64, 16
-BARE = "the bare generator, one request a call"
-_START_S = 120
-_SERVE = "from paramcast.cli import main; main()"
+DEVICES, CONNECTIONS = 64, 32
+LOADED_FORM = "codes"
+"""The form of the default model: it is put under load, of the others an adaptation is timed alone."""
+
+_TURNS = 8
 
 
-def bench_service(model_dir: Path | None, seed: int, seconds: float = 5.0) -> list[dict[str, Any]]:
+def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> list[dict[str, Any]]:
     """Load a real server in a process of its own over loopback.
 
     Without a model, ones of the default sizes with random parameters are made: they cost the same time.
@@ -41,88 +40,91 @@ def bench_service(model_dir: Path | None, seed: int, seconds: float = 5.0) -> li
         seconds: Length of each load.
     """
     rows: list[dict[str, Any]] = []
+    forms = [LOADED_FORM, *(form for form in FORMS if form != LOADED_FORM)] if model_dir is None else [""]
     with tempfile.TemporaryDirectory() as scratch:
-        for form in FORMS:
-            model, folder = TrainedModel.load(model_dir) if model_dir else untrained_model(form), model_dir
-            if folder is None:
-                folder = Path(scratch) / form
+        for form in (bar := tqdm(forms, unit="form", disable=None)):
+            bar.set_description(form)
+            folder = model_dir or Path(scratch) / form / "model"
+            model = TrainedModel.load(folder) if model_dir else untrained_model(form)
+            if model_dir is None:
                 model.save(folder)
             requests = [
-                made_up_request(model, f"bench-{number}", seed=seed + number) for number in range(DEVICES)
+                made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(DEVICES)
             ]
-            with serving(folder, Path(scratch)) as url:
-                rows += asyncio.run(_form_rows(model.config.form, url, requests[0], seconds))
-                if model_dir or form == "codes":
-                    rows = [*_load_rows(model, url, requests, seconds), *rows]
-            if model_dir:
-                break
+            with cloud_service(folder, Path(scratch) / form / "cloud") as url:
+                if form in ("", LOADED_FORM):
+                    rows += _load_rows(url, load_backend(folder), requests, seconds)
+                rows += _form_rows(model.config.form, url, requests, seconds)
     return rows
 
 
-@contextmanager
-def serving(model: Path, scratch: Path) -> Iterator[str]:
-    """`paramcast serve` in a process of its own on a free port; yields its URL once it answers.
-
-    Raises:
-        ParamcastError: It does not start.
-    """
-    ready = scratch / "ready.json"
-    ready.unlink(missing_ok=True)
-    options = ["--model", model, "--port", 0, "--key", scratch / "key", "--ready-file", ready]
-    command = [sys.executable, "-c", _SERVE, "serve", *map(str, options)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            end = time.monotonic() + _START_S
-            while not ready.exists():
-                if process.poll() is not None or time.monotonic() > end:
-                    raise ParamcastError(f"the server did not start: {' '.join(command[3:])}")
-                time.sleep(0.05)
-            yield json.loads(ready.read_text())["url"]
-        finally:
-            process.terminate()
-
-
 def _load_rows(
-    model: TrainedModel, url: str, requests: list[AdaptRequest], seconds: float
+    url: str, backend: OnnxBackend, requests: Sequence[AdaptRequest], seconds: float
 ) -> list[dict[str, Any]]:
-    """Throughput in turns with the bare generator; then latencies at half of it."""
-    sent = [http_request(request.encode()) for request in requests]
-    backend = TorchBackend(model)
-    asyncio.run(closed_loop(url, sent, CONNECTIONS, seconds / 4))  # both warm
-    _bare_rate(backend, requests, seconds / 4)
-    rates = []
-    for _ in range(3):
-        bare = _bare_rate(backend, requests, seconds / 3)
-        taken = asyncio.run(closed_loop(url, sent, CONNECTIONS, seconds / 3))
-        rates.append((len(taken) / (seconds / 3), bare))
-    over_http, bare = np.median(rates, axis=0)
-    ratio = float(np.median([rate / alone for rate, alone in rates]))
-    delays = asyncio.run(open_loop(url, sent, 4 * CONNECTIONS, over_http / 2, seconds))
-    p50, p99 = np.percentile(delays, [50, 99])
+    """Throughput, in short turns with the bare generator, so that what else the machine does hits both.
+
+    The bare generator is called in this process, on as many requests a call as the server's batches had.
+    """
+    sent = [http_request("/v1/adapt", request.encode()) for request in requests]
+    with connections(url, 2 * CONNECTIONS) as pool:
+        busy = pool[:CONNECTIONS]
+        before = _counters(pool[0])
+        closed_loop(busy, sent, seconds / 4)
+        batch = _mean_batch(before, _counters(pool[0]))
+        _bare_rate(backend, requests, batch, seconds / 8)
+        before, loads, bare = _counters(pool[0]), list[Load](), list[float]()
+        for turn in range(_TURNS):
+            for what in ("http", "bare") if turn % 2 else ("bare", "http"):
+                if what == "http":
+                    loads.append(closed_loop(busy, sent, seconds / _TURNS))
+                else:
+                    bare.append(_bare_rate(backend, requests, batch, seconds / _TURNS))
+        seen = _mean_batch(before, _counters(pool[0]))
+        rate = float(np.median([load.rate for load in loads]))
+        ratio = float(np.median([load.rate / alone for load, alone in zip(loads, bare, strict=True)]))
+        steady = open_loop(pool, sent, rate / 2, seconds)
+    p50, p99 = np.percentile(steady.taken_ms, [50, 99])
+    against = f"the bare generator on {batch} a call ({np.median(bare):,.0f}/s)"
+    at_half = f"at {rate / 2:,.0f}/s, open loop"
     return [
-        row("throughput", float(over_http), "adaptations/s", f"{BARE} ({bare:.0f}/s)", ratio),
-        row("latency_p50", float(p50), "ms"),
-        row("latency_p99", float(p99), "ms"),
+        row("throughput", rate, "adaptations/s", against, ratio),
+        row("latency_p50", float(p50), "ms", at_half),
+        row("latency_p99", float(p99), "ms", at_half),
+        row("mean_batch", seen, "requests"),
+        row("load_generator", 100 * float(np.median([load.busy for load in loads])), "% of a core"),
     ]
 
 
-def _bare_rate(backend: TorchBackend, requests: list[AdaptRequest], seconds: float) -> float:
-    """Calls of one request a second, as the service makes them."""
-    start, done = time.perf_counter(), 0
+def _bare_rate(backend: OnnxBackend, requests: Sequence[AdaptRequest], batch: int, seconds: float) -> float:
+    """Adaptations a second of calls of `batch` requests."""
+    turn, done, start = cycle(requests), 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        backend.generate([requests[done % len(requests)]])
-        done += 1
+        done += len(backend.generate(list(islice(turn, batch))))
     return done / (time.perf_counter() - start)
 
 
-async def _form_rows(form: str, url: str, request: AdaptRequest, seconds: float) -> list[dict[str, Any]]:
+def _counters(connection: Connection) -> dict[str, float]:
+    """What the server counts."""
+    text = connection.exchange(http_request("/metrics")).decode()
+    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+
+
+def _mean_batch(before: dict[str, float], after: dict[str, float]) -> int:
+    """Requests a batch between two looks at the counters, at least 1."""
+    requests, batches = (
+        after[name] - before[name] for name in ("paramcast_requests_total", "paramcast_batches_total")
+    )
+    return max(1, round(requests / max(1, batches)))
+
+
+def _form_rows(form: str, url: str, requests: Sequence[AdaptRequest], seconds: float) -> list[dict[str, Any]]:
     """Bytes of the bodies, and milliseconds from sending to having the package whole, one at a time."""
-    body = request.encode()
-    connection = await Connection.open(url)
-    down = len(await connection.exchange(http_request(body)))
-    connection.close()
-    taken = await closed_loop(url, [http_request(body)], 1, seconds / 2)
-    p50, p99 = np.percentile(taken, [50, 99])
+    body = requests[0].encode()
+    sent = http_request("/v1/adapt", body)
+    with connections(url, 1) as pool:
+        down = len(pool[0].exchange(sent))
+        alone = closed_loop(pool, [sent], seconds / 4)
+    p50, p99 = np.percentile(alone.taken_ms, [50, 99])
     return [
         row(f"adapt_{form}_bytes_up", len(body), "bytes"),
         row(f"adapt_{form}_bytes_down", down, "bytes"),

@@ -1,30 +1,45 @@
-"""The HTTP side of the service: three routes, one JSON form for errors."""
+"""The HTTP side of the service: four routes, one JSON form for errors."""
 
 from __future__ import annotations
 
+import gc
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from paramcast import __version__
+from paramcast.cloud.batching import Batcher, OverloadedError
 from paramcast.cloud.service import AdaptBackend, AdaptService, BackendError, WrongModelError
-from paramcast.wire import MAX_REQUEST_BYTES, MessageError, SigningKey
+from paramcast.wire import MAX_REQUEST_BYTES, AdaptRequest, MessageError, SigningKey
 
 BINARY = "application/octet-stream"
+LARGEST_BATCH = 32
+WAITING_ROOM = 512
+"""Requests that may wait; a quarter of a second of work, and 128 MB if all are as large as they may be."""
+
+RETRY_AFTER_S = 1
 _log = logging.getLogger(__name__)
 
-_BINARY_BODY = {
-    "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
-}
-_ADAPT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {BINARY: {}}, "description": "a sealed package"},
-    409: {"description": "the device runs another base model"},
-    413: {"description": f"the request has more than {MAX_REQUEST_BYTES} bytes"},
-    422: {"description": "the request is malformed"},
-    500: {"description": "the model failed"},
+_BINARY_CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+_ADAPT_OPERATION = {
+    "summary": "Adapt",
+    "description": "Turn a device's request (safetensors) into a sealed package.",
+    "operationId": "adapt_v1_adapt_post",
+    "requestBody": {"required": True, "content": _BINARY_CONTENT},
+    "responses": {
+        "200": {"content": _BINARY_CONTENT, "description": "a sealed package"},
+        "409": {"description": "the device runs another base model"},
+        "413": {"description": f"the request has more than {MAX_REQUEST_BYTES} bytes"},
+        "422": {"description": "the request is malformed"},
+        "429": {"description": "too many requests are waiting; come back after `retry-after` seconds"},
+        "500": {"description": "the model failed"},
+    },
 }
 
 
@@ -47,24 +62,35 @@ def create_app(
         InputError: If the lifetime or the quantisation is not possible.
     """
     service = AdaptService(backend, key, lifetime_s=lifetime_s, quantisation=quantisation)
-    app = FastAPI(title="paramcast", version=__version__)
-
-    @app.post("/v1/adapt", response_class=Response, responses=_ADAPT_RESPONSES, openapi_extra=_BINARY_BODY)
-    async def adapt(request: Request) -> Response:
-        """Turn a device's request (safetensors) into a sealed package."""
-        body = await _read_body(request)
-        # In a thread, so that the loop goes on answering while a model works.
-        return Response(await run_in_threadpool(service.adapt, body), media_type=BINARY)
+    batcher: Batcher[AdaptRequest, bytes] = Batcher(service.answer, largest=LARGEST_BATCH, room=WAITING_ROOM)
+    adapt = Route("/v1/adapt", _Adapt(service, batcher), methods=["POST"])
+    app = FastAPI(title="paramcast", version=__version__, routes=[adapt], lifespan=_without_long_pauses)
 
     @app.get("/healthz", responses={503: {"description": "the model cannot make parameters"}})
     async def healthz() -> JSONResponse:
-        """Say ok only if the model makes finite parameters now."""
+        """Say ok only if a package can be made now, in the way in which devices get theirs."""
         try:
-            await run_in_threadpool(service.check_health)
+            await batcher.ask(service.health_request(), whatever_waits=True)
         except BackendError as error:
             _log.error("health check: %s", error)
             return JSONResponse({"status": "failing"}, status_code=503)
         return JSONResponse({"status": "ok", "model": backend.model})
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        """How the queue does, in the text format of Prometheus."""
+        figures = (
+            ("paramcast_requests_total", "counter", "Requests that the model was given.", batcher.given),
+            ("paramcast_batches_total", "counter", "Batches in which it was given them.", batcher.batches),
+            ("paramcast_refused_total", "counter", "Requests for which there was no room.", batcher.refused),
+            ("paramcast_waiting", "gauge", "Requests that wait now.", batcher.waiting),
+        )
+        return PlainTextResponse(
+            "".join(
+                f"# HELP {name} {what}\n# TYPE {name} {kind}\n{name} {value}\n"
+                for name, kind, what, value in figures
+            )
+        )
 
     @app.get("/v1/model")
     async def model() -> JSONResponse:
@@ -72,7 +98,40 @@ def create_app(
         return JSONResponse(service.describe())
 
     _add_error_handlers(app)
+    _describe_adapt(app)
     return app
+
+
+class _Adapt:
+    """`POST /v1/adapt` as a plain ASGI application: FastAPI's way to a function costs more than the model."""
+
+    def __init__(self, service: AdaptService, batcher: Batcher[AdaptRequest, bytes]) -> None:
+        self._service, self._batcher = service, batcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._service.read(await _read_body(Request(scope, receive)))
+        response = Response(await self._batcher.ask(asked), media_type=BINARY)
+        await response(scope, receive, send)
+
+
+@asynccontextmanager
+async def _without_long_pauses(_: FastAPI) -> AsyncIterator[None]:
+    """Keep the garbage collector off what is loaded once: looking through torch alone takes 0.1 s."""
+    gc.collect()
+    gc.freeze()
+    yield
+
+
+def _describe_adapt(app: FastAPI) -> None:
+    """Put the route that FastAPI does not know into its schema."""
+    without = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = without()
+        schema["paths"]["/v1/adapt"] = {"post": _ADAPT_OPERATION}
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation does it
 
 
 async def _read_body(request: Request) -> bytes:
@@ -100,11 +159,15 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def wrong_model(_: Request, error: Exception) -> JSONResponse:
         return _error(409, str(error))
 
+    @app.exception_handler(OverloadedError)
+    async def overloaded(_: Request, error: Exception) -> JSONResponse:
+        return _error(429, str(error), {"retry-after": str(RETRY_AFTER_S)})
+
     @app.exception_handler(BackendError)
     async def failed(_: Request, error: Exception) -> JSONResponse:
         _log.error("adapt: %s", error, exc_info=error)
         return _error(500, "the model failed on this request; the service's log says why")
 
 
-def _error(status: int, text: str) -> JSONResponse:
-    return JSONResponse({"error": text}, status_code=status)
+def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": text}, status_code=status, headers=headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,12 +78,12 @@ class AdaptService:
         if quantisation not in QUANTISATIONS:
             raise InputError(f"the quantisation must be one of {', '.join(QUANTISATIONS)}")
         self.backend = backend
+        self._shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
         self._key = key
         self._lifetime_s = lifetime_s
         self._quantisation = quantisation
         self._clock = clock
-        self._generating = threading.Lock()
-        self._numbering = threading.Lock()
+        self._working = threading.Lock()
         self._issued: OrderedDict[str, int] = OrderedDict()
 
     def adapt(self, data: bytes) -> bytes:
@@ -94,39 +94,49 @@ class AdaptService:
             WrongModelError: If the device runs another base model.
             BackendError: If the model fails.
         """
-        request = AdaptRequest.decode(data)
-        self._check(request)
-        tensors = self._generate(request)
-        package = Package(
-            device=request.device,
-            model=self.backend.model,
-            sequence=self._next_sequence(request),
-            expires=int(self._clock()) + self._lifetime_s,
-            form=self.backend.form,
-            quantisation=self._quantisation,
-            tensors=tensors,
-        )
-        try:
-            return seal(package, self._key)
-        except PackageError as error:
-            raise BackendError(f"the model made parameters that cannot be sent: {error}") from error
+        (outcome,) = self.answer([self.read(data)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def check_health(self) -> None:
-        """Run the real generate path on a made-up context of one clip and one query.
+    def read(self, data: bytes) -> AdaptRequest:
+        """Decode a request, and see that the model here can serve it.
 
         Raises:
-            BackendError: If the model fails or its parameters are not complete and finite.
+            MessageError: If the request is malformed or its features do not have the model's dimensions.
+            WrongModelError: If the device runs another base model.
         """
-        image_dim, text_dim = self.backend.uplink_dims
-        self._generate(
-            AdaptRequest(
-                device="healthz",
-                model=self.backend.model,
-                sequence=0,
-                anchors=np.full((1, image_dim), 0.1, np.float32),
-                queries=np.full((1, text_dim), 0.1, np.float32),
-                clip_of_query=np.zeros(1, np.int64),
+        request = AdaptRequest.decode(data)
+        if request.model != self.backend.model:
+            raise WrongModelError(
+                f"the device runs base model {request.model}, this service adapts {self.backend.model}; "
+                "install the bundle that was exported with the model served here"
             )
+        dims = (request.anchors.shape[1], request.queries.shape[1])
+        if dims != tuple(self.backend.uplink_dims):
+            raise MessageError(
+                f"anchors and queries have {dims} columns, the model needs {self.backend.uplink_dims}"
+            )
+        return request
+
+    def answer(self, requests: Sequence[AdaptRequest]) -> list[bytes | Exception]:
+        """A sealed package for each request, or why it has none: a BackendError or a MessageError."""
+        with self._working:
+            return [
+                tensors if isinstance(tensors, Exception) else self._sealed(request, tensors)
+                for request, tensors in zip(requests, self._generate(list(requests)), strict=True)
+            ]
+
+    def health_request(self) -> AdaptRequest:
+        """A made-up request of one clip and one query: if it is answered, so are a device's."""
+        image_dim, text_dim = self.backend.uplink_dims
+        return AdaptRequest(
+            device="healthz",
+            model=self.backend.model,
+            sequence=0,
+            anchors=np.full((1, image_dim), 0.1, np.float32),
+            queries=np.full((1, text_dim), 0.1, np.float32),
+            clip_of_query=np.zeros(1, np.int64),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -142,39 +152,58 @@ class AdaptService:
             "public_key": public_key_hex(self._key),
         }
 
-    def _check(self, request: AdaptRequest) -> None:
-        if request.model != self.backend.model:
-            raise WrongModelError(
-                f"the device runs base model {request.model}, this service adapts {self.backend.model}; "
-                "install the bundle that was exported with the model served here"
-            )
-        dims = (request.anchors.shape[1], request.queries.shape[1])
-        if dims != tuple(self.backend.uplink_dims):
-            raise MessageError(
-                f"anchors and queries have {dims} columns, the model needs {self.backend.uplink_dims}"
-            )
-
-    def _generate(self, request: AdaptRequest) -> dict[str, Float32]:
-        """The tensors for one request: complete, of the right shapes, float32 and finite."""
+    def _generate(self, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
+        """The tensors for each request, checked, or what was wrong with them."""
         try:
-            with self._generating:
-                (tensors,) = self.backend.generate([request])
+            made = self.backend.generate(requests)
+            if len(made) != len(requests):
+                raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
         except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
-            raise BackendError(f"the model failed: {error!r}") from error
+            if len(requests) == 1:
+                return [_failure("the model failed", error)]
+            # One by one, so that a request which the model cannot take does not fail its neighbours.
+            return [outcome for request in requests for outcome in self._generate([request])]
+        return [self._checked(tensors) for tensors in made]
+
+    def _checked(self, tensors: dict[str, Float32]) -> dict[str, Float32] | Exception:
+        """The tensors if they are complete, of the right shapes, float32 and finite."""
         shapes = {name: tuple(values.shape) for name, values in tensors.items()}
-        if shapes != {name: tuple(shape) for name, shape in self.backend.parameters.items()}:
-            raise BackendError(f"the model made {shapes}, it promised {self.backend.parameters}")
+        if shapes != self._shapes:
+            return BackendError(f"the model made {shapes}, it promised {self._shapes}")
         if not all(values.dtype == np.float32 and np.isfinite(values).all() for values in tensors.values()):
-            raise BackendError("the model made parameters that are not finite float32 numbers")
+            return BackendError("the model made parameters that are not finite float32 numbers")
         return tensors
+
+    def _sealed(self, request: AdaptRequest, tensors: dict[str, Float32]) -> bytes | Exception:
+        try:
+            package = Package(
+                device=request.device,
+                model=self.backend.model,
+                sequence=self._next_sequence(request),
+                expires=int(self._clock()) + self._lifetime_s,
+                form=self.backend.form,
+                quantisation=self._quantisation,
+                tensors=tensors,
+            )
+            return seal(package, self._key)
+        except MessageError as error:
+            return error
+        except PackageError as error:
+            return _failure("the model made parameters that cannot be sent", error)
 
     def _next_sequence(self, request: AdaptRequest) -> int:
         """A number above all that the device has run and, unless it was forgotten, all that it was given."""
-        with self._numbering:
-            sequence = max(request.sequence, self._issued.pop(request.device, 0)) + 1
-            if sequence > MAX_SEQUENCE:
-                raise MessageError("the device's sequence numbers are used up; give it a new id")
-            self._issued[request.device] = sequence
-            if len(self._issued) > KNOWN_DEVICES:
-                self._issued.popitem(last=False)
+        sequence = max(request.sequence, self._issued.pop(request.device, 0)) + 1
+        if sequence > MAX_SEQUENCE:
+            raise MessageError("the device's sequence numbers are used up; give it a new id")
+        self._issued[request.device] = sequence
+        if len(self._issued) > KNOWN_DEVICES:
+            self._issued.popitem(last=False)
         return sequence
+
+
+def _failure(what: str, cause: Exception) -> BackendError:
+    """A BackendError that is returned, not raised: with its cause all the same, for the log."""
+    error = BackendError(f"{what}: {cause}")
+    error.__cause__ = cause
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import tempfile
 import warnings
@@ -175,16 +176,36 @@ def _write_graph(
     output: str,
     axes: dict[str, dict[int, str]],
 ) -> None:
-    """Export by tracing. (The newer exporter gets convolutional trunks wrong and is ten times as slow.)"""
+    trace_graph(graph, path, data | base, [output], {output: {0: "N"}} | axes)
+
+
+def trace_graph(
+    module: nn.Module,
+    target: Path | io.BytesIO,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    axes: dict[str, dict[int, str]],
+) -> None:
+    """Write a module's forward pass as an ONNX graph, by tracing it.
+
+    torch's newer exporter gets convolutional trunks wrong and is ten times as slow.
+
+    Args:
+        module: Takes and gives tensors by position.
+        target: The file.
+        inputs: Name -> an example, in order.
+        outputs: Names, in order.
+        axes: Name of an input or output -> its axes of free length, and what they are called.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: constants that are constants here
         torch.onnx.export(
-            graph.eval(),
-            (*data.values(), *base.values()),
-            path,
-            input_names=[*data, *base],
-            output_names=[output],
-            dynamic_axes={output: {0: "N"}} | axes,
+            module.eval(),
+            tuple(inputs.values()),
+            target,  # type: ignore[arg-type]  # a buffer will do too
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
