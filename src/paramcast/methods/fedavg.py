@@ -34,17 +34,18 @@ class FedAvg(Method):
     """Rounds over labelled training devices, from the base model on; each device gets the same model."""
 
     identity: ClassVar[Settings | None] = {"rate": 0.0, "rounds": 0}
+    rates = RATES
 
     def grid(self, task: str) -> Sequence[Settings]:
         """Local learning rate and number of rounds."""
-        return [{"rate": rate, "rounds": rounds} for rate in RATES for rounds in SNAPSHOTS]
+        return [{"rate": rate, "rounds": rounds} for rate in self.rates for rounds in SNAPSHOTS]
 
     def prepare(self, background: Background) -> None:
         """Train at every rate, and keep a model at every snapshot."""
         super().prepare(background)
         base = _copied(background.frozen)
         self._states: dict[tuple[float, int], State] = {(0.0, 0): base}
-        for rate in RATES:
+        for rate in self.rates:
             self._train(rate, base)
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
@@ -98,6 +99,9 @@ class FedAvg(Method):
 class FedAvgTuned(FedAvg, FineTuning):
     """The common model, fine-tuned with the device's labels: half of the trials go to each part."""
 
+    identity: ClassVar[Settings | None] = {"of": "head", "rate": 0.0, "rounds": 0}
+    rates = RATES[:1]
+
     def grid(self, task: str) -> Sequence[Settings]:
         """Rounds of the common model, and what is fine-tuned."""
         tuning = FineTuning.grid(self, task)[1::2]
@@ -105,7 +109,7 @@ class FedAvgTuned(FedAvg, FineTuning):
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
         """Take the common model, and fine-tune it."""
-        common = {"rate": RATES[0] if settings["rounds"] else 0.0, "rounds": settings["rounds"]}
+        common = {"rate": self.rates[0] if settings["rounds"] else 0.0, "rounds": settings["rounds"]}
         return self.tuned(self.common(common), support, settings, seed)
 
 

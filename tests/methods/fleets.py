@@ -1,0 +1,103 @@
+"""A tiny model of each task, and devices whose features are drawn from a generator instead of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Device
+from paramcast.methods.background import Background, Samples
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.model import ModelConfig, TrainedModel
+from paramcast.training.uplink import Uplink
+from paramcast.training.views import UplinkTable
+
+IMAGE, TEXT, FRAMES, ANSWERS, OPTIONS = 20, 12, 3, 7, 4
+CLIPS, QUESTIONS, SUPPORT = 14, 3, 6
+
+
+def tiny_model(task: str) -> TrainedModel:
+    """Random parameters, so that a package, a step and a statistic all change the outputs."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    config = ModelConfig(
+        task=task,
+        form="codes",
+        image_encoder="efficientnet-lite0",
+        text_encoder="minilm-l6-int8",
+        image_dim=IMAGE,
+        text_dim=TEXT,
+        frames=FRAMES,
+        sampling="uniform",
+        answers=tuple(f"answer {number}" for number in range(ANSWERS)) if task != "retrieval" else (),
+        categories=(),
+        seed=0,
+        clips={"train": (), "validation": (), "test": ()},
+        collection="none",
+        truth_dim=1,
+    )
+    uplinks = [Uplink.fit(rng.normal(size=(60, dim)).astype(np.float32), 8) for dim in (IMAGE, TEXT)]
+    model = TrainedModel(config, *uplinks)
+    for parameter in model.adaptor.fda.generator.heads.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def tiny_samples(model: TrainedModel, devices: int, seed: int) -> Samples:
+    """Plain clips, and devices of clips of their own whose features are moved and spread otherwise.
+
+    Labels can be learned: most answers are the same, the right option is the largest in one feature, and
+    captions are images of their clips.
+    """
+    rng = np.random.default_rng(seed)
+    said = np.random.default_rng(0).normal(size=(IMAGE, TEXT)) * IMAGE**-0.5
+    rows, texts, clips = [], [], []
+    for place in range(CLIPS * (devices + 1)):
+        owner = place // CLIPS
+        rows.append(rng.normal(0.3 * owner, 1 + 0.2 * owner, (FRAMES, IMAGE)))
+        words = rng.normal(0.2 * owner, 1, (4 * QUESTIONS, TEXT))
+        if model.config.task == "retrieval":
+            words = 0.3 * words + rows[-1].mean(0) @ said
+        clips.append(_clip(model.config.task, place, len(texts), words, rng))
+        texts.extend(words)
+    bank = Bank(
+        torch.tensor(np.array(rows), dtype=torch.float32),
+        torch.ones(len(rows), FRAMES, dtype=torch.bool),
+        {},
+        torch.tensor(np.array(texts), dtype=torch.float32),
+        {},
+    )
+    data = []
+    for number in range(devices):
+        own = tuple(clips[CLIPS * (number + 1) : CLIPS * (number + 2)])
+        ids = tuple(clip.clip_id for clip in own)
+        device = Device(f"test-{number:04d}", "test", ids[:SUPPORT], ids[SUPPORT:], (), None, {}, "none")
+        data.append(DeviceData(device, own, SUPPORT, np.zeros(1, np.float32)))
+    table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
+    return Samples(bank, table, tuple(clips[:CLIPS]), tuple(data))
+
+
+def tiny_background(model: TrainedModel, collection: Collection) -> Background:
+    """A background whose training clips and devices are drawn, not read."""
+    background = Background(model, collection, None, 0)
+    # Where the cached properties keep what they have read.
+    background.__dict__["reference"] = tiny_samples(model, 0, 1)
+    background.__dict__["training"] = tiny_samples(model, 3, 2)
+    return background
+
+
+def _clip(task: str, row: int, first: int, words: np.ndarray, rng: np.random.Generator) -> ClipData:
+    texts = np.arange(first, first + QUESTIONS)
+    if task == "retrieval":
+        items = np.array([[row, first, -1]])
+        return ClipData(f"clip-{row}", row, texts[:1], items, np.arange(first + 1, first + QUESTIONS))
+    right = np.where(rng.random(QUESTIONS) < 0.8, 1, rng.integers(ANSWERS, size=QUESTIONS))
+    columns = [np.full(QUESTIONS, row), texts, right]
+    if task == "choice":
+        options = QUESTIONS + rng.integers(3 * QUESTIONS, size=(OPTIONS, QUESTIONS))
+        columns[2] = words[options, 0].argmax(0)
+        columns += list(first + options)
+    return ClipData(f"clip-{row}", row, texts, np.stack(columns, 1), texts[:0])
