@@ -8,11 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sklearn")
-pytest.importorskip("ot")
-pytest.importorskip("torch")
-
 from sklearn.base import clone
 
 from paramcast.errors import InputError

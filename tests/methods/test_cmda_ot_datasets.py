@@ -7,11 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-pytest.importorskip("sklearn")
-pytest.importorskip("ot")
-pytest.importorskip("torch")
-
 from paramcast.methods.cmda_ot.datasets import OFFICE_DOMAINS, mgr, office
 from paramcast.methods.cmda_ot.errors import FederationInputError
 

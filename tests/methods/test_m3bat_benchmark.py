@@ -48,7 +48,6 @@ def test_wisdm_pairs_hold_out_users(shared_data: Path) -> None:
 
 
 def test_watch_pairs_keep_recordings_whole() -> None:
-    pytest.importorskip("seglearn")
     pairs = {pair.name: pair for pair in seglearn_pairs(seed=0)}
     assert len(pairs) == cli.PAIRS["seglearn"]
     for pair in pairs.values():
