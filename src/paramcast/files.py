@@ -29,6 +29,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_halves(folder: Path | str) -> None:
+    """Remove what writers that were killed have left in `folder`; nobody may be writing there now."""
+    for temporary in Path(folder).glob(".*.tmp"):
+        temporary.unlink()
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ from paramcast.data.collection import Collection
 from paramcast.data.features import FeatureStore
 from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
-from paramcast.files import replacing, write_json
+from paramcast.files import remove_halves, replacing, write_json
 from paramcast.training.tasks import Task, make_task
 from paramcast.training.uplink import Uplink
 
@@ -112,6 +112,7 @@ class TrainedModel:
         """Write the folder; `config.json` comes last, so that a folder without it is not a model yet."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        remove_halves(folder)
         for name, module in self._modules().items():
             with replacing(folder / f"{name}.safetensors") as path:
                 save_file({k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}, path)
