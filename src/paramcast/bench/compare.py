@@ -240,7 +240,7 @@ def _stored(outcome: Outcome) -> dict[str, Any]:
         {"metric": metric.name, "gallery": metric.gallery, "values": numbers.tolist()}
         for metric, numbers in outcome.values.items()
     ]
-    return {**asdict(outcome), "values": values}
+    return {**vars(outcome), "values": values}
 
 
 def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
