@@ -12,6 +12,7 @@ from paramcast.models.edits.base import (
     Shape,
     Slot,
     Values,
+    add_matmul,
     add_vector,
     convolve,
     scale_vector,
@@ -52,17 +53,17 @@ class CodesEdit(Edit):
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
             scale = _mixed(codes, self.basis[f"{key}:scale"])
-            edit = scale_vector(normed, scale, len(slot.weight))
+            y = y + scale_vector(normed, scale, len(slot.weight))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
             if slot.kind == "conv2d":
                 inner = convolve(layer, x, v.reshape(-1, *slot.weight[1:])).movedim(1, -1)
-                edit = (scale_vector(inner, codes) @ u).movedim(-1, 1)
+                y = y + (scale_vector(inner, codes) @ u).movedim(-1, 1)
             else:
-                edit = scale_vector(x @ v.T, codes) @ u
+                y = add_matmul(y, scale_vector(x @ v.T, codes), u.T)
         if slot.bias is not None:
-            edit = add_vector(edit, _mixed(codes, self.basis[f"{key}:bias"]), slot)
-        return y + edit
+            y = add_vector(y, _mixed(codes, self.basis[f"{key}:bias"]), slot)
+        return y
 
 
 def _mixed(codes: Tensor, basis: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from paramcast.models.edits.base import (
     Shape,
     Slot,
     Values,
+    add_matmul,
     add_vector,
     convolve,
     matmul,
@@ -55,10 +56,10 @@ class LowRankEdit(Edit):
         a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
         if slot.kind == "conv2d":
             inner = convolve(layer, x, b.reshape(*b.shape[:-1], *slot.weight[1:]))
-            edit = matmul(inner.movedim(1, -1), a).movedim(-1, 1)
+            y = y + matmul(inner.movedim(1, -1), a).movedim(-1, 1)
         else:
-            edit = matmul(matmul(x, b), a)
-        return y + (edit if bias is None else add_vector(edit, bias, slot))
+            y = add_matmul(y, matmul(x, b), a)
+        return y if bias is None else add_vector(y, bias, slot)
 
 
 def reject_grouped(name: str, layer: nn.Module, form: str) -> None:
