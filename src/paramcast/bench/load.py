@@ -34,8 +34,8 @@ class Load:
     """What a load met.
 
     Attributes:
-        taken_ms: Of each request that was answered in time, milliseconds until it was answered.
-        seconds: Length of the load.
+        taken_ms: Of each request, milliseconds until it was answered.
+        seconds: Length of the load, to its last answer.
         busy: Share of that time in which the load generator itself was computing, 0..1.
     """
 
@@ -146,11 +146,12 @@ def closed_loop(pool: Sequence[Connection], requests: Sequence[bytes], seconds: 
             if connection.receive() is None:
                 continue
             now = time.perf_counter()
-            if now >= begin + seconds:
-                waiting.remove(connection)
-                continue
             taken.append(1e3 * (now - connection.since))
-            connection.send(next(turn), now)
+            if now < begin + seconds:
+                connection.send(next(turn), now)
+            else:
+                waiting.remove(connection)
+    seconds = time.perf_counter() - begin
     return Load(taken, seconds, (time.process_time() - computing) / seconds)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the benchmarks, and the one way in which two things are timed against each other."""
+"""Rows of the benchmarks, and the one way in which things are timed against each other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from paramcast.bench.table import align
 
@@ -17,30 +19,44 @@ def row(
     """A row of a figures file; `ratio` is value / value of what it was measured against."""
     return {
         "name": name,
-        "value": round(value, 4),
+        "value": round(float(value), 4),
         "unit": unit,
         "against": against,
-        "ratio": None if ratio is None else round(ratio, 4),
+        "ratio": None if ratio is None else round(float(ratio), 4),
     }
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each call, timed A B A B so that what else the machine does hits all alike.
+Times = Mapping[str, NDArray[np.float64]]
+"""Name -> (rounds,) milliseconds of each round."""
+
+
+def in_turns(what: str, calls: Mapping[str, Callable[[], object]], rounds: int) -> Times:
+    """Time calls in turns, A B C A B C, so that what else the machine does hits all alike.
 
     Args:
+        what: They do, for the progress bar.
         calls: Name -> what is timed; each is called a few times before.
         rounds: Timed calls of each.
     """
     for call in calls.values():
         for _ in range(3):
             call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    times = {name: np.empty(rounds) for name in calls}
+    for turn in tqdm(range(rounds), desc=what, unit="round", disable=None):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: float(np.median(taken)) for name, taken in times.items()}
+            times[name][turn] = 1e3 * (time.perf_counter() - start)
+    return times
+
+
+def time_row(name: str, times: Times, against: str | None = None) -> dict[str, Any]:
+    """The row of a call's median milliseconds; its ratio is the median of the rounds' ratios.
+
+    A round's calls follow each other closely, so that its ratio is true even where the machine is not idle.
+    """
+    ratio = None if against is None else float(np.median(times[name] / times[against]))
+    return row(name, float(np.median(times[name])), "ms", against, ratio)
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -17,16 +17,19 @@ from paramcast.bench.load import Connection, Load, closed_loop, connections, htt
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.cloud import AdaptService
 from paramcast.models.edits import FORMS
 from paramcast.training.model import TrainedModel
-from paramcast.training.serving import OnnxBackend, load_backend
-from paramcast.wire import AdaptRequest
+from paramcast.training.serving import OnnxBackend
+from paramcast.wire import AdaptRequest, make_key
 
 DEVICES, CONNECTIONS = 64, 32
 LOADED_FORM = "codes"
 """The form of the default model: it is put under load, of the others an adaptation is timed alone."""
 
+OTHER_FORMS = tuple(form for form in FORMS if form != LOADED_FORM)
 _TURNS = 8
+Item = TypeVar("Item")
 
 
 def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> list[dict[str, Any]]:
@@ -39,68 +42,78 @@ def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> li
         seed: Of the made-up requests.
         seconds: Length of each load.
     """
+    forms = [TrainedModel.load(model_dir).config.form] if model_dir else [LOADED_FORM, *OTHER_FORMS]
     rows: list[dict[str, Any]] = []
-    forms = [LOADED_FORM, *(form for form in FORMS if form != LOADED_FORM)] if model_dir is None else [""]
     with tempfile.TemporaryDirectory() as scratch:
         for form in (bar := tqdm(forms, unit="form", disable=None)):
-            bar.set_description(form)
+            bar.set_description(f"service, form {form}")
             folder = model_dir or Path(scratch) / form / "model"
-            model = TrainedModel.load(folder) if model_dir else untrained_model(form)
-            if model_dir is None:
-                model.save(folder)
+            if not model_dir:
+                untrained_model(form).save(folder)
+            model = TrainedModel.load(folder)
             requests = [
                 made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(DEVICES)
             ]
             with cloud_service(folder, Path(scratch) / form / "cloud") as url:
-                if form in ("", LOADED_FORM):
-                    rows += _load_rows(url, load_backend(folder), requests, seconds)
-                rows += _form_rows(model.config.form, url, requests, seconds)
+                rows += _form_rows(form, url, requests[0].encode(), seconds)
+                if form == forms[0]:
+                    rows = _load_rows(url, OnnxBackend(model), requests, seconds) + rows
     return rows
 
 
 def _load_rows(
     url: str, backend: OnnxBackend, requests: Sequence[AdaptRequest], seconds: float
 ) -> list[dict[str, Any]]:
-    """Throughput, in short turns with the bare generator, so that what else the machine does hits both.
+    """Throughput in short turns with what it is compared with, so that what else the machine does hits all.
 
-    The bare generator is called in this process, on as many requests a call as the server's batches had.
+    That is, in this process, on as many requests a call as the server's batches had: the bare generator, and
+    the service without HTTP, which decodes, generates and seals. The generator runs on one thread, there as
+    here; threads of its own for each of two processes made this comparison worthless.
     """
-    sent = [http_request("/v1/adapt", request.encode()) for request in requests]
+    bodies = [request.encode() for request in requests]
+    sent = [http_request("/v1/adapt", body) for body in bodies]
+    service = AdaptService(backend, make_key(), lifetime_s=3600, quantisation="int8")
+
+    def in_process(batch: Sequence[bytes]) -> None:
+        service.answer([service.read(body) for body in batch])
+
     with connections(url, 2 * CONNECTIONS) as pool:
         busy = pool[:CONNECTIONS]
         before = _counters(pool[0])
         closed_loop(busy, sent, seconds / 4)
         batch = _mean_batch(before, _counters(pool[0]))
-        _bare_rate(backend, requests, batch, seconds / 8)
-        before, loads, bare = _counters(pool[0]), list[Load](), list[float]()
-        for turn in range(_TURNS):
-            for what in ("http", "bare") if turn % 2 else ("bare", "http"):
-                if what == "http":
-                    loads.append(closed_loop(busy, sent, seconds / _TURNS))
-                else:
-                    bare.append(_bare_rate(backend, requests, batch, seconds / _TURNS))
+        backend.generate(list(requests[:batch]))  # the first run of a shape is slower
+        loads: list[Load] = []
+        rates: list[tuple[float, float, float]] = []
+        for _ in range(_TURNS):
+            bare = _calls(backend.generate, requests, batch, seconds / _TURNS)
+            loads.append(closed_loop(busy, sent, seconds / _TURNS))
+            rates.append((loads[-1].rate, bare, _calls(in_process, bodies, batch, seconds / _TURNS)))
+        over_http, bare, without_http = np.median(rates, axis=0)
         seen = _mean_batch(before, _counters(pool[0]))
-        rate = float(np.median([load.rate for load in loads]))
-        ratio = float(np.median([load.rate / alone for load, alone in zip(loads, bare, strict=True)]))
-        steady = open_loop(pool, sent, rate / 2, seconds)
+        steady = open_loop(pool, sent, over_http / 2, seconds)
     p50, p99 = np.percentile(steady.taken_ms, [50, 99])
-    against = f"the bare generator on {batch} a call ({np.median(bare):,.0f}/s)"
-    at_half = f"at {rate / 2:,.0f}/s, open loop"
+    against = f"the bare generator, {batch} a call: {bare:,.0f}/s"
+    at_half = f"at {over_http / 2:,.0f}/s, open loop"
+    ratios = [(http / alone, local / alone) for http, alone, local in rates]
+    of_http, of_local = np.median(ratios, axis=0)
     return [
-        row("throughput", rate, "adaptations/s", against, ratio),
-        row("latency_p50", float(p50), "ms", at_half),
-        row("latency_p99", float(p99), "ms", at_half),
+        row("throughput", over_http, "adaptations/s", against, of_http),
+        row("in_process", without_http, "adaptations/s", against, of_local),
+        row("latency_p50", p50, "ms", at_half),
+        row("latency_p99", p99, "ms", at_half),
         row("mean_batch", seen, "requests"),
         row("load_generator", 100 * float(np.median([load.busy for load in loads])), "% of a core"),
     ]
 
 
-def _bare_rate(backend: OnnxBackend, requests: Sequence[AdaptRequest], batch: int, seconds: float) -> float:
-    """Adaptations a second of calls of `batch` requests."""
-    turn, done, start = cycle(requests), 0, time.perf_counter()
+def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: int, seconds: float) -> float:
+    """Items a second that `call` works on, `batch` at a time."""
+    turn, calls, start = cycle(items), 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        done += len(backend.generate(list(islice(turn, batch))))
-    return done / (time.perf_counter() - start)
+        call(list(islice(turn, batch)))
+        calls += 1
+    return calls * batch / (time.perf_counter() - start)
 
 
 def _counters(connection: Connection) -> dict[str, float]:
@@ -117,9 +130,8 @@ def _mean_batch(before: dict[str, float], after: dict[str, float]) -> int:
     return max(1, round(requests / max(1, batches)))
 
 
-def _form_rows(form: str, url: str, requests: Sequence[AdaptRequest], seconds: float) -> list[dict[str, Any]]:
+def _form_rows(form: str, url: str, body: bytes, seconds: float) -> list[dict[str, Any]]:
     """Bytes of the bodies, and milliseconds from sending to having the package whole, one at a time."""
-    body = requests[0].encode()
     sent = http_request("/v1/adapt", body)
     with connections(url, 1) as pool:
         down = len(pool[0].exchange(sent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class OnnxBackend:
     def __init__(self, trained: TrainedModel) -> None:
         self.model = trained.sha256()
         self.form, self.task = trained.config.form, trained.config.task
-        self.parameters = dict(trained.adaptor.dynamic.shapes)
+        self.parameters: Mapping[str, tuple[int, ...]] = dict(trained.adaptor.dynamic.shapes)
         self.uplink_dims = (trained.image_uplink.matrix.shape[1], trained.text_uplink.matrix.shape[1])
         self._session = _session(trained.adaptor.eval())
         self._outputs = [output.name for output in self._session.get_outputs()]

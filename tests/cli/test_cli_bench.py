@@ -1,0 +1,119 @@
+"""`paramcast bench`: the rows that it promises, and that they can be true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run, run_paramcast
+
+from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.models.edits import FORMS
+from paramcast.training.serving import OnnxBackend
+from paramcast.wire import Package, make_key, seal
+
+Done = subprocess.CompletedProcess[str]
+
+
+def rows_of(file: Path, done: Done) -> dict[str, dict[str, Any]]:
+    """The rows by name; every one is well-formed and printed."""
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert figures.keys() == {"command", "version", "commit", "seed", "machine", "rows"}
+    for row in figures["rows"]:
+        assert row.keys() == {"name", "value", "unit", "against", "ratio"}
+        assert row["value"] > 0
+        assert row["ratio"] is None or (row["ratio"] > 0 and row["against"])
+        assert f"\n{row['name']} " in done.stdout
+    named = {row["name"]: row for row in figures["rows"]}
+    assert len(named) == len(figures["rows"])
+    return named
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    file = tmp_path_factory.mktemp("service") / "f.json"
+    return rows_of(file, run_paramcast("bench", "service", "--seconds", 1, "--seed", 3, "--json", file))
+
+
+def test_the_service_is_compared_with_what_it_is_made_of(service: dict[str, dict[str, Any]]) -> None:
+    # What does more cannot be faster: a ratio above one would be a fault of the bench.
+    assert 0 < service["throughput"]["ratio"] < 1
+    assert 0 < service["in_process"]["ratio"] < 1
+    assert service["throughput"]["value"] < 2 * service["in_process"]["value"]
+    assert service["throughput"]["unit"] == "adaptations/s"
+    assert 0 < service["latency_p50"]["value"] <= service["latency_p99"]["value"]
+    assert 1 < service["mean_batch"]["value"] <= 32
+    assert service["load_generator"]["value"] < 100
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bytes_are_those_of_real_messages(service: dict[str, dict[str, Any]], form: str) -> None:
+    model = untrained_model(form)
+    request = made_up_request(model, "bench-0", seed=3)
+    (made,) = OnnxBackend(model).generate([request])
+    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, "int8", made)
+    assert service[f"adapt_{form}_bytes_up"]["value"] == len(request.encode())
+    down = len(seal(package, make_key()))
+    # The sequence number is longer the more packages were made before; headers are padded to 8 bytes.
+    assert abs(service[f"adapt_{form}_bytes_down"]["value"] - down) <= 8
+    assert service[f"adapt_{form}_p50"]["value"] <= service[f"adapt_{form}_p99"]["value"]
+
+
+def test_the_service_of_a_trained_model(model: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    rows = rows_of(file, run("bench", "service", "--model", model, "--seconds", 0.5, "--json", file))
+    assert {name for name in rows if name.startswith("adapt_")} == {
+        f"adapt_codes_{what}" for what in ("bytes_up", "bytes_down", "p50", "p99")
+    }
+    assert 0 < rows["throughput"]["ratio"] < 1
+
+
+def test_the_device(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    rows = rows_of(file, run("bench", "device", "--rounds", 3, "--json", file))
+    for form in FORMS:
+        answer, head = rows[f"answer_adapted_{form}"], rows[f"head_adapted_{form}"]
+        assert (answer["against"], head["against"]) == ("answer_base", "head_base")
+        assert answer["value"] > 10 * head["value"]  # the trunks are in it
+        assert 0.2 < answer["ratio"] < 5
+        assert 0 < head["ratio"] < 50
+        assert rows[f"swap_{form}"]["unit"] == "ms"
+    assert rows["cold_start"]["value"] > rows["answer_base"]["value"] / 8
+    assert rows["trunk_int8"]["against"] == "trunk_fp32"
+
+
+def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    options = ["--model", model, "--data", world, "--devices", 2, "--seed", 1, "--json", file]
+    done = run("bench", "recovery", *options)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert figures["seed"] == 1
+    shifts = [row["shift"] for row in figures["rows"]]
+    assert shifts == ["camera", "vocabulary", "category", "category+camera+vocabulary"]
+    for row in figures["rows"]:
+        assert (row["support"], row["devices"], row["metric"]) == (8, 2, "top1")
+        assert row["controls"].keys() == {"base", "constant", "shuffled", "own", "oracle"}
+        assert "recovery" in row
+        assert f"shift {row['shift']}, " in done.stdout
+    assert done.stdout.count("recovery of the oracle's gain") == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("service", "--model", "nowhere", "--seconds", 1),
+        ("service", "--seconds", 0),
+        ("device", "--rounds", 0),
+        ("recovery", "--data", "nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path: Path, run: Run, words: tuple[object, ...]) -> None:
+    done = run("bench", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
