@@ -84,22 +84,24 @@ def _load_rows(
         batch = _mean_batch(before, _counters(pool[0]))
         backend.generate(list(requests[:batch]))  # the first run of a shape is slower
         loads: list[Load] = []
-        rates: list[tuple[float, float, float]] = []
+        rates: list[tuple[float, ...]] = []
         for _ in range(_TURNS):
             bare = _calls(backend.generate, requests, batch, seconds / _TURNS)
             loads.append(closed_loop(busy, sent, seconds / _TURNS))
-            rates.append((loads[-1].rate, bare, _calls(in_process, bodies, batch, seconds / _TURNS)))
-        over_http, bare, without_http = np.median(rates, axis=0)
+            local = _calls(in_process, bodies, batch, seconds / _TURNS)
+            single = _calls(backend.generate, requests, 1, seconds / _TURNS)
+            rates.append((loads[-1].rate, local, single, bare))
+        over_http, without_http, one_a_call, bare = np.median(rates, axis=0)
         seen = _mean_batch(before, _counters(pool[0]))
         steady = open_loop(pool, sent, over_http / 2, seconds)
     p50, p99 = np.percentile(steady.taken_ms, [50, 99])
     against = f"the bare generator, {batch} a call: {bare:,.0f}/s"
     at_half = f"at {over_http / 2:,.0f}/s, open loop"
-    ratios = [(http / alone, local / alone) for http, alone, local in rates]
-    of_http, of_local = np.median(ratios, axis=0)
+    http_ratio, local_ratio, single_ratio, _ = np.median([np.divide(r, r[-1]) for r in rates], axis=0)
     return [
-        row("throughput", over_http, "adaptations/s", against, of_http),
-        row("in_process", without_http, "adaptations/s", against, of_local),
+        row("throughput", over_http, "adaptations/s", against, http_ratio),
+        row("in_process", without_http, "adaptations/s", against, local_ratio),
+        row("generator_one_a_call", one_a_call, "adaptations/s", against, single_ratio),
         row("latency_p50", p50, "ms", at_half),
         row("latency_p99", p99, "ms", at_half),
         row("mean_batch", seen, "requests"),
