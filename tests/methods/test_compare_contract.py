@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from fleets import SUPPORT, tiny_background, tiny_model, tiny_samples
 from torch import Tensor
 
+from paramcast.bench.compare import CompareOptions, compare
 from paramcast.data.collection import Collection
 from paramcast.errors import InputError
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import TRIALS, Method, Settings
+from paramcast.methods.fedavg import FedAvg
 from paramcast.methods.registry import METHODS, chosen, make_method
 from paramcast.methods.support import labelled_of, support_of
 from paramcast.training.arrays import ClipData, DeviceData
@@ -163,7 +166,8 @@ def test_what_an_adaptation_sends(case: Case) -> None:
     assert traffic.up >= 0
     assert traffic.down >= 0
     assert bool(traffic.up) == bool(traffic.leaves)
-    assert case.method.on_cloud == (case.method.device_macs(support) > 0)
+    works = case.method.on_cloud or isinstance(case.method, FedAvg)
+    assert works == (case.method.device_macs(support, case.settings) > 0)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -205,6 +209,20 @@ def test_captions_of_frames_are_of_their_frames_alone(samples: dict[str, Samples
     assert labelled.asked.shown[labelled.answers].tolist() == [clip.row + 1, clip.row + 2]
 
 
+def test_as_many_labels_as_candidates(
+    backgrounds: dict[str, Background], samples: dict[str, Samples]
+) -> None:
+    background, data = backgrounds["retrieval"], samples["retrieval"]
+    device = replace(data.devices[0], support=8)
+    support = support_of(background.model.task, data, device, 8, labels=8)
+    assert support.labelled is not None
+    assert len(support.labelled.asked.shown) == len(support.labelled.answers) == 8
+    method = make_method("fta_16")  # holds some labels out; all candidates must stay
+    method.prepare(background)
+    predict = method.adapt(support, method.grid("retrieval")[0], 0)
+    assert predict(background.model.task.asked(device, data.clips)).isfinite().all()
+
+
 def test_names_are_checked() -> None:
     assert chosen("tent, fta_4", "qa") == ["base", "tent", "fta_4"]
     assert chosen("all", "qa") == [name for name, task in CASES if task == "qa"]
@@ -212,3 +230,11 @@ def test_names_are_checked() -> None:
         chosen("tents", "qa")
     with pytest.raises(InputError, match="'csls' does not serve task 'qa', only retrieval"):
         chosen("csls", "qa")
+
+
+def test_the_collection_of_the_training_is_asked_for(tmp_path: Path) -> None:
+    model = tiny_model("qa")
+    model.config = replace(model.config, clips={"train": ("gone",), "validation": (), "test": ()})
+    other = Collection("other", tmp_path, (), {})
+    with pytest.raises(InputError, match=r"trained on 'none'.* --trained-on"):
+        compare(model, other, other, ["base"], CompareOptions("none", 2, 1, 1, 0), tmp_path)

@@ -93,9 +93,17 @@ def compare(
         folder: Keeps each method's outcome, so that a run which was stopped goes on.
 
     Raises:
-        InputError: Too few clips, or the folder holds a run that was asked something else.
+        InputError: Too few clips, `trained_on` is another collection, or the folder holds a run that was
+            asked something else.
     """
-    run = {"model": model.sha256(), "collection": collection.name, **asdict(options)}
+    used = [*model.config.clips["train"], *model.config.clips["validation"]]
+    if any(clip not in trained_on.by_id for clip in used):
+        raise InputError(
+            f"the model was trained on {model.config.collection!r}, of which {trained_on.root} lacks clips; "
+            "methods are tuned on it: say where it is by --trained-on"
+        )
+    names_of = {"collection": collection.name, "trained_on": trained_on.name}
+    run = {"model": model.sha256(), **names_of, **asdict(options)}
     names = [name for name in methods if _kept(folder, name, run) is None]
     if names:
         arena = _Arena(model, collection, trained_on, options)
@@ -112,7 +120,7 @@ class _Arena:
         self, model: TrainedModel, collection: Collection, trained_on: Collection, options: CompareOptions
     ) -> None:
         self.model, self.options = model, options
-        same = collection.name == trained_on.name
+        same = collection.root == trained_on.root
         self.background = Background(model, trained_on, options.shift if same else None, options.seed)
         fleet = test_fleet(model, collection, options.shift, options.devices, options.support, options.seed)
         self.test = load_samples(model, collection, test_clips(model, collection), fleet.devices)
@@ -131,9 +139,11 @@ class _Arena:
         trials: list[dict[str, Any]] = []
         for settings in grid if len(grid) > 1 else ():
             figures, _ = self._scores(name, method, settings, self.validation)
-            trials.append({"settings": dict(settings), "score": float(np.mean(list(figures.values())))})
+            score = float(np.mean([np.mean(list(device.values())) for device in figures]))
+            trials.append({"settings": dict(settings), "score": score})
         best = max(trials, key=lambda trial: trial["score"])["settings"] if trials else dict(grid[0])
-        values, taken = self._scores(name, method, best, self.test)
+        figures, taken = self._scores(name, method, best, self.test)
+        values = {metric: np.array([device[metric] for device in figures]) for metric in figures[0]}
         return Outcome(name, best, trials, values, self._cost(method, best, taken))
 
     def _supports(self, method: Method, samples: Samples) -> list[Support]:
@@ -145,9 +155,9 @@ class _Arena:
 
     def _scores(
         self, name: str, method: Method, settings: Settings, samples: Samples
-    ) -> tuple[dict[Metric, np.ndarray], list[float]]:
-        """Every figure of every device, and the milliseconds of each adaptation."""
-        rows, taken = [], []
+    ) -> tuple[list[dict[Metric, float]], list[float]]:
+        """Each device's figures, which may differ in kind, and the milliseconds of each adaptation."""
+        figures, taken = [], []
         words = ", ".join(f"{key} {value}" for key, value in settings.items())
         bar = tqdm(
             zip(samples.devices, self._supports(method, samples), strict=True),
@@ -164,8 +174,8 @@ class _Arena:
             predict = method.adapt(support, settings, seed)
             taken.append(1e3 * (time.perf_counter() - start))
             asked, back = _blind(self.model.task.asked(device, samples.clips), self._shuffles, device)
-            rows.append(self.model.task.figures(predict(asked)[:, back], device))
-        return {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}, taken
+            figures.append(self.model.task.figures(predict(asked)[:, back], device))
+        return figures, taken
 
     @property
     def _shuffles(self) -> bool:
@@ -178,7 +188,8 @@ class _Arena:
         traffic = method.traffic(support, settings)
         with FlopCounterMode(display=False) as counter:
             method.adapt(support, settings, 0)
-        macs = method.device_macs(support) if method.on_cloud else counter.get_total_flops() // 2
+        macs = method.device_macs(support, settings)
+        macs += 0 if method.on_cloud else counter.get_total_flops() // 2
         ms = round(float(np.median(taken)), 3)
         return {
             "labels": 0 if support.labelled is None else len(support.labelled.answers),

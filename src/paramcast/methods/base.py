@@ -78,7 +78,7 @@ class Method(ABC):
     Attributes:
         tasks: What it serves.
         swapped: Each device adapts with another one's support set: a control, not a method.
-        on_cloud: `adapt` runs on the cloud; the device does what `device_macs` says.
+        on_cloud: `adapt` runs on the cloud; the device does only what `device_macs` says.
         labels: Labels that it takes of each device.
     """
 
@@ -113,8 +113,8 @@ class Method(ABC):
         """What an adaptation sends; nothing unless a method says otherwise."""
         return Traffic()
 
-    def device_macs(self, support: Support) -> int:
-        """Multiply-accumulates of the device's part where `adapt` is the cloud's."""
+    def device_macs(self, support: Support, settings: Settings) -> int:
+        """Multiply-accumulates of the device besides `adapt`, such as turns in rounds of training."""
         return 0
 
 

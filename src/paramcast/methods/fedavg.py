@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from paramcast.methods.background import TRAINING_DEVICES, Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
@@ -34,7 +35,7 @@ class FedAvg(Method):
     """Rounds over labelled training devices, from the base model on; each device gets the same model."""
 
     identity: ClassVar[Settings | None] = {"rate": 0.0, "rounds": 0}
-    rates = RATES
+    rates: ClassVar[tuple[float, ...]] = RATES
 
     def grid(self, task: str) -> Sequence[Settings]:
         """Local learning rate and number of rounds."""
@@ -61,8 +62,16 @@ class FedAvg(Method):
     def traffic(self, support: Support, settings: Settings) -> Traffic:
         """Of a device that takes its turns in the rounds: the model down and up, and down once at the end."""
         size = sum(4 * tensor.numel() for tensor in self._states[0.0, 0].values())
-        turns = int(settings["rounds"]) * _DEVICES_A_ROUND / TRAINING_DEVICES
+        turns = _turns(settings)
         return Traffic(round(turns * size), round((turns + 1) * size), ("gradients",))
+
+    def device_macs(self, support: Support, settings: Settings) -> int:
+        """Its turns, as the first training device takes them."""
+        device, state = self.background.training.devices[0], self._states[0.0, 0]
+        with FlopCounterMode(display=False) as counter:
+            self._local(device, state, self.rates[0], np.random.default_rng(0))
+        macs: int = counter.get_total_flops() // 2
+        return round(_turns(settings) * macs)
 
     def _train(self, rate: float, base: State) -> None:
         rng, state = np.random.default_rng(self.background.seed), base
@@ -111,6 +120,11 @@ class FedAvgTuned(FedAvg, FineTuning):
         """Take the common model, and fine-tune it."""
         common = {"rate": self.rates[0] if settings["rounds"] else 0.0, "rounds": settings["rounds"]}
         return self.tuned(self.common(common), support, settings, seed)
+
+
+def _turns(settings: Settings) -> float:
+    """Rounds that a device takes part in, on average."""
+    return int(settings["rounds"]) * _DEVICES_A_ROUND / TRAINING_DEVICES
 
 
 def _copied(module: nn.Module) -> State:

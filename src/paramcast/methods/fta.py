@@ -62,7 +62,8 @@ class FineTuning(Method):
             with dynamic.use(values):
                 return labelled_loss(task, module, bank, labelled)
 
-        _fit(trained, loss, support.labelled, float(settings["rate"]), seed)
+        learned, held = _split(support.labelled, shared=not task.has_answers, seed=seed)
+        _fit(trained, loss, learned, held, float(settings["rate"]))
 
         def predict(asked: Asked) -> Tensor:
             with torch.no_grad(), dynamic.use(values):
@@ -71,10 +72,11 @@ class FineTuning(Method):
         return predict
 
 
-def _fit(trained: Sequence[Tensor], loss: Loss, labelled: Labelled, rate: float, seed: int) -> None:
+def _fit(
+    trained: Sequence[Tensor], loss: Loss, learned: Labelled, held: Labelled | None, rate: float
+) -> None:
     """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out."""
     optimiser = torch.optim.Adam(trained, lr=rate)
-    learned, held = _split(labelled, seed)
     best, kept = float("inf"), [tensor.detach().clone() for tensor in trained]
     for step in range((STEPS if held else _FEW_STEPS) + 1):
         if held:
@@ -92,19 +94,18 @@ def _fit(trained: Sequence[Tensor], loss: Loss, labelled: Labelled, rate: float,
                 tensor.copy_(value)
 
 
-def _split(labelled: Labelled, seed: int) -> tuple[Labelled, Labelled | None]:
-    """What is learned from, and what is held out to stop by."""
+def _split(labelled: Labelled, shared: bool, seed: int) -> tuple[Labelled, Labelled | None]:
+    """What is learned from, and what is held out to stop by; `shared` candidates stay whole in both."""
     count = len(labelled.answers)
     if count < HELD_FROM:
         return labelled, None
     order = np.random.default_rng(seed).permutation(count)
-    return _part(labelled, order[count // 4 :]), _part(labelled, order[: count // 4])
+    return _part(labelled, shared, order[count // 4 :]), _part(labelled, shared, order[: count // 4])
 
 
-def _part(labelled: Labelled, rows: np.ndarray) -> Labelled:
+def _part(labelled: Labelled, shared: bool, rows: np.ndarray) -> Labelled:
     asked = labelled.asked
-    # Retrieval's candidates are not one to a text: all stay.
-    shown = asked.shown[rows] if len(asked.shown) == len(asked.texts) else asked.shown
+    shown = asked.shown if shared else asked.shown[rows]
     return Labelled(Asked(shown, asked.texts[rows], asked.options[rows]), labelled.answers[rows])
 
 

@@ -55,7 +55,7 @@ class Paramcast(Method):
         package = Package(support.device, self._digest, 1, _EXPIRES, form, _QUANTISATION, tensors)
         return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
 
-    def device_macs(self, support: Support) -> int:
+    def device_macs(self, support: Support, settings: Settings) -> int:
         """The projections of an anchor and of a mean query a clip."""
         model = self.background.model
         return len(support.clips) * (model.image_uplink.matrix.size + model.text_uplink.matrix.size)
