@@ -32,7 +32,8 @@ def outcome(method: str, scores: list[float], **cost: Any) -> Outcome:
     }
     values = {METRICS[0]: np.array(scores), METRICS[1]: 100 - np.array(scores)}
     trials = [{"settings": {"rate": 0.1}, "score": 41.25}, {"settings": {"rate": 0.2}, "score": 42.5}]
-    return Outcome(method, {"rate": 0.2}, trials, values, free | cost)
+    hindsight = cost.pop("hindsight", {})
+    return Outcome(method, {"rate": 0.2}, trials, values, hindsight, free | cost)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,14 @@ def test_the_table_has_what_each_takes(rows: list[dict[str, Any]]) -> None:
     assert lines[3].split()[0] == "paramcast"
     assert re.search(r"0 +2,536 +417 +0\.0 +2\.0 cloud +nothing$", lines[3])
     assert re.search(r"25 % +16 +0 +0 +3,000\.0 +1\.5 +nothing$", lines[4])
+
+
+def test_hindsight_stands_beside_results_on_a_foreign_collection() -> None:
+    best = dict.fromkeys(METRICS, 61.25)
+    made = compare_rows([outcome("base", [40.0, 60.0], hindsight=best)], "retrieval", OPTIONS)
+    lines = methods_table(made).splitlines()
+    assert lines[1].endswith("in hindsight")
+    assert lines[3].endswith(" 61.2")
 
 
 def test_the_page_is_well_formed_and_names_every_method(rows: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class Outcome:
         settings: Those that validation devices chose.
         trials: Each with its settings and its mean score on validation devices.
         values: Figure -> (N,) one a device, in percent.
+        hindsight: Figure -> the highest mean on test devices of any setting in the grid, which nobody could
+            have chosen; for foreign collections, where tuning does not see the shift, else empty.
         cost: The ledger of one adaptation.
     """
 
@@ -67,6 +69,7 @@ class Outcome:
     settings: dict[str, Any]
     trials: list[dict[str, Any]]
     values: dict[Metric, np.ndarray]
+    hindsight: dict[Metric, float]
     cost: dict[str, Any]
 
 
@@ -142,9 +145,20 @@ class _Arena:
             score = float(np.mean([np.mean(list(device.values())) for device in figures]))
             trials.append({"settings": dict(settings), "score": score})
         best = max(trials, key=lambda trial: trial["score"])["settings"] if trials else dict(grid[0])
-        figures, taken = self._scores(name, method, best, self.test)
-        values = {metric: np.array([device[metric] for device in figures]) for metric in figures[0]}
-        return Outcome(name, best, trials, values, self._cost(method, best, taken))
+        values, taken = self._tested(name, method, best)
+        hindsight = {}
+        if self.background.shift is None:
+            others = [self._tested(name, method, settings)[0] for settings in grid if settings != best]
+            hindsight = {
+                metric: max(float(found[metric].mean()) for found in (values, *others)) for metric in values
+            }
+        return Outcome(name, best, trials, values, hindsight, self._cost(method, best, taken))
+
+    def _tested(
+        self, name: str, method: Method, settings: Settings
+    ) -> tuple[dict[Metric, np.ndarray], list[float]]:
+        figures, taken = self._scores(name, method, settings, self.test)
+        return {metric: np.array([device[metric] for device in figures]) for metric in figures[0]}, taken
 
     def _supports(self, method: Method, samples: Samples) -> list[Support]:
         task, size = self.model.task, self.options.support
@@ -233,6 +247,7 @@ def compare_rows(outcomes: Sequence[Outcome], task: str, options: CompareOptions
             "gain": interval(outcome.values[metric] - base[metric]).json(),
             "recovery": None,
             "worse_share": round(float((outcome.values[metric] < base[metric] - WORSE_BY).mean()), 4),
+            "hindsight": round(outcome.hindsight[metric], 4) if outcome.hindsight else None,
             "settings": outcome.settings,
             "trials": outcome.trials,
             "cost": outcome.cost,
@@ -248,10 +263,15 @@ def _part(folder: Path, name: str) -> Path:
 
 def _stored(outcome: Outcome) -> dict[str, Any]:
     values = [
-        {"metric": metric.name, "gallery": metric.gallery, "values": numbers.tolist()}
+        {
+            "metric": metric.name,
+            "gallery": metric.gallery,
+            "values": numbers.tolist(),
+            "hindsight": outcome.hindsight.get(metric),
+        }
         for metric, numbers in outcome.values.items()
     ]
-    return {**vars(outcome), "values": values}
+    return {**vars(outcome), "values": values, "hindsight": None}
 
 
 def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
@@ -265,7 +285,7 @@ def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
         raise InputError(
             f"{folder} holds a comparison with other settings ({changed}); choose another folder or remove it"
         )
-    values = {
-        Metric(entry["metric"], entry["gallery"]): np.array(entry["values"]) for entry in stored["values"]
-    }
-    return Outcome(**{**stored, "values": values})
+    entries = {Metric(entry["metric"], entry["gallery"]): entry for entry in stored["values"]}
+    values = {metric: np.array(entry["values"]) for metric, entry in entries.items()}
+    hindsight = {m: entry["hindsight"] for m, entry in entries.items() if entry["hindsight"] is not None}
+    return Outcome(**{**stored, "values": values, "hindsight": hindsight})

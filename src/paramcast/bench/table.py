@@ -103,9 +103,17 @@ def _methods_block(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{metric_name(first)}, percent: {first['task']}, shift {first['shift']}, "
         f"{first['devices']} devices, {first['support']} support clips, mean [95 % interval]"
     )
-    cells = [["method", *METHOD_COLUMNS]]
-    cells += [[row["method"], *(show(row) for show in METHOD_COLUMNS.values())] for row in rows]
+    columns = method_columns(rows)
+    cells = [["method", *columns]]
+    cells += [[row["method"], *(show(row) for show in columns.values())] for row in rows]
     return f"{title}\n{align(cells)}"
+
+
+def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """What is said of these methods -> how it is shown."""
+    if all(row["hindsight"] is None for row in rows):
+        return METHOD_COLUMNS
+    return {**METHOD_COLUMNS, "in hindsight": lambda row: f"{row['hindsight']:.1f}"}
 
 
 def _milliseconds(row: Mapping[str, Any]) -> str:
@@ -127,7 +135,7 @@ METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "ms": _milliseconds,
     "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
 }
-"""What is said of a method -> how it is shown; the products and milliseconds are those of adapting."""
+"""What is said of every method -> how it is shown; the products and milliseconds are those of adapting."""
 
 
 def _per_query(reuse: str, cost: Mapping[str, Any]) -> str:

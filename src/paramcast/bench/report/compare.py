@@ -9,7 +9,7 @@ from typing import Any
 
 from paramcast.bench.report.page import both, machine_words, render
 from paramcast.bench.report.svg import Chart, room
-from paramcast.bench.table import METHOD_COLUMNS, by_metric, metric_name
+from paramcast.bench.table import by_metric, method_columns, metric_name
 from paramcast.files import write_bytes
 
 Row = Mapping[str, Any]
@@ -25,7 +25,8 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
     metrics = [
         {
             "name": name,
-            "rows": [(row["method"], [show(row) for show in METHOD_COLUMNS.values()]) for row in rows],
+            "columns": list(method_columns(rows)),
+            "rows": [(row["method"], [show(row) for show in method_columns(rows).values()]) for row in rows],
             "bytes": both(cost_chart, rows, _bytes, "bytes of one adaptation, up and down"),
             "macs": both(cost_chart, rows, _macs, "multiply-accumulates of the device to adapt"),
         }
@@ -36,7 +37,6 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
         figures=figures,
         machine=machine_words(figures),
         first=figures["rows"][0],
-        columns=list(METHOD_COLUMNS),
         metrics=metrics,
         chosen=[row for row in figures["rows"] if metric_name(row) == metrics[0]["name"]],
     )
@@ -62,7 +62,10 @@ def cost_chart(rows: Sequence[Row], cost: Any, title: str, width: int) -> str:
     chart.x_axis([(0.0, "0"), *marks], title)
     base = next(row["controls"]["base"]["mean"] for row in rows)
     chart.path([(-0.4, base), (end, base)], "line base")
-    for place, row in zip(places, rows, strict=True):
+    # The one that it is all about last, so that no other hides it.
+    for place, row in sorted(
+        zip(places, rows, strict=True), key=lambda pair: pair[1]["method"] == "paramcast"
+    ):
         own, name = row["controls"]["own"], _colour(row["method"])
         chart.path([(place, own["low"]), (place, own["high"])], f"whisker {name}")
         about = f"{row['method']}: {own['mean']:.1f} % [{own['low']:.1f}, {own['high']:.1f}], {cost(row):,}"
