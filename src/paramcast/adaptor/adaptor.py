@@ -7,9 +7,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from paramcast.adaptor.centre import CentreStart
 from paramcast.adaptor.context import ConstantContext, ContextInputs, SupportContext, TruthContext
 from paramcast.adaptor.fda import FastDomainAdaptor
 from paramcast.models.dynamic import Dynamic, make_dynamic
+
+CENTRE_DIMS = 16
+"""Leading directions of image and of text features in which a device's mean is taken away."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class AdaptorConfig:
         condition: 'support' (the device's own data), 'truth' (the oracle) or 'constant' (the control).
         form: Form of the generated parameters.
         targets: Patterns of the dynamic layers.
+        centred: The layers of images and of texts, in this order, whose input's mean can be taken away.
         image_dim, text_dim: Lengths of the uplink features.
         truth_dim: Length of the description of a true domain.
         latent: Length of the ADR's z.
@@ -33,6 +38,7 @@ class AdaptorConfig:
     text_dim: int
     truth_dim: int
     latent: int = 64
+    centred: tuple[str, ...] = ()
     options: dict[str, int] = field(default_factory=dict)
 
 
@@ -46,8 +52,14 @@ class Adaptor(nn.Module):
         super().__init__()
         self.config = config
         # In a list, the base model stays out of this module's parameters and state dict.
-        self._dynamic = [make_dynamic(module, config.targets, config.form, **config.options)]
-        self.edit = self.dynamic.edit
+        self._dynamic = [
+            make_dynamic(
+                module, config.targets, config.form, config.centred, 2 * CENTRE_DIMS, **config.options
+            )
+        ]
+        self.edit, self.centre = self.dynamic.edit, self.dynamic.centre
+        # Without a device there is no mean of its own.
+        self.start = CentreStart(CENTRE_DIMS) if self.centre and config.condition != "constant" else None
         self.context = _context(config)
         self.fda = FastDomainAdaptor(self.context.dim, self.dynamic)
 
@@ -59,7 +71,11 @@ class Adaptor(nn.Module):
     def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
         """Package tensors (B, *shape) for B devices, and the ADR's loss ()."""
         vector, loss = self.context(inputs)
-        return self.fda(vector, self.dynamic), loss
+        values = self.fda(vector, self.dynamic)
+        if self.centre:
+            known = self.start(inputs) if self.start else vector.new_zeros(len(vector), self.centre.count)
+            values["centre"] = known
+        return values, loss
 
 
 def _context(config: AdaptorConfig) -> SupportContext | TruthContext | ConstantContext:

@@ -50,7 +50,9 @@ class FineTuning(Method):
         if support.labelled is None:
             raise ValueError("fine-tuning needs labels")
         task, bank = self.background.model.task, support.samples.bank
-        dynamic = make_dynamic(module, task.targets, "lowrank", rank=_RANK)
+        dynamic = make_dynamic(
+            module, [target.removesuffix(".bias") for target in task.targets], "lowrank", rank=_RANK
+        )
         values: dict[str, Tensor] | None = None
         if settings["of"] == "lora":
             values = _lora(dynamic.shapes, seed)

@@ -11,7 +11,7 @@ from paramcast.models.answer import Fusion
 class ChoiceModel(nn.Module):
     """Score every option: the question's features and the option's, side by side, fused with the clip."""
 
-    targets = ("fusion.image", "fusion.joint", "score")
+    targets = ("fusion.image.bias", "fusion.joint.bias", "score")
 
     def __init__(self, image_dim: int, text_dim: int) -> None:
         super().__init__()

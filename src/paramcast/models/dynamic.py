@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from paramcast.errors import InputError
 from paramcast.models.edits import EDITS, Edit
 from paramcast.models.edits.base import Shape, Values, slot_of
+from paramcast.models.edits.centre import Centre
 
 
 class Dynamic(nn.Module):
@@ -24,22 +26,28 @@ class Dynamic(nn.Module):
         module: The module itself, shared and not copied.
         edit: The form, over the chosen layers.
         layers: Dotted name -> chosen layer.
+        centre: The centre of some of the layers, None where there is none.
     """
 
-    def __init__(self, module: nn.Module, layers: Mapping[str, nn.Module], edit: Edit) -> None:
+    def __init__(
+        self, module: nn.Module, layers: Mapping[str, nn.Module], edit: Edit, centre: Centre | None = None
+    ) -> None:
         super().__init__()
-        self.module, self.edit, self.layers = module, edit, dict(layers)
+        self.module, self.edit, self.layers, self.centre = module, edit, dict(layers), centre
         self._values: Values | None = None
         self._hooks = [layer.register_forward_hook(self._hook(name)) for name, layer in layers.items()]
 
     @property
     def shapes(self) -> dict[str, Shape]:
         """Package tensors and their shapes."""
-        return self.edit.shapes()
+        return self.edit.shapes() | (self.centre.shapes() if self.centre else {})
 
     def base_values(self) -> dict[str, Tensor]:
         """Package tensors that leave the module as it is, without a device axis."""
-        return self.edit.base_values(self.layers)
+        values = self.edit.base_values(self.layers)
+        if self.centre:
+            values["centre"] = torch.zeros(self.centre.count)
+        return values
 
     def forward(self, *args: Any, values: Values | None = None, **kwargs: Any) -> Any:
         """Run the module under `values`; see `use`."""
@@ -68,19 +76,30 @@ class Dynamic(nn.Module):
         def edited(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self._values is None:
                 return None
-            return self.edit.apply_to(self.edit.slots[name], layer, inputs[0], output, self._values)
+            output = self.edit(name, layer, inputs[0], output, self._values)
+            return self.centre(self.edit.slots[name], output, self._values) if self.centre else output
 
         return edited
 
 
-def make_dynamic(module: nn.Module, targets: Sequence[str], form: str = "codes", **options: int) -> Dynamic:
+def make_dynamic(
+    module: nn.Module,
+    targets: Sequence[str],
+    form: str = "codes",
+    centred: Sequence[str] = (),
+    directions: int = 32,
+    **options: int,
+) -> Dynamic:
     """Choose the layers of `module` whose parameters the cloud makes.
 
     Args:
         module: Any module with Linear, LayerNorm or Conv2d layers.
         targets: Name patterns as in a shell ('head', 'blocks.*.norm'); a pattern takes the layers that it
-            names and, where it names a container, the layers directly or indirectly in it.
+            names and, where it names a container, the layers directly or indirectly in it. With '.bias'
+            behind it, it takes of these layers the biases alone.
         form: One of `paramcast.models.edits.FORMS`.
+        centred: Names of chosen layers whose input's mean a package can take away.
+        directions: Of the centre, for all of these layers together.
         options: Of the form: `rank` of lowrank, `count` of codes.
 
     Raises:
@@ -89,16 +108,21 @@ def make_dynamic(module: nn.Module, targets: Sequence[str], form: str = "codes",
     if form not in EDITS:
         raise InputError(f"no form is called {form!r}; there are: {', '.join(EDITS)}")
     candidates = {name: layer for name, layer in module.named_modules() if _can_be_dynamic(layer)}
-    chosen: dict[str, nn.Module] = {}
+    whole, biases = set[str](), set[str]()
     for pattern in targets:
-        matched = {n: m for n, m in candidates.items() if _matches(n, pattern)}
+        matched = {name for name in candidates if _matches(name, pattern.removesuffix(".bias"))}
         if not matched:
             raise InputError(f"no layer matches {pattern!r}; layers that can be: {', '.join(candidates)}")
-        chosen |= matched
+        (biases if pattern.endswith(".bias") else whole).update(matched)
+    chosen = {name: layer for name, layer in candidates.items() if name in whole | biases}
+    if unknown := [name for name in centred if name not in chosen or chosen[name].bias is None]:
+        raise InputError(f"centred layers are chosen ones that have a bias; not so: {', '.join(unknown)}")
     try:
-        return Dynamic(module, chosen, EDITS[form](chosen, **options))
+        edit = EDITS[form](chosen, biases - whole, **options)
     except TypeError as error:
         raise InputError(str(error)) from error
+    centre = Centre({name: edit.slots[name] for name in centred}, directions) if centred else None
+    return Dynamic(module, chosen, edit, centre)
 
 
 def _matches(name: str, pattern: str) -> bool:

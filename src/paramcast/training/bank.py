@@ -82,10 +82,44 @@ class Bank:
         drawn = torch.from_numpy((rng.random((*rows.shape, 4)) * counts).astype(np.int64))
         return self.frames[index[..., None], drawn], torch.ones_like(drawn, dtype=torch.bool)
 
+    def some_texts(self, rows: np.ndarray) -> Tensor:
+        """Texts (..., Dt) float32 of rows (...) int."""
+        return self.texts[torch.from_numpy(rows)]
+
     def all_frames(self, rows: Sequence[int]) -> Tensor:
         """(N, Di) float32: every frame of these rows."""
         index = torch.tensor(rows)
         return self.frames[index][self.mask[index]]
+
+
+@dataclass(frozen=True)
+class OffsetBank(Bank):
+    """A bank as B devices see it whose features are all moved, each device's by an offset of its own.
+
+    Rows asked for have a device axis first.
+
+    Attributes:
+        frame_offsets: (B, Di) float32.
+        text_offsets: (B, Dt) float32.
+    """
+
+    frame_offsets: Tensor
+    text_offsets: Tensor
+
+    def some_frames(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Frames of rows (B, ...), moved; see `Bank.some_frames`."""
+        frames, mask = super().some_frames(rows, rng)
+        return frames + _spread(self.frame_offsets, frames.dim()), mask
+
+    def some_texts(self, rows: np.ndarray) -> Tensor:
+        """Texts of rows (B, ...), moved."""
+        texts = super().some_texts(rows)
+        return texts + _spread(self.text_offsets, texts.dim())
+
+
+def _spread(offsets: Tensor, dims: int) -> Tensor:
+    """(B, D) -> (B, 1, ..., D) of so many axes."""
+    return offsets.reshape(len(offsets), *[1] * (dims - 2), -1)
 
 
 def _pick(features: np.ndarray, frame: int | None) -> np.ndarray:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from paramcast.adaptor import Adaptor
+from paramcast.adaptor.context import ContextInputs
 from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
+from paramcast.training.bank import Bank, OffsetBank
 from paramcast.training.tasks import Task
 from paramcast.training.views import UplinkTable
 
 SUPPORT_SIZES = (1, 2, 4, 8, 16)
 DEVICES_A_STEP = 16
+OFFSET_DIMS, OFFSET_SIZE = 32, 3.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,45 @@ class Lessons:
             supports.append([device.clips[i] for i in order[:size]])
             queries.append([device.clips[i] for i in order[size:]])
         inputs = self.table.context(supports, [device.truth for device in chosen], training=True)
+        bank = self.bank
+        if self.task.offset_share:
+            inputs, bank = self._moved(inputs, rng)
         values, adr = adaptor(inputs)
-        loss = self.task.episode_loss(adaptor.dynamic, values, self.bank, queries, self.others, rng)
+        cameras = [bool(device.device.cameras) for device in chosen]
+        loss = self.task.episode_loss(adaptor.dynamic, values, bank, queries, cameras, self.others, rng)
         total: Tensor = loss + beta * adr
         return total
+
+    def _moved(self, inputs: ContextInputs, rng: np.random.Generator) -> tuple[ContextInputs, Bank]:
+        """Move all that some devices see by an offset of their own, as if they were of another collection.
+
+        Offsets are drawn along the leading directions of the features, of a size between nothing and
+        `OFFSET_SIZE` standard deviations.
+        """
+        devices = len(inputs.anchors)
+        size = rng.random((devices, 1)) * OFFSET_SIZE * (rng.random((devices, 1)) < self.task.offset_share)
+        images, texts = (
+            torch.from_numpy((rng.normal(size=(devices, OFFSET_DIMS)) * size).astype(np.float32))
+            for _ in range(2)
+        )
+        dims = inputs.anchors.shape[-1], inputs.queries.shape[-1]
+        up_images, up_texts = (
+            F.pad(offsets, (0, dim - OFFSET_DIMS))[:, None]
+            for offsets, dim in zip((images, texts), dims, strict=True)
+        )
+        assert inputs.clips is not None
+        bank = OffsetBank(
+            **{field.name: getattr(self.bank, field.name) for field in fields(self.bank)},
+            frame_offsets=images @ torch.from_numpy(self.table.image.directions[:OFFSET_DIMS]),
+            text_offsets=texts @ torch.from_numpy(self.table.text.directions[:OFFSET_DIMS]),
+        )
+        moved = replace(
+            inputs,
+            anchors=inputs.anchors + up_images,
+            clips=inputs.clips + up_images,
+            queries=inputs.queries + up_texts,
+        )
+        return moved, bank
 
 
 def score_devices(

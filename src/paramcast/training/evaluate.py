@@ -124,7 +124,7 @@ def evaluate(
     fixed = {
         "base": scorer.scores("base", None),
         "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
-        "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, 1)),
+        "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, max(support_sizes))),
     }
     order = derangement(len(data), seed)
     results = []

@@ -129,7 +129,7 @@ class _Graph(nn.Module):
     def __init__(self, dynamic: Dynamic) -> None:
         super().__init__()
         self.model = dynamic.module
-        self.edit = dynamic.edit
+        self.edit, self.centre = dynamic.edit, dynamic.centre
         self._dynamic = [dynamic]
 
     def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor] | None:

@@ -98,6 +98,8 @@ class TrainedModel:
         about = [self.config.task, self.config.form, self.config.image_encoder, self.config.text_encoder]
         digest.update(json.dumps([*about, self.config.frames, self.config.answers]).encode())
         tensors = {**self.base.state_dict(), **self.adaptor.edit.state_dict()}
+        if self.adaptor.centre:
+            tensors |= {f"centre.{name}": basis for name, basis in self.adaptor.centre.state_dict().items()}
         for name in sorted(tensors):
             digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
         for uplink in (self.image_uplink, self.text_uplink):
@@ -163,6 +165,7 @@ class TrainedModel:
             self.image_uplink.matrix.shape[1],
             self.text_uplink.matrix.shape[1],
             self.config.truth_dim,
+            centred=self.task.centred,
         )
         return Adaptor(config, self.base).eval()
 

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from paramcast.adaptor import Adaptor
+from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.cloze import with_clozes
 from paramcast.data.collection import Clip, Collection
@@ -45,6 +47,7 @@ SHIFTED_SHARE = 0.3  # of the base model's batches: clips as training devices se
 CLOZE_SHARE = 0.25  # likewise: questions made from captions
 ITEMS_A_CLIP = 8  # of a training device's clip
 FOLDS = 4  # of the cross-fitting
+VALIDATIONS = 4  # of an adaptor; at more of them, one would be chosen for its luck
 BETA = 0.1  # weight of the ADR's loss
 
 
@@ -291,6 +294,7 @@ def _train_adaptors(
 ) -> dict[str, float]:
     """Each adaptor on devices of the folds that its base model has not seen."""
     final = _copied(model.base)
+    _set_centres(model, data)
     table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
     lessons = [
         Lessons(
@@ -330,7 +334,7 @@ def _train_adaptors(
             adaptor,
             loss,
             validate,
-            Schedule(steps, max(1, steps // 10)),
+            Schedule(steps, max(1, steps // VALIDATIONS)),
             data.options.seed,
             work / f"adaptor-{condition}.safetensors",
         )
@@ -348,6 +352,17 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _set_centres(model: TrainedModel, data: _Data) -> None:
+    """Let the centre's directions be the leading ones of the features."""
+    for adaptor in model.adaptors.values():
+        for place, layer in enumerate(data.task.centred):
+            uplink = (model.image_uplink, model.text_uplink)[place]
+            effects = data.task.effects(model.base, layer, torch.from_numpy(uplink.directions[:CENTRE_DIMS]))
+            before, behind = place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS
+            assert adaptor.centre
+            adaptor.centre.set_basis(layer, F.pad(effects.detach(), (0, 0, before, behind)))
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

@@ -63,13 +63,13 @@ class _Generate(nn.Module):
 
     def __init__(self, adaptor: Adaptor) -> None:
         super().__init__()
-        self.context, self.fda = adaptor.context, copy.deepcopy(adaptor.fda)
-        self.fda.norm = _fixed(adaptor.fda.norm)  # type: ignore[assignment]
-        self.dynamic = adaptor.dynamic
+        self.adaptor = copy.deepcopy(adaptor)
+        self.adaptor.fda.norm = _fixed(adaptor.fda.norm)  # type: ignore[assignment]
+        self.dynamic = self.adaptor.dynamic  # so the tracer knows its parameters, and makes them constants
 
     def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
-        values = self.fda(self.context(ContextInputs(*known)).vector, self.dynamic)
-        return tuple(values.values())
+        values, _ = self.adaptor(ContextInputs(*known))
+        return tuple(values[name] for name in self.adaptor.dynamic.shapes)
 
 
 def _fixed(norm: nn.BatchNorm1d) -> FeatureNorm:

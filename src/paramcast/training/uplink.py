@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,12 @@ class Uplink:
         """(N, D) -> (N, U) float32."""
         projected: np.ndarray = (features - self.mean) @ self.matrix
         return projected.astype(np.float32)
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """(U, D) float32: what a one in each entry of an uplink feature stands for."""
+        inverse: np.ndarray = np.linalg.pinv(self.matrix)
+        return inverse
 
 
 def as_received(uplinks: np.ndarray) -> np.ndarray:

@@ -140,18 +140,19 @@ class UplinkTable:
     Attributes:
         anchors, clips: (R, Ui) float32, of the anchor frame and of the clip's mean.
         texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
-        text: The texts' projection.
+        image, text: The projections.
     """
 
     anchors: np.ndarray
     clips: np.ndarray
     texts: np.ndarray
+    image: Uplink
     text: Uplink
 
     @classmethod
     def build(cls, bank: Bank, image: Uplink, text: Uplink) -> UplinkTable:
         """Project every row once."""
-        return cls(as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), text)
+        return cls(as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), image, text)
 
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False

@@ -27,7 +27,7 @@ class Generator(nn.Module, ABC):
 
     def __init__(self, hidden: int, dynamic: Dynamic) -> None:
         super().__init__()
-        self.shapes = dynamic.shapes
+        self.shapes = dynamic.edit.shapes()
         width = self.bottleneck or hidden
         self.narrow = nn.Linear(hidden, width) if self.bottleneck else nn.Identity()
         self.heads = nn.ModuleDict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -27,12 +27,14 @@ class Slot:
         kind: 'linear', 'layernorm' or 'conv2d'.
         weight: Shape of the layer's weight.
         bias: Shape of the layer's bias, None where it has none.
+        edits_weight: Whether the weight is edited, or the bias alone.
     """
 
     name: str
     kind: str
     weight: Shape
     bias: Shape | None
+    edits_weight: bool = True
 
     @property
     def fan_out(self) -> int:
@@ -55,9 +57,9 @@ class Edit(nn.Module, ABC):
 
     form: ClassVar[str]
 
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module], bias_only: Collection[str] = ()) -> None:
         super().__init__()
-        self.slots = {name: slot_of(name, layer) for name, layer in layers.items()}
+        self.slots = {name: slot_of(name, layer, name in bias_only) for name, layer in layers.items()}
 
     @abstractmethod
     def shapes(self) -> dict[str, Shape]:
@@ -67,16 +69,28 @@ class Edit(nn.Module, ABC):
         """Values that leave every layer as it is; zeros unless a form says otherwise."""
         return {name: torch.zeros(shape) for name, shape in self.shapes().items()}
 
+    def forward(self, name: str, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
+        """The output of layer `name` under `values`, given its input `x` and its unedited output `y`."""
+        slot = self.slots[name]
+        if slot.edits_weight:
+            return self.apply_to(slot, layer, x, y, values)
+        return add_vector(y, self.bias_edit(slot, layer, values), slot)
+
     @abstractmethod
     def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
-        """The layer's output under `values`, given its input `x` and its unedited output `y`."""
+        """The output of a layer whose weight, and bias if it has one, are edited."""
+
+    @abstractmethod
+    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
+        """What is added to the layer's bias: (B, *bias), or (*bias) for all rows."""
 
 
-def slot_of(name: str, layer: nn.Module) -> Slot:
+def slot_of(name: str, layer: nn.Module, bias_only: bool = False) -> Slot:
     """Describe a layer that can be made dynamic.
 
     Raises:
-        TypeError: The layer is not a Linear, LayerNorm or Conv2d with a weight.
+        TypeError: The layer is not a Linear, LayerNorm or Conv2d with a weight, or it has no bias where that
+            alone is to be edited.
     """
     kinds = {nn.Linear: "linear", nn.LayerNorm: "layernorm", nn.Conv2d: "conv2d"}
     kind = next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), None)
@@ -86,7 +100,9 @@ def slot_of(name: str, layer: nn.Module) -> Slot:
     if kind is None or weight is None or uncalled:
         raise TypeError(f"{name} is a {type(layer).__name__}; dynamic layers are Linear, LayerNorm or Conv2d")
     bias = getattr(layer, "bias", None)
-    return Slot(name, kind, tuple(weight.shape), None if bias is None else tuple(bias.shape))
+    if bias is None and bias_only:
+        raise TypeError(f"{name} has no bias that could be edited")
+    return Slot(name, kind, tuple(weight.shape), None if bias is None else tuple(bias.shape), not bias_only)
 
 
 def by_device(x: Tensor, devices: int) -> Tensor:

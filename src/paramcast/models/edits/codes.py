@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,18 @@ class CodesEdit(Edit):
 
     form = "codes"
 
-    def __init__(self, layers: Mapping[str, nn.Module], count: int = 64) -> None:
-        super().__init__(layers)
+    def __init__(
+        self, layers: Mapping[str, nn.Module], bias_only: Collection[str] = (), count: int = 64
+    ) -> None:
+        super().__init__(layers, bias_only)
         self.count = count
         self.basis = nn.ParameterDict()
         for name, slot in self.slots.items():
             reject_grouped(name, layers[name], self.form)
             key = name.replace(".", "/")
-            if slot.kind == "layernorm":
+            if not slot.edits_weight:
+                pass
+            elif slot.kind == "layernorm":
                 self.basis[f"{key}:scale"] = nn.Parameter(torch.randn(count, *slot.weight) * count**-0.5)
             else:
                 self.basis[f"{key}:u"] = nn.Parameter(torch.randn(count, slot.fan_out) * slot.fan_out**-0.5)
@@ -52,7 +56,7 @@ class CodesEdit(Edit):
         codes, key = values["codes"], slot.name.replace(".", "/")
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
-            scale = _mixed(codes, self.basis[f"{key}:scale"])
+            scale = mixed(codes, self.basis[f"{key}:scale"])
             y = y + scale_vector(normed, scale, len(slot.weight))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
@@ -61,13 +65,15 @@ class CodesEdit(Edit):
                 y = y + (scale_vector(inner, codes) @ u).movedim(-1, 1)
             else:
                 y = add_matmul(y, scale_vector(x @ v.T, codes), u.T)
-        if slot.bias is not None:
-            y = add_vector(y, _mixed(codes, self.basis[f"{key}:bias"]), slot)
-        return y
+        return y if slot.bias is None else add_vector(y, self.bias_edit(slot, layer, values), slot)
+
+    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
+        """The coded sum of the basis' biases."""
+        return mixed(values["codes"], self.basis[f"{slot.name.replace('.', '/')}:bias"])
 
 
-def _mixed(codes: Tensor, basis: Tensor) -> Tensor:
+def mixed(codes: Tensor, basis: Tensor) -> Tensor:
     """The coded sum (B, *v), or (*v), of basis (k, *v) with codes (B, k), or (k,)."""
     # Not by tensordot, which is an Einsum between two Reshapes in a device's graph.
-    mixed = codes @ basis.flatten(1)
-    return mixed if basis.dim() == 2 else mixed.reshape(*codes.shape[:-1], *basis.shape[1:])
+    total = codes @ basis.flatten(1)
+    return total if basis.dim() == 2 else total.reshape(*codes.shape[:-1], *basis.shape[1:])

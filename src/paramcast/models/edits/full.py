@@ -24,20 +24,23 @@ class FullEdit(Edit):
         return {
             f"{name}.{kind}": cast(Tensor, getattr(layers[name], kind)).detach()
             for name, slot in self.slots.items()
-            for kind in ("weight", "bias")
-            if kind == "weight" or slot.bias is not None
+            for kind in kinds_of(slot)
         }
 
     def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
         """Run the layer with the package's parameters; its unedited output is not used."""
         return dense(slot, layer, x, values[f"{slot.name}.weight"], values.get(f"{slot.name}.bias"))
 
+    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
+        """From the layer's bias to the package's."""
+        return values[f"{slot.name}.bias"] - cast(Tensor, layer.bias)
+
+
+def kinds_of(slot: Slot) -> tuple[str, ...]:
+    """Which of 'weight' and 'bias' a slot edits."""
+    return ("weight",) * slot.edits_weight + ("bias",) * (slot.bias is not None)
+
 
 def parameter_shapes(slots: Mapping[str, Slot]) -> dict[str, Shape]:
-    """`NAME.weight` and, where the layer has one, `NAME.bias` of every slot."""
-    shapes: dict[str, Shape] = {}
-    for name, slot in slots.items():
-        shapes[f"{name}.weight"] = slot.weight
-        if slot.bias is not None:
-            shapes[f"{name}.bias"] = slot.bias
-    return shapes
+    """`NAME.weight` and `NAME.bias` of every slot, as far as it edits them."""
+    return {f"{name}.{kind}": getattr(slot, kind) for name, slot in slots.items() for kind in kinds_of(slot)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -27,8 +27,10 @@ class LowRankEdit(Edit):
 
     form = "lowrank"
 
-    def __init__(self, layers: Mapping[str, nn.Module], rank: int = 4) -> None:
-        super().__init__(layers)
+    def __init__(
+        self, layers: Mapping[str, nn.Module], bias_only: Collection[str] = (), rank: int = 4
+    ) -> None:
+        super().__init__(layers, bias_only)
         for name, layer in layers.items():
             reject_grouped(name, layer, self.form)
         self.rank = rank
@@ -37,7 +39,9 @@ class LowRankEdit(Edit):
         """Two factors for each matrix, and a vector for each bias."""
         shapes: dict[str, Shape] = {}
         for name, slot in self.slots.items():
-            if slot.kind == "layernorm":
+            if not slot.edits_weight:
+                pass
+            elif slot.kind == "layernorm":
                 shapes[f"{name}.scale"] = slot.weight
             else:
                 shapes[f"{name}.a"] = (slot.fan_out, self.rank)
@@ -48,18 +52,21 @@ class LowRankEdit(Edit):
 
     def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
         """Add the low-rank product and the bias edit to the layer's output."""
-        bias = values.get(f"{slot.name}.bias")
         if slot.kind == "layernorm":
             normed = nn.functional.layer_norm(x, slot.weight, eps=layer.eps)  # type: ignore[arg-type]
             y = y + scale_vector(normed, values[f"{slot.name}.scale"], len(slot.weight))
-            return y if bias is None else add_vector(y, bias, slot)
-        a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
-        if slot.kind == "conv2d":
-            inner = convolve(layer, x, b.reshape(*b.shape[:-1], *slot.weight[1:]))
-            y = y + matmul(inner.movedim(1, -1), a).movedim(-1, 1)
         else:
-            y = add_matmul(y, matmul(x, b), a)
-        return y if bias is None else add_vector(y, bias, slot)
+            a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
+            if slot.kind == "conv2d":
+                inner = convolve(layer, x, b.reshape(*b.shape[:-1], *slot.weight[1:]))
+                y = y + matmul(inner.movedim(1, -1), a).movedim(-1, 1)
+            else:
+                y = add_matmul(y, matmul(x, b), a)
+        return y if slot.bias is None else add_vector(y, self.bias_edit(slot, layer, values), slot)
+
+    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
+        """The package's."""
+        return values[f"{slot.name}.bias"]
 
 
 def reject_grouped(name: str, layer: nn.Module, form: str) -> None:

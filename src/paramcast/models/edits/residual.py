@@ -25,3 +25,7 @@ class ResidualEdit(Edit):
         edit = values.get(f"{slot.name}.bias")
         bias = None if edit is None else cast(Tensor, layer.bias) + edit
         return dense(slot, layer, x, weight, bias)
+
+    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
+        """The package's."""
+        return values[f"{slot.name}.bias"]

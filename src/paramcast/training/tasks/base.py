@@ -56,6 +56,10 @@ class Task(ABC):
 
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
+    centred: ClassVar[tuple[str, ...]] = ()
+    """The layers that read an image's and a text's features, where a device's mean can be taken away."""
+    offset_share: ClassVar[float] = 0.0
+    """Share of the devices of an episode whose features are moved by an offset of their own."""
     base_epochs: ClassVar[int]
     has_answers: ClassVar[bool] = False
     options: ClassVar[int] = 0
@@ -84,6 +88,10 @@ class Task(ABC):
     ) -> Tensor:
         """Loss () of the base model on a batch drawn from `clips`."""
 
+    def effects(self, model: nn.Module, layer: str, offsets: Tensor) -> Tensor:
+        """What taking offsets (k, D) from a trunk's features adds to a centred layer's output: (k, out)."""
+        raise NotImplementedError(f"task {self.name!r} centres no layers")
+
     def align(  # noqa: B027  most tasks have nothing to do
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
@@ -105,6 +113,7 @@ class Task(ABC):
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
+        has_cameras: Sequence[bool],
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:
@@ -115,6 +124,7 @@ class Task(ABC):
             values: Package tensors (B, *shape); None for the base model.
             bank: Features.
             queries: Each device's query clips.
+            has_cameras: Whether each device sees its clips through cameras of its own.
             others: Clips of nobody in particular, for contrast.
             rng: For what the task draws.
         """

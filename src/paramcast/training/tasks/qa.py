@@ -55,6 +55,7 @@ class QuestionAnswering(Task):
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
+        has_cameras: Sequence[bool],
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:

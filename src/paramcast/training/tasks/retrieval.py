@@ -24,11 +24,13 @@ class Retrieval(Task):
     """R@1, R@5, R@10 of one text a clip or a frame; `match3` where clips are told frame by frame.
 
     A text's clip is looked for among the device's own query clips (gallery 'device'), and among all clips of
-    the collection (gallery 'collection'), the device's own as its camera shows them.
+    the collection (gallery 'collection'), unless the device has cameras, which show it no clips but its own.
     """
 
     name = "retrieval"
     targets = RetrievalModel.targets
+    centred = ("image", "text")
+    offset_share = 0.5
     base_epochs = 15
 
     def items(self, clip: Clip) -> list[Item]:
@@ -54,6 +56,12 @@ class Retrieval(Task):
         videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
         return _info_nce(videos, texts)
 
+    def effects(self, model: nn.Module, layer: str, offsets: Tensor) -> Tensor:
+        """The layers are linear."""
+        head, norm = getattr(model, layer), getattr(model, f"{layer}_norm")
+        moved: Tensor = -(offsets * norm.scale) @ head.weight.T
+        return moved
+
     def align(
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
@@ -75,19 +83,32 @@ class Retrieval(Task):
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
+        has_cameras: Sequence[bool],
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:
-        """InfoNCE within each device, against its own clips and against a sample of all."""
+        """InfoNCE within each device, against its own clips and against a sample of all.
+
+        Others' clips are not seen through a device's cameras: against them, to know the camera would be
+        enough to find the device's own. So a device with cameras has its own clips alone.
+        """
         own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
         shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
         rows = np.concatenate([own[..., 0], np.tile(shared, (len(own), 1))], 1)
-        videos, texts = dynamic(*bank.some_frames(rows, rng), bank.texts[own[..., 1]], values=values)
-        return torch.stack([_info_nce(v, t) for v, t in zip(videos, texts, strict=True)]).mean()
+        videos, texts = dynamic(*bank.some_frames(rows, rng), bank.some_texts(own[..., 1]), values=values)
+        counts = [_QUERY_ITEMS if alone else _QUERY_ITEMS + _OTHERS for alone in has_cameras]
+        return torch.stack(
+            [_info_nce(v[:n], t) for v, t, n in zip(videos, texts, counts, strict=True)]
+        ).mean()
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
-        """The texts of its query clips; candidates: their clips or frames in that order, then all others."""
+        """The texts of its query clips; candidates: their clips or frames in that order, then all others.
+
+        A device with cameras has its own candidates alone, see `episode_loss`.
+        """
         own = np.concatenate([clip.items for clip in device.query])
+        if device.device.cameras:
+            return Asked(own[:, 0], own[:, 1], own[:, 3:])
         seen = {*device.device.support, *device.device.query}
         rest = [clip for clip in gallery if clip.clip_id not in seen]
         support = device.clips[: device.support]
@@ -105,7 +126,10 @@ class Retrieval(Task):
         """Ranks of the right clip or frame; text i belongs to candidate i."""
         frames = any(clip.items.shape[0] > 1 for clip in device.query)
         figures = {}
-        for name, scores in (("device", outputs[:, : len(outputs)]), ("collection", outputs)):
+        galleries = {"device": outputs[:, : len(outputs)]}
+        if not device.device.cameras:
+            galleries["collection"] = outputs
+        for name, scores in galleries.items():
             ranks = (scores > scores.diagonal()[:, None]).sum(1)
             for k in (1, 5, 10):
                 figures[Metric(f"r@{k}", name)] = 100 * (ranks < k).float().mean().item()
