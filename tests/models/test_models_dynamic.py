@@ -178,3 +178,50 @@ def test_options_of_a_form_set_the_size_of_a_package() -> None:
     assert shapes == {"0.a": (5, 2), "0.b": (2, 6), "0.bias": (5,)}
     with pytest.raises(InputError):
         make_dynamic(module, ["0"], "full", rank=2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.LayerNorm(6), nn.Conv2d(3, 4, 3)])
+def test_a_pattern_may_take_the_biases_alone(form: str, layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(layer)
+    dynamic = make_dynamic(module, ["0.bias"], form)
+    x = torch.randn(DEVICES, 3, 7, 6) if isinstance(layer, nn.Conv2d) else torch.randn(DEVICES, 6)
+    base = {name: value.expand(DEVICES, *value.shape) for name, value in dynamic.base_values().items()}
+    torch.testing.assert_close(dynamic(x, values=base), module(x))
+    assert all(shape in ((64,), tuple(layer.bias.shape)) for shape in dynamic.shapes.values())  # type: ignore[union-attr, arg-type]
+    moved = dynamic(x, values=values_for(dynamic)) - module(x)
+    first = moved.movedim(1, -1) if isinstance(layer, nn.Conv2d) else moved
+    rows = first.reshape(DEVICES, -1, first.shape[-1])
+    assert rows.abs().max() > 0.01
+    torch.testing.assert_close(rows, rows[:, :1].expand_as(rows), atol=1e-4, rtol=1e-4)  # the same everywhere
+
+
+def test_biases_alone_need_a_bias_and_yield_to_the_whole_layer() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, bias=False))
+    with pytest.raises(InputError, match="no bias"):
+        make_dynamic(module, ["1.bias"])
+    assert "0.weight" in make_dynamic(module, ["0.bias", "0"], "residual").shapes
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_centre_moves_its_layers_in_any_form(form: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+    dynamic = make_dynamic(module, ["0", "1"], form, centred=["0"], directions=4)
+    assert dynamic.shapes["centre"] == (4,)
+    assert (dynamic.base_values()["centre"] == 0).all()
+    offsets, x = torch.randn(4, 6), torch.randn(DEVICES, 6)
+    assert dynamic.centre
+    dynamic.centre.set_basis("0", -offsets @ module[0].weight.T)
+    base = {name: value.expand(DEVICES, *value.shape) for name, value in dynamic.base_values().items()}
+    coefficients = torch.randn(DEVICES, 4)
+    taken = dynamic(x, values=base | {"centre": coefficients})
+    torch.testing.assert_close(taken, module(x - coefficients @ offsets), atol=1e-5, rtol=1e-5)
+
+
+def test_only_a_chosen_layer_with_a_bias_can_be_centred() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, bias=False))
+    for name in ("1", "2"):
+        with pytest.raises(InputError, match=f"centred.*{name}"):
+            make_dynamic(module, ["0", "1"], centred=[name])
