@@ -39,7 +39,7 @@ def tiny_model(task: str) -> TrainedModel:
         collection="none",
         truth_dim=1,
     )
-    uplinks = [Uplink.fit(rng.normal(size=(60, dim)).astype(np.float32), 8) for dim in (IMAGE, TEXT)]
+    uplinks = [Uplink.fit(rng.normal(size=(60, dim)).astype(np.float32), 16) for dim in (IMAGE, TEXT)]
     model = TrainedModel(config, *uplinks)
     for parameter in model.adaptor.fda.generator.heads.parameters():
         nn.init.normal_(parameter, std=0.1)

@@ -49,7 +49,9 @@ class Foa(Method):
         with torch.no_grad():
             self._usual = _moments(self._seen(background.frozen, background.reference)[0])
         uplinks = {"image": background.model.image_uplink, "text": background.model.text_uplink}
-        self._directions = {name: _directions(uplink.matrix) for name, uplink in uplinks.items()}
+        self._directions = {
+            name: torch.tensor(uplink.directions[:DIRECTIONS]) for name, uplink in uplinks.items()
+        }
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
         """Search; the mean of the last population is the edit."""
@@ -95,16 +97,6 @@ def _search(fitness: Callable[[np.ndarray], float], sigma: float, seed: int) -> 
         search.tell(edits, [fitness(edit) for edit in edits])
     found: np.ndarray = search.result.xfavorite
     return found
-
-
-def _directions(matrix: np.ndarray) -> Tensor:
-    """(16, D): a standard deviation along each of the first principal directions.
-
-    A column of a whitening matrix (D, U) is a direction divided by its standard deviation.
-    """
-    columns = torch.from_numpy(matrix[:, :DIRECTIONS]).T
-    found = columns / columns.square().sum(1, keepdim=True).clamp(min=1e-12)
-    return torch.nn.functional.pad(found, (0, 0, 0, DIRECTIONS - len(found)))
 
 
 def _moments(x: Tensor) -> Moments:
