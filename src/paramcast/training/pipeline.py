@@ -73,7 +73,7 @@ class TrainingOptions:
     frames: int = 8
     sampling: str = "uniform"
     devices: int = 200
-    adaptor_steps: int = 600
+    adaptor_steps: int = 400
 
 
 def train(collection: Collection, out: Path, options: TrainingOptions) -> TrainedModel:
