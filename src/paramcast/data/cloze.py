@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import simplemma
 
-from paramcast.data.collection import Clip, Collection, Question
+from paramcast.data.collection import Clip, Question
 
 _WORD = re.compile(r"[a-z0-9']+")
 _BE = frozenset(("is", "are"))
@@ -47,18 +47,17 @@ def clozes(caption: str, answers: frozenset[str]) -> list[Question]:
     return found
 
 
-def with_clozes(collection: Collection, clip_ids: Iterable[str], answers: Iterable[str]) -> dict[str, Clip]:
-    """Clips like those named, but with the questions that their captions make; by the clip they are made of.
+def with_clozes(clips: Iterable[Clip], answers: Iterable[str]) -> list[Clip]:
+    """The clips with the questions that their captions make in place of their own; without those of none.
 
-    Clips whose captions make none are left out. The new clips have ids of their own and the same pictures.
+    The new clips have ids of their own and the same pictures.
     """
     known = frozenset(answers)
-    made = {}
-    for clip_id in clip_ids:
-        clip = collection.by_id[clip_id]
+    made = []
+    for clip in clips:
         questions = [question for caption in clip.captions for question in clozes(caption, known)]
         if questions:
-            made[clip_id] = replace(clip, id=f"{clip_id} in its captions", qa=tuple(questions))
+            made.append(replace(clip, id=f"{clip.id} in its captions", qa=tuple(questions)))
     return made
 
 

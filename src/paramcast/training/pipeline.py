@@ -183,7 +183,6 @@ class _Data:
     def seen_by(self, fold: int | None) -> _Lessons:
         """What the base model that leaves out `fold` may see."""
         plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
-        clozes = [clip for origin, clip in self.clozes.items() if self.fold_of.get(origin, -1) != fold]
         shifted = [
             clip
             for other, devices in enumerate(self.devices)
@@ -192,7 +191,7 @@ class _Data:
             if device.device.cameras or device.device.vocabulary
             for clip in device.clips
         ]
-        return _Lessons(plain, shifted, clozes)
+        return _Lessons(plain, shifted, self.clozes)
 
     def _answers(self) -> tuple[str, ...]:
         counts = Counter(
@@ -204,12 +203,12 @@ class _Data:
         common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
         return (*common, *answer_words(common))
 
-    def _cloze_clips(self) -> dict[str, Clip]:
-        """Clips with questions made from captions, by the clip they are made of."""
+    def _cloze_clips(self) -> list[Clip]:
+        """Training clips that nobody asked about, with questions made from their captions."""
         if not self.task.has_answers:
-            return {}
-        clips = split_clips(self.collection, self.options.seed)["train"]
-        return with_clozes(self.collection, clips, self.answers)
+            return []
+        clips = [self.collection.by_id[c] for c in split_clips(self.collection, self.options.seed)["train"]]
+        return with_clozes((clip for clip in clips if not self.task.usable(clip)), self.answers)
 
     def _load(self) -> None:
         options, train = self.options, self.pools["train"]
@@ -224,11 +223,11 @@ class _Data:
         held = training_fleet(
             self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
         )
-        collection = self.collection.extended(made.values())
+        collection = self.collection.extended(made)
         self.bank, clips, devices = load_views(
             feature_store(collection, options),
             collection,
-            [*train, *self.pools["validation"], *(clip.id for clip in made.values())],
+            [*train, *self.pools["validation"], *(clip.id for clip in made)],
             [*(device for fold in folds for device in fold), *held],
             self.task,
             {answer: number for number, answer in enumerate(self.answers)},
@@ -237,7 +236,7 @@ class _Data:
         )
         self.clips, clips = clips[: len(train)], clips[len(train) :]
         self.gallery, clips = clips[: len(self.pools["validation"])], clips[len(self.pools["validation"]) :]
-        self.clozes = dict(zip(made, clips, strict=True))
+        self.clozes = clips
         self.devices: list[list[DeviceData]] = []
         for drawn in folds:
             self.devices.append(devices[: len(drawn)])
