@@ -1,0 +1,165 @@
+"""What training reads: clips and devices as rows of features, in folds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from paramcast.data.cameras import CAMERA_DIMS
+from paramcast.data.cloze import with_clozes
+from paramcast.data.collection import Clip, Collection
+from paramcast.data.fleet import Device, split_clips
+from paramcast.data.seeding import seed_from
+from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
+from paramcast.errors import InputError
+from paramcast.models.parts import FeatureNorm
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.fleets import training_fleet
+from paramcast.training.model import ModelConfig, TrainedModel, feature_store
+from paramcast.training.options import TrainingOptions
+from paramcast.training.tasks import Task, make_task
+from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
+from paramcast.training.views import load_views
+
+FOLDS = 4
+"""Of the cross-fitting."""
+
+MAXIMUM_ANSWERS = 1000
+ITEMS_A_CLIP = 8  # of a training device's clip
+SHIFTED_SHARE = 0.3  # of a base model's batches: clips as training devices see them
+CLOZE_SHARE = 0.25  # likewise: questions made from captions
+VALIDATION_DEVICES = 40  # or as many as there are training devices, if those are fewer
+
+
+@dataclass(frozen=True)
+class BaseLessons:
+    """A base model's: clips as they are, as devices see them, and with questions made from captions."""
+
+    plain: Sequence[ClipData]
+    shifted: Sequence[ClipData]
+    clozes: Sequence[ClipData]
+
+    def draw(self, rng: np.random.Generator) -> Sequence[ClipData]:
+        """Where the next batch comes from."""
+        place = rng.random()
+        if place < SHIFTED_SHARE:
+            return self.shifted or self.plain
+        return (place < SHIFTED_SHARE + CLOZE_SHARE and self.clozes) or self.plain
+
+
+class Material:
+    """Everything that training reads: clips and devices as rows, by fold."""
+
+    def __init__(self, collection: Collection, options: TrainingOptions) -> None:
+        self.options = options
+        self.collection = collection
+        self.task: Task = make_task(options.task)
+        self.pools = {
+            split: [clip for clip in clips if self.task.usable(collection.by_id[clip])]
+            for split, clips in split_clips(collection, options.seed).items()
+        }
+        if not self.pools["train"] or not self.pools["validation"]:
+            raise InputError(
+                f"collection {collection.name!r} has too few clips for task {options.task!r}; "
+                "see: paramcast data check"
+            )
+        self.fold_of = {clip: seed_from("fold", options.seed, clip) % FOLDS for clip in self.pools["train"]}
+        self.answers = self._answers() if self.task.has_answers else ()
+        self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
+        self._load()
+
+    def new_model(self) -> TrainedModel:
+        """An untrained model with its norms and uplinks fitted."""
+        frames = self.bank.all_frames([clip.row for clip in self.clips])
+        rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.clips]))
+        texts = self.bank.texts[rows]
+        config = ModelConfig(
+            task=self.options.task,
+            form=self.options.form,
+            image_encoder=self.options.image_encoder,
+            text_encoder=self.options.text_encoder,
+            image_dim=frames.shape[1],
+            text_dim=texts.shape[1],
+            frames=self.options.frames,
+            sampling=self.options.sampling,
+            answers=self.answers,
+            categories=self.categories,
+            seed=self.options.seed,
+            clips=self.pools,
+            collection=self.collection.name,
+            truth_dim=len(self.categories) + CAMERA_DIMS + VOCABULARY_WORDS,
+        )
+        torch.manual_seed(seed_from("model", self.options.seed) % 2**62)
+        image, text = Uplink.fit(frames.numpy(), IMAGE_DIM), Uplink.fit(texts.numpy(), TEXT_DIM)
+        model = TrainedModel(config, image, text)
+        for name, module in model.base.named_modules():
+            if isinstance(module, FeatureNorm):
+                module.fit(texts if name.endswith("text_norm") else frames)
+        return model
+
+    def seen_by(self, fold: int | None) -> BaseLessons:
+        """What the base model that leaves out `fold` may see."""
+        plain = [clip for clip in self.clips if self.fold_of[clip.clip_id] != fold]
+        shifted = [
+            clip
+            for other, devices in enumerate(self.devices)
+            if other != fold
+            for device in devices
+            if device.device.cameras or device.device.vocabulary
+            for clip in device.clips
+        ]
+        return BaseLessons(plain, shifted, self.clozes)
+
+    def _answers(self) -> tuple[str, ...]:
+        counts = Counter(
+            item.answer
+            for clip in self.pools["train"]
+            for item in self.task.items(self.collection.by_id[clip])
+            if item.answer
+        )
+        common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
+        return (*common, *answer_words(common))
+
+    def _cloze_clips(self) -> list[Clip]:
+        """Training clips that nobody asked about, with questions made from their captions."""
+        if not self.task.has_answers:
+            return []
+        clips = [self.collection.by_id[c] for c in split_clips(self.collection, self.options.seed)["train"]]
+        return with_clozes((clip for clip in clips if not self.task.usable(clip)), self.answers)
+
+    def _load(self) -> None:
+        options, train = self.options, self.pools["train"]
+        made = self._cloze_clips()
+        folds: list[list[Device]] = []
+        for fold in range(FOLDS):
+            pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
+            count, seed = max(1, options.devices // FOLDS), options.seed * 1000 + fold * 10
+            folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
+        pool = {"validation": self.pools["validation"]}
+        count = min(VALIDATION_DEVICES, options.devices)
+        held = training_fleet(
+            self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
+        )
+        collection = self.collection.extended(made)
+        self.bank, clips, devices = load_views(
+            feature_store(collection, options),
+            collection,
+            [*train, *self.pools["validation"], *(clip.id for clip in made)],
+            [*(device for fold in folds for device in fold), *held],
+            self.task,
+            {answer: number for number, answer in enumerate(self.answers)},
+            self.categories,
+            ITEMS_A_CLIP,
+        )
+        self.clips, clips = clips[: len(train)], clips[len(train) :]
+        self.gallery, clips = clips[: len(self.pools["validation"])], clips[len(self.pools["validation"]) :]
+        self.clozes = clips
+        self.devices: list[list[DeviceData]] = []
+        for drawn in folds:
+            self.devices.append(devices[: len(drawn)])
+            devices = devices[len(drawn) :]
+        self.validation = devices

@@ -1,0 +1,30 @@
+"""What a training run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a run is asked to do; a resumed run has to be asked the same.
+
+    Attributes:
+        task: 'qa' or 'retrieval'.
+        form: Of the generated parameters.
+        seed: Of splits, devices and training.
+        image_encoder, text_encoder: Names of the trunks.
+        frames, sampling: How frames are taken from a clip.
+        devices: Training devices.
+        adaptor_steps: Optimiser steps of each adaptor.
+    """
+
+    task: str
+    form: str = "codes"
+    seed: int = 0
+    image_encoder: str = "efficientnet-lite0"
+    text_encoder: str = "minilm-l6-int8"
+    frames: int = 8
+    sampling: str = "uniform"
+    devices: int = 200
+    adaptor_steps: int = 400
