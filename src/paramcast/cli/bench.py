@@ -16,7 +16,7 @@ def command() -> None:
 
 @command.command(context_settings={"show_default": True})
 @click.option(
-    "--model", "model_dir", type=FOLDER, help="A trained model; else one is trained like the demo's."
+    "--model", "model_dir", type=FOLDER, help="A trained model; else one is trained, for questions."
 )
 @click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
 @click.option("--devices", default=100, type=click.IntRange(2), help="Test devices under each shift.")
@@ -35,13 +35,13 @@ def recovery(
         from paramcast.data.world import demo_world
         from paramcast.paths import cache_dir
         from paramcast.training.model import TrainedModel
-        from paramcast.training.pipeline import train
+        from paramcast.training.pipeline import TrainingOptions, train
     collection = Collection.open(data) if data else demo_world()
     if model_dir:
         model = TrainedModel.load(model_dir)
     else:
         out = cache_dir("runs") / f"recovery-{collection.name}-{seed}"
-        model = train(collection, out, FULL.of(FULL.devices, seed).training)
+        model = train(collection, out, TrainingOptions("qa", seed=seed, frames=FULL.training.frames))
     rows = bench_recovery(model, collection, devices=devices, seed=seed)
     click.echo("\n\n".join(controls_table([row]) for row in rows))
     if json_file is not None:
