@@ -71,7 +71,7 @@ class Run:
     def __init__(self, world: Path, folder: Path) -> None:
         self.out, self.cache = folder / "model", folder / "cache"
         self._command = [sys.executable, train_run.__file__, str(world), str(self.out), TASK]
-        self._environment = os.environ | {"PARAMCAST_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+        self._environment = os.environ | {"PARAMCAST_CACHE": str(self.cache)}
 
     def kill_when(self, there: Callable[[], object]) -> int:
         """Start it, kill it as soon as something is there; gives its exit code."""
