@@ -14,9 +14,10 @@ from paramcast.models.edits import FORMS
 from paramcast.training.serving import OnnxBackend
 
 
+@pytest.mark.parametrize("task", ["qa", "retrieval"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_batch_of_unlike_devices_is_each_of_them_alone(form: str) -> None:
-    model = untrained_model(form)
+def test_a_batch_of_unlike_devices_is_each_of_them_alone(form: str, task: str) -> None:
+    model = untrained_model(form, task)
     # The batch norm has seen devices: with its first statistics it would be the identity.
     torch.nn.init.normal_(model.adaptor.fda.norm.running_mean)  # type: ignore[arg-type]
     torch.nn.init.uniform_(model.adaptor.fda.norm.running_var, 0.5, 2)  # type: ignore[arg-type]

@@ -43,6 +43,10 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     model = TrainedModel(config, *uplinks)
     for parameter in model.adaptor.fda.generator.heads.parameters():
         nn.init.normal_(parameter, std=0.01)  # they start at zero, and would make the base model for all
+    if model.adaptor.centre and model.adaptor.start:
+        for basis in model.adaptor.centre.parameters():
+            nn.init.normal_(basis, std=0.1)
+        nn.init.constant_(model.adaptor.start.gates, 0.1)
     return model
 
 
