@@ -113,10 +113,17 @@ def test_an_interrupted_command_has_failed(tmp_path: Path) -> None:
     os.mkfifo(clips)  # the command waits for its first line until it is interrupted
     command = [sys.executable, "-m", "paramcast", "data", "check", str(tmp_path)]
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+        ) as process,
         clips.open("w"),  # opens once the command has opened the other end
     ):
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed) == (1, "")
     assert said.strip() == "paramcast: interrupted"
+
+
+def _heed_interrupts() -> None:
+    """What a shell runs in the background ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

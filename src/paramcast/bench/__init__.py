@@ -1,1 +1,1 @@
-"""To be written."""
+"""Measuring: evaluation, comparison, benchmarks, the demo, and how they are shown."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from paramcast.data.options import draw_options
 from paramcast.device import Bundle, CloudClient, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
@@ -170,6 +169,8 @@ def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
         if not pairs:
             continue
         frames, questions = world.frames(clip), [question for question, _ in pairs]
+        from paramcast.data.options import draw_options
+
         options = [draw_options(clip.id, *pair, runtime.bundle.answers) for pair in pairs]
         start = time.perf_counter()
         if runtime.bundle.task == "choice":

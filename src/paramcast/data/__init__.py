@@ -1,1 +1,1 @@
-"""To be written."""
+"""Clips, collections, simulated devices and their shifts, features, and the generated demo world."""
