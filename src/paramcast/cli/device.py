@@ -162,6 +162,8 @@ def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
 
 
 def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
+    from paramcast.data.options import draw_options
+
     right: list[bool] = []
     times: list[float] = []
     for clip in world.query:
@@ -169,8 +171,6 @@ def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
         if not pairs:
             continue
         frames, questions = world.frames(clip), [question for question, _ in pairs]
-        from paramcast.data.options import draw_options
-
         options = [draw_options(clip.id, *pair, runtime.bundle.answers) for pair in pairs]
         start = time.perf_counter()
         if runtime.bundle.task == "choice":
