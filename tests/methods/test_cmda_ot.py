@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 
 from paramcast.errors import InputError
 from paramcast.methods import CMDAOT
 from paramcast.methods.cmda_ot import FederationError, FederationInputError
 from paramcast.methods.cmda_ot.alignment import ALIGNMENTS, Aligner
-from paramcast.methods.cmda_ot.pseudo import guidance, match, spectral_clusters
-from paramcast.methods.cmda_ot.transport import TransportSettings, plan, transport
+from paramcast.methods.cmda_ot.messages import Evidence
+from paramcast.methods.cmda_ot.pseudo import beliefs, guidance, match, spectral_clusters
+from paramcast.methods.cmda_ot.transport import TransportSettings, plan, refined, transport
 
 FAST: dict[str, Any] = {"rounds": 3, "local_steps": 40, "learning_rate": 0.02, "hidden": 16, "batch_size": 64}
 
@@ -97,10 +99,10 @@ def test_target_labels_are_never_read(domains: Any) -> None:
 def test_no_source_sample_leaves_a_client(domains: Any) -> None:
     X, y, domain = domains
     model = Recorded().fit(X, y, domain)
-    # What a client must keep: its samples, raw, aligned and transported, and its labels in their order.
+    # What a client must keep: its samples, raw and aligned, and its labels in their order.
     for recorder in model.recorders:
         client = recorder.client
-        secrets = np.concatenate([X[domain == int(client.name)], client._source, client._moved])
+        secrets = np.concatenate([X[domain == int(client.name)], client._source])
         for answer in recorder.answers:
             for array in _arrays(answer):
                 for row in [*array, *array.T] if array.ndim == 2 else [array]:
@@ -108,7 +110,13 @@ def test_no_source_sample_leaves_a_client(domains: Any) -> None:
                         assert np.abs(secrets - row).max(1).min() > 1e-6
                 assert array.shape[0] != len(client._labels) or array.ndim == 2
         evidence = recorder.answers[0]
-        assert {field.name for field in fields(evidence)} == {"client", "present", "distances", "votes"}
+        assert {field.name for field in fields(evidence)} == {
+            "client",
+            "present",
+            "distances",
+            "votes",
+            "cost",
+        }
         assert evidence.votes.shape == ((domain < 0).sum(), 3)
 
 
@@ -121,7 +129,7 @@ def _arrays(answer: Any) -> list[np.ndarray]:
         elif isinstance(value, dict):
             found += list(value.values())
         else:
-            assert isinstance(value, str | bool | np.bool_)
+            assert isinstance(value, str | bool | np.bool_ | float)
     return found
 
 
@@ -277,7 +285,7 @@ def test_mini_batches_need_bounded_memory() -> None:
     target = centres[truth] + rng.normal(size=(1_000, 6))
     settings = TransportSettings(0.02, 0.01, batch_size=200, iterations=2, inner=20)
     tracemalloc.start()
-    moved, votes = transport(source, labels, target, 4, settings, rng)
+    moved, votes, _ = transport(source, labels, target, 4, settings, rng)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.isfinite(moved).all()
@@ -289,7 +297,7 @@ def test_mini_batches_need_bounded_memory() -> None:
 def test_more_target_than_source() -> None:
     rng = np.random.default_rng(0)
     settings = TransportSettings(0.05, 0.0, batch_size=16)
-    moved, votes = transport(
+    moved, votes, _ = transport(
         rng.normal(size=(20, 2)), np.arange(20) % 2, rng.normal(size=(70, 2)), 2, settings, rng
     )
     assert moved.shape == (20, 2)
@@ -297,17 +305,16 @@ def test_more_target_than_source() -> None:
 
 
 def test_hierarchical_match_and_guidance() -> None:
-    from paramcast.methods.cmda_ot.messages import Evidence
-
     distances = np.array([[0.0, 5, 5], [5, 0, 5], [0, 0, 0]])
     votes = np.full((9, 3), 1 / 3)
-    first = Evidence("a", np.array([True, True, False]), distances, votes)
-    second = Evidence("b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes)
+    first = Evidence("a", np.array([True, True, False]), distances, votes, 0.5)
+    second = Evidence("b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes, 0.5)
     clusters = np.repeat([0, 1, 2], 3)
     shares = match([first, second], np.bincount(clusters))
     np.testing.assert_array_equal(shares.argmax(1), [0, 1, 2])
     np.testing.assert_allclose(match([first], np.bincount(clusters))[:, 2], 0)
-    chosen = guidance([first, second], clusters, weight=0.5, share=0.34)
+    belief = beliefs([first, second], clusters, 0.5, np.zeros((9, 2)))  # too few samples for a graph
+    chosen = guidance(belief, share=0.34)
     np.testing.assert_array_equal(chosen.labels, [0, 1, 2])
     np.testing.assert_array_equal(clusters[chosen.rows], [0, 1, 2])
 
@@ -320,3 +327,37 @@ def test_spectral_clusters_of_many_and_of_few() -> None:
     assert len(np.unique(clusters)) == 2
     assert max((clusters == truth).mean(), (clusters != truth).mean()) > 0.99
     np.testing.assert_array_equal(spectral_clusters(blobs[:4], 3, rng), 0)
+
+
+def test_beliefs_spread_to_neighbours_and_trust_the_near_source() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 30)
+    target = rng.normal(size=(60, 2)) * 0.3 + 4 * truth[:, None]
+    votes = np.eye(2)[truth]
+    noisy = votes.copy()
+    noisy[::5] = noisy[::5, ::-1]  # a fifth is told wrongly, each among neighbours told rightly
+    present, distances = np.ones(2, bool), np.zeros((2, 1))
+    near = Evidence("near", present, distances, noisy, 0.2)
+    far = Evidence("far", present, distances, votes[:, ::-1], 0.4)
+    belief = beliefs([near, far], np.zeros(60, int), 0.0, target)
+    np.testing.assert_array_equal(belief.argmax(1), truth)
+    np.testing.assert_allclose(belief.sum(1), 1)
+
+
+def test_refining_finds_a_linear_shift() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=150)
+    target = 3 * np.eye(3, 5)[labels] + rng.normal(size=(150, 5)) * 0.5
+    source = 1.4 * target[:, ::1] @ np.linalg.qr(np.eye(5) + 0.2 * rng.normal(size=(5, 5)))[0] + 2
+    moved = refined(source, labels, target, TransportSettings(), rng)
+    assert np.linalg.norm(moved - target) < 0.5 * np.linalg.norm(
+        source - source.mean(0) - target + target.mean(0)
+    )
+
+
+def test_above_pooled_sources_where_domains_are_shifted() -> None:
+    X, y, domain = make_domains(150, seed=1)
+    target = domain < 0
+    pooled = LogisticRegression(max_iter=1000).fit(X[~target], y[~target])
+    model = CMDAOT(**FAST).fit(X, y, sample_domain=domain)
+    assert model.score(X[target], y[target]) > pooled.score(X[target], y[target]) + 0.2

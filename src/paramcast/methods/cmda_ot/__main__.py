@@ -39,6 +39,13 @@ PUBLISHED = {
     "--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds from 0 on."
 )
 @click.option(
+    "--folds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 5),
+    help="Of `mgr`: how many of its folds.",
+)
+@click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
 )
 def command(
@@ -47,6 +54,7 @@ def command(
     targets: tuple[str, ...],
     names: tuple[str, ...],
     seeds: int,
+    folds: int,
     json_file: Path | None,
 ) -> None:
     """Accuracy on each target, on the data in FOLDER (`mgr` knows the target noiseless, too)."""
@@ -56,14 +64,17 @@ def command(
         if target not in known:
             raise click.BadParameter(f"{target!r} is not a domain of {data}: {', '.join(known)}")
     wanted = {"targets": targets} if targets else {}
-    problems = list((office if data == "office" else mgr)(folder, **wanted))
+    every = (office if data == "office" else mgr)(folder, **wanted)
+    problems = [problem for problem in every if problem.fold <= folds]
     chosen = {**METHODS, **(FORESTS if data == "mgr" else {})}
     rows = measure(problems, {name: chosen[name] for name in names or chosen if name in chosen}, seeds)
     for row in rows:
         figures = "  ".join(f"{name} {value:6.2f}" for name, value in row["accuracy"].items())
         click.echo(f"{row['method']:26}  {figures}")
     if json_file:
-        typed = " ".join(["python -m paramcast.methods.cmda_ot", f"--data {data} --seeds {seeds} FOLDER"])
+        asked = "".join(f" --method {name!r}" for name in names) + "".join(f" --target {t}" for t in targets)
+        asked += f" --folds {folds}" if data == "mgr" else ""
+        typed = f"python -m paramcast.methods.cmda_ot FOLDER --data {data} --seeds {seeds}{asked}"
         write_json(json_file, report(typed, seeds, rows, data))
 
 

@@ -17,6 +17,32 @@ from paramcast.methods.cmda_ot.errors import FederationInputError
 Alignment = Literal["none", "moments", "quantiles"]
 ALIGNMENTS: tuple[Alignment, ...] = ("none", "moments", "quantiles")
 
+FURTHEST = 10.0
+
+
+class CommonScale:
+    """The target's units for every domain: mean 0, deviation 1, at most `FURTHEST` deviations away.
+
+    The shift between domains stays, for the transport to see.
+
+    Args:
+        target: (N, D) float64.
+    """
+
+    def __init__(self, target: np.ndarray) -> None:
+        self._mean, self._scale = target.mean(0), target.std(0)
+        self._constant = self._scale <= 1e-12 * np.maximum(np.abs(self._mean), 1e-300)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """(M, D) float64 -> (M, D) float64; 0 where the target is constant."""
+        scaled = (samples - self._mean) / np.where(self._constant, np.inf, self._scale)
+        return np.clip(scaled, -FURTHEST, FURTHEST)
+
+    def back(self, scaled: np.ndarray) -> np.ndarray:
+        """(M, D) float64 in the target's units -> (M, D) float64."""
+        samples: np.ndarray = scaled * np.where(self._constant, 0, self._scale) + self._mean
+        return samples
+
 
 class Aligner:
     """Maps samples of one domain to the common scale.

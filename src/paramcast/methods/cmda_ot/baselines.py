@@ -21,7 +21,7 @@ Method = Callable[..., float]
 
 ROUNDS, STEPS = 10, 64  # as CMDA-OT's defaults
 _TRAINING = model.TrainSettings()
-_PLANS = TransportSettings()
+_PLANS = TransportSettings(refinements=0)
 FOREST_TREES, FOREST_DEPTH = 1000, 13
 
 
@@ -53,7 +53,7 @@ class Prepared:
 
     def moved(self, X: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
         """X (n, D) after class-regularised Sinkhorn transport to the target."""
-        images, _ = transport(X, y, self.X, self.classes, _PLANS, np.random.default_rng(seed))
+        images, _, _ = transport(X, y, self.X, self.classes, _PLANS, np.random.default_rng(seed))
         return images
 
 
@@ -139,7 +139,7 @@ METHODS |= {f"{name}, aligned": partial(method, alignment="quantiles") for name,
 METHODS |= {
     "CMDA-OT": cmda_ot,
     "CMDA-OT, not aligned": partial(cmda_ot, alignment="none"),
-    "CMDA-OT, no fine-tuning": partial(cmda_ot, tune_steps=0),
+    "CMDA-OT, no fine-tuning": partial(cmda_ot, tune_steps=0, final_steps=0),
 }
 FORESTS: dict[str, Method] = {
     "pooled, forest": partial(pooled, forest=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paramcast.methods.cmda_ot import model
-from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
+from paramcast.methods.cmda_ot.alignment import Aligner, Alignment, CommonScale
 from paramcast.methods.cmda_ot.messages import Arrays, Evidence, Global, Guidance, Invitation, Update
 from paramcast.methods.cmda_ot.pseudo import class_distances
 from paramcast.methods.cmda_ot.transport import TransportSettings, transport
@@ -38,29 +38,36 @@ class Client:
         seed: int,
     ) -> None:
         self.name = name
-        self._source, self._labels = Aligner(alignment, X)(X), labels
+        self._raw, self._labels, self._alignment = X, labels, alignment
+        self._source = Aligner(alignment, X)(X)
         self._settings, self._training = transport, training
         self._steps, self._seed = steps, seed
 
     def evidence(self, invitation: Invitation) -> Evidence:
-        """Transport the source to the target; tell what it says of the target's classes."""
+        """Transport the source to the target; tell what it says of the target's classes.
+
+        Its votes are those of the plan and of two models, one of the source as it is and one of the
+        transported source, so that pseudo-labels are not the plan's alone.
+        """
         rng = np.random.default_rng(self._seed)
-        target, classes = invitation.target, invitation.classes
-        self._target, self._classes = target, classes
-        self._moved, votes = transport(self._source, self._labels, target, classes, self._settings, rng)
-        present, distances = class_distances(
-            self._source, self._labels, target, invitation.clusters, classes, rng
+        classes, common = invitation.classes, CommonScale(invitation.target)
+        images, mass, cost = transport(
+            common(self._raw), self._labels, common(invitation.target), classes, self._settings, rng
         )
-        return Evidence(self.name, present, distances, votes)
+        aligner = Aligner(self._alignment, invitation.target)
+        self._target, self._moved = aligner(invitation.target), aligner(common.back(images))
+        start = model.initial(self._target.shape[1], classes, self._training.hidden, self._seed)
+        self._models = [self._trained(start, X, 4 * self._steps, 0) for X in (self._source, self._moved)]
+        views = [mass, mass, *(model.probabilities(each, self._target) for each in self._models)]
+        present, distances = class_distances(
+            self._source, self._labels, self._target, invitation.clusters, classes, rng
+        )
+        return Evidence(self.name, present, distances, np.mean(views, axis=0), cost)
 
     def choose(self, guidance: Guidance) -> None:
         """Keep the transported source only if it makes a better model of the pseudo-labelled subset."""
         subset = self._target[guidance.rows]
-        start = model.initial(subset.shape[1], self._classes, self._training.hidden, self._seed)
-        scores = [
-            model.accuracy(self._trained(start, X, 4 * self._steps, 0), subset, guidance.labels)
-            for X in (self._source, self._moved)
-        ]
+        scores = [model.accuracy(each, subset, guidance.labels) for each in self._models]
         self._transported = scores[1] > scores[0]
 
     def update(self, message: Global) -> Update:

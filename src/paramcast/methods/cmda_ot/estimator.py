@@ -24,7 +24,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
-        reg_entropy, reg_class: Of the Sinkhorn transport, where the largest cost of a batch is 1.
+        reg_entropy, reg_class: Of the Sinkhorn transport, where the mean cost of a batch is 1.
         batch_size: Largest number of samples of either side in one transport plan.
         clusters_per_class: Spectral clusters of the target for each class.
         cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1].
@@ -32,6 +32,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rounds: Of federated averaging.
         local_steps: Optimiser steps of a client in a round.
         tune_steps: Optimiser steps of the server on the pseudo-labelled subset in a round; 0 for none.
+        final_steps: Optimiser steps of the server on what is believed of the whole target, at the end.
         hidden, learning_rate, weight_decay, dropout: Of the classifier, one hidden layer.
         random_state: Seed >= 0.
 
@@ -49,15 +50,16 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         alignment: Alignment = "quantiles",
-        reg_entropy: float = 3e-3,
+        reg_entropy: float = 1e-2,
         reg_class: float = 1e-2,
         batch_size: int = 1000,
         clusters_per_class: int = 3,
-        cluster_weight: float = 0.3,
+        cluster_weight: float = 0.0,
         subset_share: float = 0.5,
         rounds: int = 10,
         local_steps: int = 64,
         tune_steps: int = 16,
+        final_steps: int = 512,
         hidden: int = 256,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
@@ -74,6 +76,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.rounds = rounds
         self.local_steps = local_steps
         self.tune_steps = tune_steps
+        self.final_steps = final_steps
         self.hidden = hidden
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -103,7 +106,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training = self._training()
         clients = self.clients(samples[~target], codes, domain[~target])
         classes = len(self.classes_)
-        server = Server(self._aligner(samples[target]), classes, self._server(), training, self.random_state)
+        server = Server(samples[target], self.alignment, classes, self._server(), training, self.random_state)
         self.weights_ = server.run(clients)
         self.transported_, self.scores_, self.left_out_ = server.transported, server.scores, server.left_out
         self.pseudo_rows_ = np.flatnonzero(target)[server.guidance.rows]
@@ -157,7 +160,12 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _server(self) -> ServerSettings:
         return ServerSettings(
-            self.clusters_per_class, self.cluster_weight, self.subset_share, self.rounds, self.tune_steps
+            self.clusters_per_class,
+            self.cluster_weight,
+            self.subset_share,
+            self.rounds,
+            self.tune_steps,
+            self.final_steps,
         )
 
     def _check_options(self) -> None:
@@ -167,6 +175,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "reg_class",
                 "weight_decay",
                 "tune_steps",
+                "final_steps",
                 "cluster_weight",
                 "dropout",
                 "random_state",

@@ -18,7 +18,7 @@ class Invitation:
     """Server to client, once: the target.
 
     Attributes:
-        target: (N, D) float64, aligned target samples.
+        target: (N, D) float64, target samples as they are.
         clusters: (N,) int in [0, K), the cluster of each.
         classes: C.
     """
@@ -36,13 +36,15 @@ class Evidence:
         client: Its name.
         present: (C,) bool, the classes that its source has.
         distances: (C, K) float64 >= 0, Wasserstein distance of class to cluster; 0 where not present.
-        votes: (N, C) float64, class shares of the mass that its plan moves to a target sample; rows sum to 1.
+        votes: (N, C) float64, its belief of the class of each target sample; rows sum to 1.
+        cost: Mean cost of its transport plan >= 0, where that of all pairs is 1.
     """
 
     client: str
     present: np.ndarray
     distances: np.ndarray
     votes: np.ndarray
+    cost: float
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import ot
+from scipy.sparse import csr_matrix, diags
 from sklearn.cluster import SpectralClustering
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from paramcast.methods.cmda_ot.messages import Evidence, Guidance
 
 LARGEST_SPECTRAL = 2000
 """Samples that spectral clustering sees at most; others take the cluster of their nearest neighbour."""
-LARGEST_GROUP = 200
+LARGEST_GROUP = 50
 """Samples of a class or cluster that a Wasserstein distance uses at most."""
 NEIGHBOURS = 10
+SPREAD, SPREADINGS = 0.8, 20
+"""Share that a sample takes from its neighbours, and how often."""
+TRUST = 0.1
+"""A client whose plan costs this share of the mean cost more than the cheapest counts 1 / e of it."""
 
 
 def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,18 +120,59 @@ def match(evidence: Sequence[Evidence], sizes: np.ndarray, reg: float = 0.05) ->
     return shares
 
 
-def guidance(evidence: Sequence[Evidence], clusters: np.ndarray, weight: float, share: float) -> Guidance:
-    """Pseudo-label the target and keep the surest of every class.
+def beliefs(
+    evidence: Sequence[Evidence], clusters: np.ndarray, weight: float, target: np.ndarray
+) -> np.ndarray:
+    """What all clients together say of the class of each target sample, spread along the target's graph.
+
+    A client counts the less the further its source is from the target, and not at all for a class that it
+    lacks; a sample says what its neighbours say (Zhou et al., "Learning with Local and Global Consistency", NIPS 2003).
 
     Args:
         evidence: At least one client's.
         clusters: (N,) int in [0, K).
-        weight: In [0, 1]; that of the cluster's class shares, beside 1 - weight of the clients' mean vote.
+        weight: In [0, 1]; that of the cluster's class shares, beside 1 - weight of the clients' votes.
+        target: (N, D) float64, in common units.
+
+    Returns:
+        (N, C) float64, rows summing to 1.
+    """
+    costs = np.array([each.cost for each in evidence])
+    trust = np.exp(-(costs - costs.min()) / max(TRUST * float(costs.mean()), 1e-300))
+    weights = trust[:, None] * np.array([each.present for each in evidence])  # (clients, C)
+    votes = np.einsum("ec,enc->nc", weights, [each.votes for each in evidence])
+    votes /= np.maximum(weights.sum(0), 1e-300)
+    votes /= np.maximum(votes.sum(1, keepdims=True), 1e-300)
+    start = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
+    if len(target) <= NEIGHBOURS:
+        return start
+    graph = _graph(target)
+    spread = start
+    for _ in range(SPREADINGS):
+        spread = SPREAD * (graph @ spread) + (1 - SPREAD) * start
+    shares: np.ndarray = spread / spread.sum(1, keepdims=True)
+    return shares
+
+
+def _graph(target: np.ndarray) -> csr_matrix:
+    """(N, N) affinities of nearest neighbours, normalised on both sides."""
+    distances, rows = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(target).kneighbors()
+    affinity = np.exp(-(distances**2) / max(float(np.median(distances[:, -1] ** 2)), 1e-300))
+    starts = np.arange(0, affinity.size + 1, NEIGHBOURS)
+    one_way = csr_matrix((affinity.ravel(), rows.ravel(), starts), shape=(len(target), len(target)))
+    both = one_way.maximum(one_way.T)
+    scale = diags(1 / np.sqrt(np.maximum(np.asarray(both.sum(1)).ravel(), 1e-300)))
+    return csr_matrix(scale @ both @ scale)
+
+
+def guidance(belief: np.ndarray, share: float) -> Guidance:
+    """Pseudo-label the target and keep the surest of every class.
+
+    Args:
+        belief: (N, C) float64.
         share: In (0, 1]; of the samples with one pseudo-label, those of the widest margin between the two
             best classes are kept, at least one.
     """
-    votes = np.mean([each.votes for each in evidence], axis=0)
-    belief = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
     labels = belief.argmax(1)
     best = np.sort(np.pad(belief, ((0, 0), (1, 0))), axis=1)
     margins = best[:, -1] - best[:, -2]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from paramcast.methods.cmda_ot import model
+from paramcast.methods.cmda_ot.alignment import Aligner, Alignment, CommonScale
 from paramcast.methods.cmda_ot.errors import FederationError
 from paramcast.methods.cmda_ot.messages import Arrays, Evidence, Global, Guidance, Invitation, Update
-from paramcast.methods.cmda_ot.pseudo import guidance, spectral_clusters
+from paramcast.methods.cmda_ot.pseudo import beliefs, guidance, spectral_clusters
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -43,13 +44,15 @@ class ServerSettings:
         subset_share: In (0, 1], see `pseudo.guidance`.
         rounds: Of training.
         tune_steps: Of the optimiser on the pseudo-labelled subset after each averaging; 0 for none.
+        final_steps: Of the optimiser on the pseudo-labels of the whole target, at the end; 0 for none.
     """
 
     clusters_per_class: int = 3
-    cluster_weight: float = 0.3
+    cluster_weight: float = 0.0
     subset_share: float = 0.5
     rounds: int = 10
     tune_steps: int = 16
+    final_steps: int = 512
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Server:
     step, which goes on with the others; it is asked again in the next round.
 
     Args:
-        target: (N, D) float64, aligned.
+        target: (N, D) float64, as it is.
+        alignment: See `Aligner`.
         classes: C.
         settings: What it does.
         training: Of the guided fine-tuning.
@@ -78,14 +82,17 @@ class Server:
     def __init__(
         self,
         target: np.ndarray,
+        alignment: Alignment,
         classes: int,
         settings: ServerSettings,
         training: model.TrainSettings,
         seed: int,
     ) -> None:
         self.settings, self._training, self._seed = settings, training, seed
+        self._target = Aligner(alignment, target)(target)
+        self._graphed = CommonScale(target)(target)
         clusters = spectral_clusters(
-            target, settings.clusters_per_class * classes, np.random.default_rng(seed)
+            self._graphed, settings.clusters_per_class * classes, np.random.default_rng(seed)
         )
         self.invitation = Invitation(target, clusters, classes)
         self.left_out: list[LeftOut] = []
@@ -104,12 +111,10 @@ class Server:
         answers = self._ask(
             "evidence", clients, lambda each: each.evidence(self.invitation), self._check_evidence
         )
-        self.guidance = guidance(
-            list(answers.values()),
-            self.invitation.clusters,
-            self.settings.cluster_weight,
-            self.settings.subset_share,
+        belief = beliefs(
+            list(answers.values()), self.invitation.clusters, self.settings.cluster_weight, self._graphed
         )
+        self.guidance = guidance(belief, self.settings.subset_share)
         joined = [each for each in clients if each.name in answers]
         chosen = self._ask("choose", joined, lambda each: each.choose(self.guidance), lambda _: None)
         joined = [each for each in joined if each.name in chosen]
@@ -117,7 +122,10 @@ class Server:
         weights = model.initial(features, self.invitation.classes, self._training.hidden, self._seed)
         for number in range(1, self.settings.rounds + 1):
             weights = self._round(number, weights, joined)
-        return weights
+        # All of the target as it is believed to be; no dropout, as these samples are what is asked for.
+        everything, settings = guidance(belief, 1.0).labels, replace(self._training, dropout=0.0)
+        steps = self.settings.final_steps
+        return model.train(weights, self._target, everything, steps, settings, self._seed * 1000)
 
     def _round(self, number: int, weights: Arrays, clients: Sequence[AnyClient]) -> Arrays:
         message = Global(number, weights)
@@ -128,7 +136,7 @@ class Server:
             lambda update: _check_weights(update.weights, weights),
         )
         self.transported.update({name: update.transported for name, update in updates.items()})
-        subset = self.invitation.target[self.guidance.rows]
+        subset = self._target[self.guidance.rows]
         self.scores = {
             name: model.accuracy(update.weights, subset, self.guidance.labels)
             for name, update in updates.items()
@@ -173,10 +181,15 @@ class Server:
     def _check_evidence(self, answer: Evidence) -> None:
         samples, classes = len(self.invitation.target), self.invitation.classes
         clusters = self.invitation.clusters.max() + 1
-        shapes = {"present": (classes,), "distances": (classes, clusters), "votes": (samples, classes)}
+        shapes = {
+            "present": (classes,),
+            "distances": (classes, clusters),
+            "votes": (samples, classes),
+            "cost": (),
+        }
         for field in fields(answer):
             if field.name in shapes:
-                _check_array(field.name, getattr(answer, field.name), shapes[field.name])
+                _check_array(field.name, np.asarray(getattr(answer, field.name)), shapes[field.name])
 
 
 def _check_weights(given: Mapping[str, Any], expected: Arrays) -> None:
