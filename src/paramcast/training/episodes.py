@@ -24,12 +24,23 @@ OFFSET_DIMS, OFFSET_SIZE = 32, 3.0
 
 @dataclass(frozen=True)
 class Lessons:
-    """Where episodes are drawn from."""
+    """Where episodes are drawn from.
+
+    Attributes:
+        task: What devices do.
+        bank, table: Features of all clips.
+        devices: With cameras or vocabularies.
+        plain: Without; of few such devices, the adaptor would learn the clips by heart.
+        plain_share: Share of lessons that are about plain devices.
+        others: Clips of nobody in particular.
+    """
 
     task: Task
     bank: Bank
     table: UplinkTable
     devices: Sequence[DeviceData]
+    plain: Sequence[DeviceData]
+    plain_share: float
     others: Sequence[ClipData]
 
     def loss(self, adaptor: Adaptor, rng: np.random.Generator, beta: float) -> Tensor:
@@ -37,7 +48,7 @@ class Lessons:
 
         Every device's clips are shuffled anew, so that which of them are support differs between episodes.
         """
-        chosen = [self.devices[i] for i in rng.integers(len(self.devices), size=DEVICES_A_STEP)]
+        chosen = [self._device(rng) for _ in range(DEVICES_A_STEP)]
         supports, queries = [], []
         for device in chosen:
             order = rng.permutation(len(device.clips))
@@ -53,6 +64,10 @@ class Lessons:
         loss = self.task.episode_loss(adaptor.dynamic, values, bank, queries, cameras, self.others, rng)
         total: Tensor = loss + beta * adr
         return total
+
+    def _device(self, rng: np.random.Generator) -> DeviceData:
+        devices = self.plain if rng.random() < self.plain_share else self.devices
+        return devices[int(rng.integers(len(devices)))]
 
     def _moved(self, inputs: ContextInputs, rng: np.random.Generator) -> tuple[ContextInputs, Bank]:
         """Move all that some devices see by an offset of their own, as if they were of another collection.

@@ -17,7 +17,11 @@ MIX: dict[tuple[str, ...], float] = {
     ("vocabulary",): 0.15,
     ("category", "camera", "vocabulary"): 0.15,
 }
-"""Shifts -> share of the training devices."""
+"""Shifts -> share of the devices that lessons are about."""
+
+PLAIN = {shifts: share for shifts, share in MIX.items() if not {"camera", "vocabulary"}.intersection(shifts)}
+SPOILT = {shifts: share for shifts, share in MIX.items() if shifts not in PLAIN}
+"""Devices that see and hear clips as they are cost no features, so there can be many of them."""
 
 SUPPORT, QUERY = 16, 24
 """Clips a device, where the pool has enough."""
@@ -40,9 +44,11 @@ def training_fleet(
     has_categories = any(collection.by_id[clip].category for clip in pools[split])
     support = max(1, min(SUPPORT, len(pools[split]) // 2))
     drawn: list[Device] = []
-    for number, (shifts, share) in enumerate(mix.items()):
+    for number, shifts in enumerate(MIX):
+        if shifts not in mix:
+            continue
         kept = tuple(shift for shift in shifts if shift != "category" or has_categories)
-        count = max(1, round(devices * share))
+        count = max(1, round(devices * mix[shifts] / sum(mix.values())))
         fleet: Fleet = build_fleet(
             collection,
             shifts=kept,

@@ -17,8 +17,8 @@ from paramcast.data.seeding import seed_from
 from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
 from paramcast.errors import InputError
 from paramcast.models.parts import FeatureNorm
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.fleets import training_fleet
+from paramcast.training.arrays import ClipData
+from paramcast.training.fleets import MIX, PLAIN, SPOILT, training_fleet
 from paramcast.training.model import ModelConfig, TrainedModel, feature_store
 from paramcast.training.options import TrainingOptions
 from paramcast.training.tasks import Task, make_task
@@ -32,6 +32,8 @@ MAXIMUM_ANSWERS = 1000
 ITEMS_A_CLIP = 8  # of a training device's clip
 SHIFTED_SHARE = 0.3  # of a base model's batches: clips as training devices see them
 CLOZE_SHARE = 0.25  # likewise: questions made from captions
+PLAIN_DEVICES = 5  # for each device asked for: they cost no features
+PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the lessons
 VALIDATION_DEVICES = 40  # or as many as there are training devices, if those are fewer
 
 
@@ -109,7 +111,6 @@ class Material:
             for other, devices in enumerate(self.devices)
             if other != fold
             for device in devices
-            if device.device.cameras or device.device.vocabulary
             for clip in device.clips
         ]
         return BaseLessons(plain, shifted, self.clozes)
@@ -134,11 +135,13 @@ class Material:
     def _load(self) -> None:
         options, train = self.options, self.pools["train"]
         made = self._cloze_clips()
-        folds: list[list[Device]] = []
-        for fold in range(FOLDS):
-            pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
-            count, seed = max(1, options.devices // FOLDS), options.seed * 1000 + fold * 10
-            folds.append(training_fleet(self.collection, self.task, pool, count, seed, "train"))
+        groups: list[list[Device]] = []
+        counts = round((1 - PLAIN_SHARE) * options.devices), PLAIN_DEVICES * options.devices
+        for mix, count in zip((SPOILT, PLAIN), counts, strict=True):
+            for fold in range(FOLDS):
+                pool = {"train": [clip for clip in train if self.fold_of[clip] == fold]}
+                share, seed = max(1, count // FOLDS), options.seed * 1000 + fold * 10
+                groups.append(training_fleet(self.collection, self.task, pool, share, seed, "train", mix))
         pool = {"validation": self.pools["validation"]}
         count = min(VALIDATION_DEVICES, options.devices)
         held = training_fleet(
@@ -149,7 +152,7 @@ class Material:
             feature_store(collection, options),
             collection,
             [*train, *self.pools["validation"], *(clip.id for clip in made)],
-            [*(device for fold in folds for device in fold), *held],
+            [*(device for group in groups for device in group), *held],
             self.task,
             {answer: number for number, answer in enumerate(self.answers)},
             self.categories,
@@ -158,8 +161,7 @@ class Material:
         self.clips, clips = clips[: len(train)], clips[len(train) :]
         self.gallery, clips = clips[: len(self.pools["validation"])], clips[len(self.pools["validation"]) :]
         self.clozes = clips
-        self.devices: list[list[DeviceData]] = []
-        for drawn in folds:
-            self.devices.append(devices[: len(drawn)])
-            devices = devices[len(drawn) :]
-        self.validation = devices
+        drawn = iter(devices)
+        made_up = [[next(drawn) for _ in group] for group in groups]
+        self.devices, self.plain = made_up[:FOLDS], made_up[FOLDS:]
+        self.validation = list(drawn)

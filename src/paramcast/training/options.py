@@ -15,7 +15,7 @@ class TrainingOptions:
         seed: Of splits, devices and training.
         image_encoder, text_encoder: Names of the trunks.
         frames, sampling: How frames are taken from a clip.
-        devices: Training devices.
+        devices: Training devices; those with a camera or a vocabulary take features of their own.
         adaptor_steps: Optimiser steps of each adaptor.
     """
 

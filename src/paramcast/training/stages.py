@@ -14,7 +14,7 @@ from paramcast.adaptor import Adaptor
 from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.training.episodes import Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
-from paramcast.training.material import FOLDS, BaseLessons, Material
+from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
 from paramcast.training.views import UplinkTable
 
@@ -80,9 +80,11 @@ def train_adaptors(
             data.bank,
             table,
             devices,
+            plain,
+            PLAIN_SHARE,
             [clip for clip in data.clips if data.fold_of[clip.clip_id] == fold],
         )
-        for fold, devices in enumerate(data.devices)
+        for fold, (devices, plain) in enumerate(zip(data.devices, data.plain, strict=True))
     ]
     model.base.requires_grad_(False)
     scores = {}
