@@ -51,6 +51,14 @@ def test_lambda_rises_over_the_whole_of_training(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(seen, np.arange(20) / 20)
 
 
+def test_lambda_begins_at_zero_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(training, "ramp", lambda p: seen.append(p) or ramp(p))
+    train(network(), *data(), F.cross_entropy, PLAN, np.random.default_rng(0))
+    np.testing.assert_allclose(seen, np.arange(16) / 16, atol=1e-12)
+    assert [training.adversarial_share(p, PLAN) for p in (0, 0.1)] == [0, 0]
+
+
 def test_stages_are_source_only_then_shared_then_branches() -> None:
     assert [stage(p, PLAN) for p in (0, 0.19, 0.2, 0.49, 0.5, 0.99)] == [
         (False, False),

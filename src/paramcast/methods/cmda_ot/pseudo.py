@@ -126,7 +126,8 @@ def beliefs(
     """What all clients together say of the class of each target sample, spread along the target's graph.
 
     A client counts the less the further its source is from the target, and not at all for a class that it
-    lacks; a sample says what its neighbours say (Zhou et al., "Learning with Local and Global Consistency", NIPS 2003).
+    lacks; a sample says what its neighbours say (Zhou et al., NIPS 2003, "Learning
+    with Local and Global Consistency").
 
     Args:
         evidence: At least one client's.

@@ -53,8 +53,17 @@ class Plan:
 
 
 def ramp(p: float) -> float:
-    """lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1; p in [0, 1] is the share of training done."""
+    """lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1; p in [0, 1], see `adversarial_share`."""
     return 2 / (1 + math.exp(-10 * p)) - 1
+
+
+def adversarial_share(p: float, plan: Plan) -> float:
+    """The share in [0, 1] of the aligned part of training that is done, at share p of all of it.
+
+    Counted from the end of the warm-up, so that alignment begins softly however long that was: counted from
+    the first step, lambda would begin at 0.76.
+    """
+    return max(0.0, p - WARM_UP) / (1 - WARM_UP) if plan.staged else p
 
 
 def stage(p: float, plan: Plan) -> tuple[bool, bool]:
@@ -106,7 +115,9 @@ def train(
         loss = task_loss(network.predict(encoded), labels[rows])
         if aligned and target is not None and target_batches is not None:
             other = network.encode(target[next(target_batches)], opened)
-            loss = loss + plan.strength * ramp(p) * _alignment(network, encoded, other, plan)
+            loss = loss + plan.strength * ramp(adversarial_share(p, plan)) * _alignment(
+                network, encoded, other, plan
+            )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
