@@ -36,7 +36,8 @@ class CommonScale:
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """(M, D) float64 -> (M, D) float64; 0 where the target is constant."""
         scaled = (samples - self._mean) / np.where(self._constant, np.inf, self._scale)
-        return np.clip(scaled, -FURTHEST, FURTHEST)
+        bounded: np.ndarray = np.clip(scaled, -FURTHEST, FURTHEST)
+        return bounded
 
     def back(self, scaled: np.ndarray) -> np.ndarray:
         """(M, D) float64 in the target's units -> (M, D) float64."""

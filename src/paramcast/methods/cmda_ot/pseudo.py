@@ -144,7 +144,7 @@ def beliefs(
     votes = np.einsum("ec,enc->nc", weights, [each.votes for each in evidence])
     votes /= np.maximum(weights.sum(0), 1e-300)
     votes /= np.maximum(votes.sum(1, keepdims=True), 1e-300)
-    start = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
+    start: np.ndarray = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
     if len(target) <= NEIGHBOURS:
         return start
     graph = _graph(target)
