@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 
 from paramcast.adaptor import Adaptor
 from paramcast.adaptor.adaptor import CENTRE_DIMS
-from paramcast.training.episodes import Lessons, generate, score_devices
+from paramcast.data.seeding import seed_from
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import OFFSET_DIMS, OFFSET_SIZE, Lessons, generate, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
@@ -86,6 +89,10 @@ def train_adaptors(
         )
         for fold, (devices, plain) in enumerate(zip(data.devices, data.plain, strict=True))
     ]
+    views = [(data.bank, table)]
+    if data.task.offset_share:
+        moved = _moved(data, table)
+        views.append((moved, UplinkTable.build(moved, model.image_uplink, model.text_uplink)))
     model.base.requires_grad_(False)
     scores = {}
     for condition in CONDITIONS:
@@ -101,11 +108,12 @@ def train_adaptors(
             model.base.load_state_dict(final)
             model.base.eval()
             found = []
-            for support in VALIDATION_SUPPORTS:
-                packages = generate(adaptor, table, data.validation, support)
-                found.append(
-                    score_devices(data.task, adaptor, data.bank, data.validation, data.gallery, packages)
-                )
+            for bank, seen in views:
+                for support in VALIDATION_SUPPORTS:
+                    packages = generate(adaptor, seen, data.validation, support)
+                    found.append(
+                        score_devices(data.task, adaptor, bank, data.validation, data.gallery, packages)
+                    )
             return float(np.mean(found))
 
         steps = data.options.adaptor_steps
@@ -121,6 +129,21 @@ def train_adaptors(
     model.base.load_state_dict(final)
     model.base.requires_grad_(True)
     return scores
+
+
+def _moved(data: Material, table: UplinkTable) -> Bank:
+    """The bank as if it were of another collection: without it, no validation would ask for a centre."""
+    rng = np.random.default_rng(seed_from("moved", data.options.seed))
+    images, texts = (
+        torch.from_numpy(rng.normal(size=OFFSET_DIMS).astype(np.float32) * OFFSET_SIZE / 3) for _ in range(2)
+    )
+    bank = data.bank
+    frames = bank.frames + images @ torch.from_numpy(table.image.directions[:OFFSET_DIMS])
+    return replace(
+        bank,
+        frames=frames * bank.mask[..., None],
+        texts=bank.texts + texts @ torch.from_numpy(table.text.directions[:OFFSET_DIMS]),
+    )
 
 
 def _set_centres(model: TrainedModel, data: Material) -> None:
