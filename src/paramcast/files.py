@@ -1,14 +1,16 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and runs that go on in a folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from paramcast.errors import InputError
 
 
 @contextmanager
@@ -39,6 +41,19 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def check_same_run(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """See that a run which goes on in `folder` is asked the same as before.
+
+    Raises:
+        InputError: It is not; the message names `what` the folder holds and the settings that differ.
+    """
+    if before != now:
+        changed = ", ".join(sorted(key for key in {*before, *now} if before.get(key) != now.get(key)))
+        raise InputError(
+            f"{folder} holds {what} with other settings ({changed}); choose another folder or remove it"
+        )
 
 
 def write_json(path: Path | str, value: Any) -> None:

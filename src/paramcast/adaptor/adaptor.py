@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from paramcast.adaptor.centre import CentreStart
@@ -76,6 +77,12 @@ class Adaptor(nn.Module):
             known = self.start(inputs) if self.start else vector.new_zeros(len(vector), self.centre.count)
             values["centre"] = known
         return values, loss
+
+    def generate(self, inputs: ContextInputs) -> dict[str, Tensor]:
+        """Package tensors (B, *shape) for use, not for training: sets evaluation mode, keeps no gradients."""
+        with torch.no_grad():
+            values: dict[str, Tensor] = self.eval()(inputs)[0]
+        return values
 
 
 def _context(config: AdaptorConfig) -> SupportContext | TruthContext | ConstantContext:

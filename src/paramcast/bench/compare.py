@@ -18,7 +18,7 @@ from paramcast.bench.ledger import REUSE
 from paramcast.data.collection import Collection
 from paramcast.data.seeding import generator_for, seed_from
 from paramcast.errors import InputError
-from paramcast.files import write_json
+from paramcast.files import check_same_run, write_json
 from paramcast.methods.background import Background, Samples, load_samples
 from paramcast.methods.base import TRIALS, Method, Settings, Support
 from paramcast.methods.registry import make_method
@@ -280,11 +280,7 @@ def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
     if not path.exists():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
-    if (before := stored.pop("run")) != run:
-        changed = ", ".join(sorted(key for key in run if before.get(key) != run[key]))
-        raise InputError(
-            f"{folder} holds a comparison with other settings ({changed}); choose another folder or remove it"
-        )
+    check_same_run(folder, "a comparison", stored.pop("run"), run)
     entries = {Metric(entry["metric"], entry["gallery"]): entry for entry in stored["values"]}
     values = {metric: np.array(entry["values"]) for metric, entry in entries.items()}
     hindsight = {m: entry["hindsight"] for m, entry in entries.items() if entry["hindsight"] is not None}

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, made_up_request, untrained_model
 from paramcast.device import DeviceRuntime
 from paramcast.encoders import image_encoder
+from paramcast.encoders.base import onnx_session
 from paramcast.files import write_json
 from paramcast.models.edits import FORMS
 from paramcast.training.export import export_bundle, write_graphs
@@ -101,12 +101,7 @@ def _head(bundle: Path, model: TrainedModel, made: dict[str, np.ndarray], seed: 
         "frames": rng.normal(size=(1, config.frames, config.image_dim)).astype(np.float32),
         "questions": rng.normal(size=(1, config.text_dim)).astype(np.float32),
     }
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(bundle / "answer.onnx"), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnx_session(bundle / "answer.onnx", threads=1)
     return lambda: session.run(None, feed)
 
 

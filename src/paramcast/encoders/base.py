@@ -122,11 +122,12 @@ def fingerprint(*paths: Path) -> str:
     return state.hexdigest()[:16]
 
 
-def onnx_session(path: Path) -> ort.InferenceSession:
-    """An ONNX Runtime session on the CPU with all of its cores."""
+def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU, of a file or of its bytes, with so many threads or one a core."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count() or 1
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxImageEncoder:

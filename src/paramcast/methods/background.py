@@ -18,6 +18,7 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
 from paramcast.training.evaluate import draw_fleet
 from paramcast.training.fleets import training_fleet
+from paramcast.training.material import ITEMS_A_CLIP
 from paramcast.training.model import TrainedModel
 from paramcast.training.tasks.base import Asked
 from paramcast.training.views import UplinkTable, load_views
@@ -26,7 +27,6 @@ REFERENCE_CLIPS = 256
 """Training clips that statistics of the training set are taken from."""
 
 TRAINING_DEVICES = 20
-_ITEMS_A_CLIP = 8  # of a training device's clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Background:
     def training(self) -> Samples:
         """Simulated devices of the training clips, for methods that learn from many devices."""
         devices = self.draw("train", TRAINING_DEVICES, 0)
-        return load_samples(self.model, self.collection, (), devices, _ITEMS_A_CLIP)
+        return load_samples(self.model, self.collection, (), devices, ITEMS_A_CLIP)
 
     def draw(self, split: Split, count: int, support: int) -> tuple[Device, ...]:
         """About `count` devices of the clips of 'train' or 'validation'."""

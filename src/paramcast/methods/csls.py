@@ -14,8 +14,8 @@ from torch import Tensor
 
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
-from paramcast.methods.modules import embedded
 from paramcast.training.tasks.base import Asked
+from paramcast.training.tasks.retrieval import embedded
 
 
 class Csls(Method):

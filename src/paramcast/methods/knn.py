@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramcast.methods.base import Method, Predictor, Settings, Support
-from paramcast.methods.modules import embedded, fused
+from paramcast.methods.modules import fused
 from paramcast.training.tasks.base import Asked
+from paramcast.training.tasks.retrieval import embedded
 
 
 class Knn(Method):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramcast.methods.base import Labelled, Predictor
-from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.bank import Bank
 from paramcast.training.tasks import Task
 from paramcast.training.tasks.base import Asked
@@ -65,10 +64,3 @@ def fused(task: Task, module: nn.Module, bank: Bank, asked: Asked) -> Tensor:
         return task.outputs(module, bank, asked)
     finally:
         module.head = head
-
-
-def embedded(module: nn.Module, bank: Bank, asked: Asked) -> tuple[Tensor, Tensor]:
-    """Retrieval: embeddings of the candidates (G, E) and of the texts (N, E), L2-normalised."""
-    assert isinstance(module, RetrievalModel)
-    shown = module.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
-    return shown, module.embed_texts(bank.texts[asked.texts][None])[0]

@@ -65,10 +65,7 @@ class Paramcast(Method):
         inputs = support.samples.table.context(
             [support.clips], [np.zeros(model.config.truth_dim, np.float32)]
         )
-        with torch.no_grad():
-            values, _ = model.adaptor.eval()(inputs)
-        generated: dict[str, Tensor] = values
-        return generated
+        return model.adaptor.generate(inputs)
 
 
 class Shuffled(Paramcast):

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import Method, Predictor, Settings, Support, shrunk
-from paramcast.methods.modules import embedded, fused, predictor
+from paramcast.methods.modules import fused, predictor
 from paramcast.models.parts import FeatureNorm
 from paramcast.training.bank import Bank
 from paramcast.training.tasks.base import Asked
+from paramcast.training.tasks.retrieval import embedded
 
 Moments = tuple[Tensor, Tensor]
 

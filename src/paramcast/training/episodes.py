@@ -87,10 +87,11 @@ class Lessons:
             for offsets, dim in zip((images, texts), dims, strict=True)
         )
         assert inputs.clips is not None
+        frame_offsets, text_offsets = self.table.lifted(images, texts)
         bank = OffsetBank(
             **{field.name: getattr(self.bank, field.name) for field in fields(self.bank)},
-            frame_offsets=images @ torch.from_numpy(self.table.image.directions[:OFFSET_DIMS]),
-            text_offsets=texts @ torch.from_numpy(self.table.text.directions[:OFFSET_DIMS]),
+            frame_offsets=frame_offsets,
+            text_offsets=text_offsets,
         )
         moved = replace(
             inputs,
@@ -126,10 +127,7 @@ def generate(
         [device.clips[: min(support, device.support)] for device in devices],
         [device.truth for device in devices],
     )
-    with torch.no_grad():
-        values, _ = adaptor.eval()(inputs)
-    packages: dict[str, Tensor] = values
-    return packages
+    return adaptor.generate(inputs)
 
 
 def one_of(packages: dict[str, Tensor], place: int) -> dict[str, Tensor]:

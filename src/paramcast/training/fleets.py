@@ -20,8 +20,10 @@ MIX: dict[tuple[str, ...], float] = {
 """Shifts -> share of the devices that lessons are about."""
 
 PLAIN = {shifts: share for shifts, share in MIX.items() if not {"camera", "vocabulary"}.intersection(shifts)}
-SPOILT = {shifts: share for shifts, share in MIX.items() if shifts not in PLAIN}
 """Devices that see and hear clips as they are cost no features, so there can be many of them."""
+
+SPOILT = {shifts: share for shifts, share in MIX.items() if shifts not in PLAIN}
+"""Devices with a camera or a vocabulary."""
 
 SUPPORT, QUERY = 16, 24
 """Clips a device, where the pool has enough."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -60,9 +61,10 @@ class Material:
         self.options = options
         self.collection = collection
         self.task: Task = make_task(options.task)
+        splits = split_clips(collection, options.seed)
         self.pools = {
             split: [clip for clip in clips if self.task.usable(collection.by_id[clip])]
-            for split, clips in split_clips(collection, options.seed).items()
+            for split, clips in splits.items()
         }
         if not self.pools["train"] or not self.pools["validation"]:
             raise InputError(
@@ -72,7 +74,7 @@ class Material:
         self.fold_of = {clip: seed_from("fold", options.seed, clip) % FOLDS for clip in self.pools["train"]}
         self.answers = self._answers() if self.task.has_answers else ()
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
-        self._load()
+        self._load(self._cloze_clips(splits["train"]))
 
     def new_model(self) -> TrainedModel:
         """An untrained model with its norms and uplinks fitted."""
@@ -125,16 +127,16 @@ class Material:
         common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
         return (*common, *answer_words(common))
 
-    def _cloze_clips(self) -> list[Clip]:
+    def _cloze_clips(self, train: Sequence[str]) -> list[Clip]:
         """Training clips that nobody asked about, with questions made from their captions."""
         if not self.task.has_answers:
             return []
-        clips = [self.collection.by_id[c] for c in split_clips(self.collection, self.options.seed)["train"]]
+        clips = [self.collection.by_id[clip] for clip in train]
         return with_clozes((clip for clip in clips if not self.task.usable(clip)), self.answers)
 
-    def _load(self) -> None:
+    def _load(self, made: Sequence[Clip]) -> None:
+        """Draw the devices, and encode what they and the base models see; `made` are for the latter."""
         options, train = self.options, self.pools["train"]
-        made = self._cloze_clips()
         groups: list[list[Device]] = []
         counts = round((1 - PLAIN_SHARE) * options.devices), PLAIN_DEVICES * options.devices
         for mix, count in zip((SPOILT, PLAIN), counts, strict=True):
@@ -158,10 +160,11 @@ class Material:
             self.categories,
             ITEMS_A_CLIP,
         )
-        self.clips, clips = clips[: len(train)], clips[len(train) :]
-        self.gallery, clips = clips[: len(self.pools["validation"])], clips[len(self.pools["validation"]) :]
-        self.clozes = clips
+        rest = iter(clips)
+        self.clips = list(islice(rest, len(train)))
+        self.gallery = list(islice(rest, len(self.pools["validation"])))
+        self.clozes = list(rest)
         drawn = iter(devices)
-        made_up = [[next(drawn) for _ in group] for group in groups]
+        made_up = [list(islice(drawn, len(group))) for group in groups]
         self.devices, self.plain = made_up[:FOLDS], made_up[FOLDS:]
         self.validation = list(drawn)

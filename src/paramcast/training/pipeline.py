@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 
 from paramcast.data.collection import Collection
-from paramcast.errors import InputError
-from paramcast.files import write_json
+from paramcast.files import check_same_run, write_json
 from paramcast.training.material import Material
 from paramcast.training.model import TrainedModel
 from paramcast.training.options import TrainingOptions
@@ -57,12 +56,7 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
     path = out / "run.json"
     if not path.exists():
         return False
-    before = json.loads(path.read_text(encoding="utf-8"))
-    if before != run:
-        changed = ", ".join(sorted(key for key in {*before, *run} if before.get(key) != run.get(key)))
-        raise InputError(
-            f"{out} holds a run with other settings ({changed}); choose another folder or remove it"
-        )
+    check_same_run(out, "a run", json.loads(path.read_text(encoding="utf-8")), run)
     return True
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paramcast.adaptor import Adaptor
 from paramcast.adaptor.context import ContextInputs
+from paramcast.encoders.base import onnx_session
 from paramcast.models.parts import FeatureNorm
 from paramcast.training.export import trace_graph
 from paramcast.training.model import TrainedModel
@@ -91,10 +92,7 @@ def _session(adaptor: Adaptor) -> onnxruntime.InferenceSession:
     axes = {name: {0: "devices", 1: name.removesuffix("_mask")} for name in inputs}
     graph = io.BytesIO()
     trace_graph(_Generate(adaptor), graph, inputs, outputs, axes | {name: {0: "devices"} for name in outputs})
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph.getvalue(), options, providers=["CPUExecutionProvider"])
+    return onnx_session(graph.getvalue(), threads=1)
 
 
 def _padded(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

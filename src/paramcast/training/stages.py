@@ -137,24 +137,25 @@ def _moved(data: Material, table: UplinkTable) -> Bank:
     images, texts = (
         torch.from_numpy(rng.normal(size=OFFSET_DIMS).astype(np.float32) * OFFSET_SIZE / 3) for _ in range(2)
     )
+    frame_offset, text_offset = table.lifted(images, texts)
     bank = data.bank
-    frames = bank.frames + images @ torch.from_numpy(table.image.directions[:OFFSET_DIMS])
     return replace(
         bank,
-        frames=frames * bank.mask[..., None],
-        texts=bank.texts + texts @ torch.from_numpy(table.text.directions[:OFFSET_DIMS]),
+        frames=(bank.frames + frame_offset) * bank.mask[..., None],
+        texts=bank.texts + text_offset,
     )
 
 
 def _set_centres(model: TrainedModel, data: Material) -> None:
     """Let the centre's directions be the leading ones of the features."""
-    for adaptor in model.adaptors.values():
-        for place, layer in enumerate(data.task.centred):
-            uplink = (model.image_uplink, model.text_uplink)[place]
-            effects = data.task.effects(model.base, layer, torch.from_numpy(uplink.directions[:CENTRE_DIMS]))
-            before, behind = place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS
+    for place, layer in enumerate(data.task.centred):
+        uplink = (model.image_uplink, model.text_uplink)[place]
+        effects = data.task.effects(model.base, layer, torch.from_numpy(uplink.directions[:CENTRE_DIMS]))
+        before, behind = place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS
+        basis = F.pad(effects.detach(), (0, 0, before, behind))
+        for adaptor in model.adaptors.values():
             assert adaptor.centre
-            adaptor.centre.set_basis(layer, F.pad(effects.detach(), (0, 0, before, behind)))
+            adaptor.centre.set_basis(layer, basis)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from paramcast.adaptor.context import ContextInputs
 from paramcast.data.cameras import CAMERA_DIMS
@@ -153,6 +154,22 @@ class UplinkTable:
     def build(cls, bank: Bank, image: Uplink, text: Uplink) -> UplinkTable:
         """Project every row once."""
         return cls(as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), image, text)
+
+    def lifted(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets of the trunks' features that move the leading entries of uplink features by what is given.
+
+        Args:
+            images: (..., k) float32, k at most as long as an uplink feature.
+            texts: Likewise.
+
+        Returns:
+            (..., Di) and (..., Dt) float32.
+        """
+        image, text = (
+            offsets @ torch.from_numpy(uplink.directions[: offsets.shape[-1]])
+            for offsets, uplink in ((images, self.image), (texts, self.text))
+        )
+        return image, text
 
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False

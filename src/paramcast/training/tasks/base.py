@@ -57,7 +57,8 @@ class Task(ABC):
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     centred: ClassVar[tuple[str, ...]] = ()
-    """The layers that read an image's and a text's features, where a device's mean can be taken away."""
+    """The layers that read an image's and a text's features, where a device's mean can be taken away: linear
+    ones, each behind a norm that is called like it with `_norm` behind."""
     offset_share: ClassVar[float] = 0.0
     """Share of the devices of an episode whose features are moved by an offset of their own."""
     base_epochs: ClassVar[int]
@@ -90,7 +91,9 @@ class Task(ABC):
 
     def effects(self, model: nn.Module, layer: str, offsets: Tensor) -> Tensor:
         """What taking offsets (k, D) from a trunk's features adds to a centred layer's output: (k, out)."""
-        raise NotImplementedError(f"task {self.name!r} centres no layers")
+        head, norm = getattr(model, layer), getattr(model, f"{layer}_norm")
+        moved: Tensor = -(offsets * norm.scale) @ head.weight.T
+        return moved
 
     def align(  # noqa: B027  most tasks have nothing to do
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]

@@ -56,21 +56,15 @@ class Retrieval(Task):
         videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
         return _info_nce(videos, texts)
 
-    def effects(self, model: nn.Module, layer: str, offsets: Tensor) -> Tensor:
-        """The layers are linear."""
-        head, norm = getattr(model, layer), getattr(model, f"{layer}_norm")
-        moved: Tensor = -(offsets * norm.scale) @ head.weight.T
-        return moved
-
     def align(
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
         """Rotate the embeddings onto the final model's (orthogonal Procrustes): cosines stay as they are."""
         assert isinstance(model, RetrievalModel)
         own = {key: value.clone() for key, value in model.state_dict().items()}
-        mine = _embedded(model, bank, clips)
+        mine = _side_by_side(model, bank, clips)
         model.load_state_dict(final)
-        left, _, right = torch.linalg.svd(mine.T @ _embedded(model, bank, clips))
+        left, _, right = torch.linalg.svd(mine.T @ _side_by_side(model, bank, clips))
         rotation = (left @ right).T
         for head in ("image", "text"):
             own[f"{head}.weight"] = rotation @ own[f"{head}.weight"]
@@ -117,9 +111,7 @@ class Retrieval(Task):
 
     def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
         """Cosines (N, G)."""
-        assert isinstance(model, RetrievalModel)
-        videos = model.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
-        texts = model.embed_texts(bank.texts[asked.texts][None])[0]
+        videos, texts = embedded(model, bank, asked)
         return texts @ videos.T
 
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
@@ -141,7 +133,14 @@ class Retrieval(Task):
         return ordered
 
 
-def _embedded(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
+def embedded(model: nn.Module, bank: Bank, asked: Asked) -> tuple[Tensor, Tensor]:
+    """Embeddings of the candidates (G, E) and of the texts (N, E), L2-normalised."""
+    assert isinstance(model, RetrievalModel)
+    shown = model.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
+    return shown, model.embed_texts(bank.texts[asked.texts][None])[0]
+
+
+def _side_by_side(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
     """(2 N, E): embeddings of N clips, then of their texts."""
     pairs = np.array([clip.items[0, :2] for clip in clips])
     with torch.no_grad():
