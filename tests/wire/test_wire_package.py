@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import tracemalloc
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from paramcast import wire
 from paramcast.wire import Package, PackageError, make_key, open_package, public_key_hex, seal
-from paramcast.wire.package import FORMAT, MAGIC
+from paramcast.wire.package import MAGIC
 from paramcast.wire.signing import sign
 from paramcast.wire.tensors import pack
 
@@ -60,11 +61,14 @@ def forged(tensors: dict[str, np.ndarray], head: dict[str, str] = HEAD, key: wir
     return signed(pack(head, tensors), key)
 
 
-def signed(content: bytes, key: wire.SigningKey = KEY) -> bytes:
-    return MAGIC + FORMAT + sign(key, FORMAT + content) + content
+def signed(content: bytes, key: wire.SigningKey = KEY, kind: bytes = b"\x01") -> bytes:
+    return MAGIC + kind + sign(key, kind + content) + content
 
 
-@pytest.mark.parametrize(("quantisation", "error"), [("fp32", 0.0), ("fp16", 0.0005), ("int8", 0.004)])
+ROUNDING = {"fp32": 0.0, "fp16": 0.0005, "int8": 0.004, "int4": 0.0715}
+
+
+@pytest.mark.parametrize(("quantisation", "error"), ROUNDING.items())
 def test_round_trip(quantisation: str, error: float) -> None:
     sent = package(quantisation=quantisation)
     got = opened(seal(sent, KEY))
@@ -84,15 +88,38 @@ def test_round_trip(quantisation: str, error: float) -> None:
         hnp.array_shapes(min_dims=0, max_dims=4, max_side=4),
         elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
     ),
-    st.sampled_from(["fp32", "int8"]),
+    st.sampled_from([("fp32", 0.0), ("int8", 1 / 253.9), ("int4", 1 / 13.99)]),
 )
-def test_any_finite_tensor_travels(values: np.ndarray, quantisation: str) -> None:
+def test_any_finite_tensor_travels(values: np.ndarray, rounding: tuple[str, float]) -> None:
+    quantisation, error = rounding
     sent = package(tensors={"x": values}, quantisation=quantisation)
     got = opened(seal(sent, KEY), expected={"x": values.shape}).tensors["x"]
     rows = values.reshape(values.shape[0] if values.ndim > 1 else 1, -1).astype("f8")
     peak = np.abs(rows).max(axis=1, keepdims=True)
     difference = np.abs(got.reshape(rows.shape).astype("f8") - rows)
-    assert (difference <= (0 if quantisation == "fp32" else peak / 253.9 + 1e-43)).all()
+    assert (difference <= (0 if quantisation == "fp32" else peak * error + 1e-43)).all()
+
+
+# Of packages that were sealed before there was int4, by the key of zeros.
+BEFORE = {
+    "fp32": "82f15abb2675eaf051457e896ce851ba14218cd179f5431067fa726c3c542519",
+    "fp16": "9e46ba11dd75401235f45f6cdfe90090305abf2747e3c8dbb37a7e5ef2eb526c",
+    "int8": "086c6b73ad64abee6e61b221a4ad1e6f653882d238753059016794daaa43c0e4",
+}
+
+
+@pytest.mark.parametrize("quantisation", BEFORE)
+def test_what_older_devices_read_is_written_as_before(quantisation: str) -> None:
+    sealed = seal(package(quantisation=quantisation), wire.SigningKey(bytes(32)))
+    assert sha256(sealed).hexdigest() == BEFORE[quantisation]
+    assert sealed[4] == 1
+    assert seal(package(quantisation="int4"), KEY)[4] == 2
+
+
+def test_four_bits_are_half_a_byte() -> None:
+    codes = {"codes": np.linspace(-1, 1, 63, dtype="f4")}
+    sizes = {name: len(seal(package(tensors=codes, quantisation=name), KEY)) for name in ("int8", "int4")}
+    assert abs(sizes["int8"] - sizes["int4"] - 31) <= 8  # headers are padded to eights
 
 
 def test_sixty_four_codes_take_less_than_600_bytes() -> None:
@@ -113,7 +140,7 @@ def test_sealing_is_deterministic() -> None:
         ({"sequence": 2**53}, wire.BadFormat),
         ({"expires": -1}, wire.BadFormat),
         ({"form": "Full"}, wire.BadFormat),
-        ({"quantisation": "int4"}, wire.BadFormat),
+        ({"quantisation": "int2"}, wire.BadFormat),
         ({"tensors": {"../x": np.ones(1, "f4")}}, wire.BadFormat),
         ({"tensors": {"x:s": np.ones(1, "f4")}}, wire.BadFormat),
         ({"tensors": {"x" * 201: np.ones(1, "f4")}}, wire.BadFormat),
@@ -140,6 +167,12 @@ def good() -> bytes:
     return seal(package(), KEY)
 
 
+def int4(codes: np.ndarray) -> bytes:
+    """A rightly signed package of format 2 with one tensor."""
+    tensors = {"x": codes, "x:s": np.ones(1, "f4")}
+    return signed(pack(HEAD | {"q": "int4"}, tensors), kind=b"\x02")
+
+
 ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]]] = {
     "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, wire.TooLarge),
     "empty": (lambda: b"", {}, wire.BadFormat),
@@ -147,10 +180,11 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
     "cut in the data": (lambda: good()[:-1], {}, wire.BadSignature),
     "longer": (lambda: good() + b"\0", {}, wire.BadSignature),
     "other magic": (lambda: b"PK" + good()[2:], {}, wire.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x02" + good()[5:], {}, wire.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x03" + good()[5:], {}, wire.BadFormat),
+    "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, wire.BadSignature),
     "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, wire.BadSignature),
     "signed without the format byte": (
-        lambda: MAGIC + FORMAT + sign(KEY, good()[69:]) + good()[69:],
+        lambda: MAGIC + b"\x01" + sign(KEY, good()[69:]) + good()[69:],
         {},
         wire.BadSignature,
     ),
@@ -200,7 +234,15 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
         {"expected": {"x": (1,)}},
         wire.NotFinite,
     ),
-    "unknown quantisation": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, wire.BadFormat),
+    "unknown quantisation": (lambda: forged(stored(), HEAD | {"q": "int2"}), {}, wire.BadFormat),
+    "int4 in format 1": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, wire.BadFormat),
+    "int8 in format 2": (lambda: signed(pack(HEAD, stored()), kind=b"\x02"), {}, wire.BadFormat),
+    "int4 of another length": (
+        lambda: int4(np.ones((1, 2), "u1")),
+        {"expected": {"x": (5,)}},
+        wire.WrongShape,
+    ),
+    "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, wire.WrongDtype),
     "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, wire.BadFormat),
     "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, wire.BadFormat),
     "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, wire.BadFormat),

@@ -1,8 +1,9 @@
 """The signed bytes that carry made parameters to one device.
 
-Layout: `PCPK`, format byte 1, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
+Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantisation. An int8 tensor `NAME` comes with its scales `NAME:s`.
+form, `q` quantisation. An int8 or int4 tensor `NAME` comes with its scales `NAME:s`. Format 2 is format 1 with
+int4: what older devices can read is still written as format 1.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from paramcast.wire.signing import SIGNATURE_BYTES, SigningKey, check_signature,
 from paramcast.wire.tensors import DTYPES, FormatError, pack, unpack
 
 MAGIC = b"PCPK"
-FORMAT = b"\x01"
-_PAYLOAD = len(MAGIC) + len(FORMAT) + SIGNATURE_BYTES
+FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",)}
+"""Format byte -> the quantisations of its packages."""
+
+_PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 Shape = tuple[int, ...]
@@ -49,7 +52,7 @@ class Package:
         sequence: Grows by at least 1 with every package for the device; from 1.
         expires: Unix time in seconds from which the package may no longer be taken up.
         form: The generator form that made them (`full`, `residual`, `lowrank`, `codes`, ...).
-        quantisation: `fp32`, `fp16` or `int8`.
+        quantisation: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantisation.
     """
 
@@ -73,12 +76,12 @@ def seal(package: Package, key: SigningKey) -> bytes:
         TooLarge: If the sealed package would be over 64 MiB.
     """
     _check_fields(package.device, package.model, package.sequence, package.expires, package.form)
-    quantisation = _known_quantisation(package.quantisation)
+    kind = _format_of(package.quantisation)
     _check_finite(package.tensors)
     stored: dict[str, Array] = {}
     for name, values in package.tensors.items():
         _check_tensor(name, values)
-        stored.update(quantise(name, values, quantisation))
+        stored.update(quantise(name, values, package.quantisation))
     _check_finite(stored)  # float16 turns what is too large for it into an infinity
     metadata = {
         "d": package.device,
@@ -88,10 +91,10 @@ def seal(package: Package, key: SigningKey) -> bytes:
         "f": package.form,
         "q": package.quantisation,
     }
-    payload = FORMAT + pack(metadata, stored)
+    payload = kind + pack(metadata, stored)
     if len(MAGIC) + SIGNATURE_BYTES + len(payload) > limits.MAX_PACKAGE_BYTES:
         raise TooLarge(f"the parameters do not fit a package of {limits.MAX_PACKAGE_BYTES} bytes")
-    return b"".join([MAGIC, FORMAT, sign(key, payload), memoryview(payload)[len(FORMAT) :]])
+    return b"".join([MAGIC, kind, sign(key, payload), memoryview(payload)[len(kind) :]])
 
 
 def open_package(
@@ -123,7 +126,7 @@ def open_package(
         metadata, stored = unpack(payload, limits.MAX_PACKAGE_HEADER_BYTES)
     except FormatError as error:
         raise BadFormat(f"the package is malformed: {error}") from error
-    head = _read_head(metadata)
+    head = _read_head(metadata, data[len(MAGIC) : len(MAGIC) + 1])
     if head.device != device:
         raise WrongDevice(f"the package is for device {head.device}, this is {device}")
     if head.model != model:
@@ -133,7 +136,7 @@ def open_package(
     if now >= head.expires:
         raise Expired(f"the package expired at {head.expires}, it is {now:.0f} now (unix seconds)")
     _check_layout(stored, expected, head.quantisation)
-    tensors = {name: dequantise(name, stored) for name in expected}
+    tensors = {name: dequantise(name, stored, tuple(shape)) for name, shape in expected.items()}
     _check_finite(tensors)
     return Package(
         head.device, head.model, head.sequence, head.expires, head.form, head.quantisation, tensors
@@ -147,22 +150,25 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
     if len(data) < _PAYLOAD or not data.startswith(MAGIC):
         raise BadFormat("these bytes are no parameter package")
     kind, signature = data[len(MAGIC) : len(MAGIC) + 1], data[len(MAGIC) + 1 : _PAYLOAD]
-    if kind != FORMAT:
-        raise BadFormat(f"package format {kind[0]} is unknown here; this version of paramcast reads format 1")
+    if kind not in FORMATS:
+        raise BadFormat(
+            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 and 2"
+        )
     check_signature(public_key, kind + data[_PAYLOAD:], signature)
     return memoryview(data)[_PAYLOAD:]
 
 
-def _read_head(metadata: Mapping[str, str]) -> Package:
-    """The package without its tensors."""
+def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
+    """The package without its tensors; `kind` is its format byte."""
     if metadata.keys() != {"d", "m", "s", "e", "f", "q"}:
         raise BadFormat("the package's metadata are not d, m, s, e, f, q")
     if not (_NUMBER.fullmatch(metadata["s"]) and _NUMBER.fullmatch(metadata["e"])):
         raise BadFormat("the package's sequence number or expiry is no number")
     sequence, expires = int(metadata["s"]), int(metadata["e"])
     _check_fields(metadata["d"], metadata["m"], sequence, expires, metadata["f"])
-    quantisation = _known_quantisation(metadata["q"])
-    return Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], quantisation, {})
+    if metadata["q"] not in FORMATS[kind]:
+        raise BadFormat(f"in format {kind[0]} the quantisation must be one of {', '.join(FORMATS[kind])}")
+    return Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {})
 
 
 def _check_fields(device: str, model: str, sequence: int, expires: int, form: str) -> None:
@@ -178,10 +184,12 @@ def _check_fields(device: str, model: str, sequence: int, expires: int, form: st
         raise BadFormat("the package's form is malformed")
 
 
-def _known_quantisation(name: str) -> str:
-    if name not in QUANTISATIONS:
-        raise BadFormat(f"quantisation must be one of {', '.join(QUANTISATIONS)}")
-    return name
+def _format_of(quantisation: str) -> bytes:
+    """The format byte of a package."""
+    for kind, known in FORMATS.items():
+        if quantisation in known:
+            return kind
+    raise BadFormat(f"quantisation must be one of {', '.join(QUANTISATIONS)}")
 
 
 def _check_tensor(name: str, values: Array) -> None:

@@ -1,12 +1,15 @@
-"""How float32 tensors travel: as they are, as float16, or as int8 with one scale a row.
+"""How float32 tensors travel: as they are, as float16, or as int8 or int4 with one scale a row.
 
 A row is an index of the first axis (a layer's output), or the whole of a vector or scalar. int8 keeps every
-value within 1/254 (0.4 %) of its row's largest magnitude; float16 within 0.05 % of the value itself.
+value within 1/254 (0.4 %) of its row's largest magnitude, int4 within 1/14 (7 %); float16 within 0.05 % of the
+value itself. Two int4 codes share a byte, the first one in its lower half; the last byte of an odd row is
+filled up with a zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,17 +18,21 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
-QUANTISATIONS = ("fp32", "fp16", "int8")
+QUANTISATIONS = ("fp32", "fp16", "int8", "int4")
 SCALE_SUFFIX = ":s"  # ':' is not allowed in a tensor's name, so that a scale can never pass for a tensor
-_LEVELS = 127
+_LEVELS = {"int8": 127, "int4": 7}
 
 
 def stored_layout(
     name: str, shape: tuple[int, ...], quantisation: str
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The stored tensors, {name: (safetensors dtype, shape)}, that carry one tensor of `shape`."""
+    rows = row_count(shape)
+    scales = {name + SCALE_SUFFIX: ("F32", (rows,))}
     if quantisation == "int8":
-        return {name: ("I8", shape), name + SCALE_SUFFIX: ("F32", (row_count(shape),))}
+        return {name: ("I8", shape), **scales}
+    if quantisation == "int4":
+        return {name: ("U8", (rows, (prod(shape) // rows + 1) // 2)), **scales}
     return {name: ("F16" if quantisation == "fp16" else "F32", shape)}
 
 
@@ -36,32 +43,29 @@ def row_count(shape: tuple[int, ...]) -> int:
 
 def quantise(name: str, values: Float32, quantisation: str) -> dict[str, Array]:
     """The stored tensors that carry `values`; float16 turns what it cannot hold into infinities."""
-    if quantisation == "int8":
-        codes, scales = to_int8(values.reshape(row_count(values.shape), -1))
-        return {name: codes.reshape(values.shape), name + SCALE_SUFFIX: scales}
+    if quantisation in _LEVELS:
+        codes, scales = _to_codes(values.reshape(row_count(values.shape), -1), _LEVELS[quantisation])
+        packed = codes.reshape(values.shape) if quantisation == "int8" else _pack_pairs(codes)
+        return {name: packed, name + SCALE_SUFFIX: scales}
     if quantisation == "fp16":
         with np.errstate(over="ignore"):
             return {name: values.astype("<f2")}
     return {name: values.astype("<f4")}
 
 
-def dequantise(name: str, stored: Mapping[str, Array]) -> Float32:
-    """The float32 tensor that `stored` carries under `name`: a fresh, writable array."""
-    values = stored[name]
-    if values.dtype != np.int8:
+def dequantise(name: str, stored: Mapping[str, Array], shape: tuple[int, ...]) -> Float32:
+    """The float32 tensor of `shape` that `stored` carries under `name`: a fresh, writable array."""
+    values, scales = stored[name], stored.get(name + SCALE_SUFFIX)
+    if scales is None:
         return values.astype(np.float32)
-    scales = stored[name + SCALE_SUFFIX]
-    return from_int8(values.reshape(len(scales), -1), scales).reshape(values.shape)
+    if values.dtype == np.uint8:
+        values = _unpack_pairs(values)[:, : prod(shape) // len(scales)]
+    return from_int8(values.reshape(len(scales), -1), scales).reshape(shape)
 
 
 def to_int8(rows: Float32) -> tuple[NDArray[np.int8], Float32]:
     """Quantise finite `rows` (R, N) float32: codes (R, N) int8 in -127..127, scales (R,) float32 >= 0."""
-    peaks = np.abs(rows).max(axis=1, initial=0.0)
-    # Rounded towards zero, so that 127 times the scale of the largest float32 is still finite.
-    scales = np.nextafter((peaks / np.float32(_LEVELS)).astype(np.float32), np.float32(0))
-    divisors = np.where(scales > 0, scales, 1).astype(np.float64)
-    codes = np.clip(np.rint(rows / divisors[:, None]), -_LEVELS, _LEVELS)
-    return np.where(scales[:, None] > 0, codes, 0).astype(np.int8), scales
+    return _to_codes(rows, _LEVELS["int8"])
 
 
 def from_int8(codes: NDArray[np.int8], scales: Float32) -> Float32:
@@ -69,3 +73,27 @@ def from_int8(codes: NDArray[np.int8], scales: Float32) -> Float32:
     with np.errstate(over="ignore", invalid="ignore"):
         values: Float32 = codes * scales[:, None]
     return values
+
+
+def _to_codes(rows: Float32, levels: int) -> tuple[NDArray[np.int8], Float32]:
+    """Codes (R, N) in -levels..levels, and scales (R,)."""
+    peaks = np.abs(rows).max(axis=1, initial=0.0)
+    # Rounded towards zero, so that `levels` times the scale of the largest float32 is still finite.
+    scales = np.nextafter((peaks / np.float32(levels)).astype(np.float32), np.float32(0))
+    divisors = np.where(scales > 0, scales, 1).astype(np.float64)
+    codes = np.clip(np.rint(rows / divisors[:, None]), -levels, levels)
+    return np.where(scales[:, None] > 0, codes, 0).astype(np.int8), scales
+
+
+def _pack_pairs(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Codes (R, N) in -8..7 -> (R, ceil(N / 2)), each as two's complement of four bits."""
+    halves = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2))).view(np.uint8) & 0x0F
+    pairs: NDArray[np.uint8] = halves[:, ::2] | halves[:, 1::2] << 4
+    return pairs
+
+
+def _unpack_pairs(pairs: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The inverse of `_pack_pairs`: (R, P) -> (R, 2 P)."""
+    halves = np.stack([pairs & 0x0F, pairs >> 4], -1).reshape(len(pairs), -1)
+    codes: NDArray[np.int8] = (halves ^ 8).astype(np.int8) - np.int8(8)  # the sign is the fourth bit
+    return codes
