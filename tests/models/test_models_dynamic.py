@@ -30,6 +30,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv2d dilated": (lambda: nn.Conv2d(3, 4, (3, 2), dilation=2, padding=(2, 1)), (3, 9, 8)),
     "conv2d padded to the same size": (lambda: nn.Conv2d(3, 4, 3, padding="same"), (3, 6, 6)),
     "conv2d padded by reflection": (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 6, 6)),
+    "conv1d": (lambda: nn.Conv1d(3, 4, 5, stride=2, padding=2), (3, 11)),
+    "conv1d grouped": (lambda: nn.Conv1d(4, 6, 3, groups=2, bias=False), (4, 9)),
+    "conv3d": (lambda: nn.Conv3d(2, 3, (3, 2, 2), padding=(1, 0, 0)), (2, 4, 5, 3)),
     "conv2d grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 6, 6)),
 }
 MATRIX = [
@@ -181,17 +184,18 @@ def test_options_of_a_form_set_the_size_of_a_package() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.LayerNorm(6), nn.Conv2d(3, 4, 3)])
+@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.LayerNorm(6), nn.Conv1d(3, 4, 3), nn.Conv2d(3, 4, 3)])
 def test_a_pattern_may_take_the_biases_alone(form: str, layer: nn.Module) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(layer)
     dynamic = make_dynamic(module, ["0.bias"], form)
-    x = torch.randn(DEVICES, 3, 7, 6) if isinstance(layer, nn.Conv2d) else torch.randn(DEVICES, 6)
+    convolves = isinstance(layer, nn.Conv1d | nn.Conv2d)
+    x = torch.randn(DEVICES, *(3, 7, 6)[: layer.weight.dim() - 1] if convolves else (6,))
     base = {name: value.expand(DEVICES, *value.shape) for name, value in dynamic.base_values().items()}
     torch.testing.assert_close(dynamic(x, values=base), module(x))
     assert all(shape in ((64,), tuple(layer.bias.shape)) for shape in dynamic.shapes.values())  # type: ignore[union-attr, arg-type]
     moved = dynamic(x, values=values_for(dynamic)) - module(x)
-    first = moved.movedim(1, -1) if isinstance(layer, nn.Conv2d) else moved
+    first = moved.movedim(1, -1) if convolves else moved
     rows = first.reshape(DEVICES, -1, first.shape[-1])
     assert rows.abs().max() > 0.01
     torch.testing.assert_close(rows, rows[:, :1].expand_as(rows), atol=1e-4, rtol=1e-4)  # the same everywhere

@@ -93,7 +93,7 @@ def make_dynamic(
     """Choose the layers of `module` whose parameters the cloud makes.
 
     Args:
-        module: Any module with Linear, LayerNorm or Conv2d layers.
+        module: Any module with Linear, LayerNorm, Conv1d, Conv2d or Conv3d layers.
         targets: Name patterns as in a shell ('head', 'blocks.*.norm'); a pattern takes the layers that it
             names and, where it names a container, the layers directly or indirectly in it. With '.bias'
             behind it, it takes of these layers the biases alone.

@@ -17,6 +17,13 @@ Shape = tuple[int, ...]
 Values = Mapping[str, Tensor]
 Operation = Callable[[Tensor, Tensor], Tensor]
 
+CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
+"""Layer -> its function."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -24,7 +31,7 @@ class Slot:
 
     Attributes:
         name: Dotted path in the module.
-        kind: 'linear', 'layernorm' or 'conv2d'.
+        kind: 'linear', 'layernorm' or 'conv' (of one, two or three axes).
         weight: Shape of the layer's weight.
         bias: Shape of the layer's bias, None where it has none.
         edits_weight: Whether the weight is edited, or the bias alone.
@@ -89,16 +96,16 @@ def slot_of(name: str, layer: nn.Module, bias_only: bool = False) -> Slot:
     """Describe a layer that can be made dynamic.
 
     Raises:
-        TypeError: The layer is not a Linear, LayerNorm or Conv2d with a weight, or it has no bias where that
-            alone is to be edited.
+        TypeError: The layer is not a Linear, LayerNorm or convolution with a weight, or it has no bias where
+            that alone is to be edited.
     """
-    kinds = {nn.Linear: "linear", nn.LayerNorm: "layernorm", nn.Conv2d: "conv2d"}
+    kinds = {nn.Linear: "linear", nn.LayerNorm: "layernorm"} | dict.fromkeys(CONVOLUTIONS, "conv")
     kind = next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), None)
     weight = getattr(layer, "weight", None)
     # The output layer of nn.MultiheadAttention is never called, only its weight is read: a hook is not run.
     uncalled = isinstance(layer, NonDynamicallyQuantizableLinear)
     if kind is None or weight is None or uncalled:
-        raise TypeError(f"{name} is a {type(layer).__name__}; dynamic layers are Linear, LayerNorm or Conv2d")
+        raise TypeError(f"{name} is a {type(layer).__name__}; dynamic layers are Linear, LayerNorm or ConvNd")
     bias = getattr(layer, "bias", None)
     if bias is None and bias_only:
         raise TypeError(f"{name} has no bias that could be edited")
@@ -138,7 +145,8 @@ def add_matmul(y: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
 def add_vector(y: Tensor, vector: Tensor, slot: Slot) -> Tensor:
     """Add a device's vector (B, *bias), or one (*bias) for all rows, to a layer's output y (B·n, ...)."""
     assert slot.bias is not None
-    return _aligned(torch.add, y, vector, len(slot.bias), behind=2 if slot.kind == "conv2d" else 0)
+    behind = len(slot.weight) - 2 if slot.kind == "conv" else 0
+    return _aligned(torch.add, y, vector, len(slot.bias), behind)
 
 
 def scale_vector(y: Tensor, vector: Tensor, dims: int = 1) -> Tensor:
@@ -171,18 +179,19 @@ def dense(slot: Slot, layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor 
 
 
 def convolve(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """Conv2d of x (B·n, C, H, W) with a kernel for each device, weight (B, O, C / groups, kh, kw), no bias.
+    """ConvNd of x (B·n, C, *axes) with a kernel for each device, weight (B, O, C / groups, *kernel), no bias.
 
     The devices become groups of one grouped convolution; a weight without their axis is for all rows.
     """
-    assert isinstance(layer, nn.Conv2d)
-    weight = weight if weight.dim() == 5 else weight[None]
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    function = next(function for cls, function in CONVOLUTIONS.items() if isinstance(layer, cls))
+    weight = weight if weight.dim() > x.dim() else weight[None]
     devices = weight.shape[0]
     padded = layer.padding_mode != "zeros"
     if padded:
         x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
-    grouped = by_device(x, devices).transpose(0, 1)  # (n, B, C, H, W)
-    y = F.conv2d(
+    grouped = by_device(x, devices).transpose(0, 1)  # (n, B, C, *axes)
+    y = function(
         grouped.reshape(grouped.shape[0], -1, *x.shape[2:]),
         weight.reshape(-1, *weight.shape[2:]),
         None,

@@ -60,7 +60,7 @@ class CodesEdit(Edit):
             y = y + scale_vector(normed, scale, len(slot.weight))
         else:
             u, v = self.basis[f"{key}:u"], self.basis[f"{key}:v"]
-            if slot.kind == "conv2d":
+            if slot.kind == "conv":
                 inner = convolve(layer, x, v.reshape(-1, *slot.weight[1:])).movedim(1, -1)
                 y = y + (scale_vector(inner, codes) @ u).movedim(-1, 1)
             else:

@@ -57,7 +57,7 @@ class LowRankEdit(Edit):
             y = y + scale_vector(normed, values[f"{slot.name}.scale"], len(slot.weight))
         else:
             a, b = values[f"{slot.name}.a"], values[f"{slot.name}.b"]
-            if slot.kind == "conv2d":
+            if slot.kind == "conv":
                 inner = convolve(layer, x, b.reshape(*b.shape[:-1], *slot.weight[1:]))
                 y = y + matmul(inner.movedim(1, -1), a).movedim(-1, 1)
             else:
@@ -73,7 +73,7 @@ def reject_grouped(name: str, layer: nn.Module, form: str) -> None:
     """Factors of a grouped convolution would mix its groups.
 
     Raises:
-        TypeError: The layer is a Conv2d with groups > 1.
+        TypeError: The layer is a convolution with groups > 1.
     """
-    if isinstance(layer, nn.Conv2d) and layer.groups != 1:
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups != 1:
         raise TypeError(f"{name} is a grouped convolution: form {form!r} cannot edit it; take 'residual'")
