@@ -2,8 +2,8 @@
 
 Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantisation. An int8 or int4 tensor `NAME` comes with its scales `NAME:s`. Format 2 is format 1 with
-int4: what older devices can read is still written as format 1.
+form, `q` quantisation. An int8 or int4 tensor `NAME` comes with its scales `NAME:s`. Format 2 is format 1
+with int4: what older devices can read is still written as format 1.
 """
 
 from __future__ import annotations

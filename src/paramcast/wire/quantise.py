@@ -1,8 +1,8 @@
 """How float32 tensors travel: as they are, as float16, or as int8 or int4 with one scale a row.
 
 A row is an index of the first axis (a layer's output), or the whole of a vector or scalar. int8 keeps every
-value within 1/254 (0.4 %) of its row's largest magnitude, int4 within 1/14 (7 %); float16 within 0.05 % of the
-value itself. Two int4 codes share a byte, the first one in its lower half; the last byte of an odd row is
+value within 1/254 (0.4 %) of its row's largest magnitude, int4 within 1/14 (7 %); float16 within 0.05 % of
+the value itself. Two int4 codes share a byte, the first one in its lower half; the last byte of an odd row is
 filled up with a zero.
 """
 
@@ -87,8 +87,8 @@ def _to_codes(rows: Float32, levels: int) -> tuple[NDArray[np.int8], Float32]:
 
 def _pack_pairs(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Codes (R, N) in -8..7 -> (R, ceil(N / 2)), each as two's complement of four bits."""
-    halves = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2))).view(np.uint8) & 0x0F
-    pairs: NDArray[np.uint8] = halves[:, ::2] | halves[:, 1::2] << 4
+    halves = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2))).view(np.uint8) & np.uint8(0x0F)
+    pairs: NDArray[np.uint8] = halves[:, ::2] | halves[:, 1::2] << np.uint8(4)
     return pairs
 
 
