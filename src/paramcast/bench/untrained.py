@@ -10,7 +10,7 @@ from paramcast.training.model import ModelConfig, TrainedModel
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.wire import AdaptRequest
 
-IMAGE_FEATURES, TEXT_FEATURES, FRAMES, ANSWERS = 1280, 768, 8, 1000
+IMAGE_FEATURES, TEXT_FEATURES, SHARED, FRAMES, ANSWERS = 1664, 768, 384, 8, 1000
 
 
 def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
@@ -25,7 +25,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     config = ModelConfig(
         task=task,
         form=form,
-        image_encoder="efficientnet-lite0",
+        image_encoder="efficientnet-lite0-conse",
         text_encoder="minilm-l6-int8",
         image_dim=IMAGE_FEATURES,
         text_dim=TEXT_FEATURES,
@@ -37,6 +37,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
         clips={"train": [], "validation": [], "test": []},
         collection="none",
         truth_dim=1,
+        shared_dim=SHARED,
     )
     rng = np.random.default_rng(seed)
     uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]

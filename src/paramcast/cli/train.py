@@ -26,7 +26,7 @@ SAMPLINGS = ("uniform", "time", "scene")
 @click.option(
     "--steps", "adaptor_steps", default=400, type=click.IntRange(1), help="Training steps of each adaptor."
 )
-@click.option("--image-encoder", default="efficientnet-lite0", help="Name of the image trunk.")
+@click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
 @json_option
 def command(
     data: Path,

@@ -6,7 +6,16 @@ from paramcast.encoders.base import (
     ImageEncoder,
     TextEncoder,
     image_encoder,
+    shared_dim,
     text_encoder,
 )
 
-__all__ = ["IMAGE_ENCODERS", "TEXT_ENCODERS", "ImageEncoder", "TextEncoder", "image_encoder", "text_encoder"]
+__all__ = [
+    "IMAGE_ENCODERS",
+    "TEXT_ENCODERS",
+    "ImageEncoder",
+    "TextEncoder",
+    "image_encoder",
+    "shared_dim",
+    "text_encoder",
+]

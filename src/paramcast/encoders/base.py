@@ -5,15 +5,24 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime as ort
 
-from paramcast.errors import InputError
+from paramcast.errors import InputError, MissingExtraError
+from paramcast.files import replacing
+from paramcast.paths import cache_dir
+
+
+class TextSpace(NamedTuple):
+    """The first `dim` numbers of the features of text encoder `encoder`."""
+
+    encoder: str
+    dim: int
 
 
 class ImageEncoder(Protocol):
@@ -34,6 +43,10 @@ class ImageEncoder(Protocol):
     @property
     def onnx_path(self) -> Path | None:
         """The graph for a device (`frames` -> `features`), or None when it cannot run on one."""
+
+    @property
+    def text_space(self) -> TextSpace | None:
+        """Where the last numbers of a feature lie, if that is among the features of a text trunk."""
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 RGB of any size, N >= 0 -> (N, dim) float32."""
@@ -71,6 +84,8 @@ IMAGE_ENCODERS: Mapping[str, str] = MappingProxyType(
     {
         "efficientnet-lite0": "paramcast.encoders.efficientnet_lite:fp32",
         "efficientnet-lite0-int8": "paramcast.encoders.efficientnet_lite:int8",
+        "efficientnet-lite0-conse": "paramcast.encoders.conse:fp32",
+        "efficientnet-lite0-conse-int8": "paramcast.encoders.conse:int8",
         "open_clip": "paramcast.encoders.optional:open_clip_image",
         "timm": "paramcast.encoders.optional:timm_image",
         "torchvision": "paramcast.encoders.optional:torchvision_image",
@@ -114,6 +129,23 @@ def _make(name: str, registry: Mapping[str, str], kind: str) -> Any:
     return make()
 
 
+def shared_dim(image: ImageEncoder, text: TextEncoder) -> int:
+    """How many of an image feature's last numbers, and of a text feature's first, are of one space."""
+    return image.text_space.dim if image.text_space and image.text_space.encoder == text.name else 0
+
+
+def cached_graph(name: str, write: Callable[[Path], None]) -> Path:
+    """The graph `name`.onnx in the cache, made by `write` on first use. Raises MissingExtraError."""
+    path = cache_dir("encoders") / f"{name}.onnx"
+    if not path.is_file():
+        try:
+            with replacing(path) as temporary:
+                write(temporary)
+        except ImportError as error:
+            raise MissingExtraError(f"making {path.name}", "train") from error
+    return path
+
+
 def fingerprint(*paths: Path) -> str:
     """Short hex of the SHA-256 over the bytes of `paths`."""
     state = hashlib.sha256()
@@ -133,9 +165,10 @@ def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.Inferen
 class OnnxImageEncoder:
     """An image trunk in an ONNX file that takes `frames` (N, H, W, 3) uint8 and gives `features` (N, dim)."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, text_space: TextSpace | None = None) -> None:
         self.name = name
         self.onnx_path: Path | None = path
+        self.text_space = text_space
         self.fingerprint = fingerprint(path)
         self._session = onnx_session(path)
         self.dim = int(self._session.get_outputs()[0].shape[1])

@@ -7,16 +7,13 @@ exporter of torch gives wrong numbers for it, and torch is then needed only to o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.encoders.base import OnnxImageEncoder
-from paramcast.errors import MissingExtraError
-from paramcast.files import replacing
-from paramcast.paths import cache_dir
+from paramcast.encoders.base import OnnxImageEncoder, cached_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -45,13 +42,7 @@ def fp32() -> OnnxImageEncoder:
 
 def int8() -> OnnxImageEncoder:
     """The trunk with 8-bit convolutions: a quarter of the bytes. Raises MissingExtraError."""
-
-    def write(path: Path) -> None:
-        from paramcast.encoders.quantise import quantise_graph
-
-        quantise_graph(graph_path(), path, KEPT_IN_FLOAT)
-
-    return OnnxImageEncoder("efficientnet-lite0-int8", _cached("int8", write))
+    return OnnxImageEncoder("efficientnet-lite0-int8", int8_graph_path())
 
 
 def graph_path() -> Path:
@@ -60,18 +51,18 @@ def graph_path() -> Path:
     def write(path: Path) -> None:
         path.write_bytes(build_graph(load_weights()).SerializeToString(deterministic=True))
 
-    return _cached("fp32", write)
+    return cached_graph(f"efficientnet-lite0-fp32-v{FORMAT}", write)
 
 
-def _cached(kind: str, write: Callable[[Path], None]) -> Path:
-    path = cache_dir("encoders") / f"efficientnet-lite0-{kind}-v{FORMAT}.onnx"
-    if not path.is_file():
-        try:
-            with replacing(path) as temporary:
-                write(temporary)
-        except ImportError as error:
-            raise MissingExtraError(f"making {path.name}", "train") from error
-    return path
+def int8_graph_path() -> Path:
+    """The graph with 8-bit convolutions, made on first use. Raises MissingExtraError."""
+
+    def write(path: Path) -> None:
+        from paramcast.encoders.quantise import quantise_graph
+
+        quantise_graph(graph_path(), path, KEPT_IN_FLOAT)
+
+    return cached_graph(f"efficientnet-lite0-int8-v{FORMAT}", write)
 
 
 def load_weights() -> dict[str, np.ndarray]:

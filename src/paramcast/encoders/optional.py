@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from paramcast.encoders.base import TextSpace
 from paramcast.errors import InputError, MissingExtraError
 
 BATCH = 32
@@ -23,13 +24,22 @@ class TorchImageEncoder:
 
     onnx_path: Path | None = None
 
-    def __init__(self, name: str, encode: Callable[[Any], Any], owner: Any, **preprocessing: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Any], Any],
+        owner: Any,
+        *,
+        is_dual: bool = False,
+        **preprocessing: Any,
+    ) -> None:
         """Wrap a trunk.
 
         Args:
             name: the name that makes it.
             encode: (N, 3, S, S) float tensor -> (N, dim) tensor.
             owner: the module that `encode` belongs to; its weights make the fingerprint.
+            is_dual: whether the text encoder of the same name gives features of the same space.
             preprocessing: `side` in pixels, `mean` and `std` of the channels, of pixels in [0, 1].
         """
         self.name = name
@@ -37,6 +47,7 @@ class TorchImageEncoder:
         self._preprocessing = preprocessing
         self.fingerprint = _fingerprint(name, owner, preprocessing)
         self.dim = self._run(np.zeros((1, 8, 8, 3), np.uint8)).shape[1]
+        self.text_space = TextSpace(name, self.dim) if is_dual else None
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 RGB -> (N, dim) float32; N may be 0."""
@@ -91,7 +102,7 @@ def open_clip_image(rest: str) -> TorchImageEncoder:
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     own = {key: getattr(visual, f"image_{key}", None) or value for key, value in constants.items()}
-    return TorchImageEncoder(f"open_clip:{rest}", model.encode_image, visual, side=side, **own)
+    return TorchImageEncoder(f"open_clip:{rest}", model.encode_image, visual, is_dual=True, side=side, **own)
 
 
 def open_clip_text(rest: str) -> TorchTextEncoder:

@@ -94,7 +94,9 @@ class Background:
         # Built anew: the model's own carries the hooks of its adaptors.
         config = self.model.config
         with torch.random.fork_rng():
-            built = self.model.task.build(config.image_dim, config.text_dim, config.answers)
+            built = self.model.task.build(
+                config.image_dim, config.text_dim, config.shared_dim, config.answers
+            )
         built.load_state_dict(self.model.base.state_dict())
         return built.eval().requires_grad_(False)
 

@@ -15,9 +15,9 @@ class RetrievalModel(nn.Module):
     Args:
         image_dim, text_dim: Lengths of the trunks' features.
         width: Length E of an embedding.
-        shared_dim: So many of the last numbers of an image's feature, and of the first of a text's, are of one
-            space. Then half of the cosine is that of these, without the training set's mean, and half that of
-            the heads: what the trunks know already, and what is learned.
+        shared_dim: So many of the last numbers of an image's feature, and of the first of a text's, are of
+            one space. Then half of the cosine is that of these, without the training set's mean, and half
+            that of the heads: what the trunks know already, and what is learned.
         dropout: Share of inputs dropped in training. Linear heads with half of their inputs dropped beat
             deeper ones on frozen features (docs/log.md).
     """
@@ -42,7 +42,7 @@ class RetrievalModel(nn.Module):
     def embed_clips(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalised."""
         pooled = masked_mean(frames, mask)  # before the norm or behind it is the same; this is cheaper
-        learned = F.normalize(self.image(self.dropout(self.image_norm(pooled))), dim=-1)
+        learned: Tensor = F.normalize(self.image(self.dropout(self.image_norm(pooled))), dim=-1)
         if not self.shared_dim:
             return learned
         centred = (pooled - self.image_norm.mean)[..., -self.shared_dim :]
@@ -50,7 +50,7 @@ class RetrievalModel(nn.Module):
 
     def embed_texts(self, texts: Tensor) -> Tensor:
         """Texts (..., text_dim) -> (..., E) float32, L2-normalised."""
-        learned = F.normalize(self.text(self.dropout(self.text_norm(texts))), dim=-1)
+        learned: Tensor = F.normalize(self.text(self.dropout(self.text_norm(texts))), dim=-1)
         if not self.shared_dim:
             return learned
         centred = (texts - self.text_norm.mean)[..., : self.shared_dim]
@@ -71,4 +71,5 @@ def _identity(dim: int) -> nn.Linear:
 
 def _side_by_side(learned: Tensor, shared: Tensor) -> Tensor:
     """One unit vector of two, (..., L) and, of any length, (..., S) -> (..., L + S): cosines are averaged."""
-    return torch.cat([learned, F.normalize(shared, dim=-1)], -1) * 0.5**0.5
+    both: Tensor = torch.cat([learned, F.normalize(shared, dim=-1)], -1) * 0.5**0.5
+    return both

@@ -16,6 +16,7 @@ from paramcast.data.collection import Clip, Collection
 from paramcast.data.fleet import Device, split_clips
 from paramcast.data.seeding import seed_from
 from paramcast.data.vocabulary import VOCABULARY_WORDS, answer_words
+from paramcast.encoders import shared_dim
 from paramcast.errors import InputError
 from paramcast.models.parts import FeatureNorm
 from paramcast.training.arrays import ClipData
@@ -96,6 +97,7 @@ class Material:
             clips=self.pools,
             collection=self.collection.name,
             truth_dim=len(self.categories) + CAMERA_DIMS + VOCABULARY_WORDS,
+            shared_dim=self.shared_dim,
         )
         torch.manual_seed(seed_from("model", self.options.seed) % 2**62)
         image, text = Uplink.fit(frames.numpy(), IMAGE_DIM), Uplink.fit(texts.numpy(), TEXT_DIM)
@@ -150,8 +152,10 @@ class Material:
             self.collection, self.task, pool, count, options.seed * 1000 + 999, "validation"
         )
         collection = self.collection.extended(made)
+        store = feature_store(collection, options)
+        self.shared_dim = shared_dim(store.image, store.text)
         self.bank, clips, devices = load_views(
-            feature_store(collection, options),
+            store,
             collection,
             [*train, *self.pools["validation"], *(clip.id for clip in made)],
             [*(device for group in groups for device in group), *held],

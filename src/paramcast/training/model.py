@@ -53,6 +53,7 @@ class ModelConfig:
         collection: Name of the training collection.
         truth_dim: Length of the description of a true domain.
         scores: Stage -> score on validation devices.
+        shared_dim: See `encoders.shared_dim`.
     """
 
     task: str
@@ -70,6 +71,7 @@ class ModelConfig:
     collection: str
     truth_dim: int
     scores: Mapping[str, float] = field(default_factory=dict)
+    shared_dim: int = 0
 
 
 class TrainedModel:
@@ -78,7 +80,9 @@ class TrainedModel:
     def __init__(self, config: ModelConfig, image_uplink: Uplink, text_uplink: Uplink) -> None:
         self.config = config
         self.task: Task = make_task(config.task)
-        self.base: nn.Module = self.task.build(config.image_dim, config.text_dim, config.answers).eval()
+        self.base: nn.Module = self.task.build(
+            config.image_dim, config.text_dim, config.shared_dim, config.answers
+        ).eval()
         self.image_uplink, self.text_uplink = image_uplink, text_uplink
         self.adaptors = {condition: self._adaptor(condition) for condition in CONDITIONS}
 
@@ -165,7 +169,7 @@ class TrainedModel:
             self.image_uplink.matrix.shape[1],
             self.text_uplink.matrix.shape[1],
             self.config.truth_dim,
-            centred=self.task.centred,
+            centred=tuple(self.task.centred(self.base)),
         )
         return Adaptor(config, self.base).eval()
 

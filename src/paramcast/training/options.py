@@ -22,7 +22,7 @@ class TrainingOptions:
     task: str
     form: str = "codes"
     seed: int = 0
-    image_encoder: str = "efficientnet-lite0"
+    image_encoder: str = "efficientnet-lite0-conse"
     text_encoder: str = "minilm-l6-int8"
     frames: int = 8
     sampling: str = "uniform"

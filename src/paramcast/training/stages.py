@@ -148,11 +148,10 @@ def _moved(data: Material, table: UplinkTable) -> Bank:
 
 def _set_centres(model: TrainedModel, data: Material) -> None:
     """Let the centre's directions be the leading ones of the features."""
-    for place, layer in enumerate(data.task.centred):
-        uplink = (model.image_uplink, model.text_uplink)[place]
-        effects = data.task.effects(model.base, layer, torch.from_numpy(uplink.directions[:CENTRE_DIMS]))
-        before, behind = place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS
-        basis = F.pad(effects.detach(), (0, 0, before, behind))
+    for layer, (trunk, effects) in data.task.centred(model.base).items():
+        uplink, place = (model.image_uplink, 0) if trunk == "image" else (model.text_uplink, 1)
+        moved = effects(torch.from_numpy(uplink.directions[:CENTRE_DIMS])).detach()
+        basis = F.pad(moved, (0, 0, place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS))
         for adaptor in model.adaptors.values():
             assert adaptor.centre
             adaptor.centre.set_basis(layer, basis)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -51,14 +51,23 @@ class Asked:
     options: np.ndarray
 
 
+class Centring(NamedTuple):
+    """How a layer reads features whose mean can be taken away.
+
+    Attributes:
+        trunk: Whose features.
+        effects: Offsets (k, D), taken from these features -> what that adds to the layer's output (k, out).
+    """
+
+    trunk: Literal["image", "text"]
+    effects: Callable[[Tensor], Tensor]
+
+
 class Task(ABC):
     """A task; everything that differs between tasks is here."""
 
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
-    centred: ClassVar[tuple[str, ...]] = ()
-    """The layers that read an image's and a text's features, where a device's mean can be taken away: linear
-    ones, each behind a norm that is called like it with `_norm` behind."""
     offset_share: ClassVar[float] = 0.0
     """Share of the devices of an episode whose features are moved by an offset of their own."""
     base_epochs: ClassVar[int]
@@ -80,8 +89,15 @@ class Task(ABC):
         return bool(self.items(clip))
 
     @abstractmethod
-    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
-        """The base model, with untrained parameters and `image_norm` and `text_norm` somewhere in it."""
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
+        """The base model, with untrained parameters and `image_norm` and `text_norm` somewhere in it.
+
+        Args:
+            image_dim: Length of an image's feature.
+            text_dim: Length of a text's.
+            shared_dim: See `encoders.shared_dim`.
+            answers: The known ones.
+        """
 
     @abstractmethod
     def base_loss(
@@ -89,11 +105,9 @@ class Task(ABC):
     ) -> Tensor:
         """Loss () of the base model on a batch drawn from `clips`."""
 
-    def effects(self, model: nn.Module, layer: str, offsets: Tensor) -> Tensor:
-        """What taking offsets (k, D) from a trunk's features adds to a centred layer's output: (k, out)."""
-        head, norm = getattr(model, layer), getattr(model, f"{layer}_norm")
-        moved: Tensor = -(offsets * norm.scale) @ head.weight.T
-        return moved
+    def centred(self, model: nn.Module) -> dict[str, Centring]:
+        """The layers where a device's mean can be taken away; none in most tasks."""
+        return {}
 
     def align(  # noqa: B027  most tasks have nothing to do
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]

@@ -20,7 +20,7 @@ class MultipleChoice(QuestionAnswering):
     targets = ChoiceModel.targets
     options = OPTIONS
 
-    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
         """See `ChoiceModel`."""
         return ChoiceModel(image_dim, text_dim)
 

@@ -32,7 +32,7 @@ class QuestionAnswering(Task):
         """One for each question."""
         return [Item(None, qa.question, qa.answer) for qa in clip.qa]
 
-    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
         """See `AnswerModel`."""
         return AnswerModel(image_dim, text_dim, len(answers))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from paramcast.data.collection import Clip
 from paramcast.models.dynamic import Dynamic
+from paramcast.models.parts import FeatureNorm
 from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Asked, Item, Metric, Task
+from paramcast.training.tasks.base import Asked, Centring, Item, Metric, Task
 
 _QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
 _HINTS = 0.6  # share of clips that base training describes by a hint
@@ -29,7 +30,6 @@ class Retrieval(Task):
 
     name = "retrieval"
     targets = RetrievalModel.targets
-    centred = ("image", "text")
     offset_share = 0.5
     base_epochs = 15
 
@@ -43,9 +43,25 @@ class Retrieval(Task):
         """Other captions, and questions: they too say what is to be seen."""
         return [*clip.captions[1:], *(qa.question for qa in clip.qa)]
 
-    def build(self, image_dim: int, text_dim: int, answers: Sequence[str]) -> nn.Module:
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
         """See `RetrievalModel`."""
-        return RetrievalModel(image_dim, text_dim)
+        return RetrievalModel(image_dim, text_dim, shared_dim)
+
+    def centred(self, model: nn.Module) -> dict[str, Centring]:
+        """The heads, and what the trunks share."""
+        assert isinstance(model, RetrievalModel)
+
+        def learned(head: nn.Linear, norm: FeatureNorm) -> Callable[[Tensor], Tensor]:
+            return lambda offsets: -(offsets * norm.scale) @ head.weight.T
+
+        found = {
+            "image": Centring("image", learned(model.image, model.image_norm)),
+            "text": Centring("text", learned(model.text, model.text_norm)),
+        }
+        if shared := model.shared_dim:
+            found["image_shared"] = Centring("image", lambda offsets: -offsets[:, -shared:])
+            found["text_shared"] = Centring("text", lambda offsets: -offsets[:, :shared])
+        return found
 
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
@@ -59,12 +75,12 @@ class Retrieval(Task):
     def align(
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
-        """Rotate the embeddings onto the final model's (orthogonal Procrustes): cosines stay as they are."""
+        """Rotate the heads' outputs onto the final model's (orthogonal Procrustes): cosines stay."""
         assert isinstance(model, RetrievalModel)
         own = {key: value.clone() for key, value in model.state_dict().items()}
-        mine = _side_by_side(model, bank, clips)
+        mine = _learned(model, bank, clips)
         model.load_state_dict(final)
-        left, _, right = torch.linalg.svd(mine.T @ _side_by_side(model, bank, clips))
+        left, _, right = torch.linalg.svd(mine.T @ _learned(model, bank, clips))
         rotation = (left @ right).T
         for head in ("image", "text"):
             own[f"{head}.weight"] = rotation @ own[f"{head}.weight"]
@@ -140,12 +156,12 @@ def embedded(model: nn.Module, bank: Bank, asked: Asked) -> tuple[Tensor, Tensor
     return shown, model.embed_texts(bank.texts[asked.texts][None])[0]
 
 
-def _side_by_side(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
-    """(2 N, E): embeddings of N clips, then of their texts."""
+def _learned(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
+    """(2 N, L): the heads' part of the embeddings of N clips, then of their texts."""
     pairs = np.array([clip.items[0, :2] for clip in clips])
     with torch.no_grad():
         videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
-    return torch.cat([videos, texts])
+    return torch.cat([videos, texts])[:, : model.image.out_features]
 
 
 def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
