@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from paramcast.bench.figures import evaluation_rows, figures, write_figures
 from paramcast.bench.macs import count_macs
 from paramcast.bench.table import by_metric, controls_table
-from paramcast.training.evaluate import Result
+from paramcast.training.controls import Result
 from paramcast.training.tasks.base import Metric
 
 
@@ -41,6 +41,16 @@ def test_no_recovery_where_the_oracle_gains_nothing() -> None:
     assert row["recovery"] is None
     assert row["cost"] is None
     assert row["gallery"] == "device"
+
+
+def test_the_table_of_devices_whose_domains_nobody_knows() -> None:
+    known = result(Metric("top1"), 49.0)
+    blind = Result(known.metric, 8, known.devices, {n: v for n, v in known.values.items() if n != "oracle"})
+    (row,) = evaluation_rows([blind], "activity", "people", None)
+    assert row["recovery"] is None
+    table = controls_table([row])
+    assert "own (its own package)" in table
+    assert "oracle (" not in table
 
 
 def test_what_stands_around_the_rows(tmp_path: Path) -> None:

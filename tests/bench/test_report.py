@@ -17,7 +17,8 @@ from paramcast.bench.report.svg import Chart, room, spread, ticks
 from paramcast.data.cameras import CAMERA_KINDS, Camera
 from paramcast.data.fleet import Device, Fleet
 from paramcast.data.vocabulary import Vocabulary
-from paramcast.training.evaluate import Evaluation, Result
+from paramcast.training.controls import Result
+from paramcast.training.evaluate import Evaluation
 from paramcast.training.tasks.base import Metric
 
 COMMAND = "evaluate --model 'a <b>' --json F"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paramcast.training.evaluate import Result, derangement
+from paramcast.training.controls import Result, derangement
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Metric
 from paramcast.training.uplink import Uplink, as_received
@@ -41,6 +41,12 @@ def test_nothing_to_recover_is_said_so() -> None:
     found = result(**same)
     assert (found.reference, found.recovery, found.worse_share) == ("base", None, 0)
     assert found.gain == interval(np.zeros(2))
+
+
+def test_without_true_domains_there_is_no_oracle_and_no_recovery() -> None:
+    found = result(**{name: [50.0, 60.0] for name in ("base", "constant", "shuffled")}, own=[51.0, 62.0])
+    assert found.recovery is None
+    assert found.gain.mean == pytest.approx(1.5)
 
 
 def test_one_point_less_is_not_worse() -> None:

@@ -24,7 +24,8 @@ from paramcast.methods.base import TRIALS, Method, Settings, Support
 from paramcast.methods.registry import make_method
 from paramcast.methods.support import support_of
 from paramcast.training.arrays import DeviceData
-from paramcast.training.evaluate import WORSE_BY, derangement, test_clips, test_fleet
+from paramcast.training.controls import WORSE_BY, derangement
+from paramcast.training.evaluate import test_clips, test_fleet
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Asked, Metric

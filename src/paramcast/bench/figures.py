@@ -14,7 +14,7 @@ from paramcast.files import write_json
 from paramcast.training.statistics import interval
 
 if TYPE_CHECKING:
-    from paramcast.training.evaluate import Result
+    from paramcast.training.controls import Result
 
 
 def figures(command: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

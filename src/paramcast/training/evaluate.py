@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,58 +19,11 @@ from paramcast.data.fleet import Device, Fleet, Split, build_fleet
 from paramcast.errors import InputError
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
+from paramcast.training.controls import CONTROLS, Result, derangement
 from paramcast.training.episodes import SUPPORT_SIZES, generate, one_of
 from paramcast.training.model import TrainedModel
-from paramcast.training.statistics import Interval, interval
 from paramcast.training.tasks.base import Metric
 from paramcast.training.views import UplinkTable, load_views
-
-CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
-WORSE_BY = 1.0
-"""A device is worse off when its own package costs it more than this many points."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One figure at one support size: each control's value for every device, in percent.
-
-    Attributes:
-        metric: Which figure.
-        support: Support clips a device.
-        devices: Device ids, in the order of the values.
-        values: Control -> (N,) float64.
-    """
-
-    metric: Metric
-    support: int
-    devices: tuple[str, ...]
-    values: dict[str, np.ndarray]
-
-    @property
-    def reference(self) -> str:
-        """The better of the two ways that need no device: 'base' or 'constant'."""
-        return max(("base", "constant"), key=lambda control: self.values[control].mean())
-
-    @property
-    def gain(self) -> Interval:
-        """Own - max(base, constant), paired over devices."""
-        return interval(self.values["own"] - self.values[self.reference])
-
-    @property
-    def device_matters(self) -> Interval:
-        """Own - shuffled, paired over devices."""
-        return interval(self.values["own"] - self.values["shuffled"])
-
-    @property
-    def recovery(self) -> float | None:
-        """Share of the oracle's gain that is had; None where the oracle gains nothing."""
-        room = float((self.values["oracle"] - self.values[self.reference]).mean())
-        return self.gain.mean / room if room > 0 else None
-
-    @property
-    def worse_share(self) -> float:
-        """Share of devices that lose more than one point against the base model."""
-        return float((self.values["own"] < self.values["base"] - WORSE_BY).mean())
 
 
 @dataclass(frozen=True)
@@ -216,11 +168,3 @@ class _Scorer:
             )
             for place, device in enumerate(tqdm(self.devices, desc=control, unit="device", disable=None))
         ]
-
-
-def derangement(count: int, seed: int) -> Tensor:
-    """Whose package each device gets: never its own, where there are two devices or more."""
-    ring = np.random.default_rng(seed).permutation(count)
-    order = np.empty(count, np.int64)
-    order[ring] = np.roll(ring, 1)
-    return torch.from_numpy(order)

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -16,9 +17,33 @@ from paramcast.adaptor import Adaptor
 from paramcast.adaptor.context import ContextInputs
 from paramcast.encoders.base import onnx_session
 from paramcast.models.parts import FeatureNorm
+from paramcast.training.arrays import padded
 from paramcast.training.export import trace_graph
 from paramcast.training.model import TrainedModel
 from paramcast.wire import AdaptRequest
+
+
+class ServedConfig(Protocol):
+    """What the service tells of a model."""
+
+    @property
+    def task(self) -> str:
+        """What its outputs are for."""
+
+
+class Served(Protocol):
+    """A model whose packages can be served: a `TrainedModel`, or an `OwnModel` of a user's module."""
+
+    @property
+    def config(self) -> ServedConfig:
+        """What it is."""
+
+    @property
+    def adaptor(self) -> Adaptor:
+        """The adaptor that serves devices."""
+
+    def sha256(self) -> str:
+        """Hex digest of all that a package belongs to."""
 
 
 class OnnxBackend:
@@ -27,23 +52,24 @@ class OnnxBackend:
     Attributes:
         model: sha256 hex of the base model that the packages are for.
         form: Of the generated parameters.
-        task: 'qa', 'choice' or 'retrieval'.
+        task: 'qa', 'choice' or 'retrieval', or what the user of an own model calls it.
         parameters: Package tensor -> its shape.
         uplink_dims: Lengths of an anchor's and of a query's uplink feature.
     """
 
-    def __init__(self, trained: TrainedModel) -> None:
+    def __init__(self, trained: Served) -> None:
+        adaptor = trained.adaptor.eval()
         self.model = trained.sha256()
-        self.form, self.task = trained.config.form, trained.config.task
-        self.parameters: Mapping[str, tuple[int, ...]] = dict(trained.adaptor.dynamic.shapes)
-        self.uplink_dims = (trained.image_uplink.matrix.shape[1], trained.text_uplink.matrix.shape[1])
-        self._session = _session(trained.adaptor.eval())
+        self.form, self.task = adaptor.config.form, trained.config.task
+        self.parameters: Mapping[str, tuple[int, ...]] = dict(adaptor.dynamic.shapes)
+        self.uplink_dims = (adaptor.config.image_dim, adaptor.config.text_dim)
+        self._session = _session(adaptor)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
         """One package's tensors (float32) for each request."""
-        anchors, anchor_mask = _padded([request.anchors for request in requests])
-        queries, query_mask = _padded([request.queries for request in requests])
+        anchors, anchor_mask = padded([request.anchors for request in requests])
+        queries, query_mask = padded([request.queries for request in requests])
         feed = {
             "anchors": anchors,
             "anchors_mask": anchor_mask,
@@ -93,12 +119,3 @@ def _session(adaptor: Adaptor) -> onnxruntime.InferenceSession:
     graph = io.BytesIO()
     trace_graph(_Generate(adaptor), graph, inputs, outputs, axes | {name: {0: "devices"} for name in outputs})
     return onnx_session(graph.getvalue(), threads=1)
-
-
-def _padded(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    longest = max(1, *(len(row) for row in rows))
-    values = np.zeros((len(rows), longest, rows[0].shape[1]), np.float32)
-    mask = np.zeros((len(rows), longest), bool)
-    for place, row in enumerate(rows):
-        values[place, : len(row)], mask[place, : len(row)] = row, True
-    return values, mask

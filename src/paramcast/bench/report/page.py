@@ -13,7 +13,8 @@ from paramcast.bench.report.charts import bytes_chart, controls_chart, devices_c
 from paramcast.bench.table import CONTROLS, COSTS, by_metric
 from paramcast.data.fleet import Device
 from paramcast.files import write_bytes
-from paramcast.training.evaluate import Evaluation, Result
+from paramcast.training.controls import Result
+from paramcast.training.evaluate import Evaluation
 
 WIDE, NARROW = 760, 356
 """Pixels of a chart on a desk and on a telephone."""
