@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn import functional as F
 
 from paramcast.models.answer import AnswerModel
 from paramcast.models.choice import ChoiceModel
@@ -36,15 +38,36 @@ def test_choices_are_scored_one_by_one() -> None:
     torch.testing.assert_close(swapped, scores.flip(2), atol=1e-5, rtol=1e-5)
 
 
-def test_embeddings_are_unit_vectors_that_padding_does_not_change() -> None:
+@pytest.mark.parametrize("shared", [0, 3])
+def test_embeddings_are_unit_vectors_that_padding_does_not_change(shared: int) -> None:
     torch.manual_seed(0)
-    model = RetrievalModel(6, 5).eval()
+    model = RetrievalModel(6, 5, shared).eval()
     frames, mask = torch.randn(2, 3, 6), torch.tensor([[True, True, True], [True, False, False]])
     clips, texts = model(frames, mask, torch.randn(4, 5))
     for embeddings in (clips, texts):
         torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(embeddings)))
     alone = model.embed_clips(frames[1:, :1], mask[1:, :1])
     torch.testing.assert_close(clips[1:], alone)
+
+
+def test_half_of_a_cosine_is_that_of_the_shared_space_before_and_behind_training() -> None:
+    torch.manual_seed(0)
+    model = RetrievalModel(6, 5, 3)
+    frames, mask, texts = torch.randn(4, 2, 6), torch.ones(4, 2, dtype=torch.bool), torch.randn(4, 5)
+    model.image_norm.fit(frames.flatten(0, 1))
+    model.text_norm.fit(texts)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        clips, said = model(frames, mask, texts)
+        optimiser.zero_grad()
+        (clips @ said.T).square().sum().backward()
+        optimiser.step()
+    clips, said = model.eval()(frames, mask, texts)
+    pooled, means = frames.mean(1), (frames.mean((0, 1)), texts.mean(0))
+    shared = [F.normalize(x, dim=-1) for x in ((pooled - means[0])[:, -3:], (texts - means[1])[:, :3])]
+    learned = [F.normalize(x[:, :256], dim=-1) for x in (clips, said)]
+    expected = (shared[0] @ shared[1].T + learned[0] @ learned[1].T) / 2
+    torch.testing.assert_close(clips @ said.T, expected)
 
 
 def test_features_are_standardised_by_the_training_set() -> None:

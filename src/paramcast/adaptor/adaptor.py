@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from paramcast.adaptor.centre import CentreStart
 from paramcast.adaptor.context import ConstantContext, ContextInputs, SupportContext, TruthContext
 from paramcast.adaptor.fda import FastDomainAdaptor
+from paramcast.adaptor.gate import Gate
 from paramcast.models.dynamic import Dynamic, make_dynamic
 
 CENTRE_DIMS = 16
@@ -63,6 +64,7 @@ class Adaptor(nn.Module):
         self.start = CentreStart(CENTRE_DIMS) if self.centre and config.condition != "constant" else None
         self.context = _context(config)
         self.fda = FastDomainAdaptor(self.context.dim, self.dynamic)
+        self.gate = Gate(self.fda.hidden)
 
     @property
     def dynamic(self) -> Dynamic:
@@ -70,19 +72,34 @@ class Adaptor(nn.Module):
         return self._dynamic[0]
 
     def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
-        """Package tensors (B, *shape) for B devices, and the ADR's loss ()."""
+        """Package tensors (B, *shape) for B devices, and the ADR's loss (): for training, with no gate."""
         vector, loss = self.context(inputs)
-        values = self.fda(vector, self.dynamic)
+        return self._values(self.fda.encode(vector), inputs), loss
+
+    def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
+        """Package tensors (B, *shape) for B devices; those of the base model where the gate says so."""
+        encoded = self.encode(inputs)
+        accepted, base = self.gate(encoded), self.dynamic.base_values()
+        return {
+            name: torch.where(accepted.reshape(-1, *[1] * base[name].dim()), value, base[name])
+            for name, value in self._values(encoded, inputs).items()
+        }
+
+    def encode(self, inputs: ContextInputs) -> Tensor:
+        """What the FDA makes of the contexts of B devices: (B, hidden)."""
+        return self.fda.encode(self.context(inputs).vector)
+
+    def _values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = self.fda(encoded, self.dynamic)
         if self.centre:
-            known = self.start(inputs) if self.start else vector.new_zeros(len(vector), self.centre.count)
+            known = self.start(inputs) if self.start else encoded.new_zeros(len(encoded), self.centre.count)
             values["centre"] = known
-        return values, loss
+        return values
 
     def generate(self, inputs: ContextInputs) -> dict[str, Tensor]:
         """Package tensors (B, *shape) for use, not for training: sets evaluation mode, keeps no gradients."""
         with torch.no_grad():
-            values: dict[str, Tensor] = self.eval()(inputs)[0]
-        return values
+            return self.eval().gated(inputs)
 
 
 def _context(config: AdaptorConfig) -> SupportContext | TruthContext | ConstantContext:

@@ -13,7 +13,7 @@ from paramcast.models.dynamic import Dynamic
 
 
 class FastDomainAdaptor(nn.Module):
-    """Context (B, C) -> package tensors (B, *shape).
+    """Context (B, C) -> hidden vector (B, hidden) -> package tensors (B, *shape).
 
     The context reaches the generator both through a network and as it is (layer-normalised, linear), so that
     first-order corrections, such as taking away a device's mean feature, need not be learned by the network.
@@ -31,11 +31,15 @@ class FastDomainAdaptor(nn.Module):
         # On the context itself: few devices are easily told apart by it, and then memorised.
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Linear(context_dim, hidden)
-        self.generator = GENERATORS[dynamic.edit.form](2 * hidden, dynamic)
+        self.hidden = 2 * hidden
+        self.generator = GENERATORS[dynamic.edit.form](self.hidden, dynamic)
 
-    def forward(self, context: Tensor, dynamic: Dynamic) -> dict[str, Tensor]:
-        """Generate parameters for B devices at once."""
+    def encode(self, context: Tensor) -> Tensor:
+        """What the generator is given: (B, C) -> (B, hidden)."""
         normed = self.dropout(self.norm(context).clamp(-5, 5))
-        h = torch.cat([self.body(normed), self.skip(normed)], -1)
-        values: dict[str, Tensor] = self.generator(h, dynamic)
+        return torch.cat([self.body(normed), self.skip(normed)], -1)
+
+    def forward(self, encoded: Tensor, dynamic: Dynamic) -> dict[str, Tensor]:
+        """Generate parameters for B devices at once, of what `encode` gave."""
+        values: dict[str, Tensor] = self.generator(encoded, dynamic)
         return values

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from paramcast.adaptor import Adaptor
 from paramcast.adaptor.context import ContextInputs
+from paramcast.data.seeding import seed_from
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, OffsetBank
 from paramcast.training.tasks import Task
+from paramcast.training.uplink import Uplink
 from paramcast.training.views import UplinkTable
 
 SUPPORT_SIZES = (1, 2, 4, 8, 16)
@@ -100,6 +102,22 @@ class Lessons:
             queries=inputs.queries + up_texts,
         )
         return moved, bank
+
+
+def moved_view(
+    bank: Bank, table: UplinkTable, image: Uplink, text: Uplink, seed: int
+) -> tuple[Bank, UplinkTable]:
+    """A bank and its table as if they were of another collection: all features moved by one offset."""
+    rng = np.random.default_rng(seed_from("moved", seed))
+    frame_offset, text_offset = table.lifted(
+        *(
+            torch.from_numpy(rng.normal(size=OFFSET_DIMS).astype(np.float32) * OFFSET_SIZE / 3)
+            for _ in range(2)
+        )
+    )
+    frames = (bank.frames + frame_offset) * bank.mask[..., None]
+    moved = replace(bank, frames=frames, texts=bank.texts + text_offset)
+    return moved, UplinkTable.build(moved, image, text)
 
 
 def score_devices(

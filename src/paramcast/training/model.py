@@ -145,7 +145,9 @@ class TrainedModel:
             uplinks = [Uplink(arrays[f"{of}.mean"], arrays[f"{of}.matrix"]) for of in ("image", "text")]
             model = cls(ModelConfig(**stored), *uplinks)
             for name, module in model._modules().items():
-                module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+                # Adaptors of before there was a gate have none of its tensors: as new, it lets all pass.
+                gate = {key: value for key, value in module.state_dict().items() if key.startswith("gate.")}
+                module.load_state_dict(gate | load_file(folder / f"{name}.safetensors"))
                 module.eval()
         except FileNotFoundError as error:
             missing = Path(error.filename or folder).name

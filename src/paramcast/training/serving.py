@@ -95,7 +95,7 @@ class _Generate(nn.Module):
         self.dynamic = self.adaptor.dynamic  # so the tracer knows its parameters, and makes them constants
 
     def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
-        values, _ = self.adaptor(ContextInputs(*known))
+        values = self.adaptor.gated(ContextInputs(*known))
         return tuple(values[name] for name in self.adaptor.dynamic.shapes)
 
 

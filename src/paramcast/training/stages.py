@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from torch.nn import functional as F
 
 from paramcast.adaptor import Adaptor
 from paramcast.adaptor.adaptor import CENTRE_DIMS
-from paramcast.data.seeding import seed_from
-from paramcast.training.bank import Bank
-from paramcast.training.episodes import OFFSET_DIMS, OFFSET_SIZE, Lessons, generate, score_devices
+from paramcast.training.episodes import Lessons, generate, moved_view, score_devices
 from paramcast.training.fitting import Schedule, fit
+from paramcast.training.gates import Outcomes, fit_gate, gate_lessons, joined, outcomes, set_threshold
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
 from paramcast.training.views import UplinkTable
@@ -73,26 +71,19 @@ def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
 def train_adaptors(
     model: TrainedModel, data: Material, bases: Sequence[dict[str, Tensor]], work: Path
 ) -> dict[str, float]:
-    """Each adaptor on devices of the folds that its base model has not seen."""
+    """Each adaptor on devices of the folds that its base model has not seen, then its gate."""
     final = _copied(model.base)
     _set_centres(model, data)
     table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
+    folds = [[clip for clip in data.clips if data.fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
     lessons = [
-        Lessons(
-            data.task,
-            data.bank,
-            table,
-            devices,
-            plain,
-            PLAIN_SHARE,
-            [clip for clip in data.clips if data.fold_of[clip.clip_id] == fold],
-        )
-        for fold, (devices, plain) in enumerate(zip(data.devices, data.plain, strict=True))
+        Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips)
+        for devices, plain, clips in zip(data.devices, data.plain, folds, strict=True)
     ]
     views = [(data.bank, table)]
-    if data.task.offset_share:
-        moved = _moved(data, table)
-        views.append((moved, UplinkTable.build(moved, model.image_uplink, model.text_uplink)))
+    if data.task.offset_share:  # else no validation would ask for a centre
+        uplinks = model.image_uplink, model.text_uplink
+        views.append(moved_view(data.bank, table, *uplinks, data.options.seed))
     model.base.requires_grad_(False)
     scores = {}
     for condition in CONDITIONS:
@@ -126,24 +117,25 @@ def train_adaptors(
             data.options.seed,
             work / f"adaptor-{condition}.safetensors",
         )
-    model.base.load_state_dict(final)
+    model.base.eval()
+    for condition in CONDITIONS:
+        adaptor = model.adaptors[condition]
+        known: list[Outcomes] = []
+        for fold, (base, lesson) in enumerate(zip(bases, lessons, strict=True)):
+            model.base.load_state_dict(base)
+            known += gate_lessons(adaptor, lesson, views, f"gate ({condition}), fold {fold + 1}")
+        fit_gate(adaptor, joined(known))
+        model.base.load_state_dict(final)
+        set_threshold(
+            adaptor,
+            joined(
+                outcomes(data.task, adaptor, bank, seen, data.validation, data.gallery, [support])
+                for bank, seen in views
+                for support in VALIDATION_SUPPORTS
+            ),
+        )
     model.base.requires_grad_(True)
     return scores
-
-
-def _moved(data: Material, table: UplinkTable) -> Bank:
-    """The bank as if it were of another collection: without it, no validation would ask for a centre."""
-    rng = np.random.default_rng(seed_from("moved", data.options.seed))
-    images, texts = (
-        torch.from_numpy(rng.normal(size=OFFSET_DIMS).astype(np.float32) * OFFSET_SIZE / 3) for _ in range(2)
-    )
-    frame_offset, text_offset = table.lifted(images, texts)
-    bank = data.bank
-    return replace(
-        bank,
-        frames=(bank.frames + frame_offset) * bank.mask[..., None],
-        texts=bank.texts + text_offset,
-    )
 
 
 def _set_centres(model: TrainedModel, data: Material) -> None:

@@ -1,0 +1,68 @@
+"""Where a task takes a device's mean away, and how the spaces of folds are aligned."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from paramcast.models.retrieval import RetrievalModel
+from paramcast.training.arrays import ClipData
+from paramcast.training.bank import Bank
+from paramcast.training.tasks import make_task
+
+SHARED = pytest.mark.parametrize("shared", [0, 3])
+
+
+def retrieval(shared: int, seed: int = 0) -> RetrievalModel:
+    """A model of features of 8 and 7 numbers whose norms have seen data."""
+    torch.manual_seed(seed)
+    model = RetrievalModel(8, 7, shared, width=4).eval()
+    torch.manual_seed(99)
+    model.image_norm.fit(torch.randn(50, 8) * 2 + 1)
+    model.text_norm.fit(torch.randn(50, 7) * 3 - 1)
+    return model
+
+
+@SHARED
+def test_the_effect_of_an_offset_is_that_of_taking_it_from_the_features(shared: int) -> None:
+    model, task = retrieval(shared), make_task("retrieval")
+    centred = task.centred(model)
+    assert set(centred) == {name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    frames, texts = torch.randn(5, 3, 8), torch.randn(5, 7)
+    moves = {"image": torch.randn(1, 8), "text": torch.randn(1, 7)}
+    outputs: dict[str, torch.Tensor] = {}
+    for name, layer in model.named_modules():
+        if name in centred:
+            layer.register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out}))
+    model(frames, torch.ones(5, 3, dtype=torch.bool), texts)
+    before = dict(outputs)
+    model(frames - moves["image"], torch.ones(5, 3, dtype=torch.bool), texts - moves["text"])
+    for name, (trunk, effects) in centred.items():
+        torch.testing.assert_close(outputs[name], before[name] + effects(moves[trunk]))
+
+
+@SHARED
+def test_aligned_models_score_as_before_in_the_final_ones_space(shared: int) -> None:
+    torch.manual_seed(0)
+    frames, texts = torch.randn(40, 2, 8), torch.randn(40, 7)
+    bank = Bank(frames, torch.ones(40, 2, dtype=torch.bool), {}, texts, {})
+    clips = [ClipData(str(i), i, *[torch.tensor([[i, i, -1]]).numpy()] * 3) for i in range(40)]
+    final, fold = retrieval(shared, 1), retrieval(shared, 1)
+    with torch.no_grad():
+        turn = torch.linalg.qr(torch.randn(4, 4))[0]
+        for head in (fold.image, fold.text):  # the same model in another basis
+            head.weight.copy_(turn @ head.weight)
+            head.bias.copy_(turn @ head.bias)
+    before = copy.deepcopy(fold)
+    make_task("retrieval").align(fold, final.state_dict(), bank, clips)
+    for ours, theirs, old in zip(
+        fold(frames, bank.mask, texts),
+        final(frames, bank.mask, texts),
+        before(frames, bank.mask, texts),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours @ ours.T, old @ old.T, atol=1e-4, rtol=0)

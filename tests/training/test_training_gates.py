@@ -1,0 +1,81 @@
+"""How the gate learns what to expect, and how much is enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.torch import load_file, save_file
+
+from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.training.gates import KEPT_GAIN, Outcomes, fit_gate, lowest_gain, set_threshold
+from paramcast.training.model import TrainedModel
+from paramcast.training.serving import OnnxBackend
+
+
+def made_up(count: int, seed: int, noise: float = 1.0) -> tuple[Outcomes, np.ndarray]:
+    """Outcomes whose gains are 3 times the first number and chance, and the gains without the chance."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(count, 256)).astype(np.float32)
+    truth = 3 * hidden[:, 0]
+    return Outcomes(hidden, truth + rng.normal(size=count) * noise), truth
+
+
+def test_gains_are_expected_as_they_were_learned() -> None:
+    adaptor = untrained_model("codes").adaptor
+    fit_gate(adaptor, made_up(800, seed=0)[0])
+    unseen, truth = made_up(200, seed=1)
+    expected = adaptor.gate.gain(torch.from_numpy(unseen.hidden)).numpy()
+    assert np.corrcoef(expected, truth)[0, 1] > 0.95
+
+
+def test_devices_that_would_lose_are_refused() -> None:
+    adaptor = untrained_model("codes").adaptor
+    fit_gate(adaptor, made_up(800, seed=0)[0])
+    set_threshold(adaptor, made_up(80, seed=1)[0])
+    unseen, truth = made_up(400, seed=2)
+    accepted = adaptor.gate(torch.from_numpy(unseen.hidden)).numpy()
+    assert truth[accepted].sum() > 0.9 * truth[truth > 0].sum()
+    assert truth[accepted].min() > -2 < truth[~accepted].max() < 2
+
+
+@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50)), st.randoms(use_true_random=False))
+def test_the_threshold_keeps_the_gain_with_the_fewest_packages(gains: np.ndarray, random: object) -> None:
+    expected = np.random.default_rng(random.randrange(2**32)).permutation(len(gains)).astype(float)  # type: ignore[attr-defined]
+    threshold = lowest_gain(expected, gains)
+    kept = gains[expected > threshold].sum()
+    best = max(gains[expected > bound].sum() for bound in [-np.inf, *expected])
+    assert kept >= KEPT_GAIN * best - 1e-9
+    higher = [bound for bound in expected if bound > threshold]
+    assert all(gains[expected > bound].sum() < KEPT_GAIN * best + 1e-9 for bound in higher) or best == 0
+
+
+def test_where_nothing_is_gained_no_package_passes() -> None:
+    assert lowest_gain(np.array([3.0, 2.0, 1.0]), np.array([-1.0, 0.5, 0.2])) == np.inf
+    assert lowest_gain(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == -np.inf
+
+
+@pytest.mark.parametrize("form", ["full", "codes"])
+def test_the_service_gives_refused_devices_the_base_model(form: str) -> None:
+    model = untrained_model(form)
+    request = made_up_request(model, "d")
+    (made,) = OnnxBackend(model).generate([request])
+    model.adaptor.gate.threshold.fill_(torch.inf)
+    (refused,) = OnnxBackend(model).generate([request])
+    base = model.adaptor.dynamic.base_values()
+    assert any((made[name] != base[name].numpy()).any() for name in made)
+    for name, values in refused.items():
+        np.testing.assert_array_equal(values, base[name].numpy())
+
+
+def test_an_adaptor_of_before_there_were_gates_lets_all_pass(tmp_path: Path) -> None:
+    untrained_model("codes").save(tmp_path)
+    for path in tmp_path.glob("adaptor-*.safetensors"):
+        old = {name: value for name, value in load_file(path).items() if not name.startswith("gate.")}
+        save_file(old, path)
+    assert TrainedModel.load(tmp_path).adaptor.gate.threshold == -torch.inf
