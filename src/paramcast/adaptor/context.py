@@ -16,11 +16,11 @@ class ContextInputs:
     """What is known of B devices.
 
     Attributes:
-        anchors: (B, K, Ui) float32, the uplink feature of each support clip's anchor frame.
+        anchors: (B, K, Ui) float32, the uplink features of the support clips' anchor frames.
         anchor_mask: (B, K) bool.
         queries: (B, M, Ut) float32, the uplink features of the support clips' queries.
         query_mask: (B, M) bool.
-        clips: (B, K, Ui) float32, the mean uplink feature of each whole clip; training only.
+        clips: (B, K, Ui) float32, the mean uplink feature of each anchor's whole clip; training only.
         truth: (B, R) float32, the true domain; what the oracle is told.
     """
 
@@ -40,31 +40,47 @@ class Context(NamedTuple):
 
 
 class SupportContext(nn.Module):
-    """The device's own support set: the ADR's pooled distributions, and moments of its queries' features.
+    """The device's own support set: what its images and its queries are like.
 
-    The vector is [mean, log variance of the mean, spread] of z, [mean, spread] of the queries, and the
+    The vector is [mean, log variance of the mean, spread] of the ADR's z pooled over the images, or without
+    an ADR [mean, spread] of the images' features as they are; then [mean, spread] of the queries, and the
     logarithms of the two counts.
+
+    Args:
+        image_dim, text_dim: Lengths of the uplink features.
+        latent: Length of the ADR's z; None for no ADR.
     """
 
-    def __init__(self, image_dim: int, text_dim: int, latent: int) -> None:
+    def __init__(self, image_dim: int, text_dim: int, latent: int | None) -> None:
         super().__init__()
-        self.reasoner = AnchorReasoner(image_dim, latent)
-        self.dim = 3 * latent + 2 * text_dim + 2
+        self.reasoner = None if latent is None else AnchorReasoner(image_dim, latent)
+        self.dim = (2 * image_dim if latent is None else 3 * latent) + 2 * text_dim + 2
 
     def forward(self, inputs: ContextInputs) -> Context:
-        """Use the posterior for half of the training steps where whole clips are given, else the prior."""
+        """The vector, and what the ADR has still to learn."""
         loss = inputs.anchors.new_zeros(())
-        clips: Gaussian = self.reasoner.prior(inputs.anchors)
-        if self.training and inputs.clips is not None:
-            q, p, likelihood = self.reasoner.evidence(inputs.anchors, inputs.clips)
-            bound = likelihood - kl_divergence(q, p)
-            loss = -(bound * inputs.anchor_mask).sum() / inputs.anchor_mask.sum() / bound.shape[-1]
-            if torch.rand(()) < 0.5:
-                clips = q
-        device, spread = pool(clips, inputs.anchor_mask)
+        if self.reasoner is None:
+            images: tuple[Tensor, ...] = _moments(inputs.anchors, inputs.anchor_mask)
+        else:
+            images, loss = _reasoned(self.reasoner, inputs, loss)
         texts = _moments(inputs.queries, inputs.query_mask)
         counts = [_log_count(inputs.anchor_mask), _log_count(inputs.query_mask)]
-        return Context(torch.cat([device.mean, device.logvar, spread, *texts, *counts], -1), loss)
+        return Context(torch.cat([*images, *texts, *counts], -1), loss)
+
+
+def _reasoned(
+    reasoner: AnchorReasoner, inputs: ContextInputs, loss: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Use the posterior for half of the training steps where whole clips are given, else the prior."""
+    clips: Gaussian = reasoner.prior(inputs.anchors)
+    if reasoner.training and inputs.clips is not None:
+        q, p, likelihood = reasoner.evidence(inputs.anchors, inputs.clips)
+        bound = likelihood - kl_divergence(q, p)
+        loss = -(bound * inputs.anchor_mask).sum() / inputs.anchor_mask.sum() / bound.shape[-1]
+        if torch.rand(()) < 0.5:
+            clips = q
+    device, spread = pool(clips, inputs.anchor_mask)
+    return (device.mean, device.logvar, spread), loss
 
 
 class TruthContext(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.training.tasks.base import Asked
-from paramcast.wire import AdaptRequest, Package, make_key, seal
+from paramcast.wire import Package, make_key, seal
 
 _QUANTISATION = "int8"  # as `paramcast serve` has it
 _EXPIRES = 2_000_000_000  # any time: all have as many bytes
@@ -39,17 +39,7 @@ class Paramcast(Method):
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
         """The bytes of the real request and of the real sealed package."""
-        table = support.samples.table
-        asked = [place for place, clip in enumerate(support.clips) if len(clip.queries)]
-        means = [table.texts[support.clips[place].queries].mean(0) for place in asked]
-        request = AdaptRequest(
-            support.device,
-            self._digest,
-            0,
-            table.anchors[[clip.row for clip in support.clips]],
-            table.text(np.array(means, np.float32).reshape(len(means), table.texts.shape[1])),
-            np.array(asked, np.int64),
-        )
+        request = support.samples.table.request(support.device, self._digest, support.clips)
         tensors = {name: tensor[0].numpy() for name, tensor in self._generate(support).items()}
         form = self.background.model.config.form
         package = Package(support.device, self._digest, 1, _EXPIRES, form, _QUANTISATION, tensors)

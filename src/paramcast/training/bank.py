@@ -56,10 +56,11 @@ class Bank:
             {text: place for place, text in enumerate(words)},
         )
 
-    def anchors(self) -> np.ndarray:
-        """(R, Di) float32: the feature of each row's anchor frame, the middle one."""
-        middle = self.mask.sum(1) // 2
-        return self.frames[torch.arange(len(self.frames)), middle].numpy()
+    def anchors(self, count: int = 1) -> np.ndarray:
+        """(R, count, Di) float32: the features of each row's anchor frames, evenly spread; one: the middle."""
+        odd = 2 * torch.arange(count) + 1
+        places = self.mask.sum(1, keepdim=True) * odd // (2 * count)
+        return self.frames[torch.arange(len(self.frames))[:, None], places].numpy()
 
     def means(self) -> np.ndarray:
         """(R, Di) float32: the mean over each row's frames."""

@@ -20,6 +20,7 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, ClipKey
 from paramcast.training.tasks.base import Task
 from paramcast.training.uplink import Uplink, as_received
+from paramcast.wire import AdaptRequest
 from paramcast.wire.limits import QUERIES_A_CLIP
 
 
@@ -139,7 +140,8 @@ class UplinkTable:
     """Uplink features of every row of a bank, as the cloud receives them.
 
     Attributes:
-        anchors, clips: (R, Ui) float32, of the anchor frame and of the clip's mean.
+        anchors: (R, A, Ui) float32, what is sent of a clip: its A anchor frames, or its mean.
+        clips: (R, Ui) float32, of the clip's mean.
         texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
         image, text: The projections.
     """
@@ -151,9 +153,19 @@ class UplinkTable:
     text: Uplink
 
     @classmethod
-    def build(cls, bank: Bank, image: Uplink, text: Uplink) -> UplinkTable:
-        """Project every row once."""
-        return cls(as_received(image(bank.anchors())), image(bank.means()), bank.texts.numpy(), image, text)
+    def build(cls, bank: Bank, image: Uplink, text: Uplink, anchors: int | None = 1) -> UplinkTable:
+        """Project every row once.
+
+        Args:
+            bank: Features.
+            image: The projection of images.
+            text: That of texts.
+            anchors: Frames that a device sends of a clip; None where it sends the mean of all.
+        """
+        clips = image(bank.means())
+        sent = clips[:, None] if anchors is None else image(bank.anchors(anchors))
+        received = as_received(sent.reshape(-1, sent.shape[-1])).reshape(sent.shape)
+        return cls(received, clips, bank.texts.numpy(), image, text)
 
     def lifted(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets of the trunks' features that move the leading entries of uplink features by what is given.
@@ -174,10 +186,10 @@ class UplinkTable:
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
     ) -> ContextInputs:
-        """Contexts of B devices from their support sets: an anchor and a mean query of each clip."""
+        """Contexts of B devices from their support sets: what is sent and a mean query of each clip."""
         supports = [list(support) for support in supports]
         longest = max(len(support) for support in supports)
-        shape = (len(supports), longest)
+        shape, sent = (len(supports), longest), self.anchors.shape[1]
         mask, asked = np.zeros(shape, bool), np.zeros(shape, bool)
         rows = np.zeros(shape, np.int64)
         means = np.zeros((*shape, self.texts.shape[1]), np.float32)
@@ -189,12 +201,25 @@ class UplinkTable:
                     means[place, index] = self.texts[clip.queries].mean(0)
         queries = as_received(self.text(means.reshape(-1, means.shape[-1]))).reshape(*shape, -1)
         return ContextInputs(
-            torch.tensor(self.anchors[rows]),
-            torch.tensor(mask),
+            torch.tensor(self.anchors[rows]).flatten(1, 2),
+            torch.tensor(mask.repeat(sent, 1)),
             torch.tensor(queries),
             torch.tensor(asked),
-            torch.tensor(self.clips[rows]) if training else None,
+            torch.tensor(self.clips[rows.repeat(sent, 1)]) if training else None,
             torch.tensor(np.stack(truths)),
+        )
+
+    def request(self, device: str, model: str, clips: Sequence[ClipData]) -> AdaptRequest:
+        """What `device`, which runs the base of `model` (sha256), sends of these clips."""
+        asked = [place for place, clip in enumerate(clips) if len(clip.queries)]
+        means = [self.texts[clips[place].queries].mean(0) for place in asked]
+        return AdaptRequest(
+            device,
+            model,
+            0,
+            self.anchors[[clip.row for clip in clips]].reshape(-1, self.anchors.shape[2]),
+            self.text(np.array(means, np.float32).reshape(len(means), self.texts.shape[1])),
+            np.array(asked, np.int64) * self.anchors.shape[1],
         )
 
 
