@@ -57,7 +57,7 @@ class Bank:
         )
 
     def anchors(self, count: int = 1) -> np.ndarray:
-        """(R, count, Di) float32: the features of each row's anchor frames, evenly spread; one: the middle."""
+        """(R, count, Di) float32: the features of each row's anchor frames, spread evenly."""
         odd = 2 * torch.arange(count) + 1
         places = self.mask.sum(1, keepdim=True) * odd // (2 * count)
         return self.frames[torch.arange(len(self.frames))[:, None], places].numpy()
