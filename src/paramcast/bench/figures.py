@@ -1,43 +1,17 @@
-"""The figures file: what was measured, by which command, from which commit, on which machine."""
+"""The rows of an evaluation in its figures file."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import paramcast
-from paramcast.files import write_json
+from paramcast.figures import commit, figures, machine, write_figures
 from paramcast.training.statistics import interval
 
 if TYPE_CHECKING:
-    from paramcast.training.controls import Result
+    from paramcast.training.evaluate import Result
 
-
-def figures(command: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of a figures file.
-
-    Args:
-        command: As it can be typed again, without `paramcast`.
-        seed: Of the run.
-        rows: Metrics in percent, times in milliseconds, sizes in bytes.
-    """
-    return {
-        "command": command,
-        "version": paramcast.__version__,
-        "commit": commit(),
-        "seed": seed,
-        "machine": machine(),
-        "rows": list(rows),
-    }
-
-
-def write_figures(path: Path | str, command: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `figures(command, seed, rows)` to `path` as JSON, whole or not at all."""
-    write_json(path, figures(command, seed, rows))
+__all__ = ["commit", "evaluation_rows", "figures", "machine", "write_figures"]
 
 
 def evaluation_rows(
@@ -68,35 +42,3 @@ def evaluation_rows(
         }
         for result in results
     ]
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def commit() -> str | None:
-    """The checkout's commit, with `-dirty` behind it where files differ; None outside of a checkout."""
-    root = Path(paramcast.__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _processor() -> str:
-    """The processor's name; `platform` does not know it on Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from paramcast import __version__
-from paramcast.errors import ParamcastError
-from paramcast.files import write_json
+from paramcast.figures import write_figures
 from paramcast.methods.cmda_ot.baselines import FORESTS, METHODS
 from paramcast.methods.cmda_ot.datasets import MGR_DOMAINS, OFFICE_DOMAINS, Problem, mgr, office
+from paramcast.methods.commandline import json_option, run
 
 PUBLISHED = {
     "pooled": (22.90, 38.25, 51.57, 47.80),
@@ -26,6 +22,15 @@ PUBLISHED = {
     "WBT, regularised": (70.60, 83.10, 83.92, 90.00),
 }
 """Of `mgr`, by target, with a random forest (README of eddardd/WBTransport); not measured here."""
+
+
+def published() -> list[dict[str, Any]]:
+    """The rows of `PUBLISHED`, which were not measured here."""
+    targets = MGR_DOMAINS[1:]
+    return [
+        {"method": name, "accuracy": dict(zip(targets, each, strict=True)), "published": True}
+        for name, each in PUBLISHED.items()
+    ]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,9 +50,7 @@ PUBLISHED = {
     type=click.IntRange(1, 5),
     help="Of `mgr`: how many of its folds.",
 )
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
-)
+@json_option
 def command(
     folder: Path,
     data: str,
@@ -75,7 +78,7 @@ def command(
         asked = "".join(f" --method {name!r}" for name in names) + "".join(f" --target {t}" for t in targets)
         asked += f" --folds {folds}" if data == "mgr" else ""
         typed = f"python -m paramcast.methods.cmda_ot FOLDER --data {data} --seeds {seeds}{asked}"
-        write_json(json_file, report(typed, seeds, rows, data))
+        write_figures(json_file, typed, range(seeds), rows + (published() if data == "mgr" else []))
 
 
 def measure(problems: list[Problem], methods: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
@@ -98,24 +101,5 @@ def measure(problems: list[Problem], methods: dict[str, Any], seeds: int) -> lis
     return rows
 
 
-def report(typed: str, seeds: int, rows: list[dict[str, Any]], data: str) -> dict[str, Any]:
-    """The figures file."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
-    machine = {"cpu": platform.machine(), "system": platform.system(), "python": platform.python_version()}
-    extra = {"published": {n: dict(zip(MGR_DOMAINS[1:], v, strict=True)) for n, v in PUBLISHED.items()}}
-    about = {"command": typed, "version": __version__, "commit": commit, "seed": list(range(seeds))}
-    return {**about, "machine": machine, "rows": rows, **(extra if data == "mgr" else {})}
-
-
-def main() -> None:
-    """Run the command; what the user can mend is one line, without a traceback."""
-    try:
-        command()
-    except ParamcastError as error:
-        click.echo(f"cmda_ot: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    run(command)

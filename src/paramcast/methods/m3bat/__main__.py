@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,10 @@ import click
 import torch
 from tqdm import tqdm
 
-from paramcast.errors import InputError, ParamcastError
-from paramcast.files import write_json
-from paramcast.methods.m3bat.benchmark import METHODS, figures, rows, run
+from paramcast.errors import InputError
+from paramcast.figures import write_figures
+from paramcast.methods.commandline import json_option, run
+from paramcast.methods.m3bat.benchmark import METHODS, compare, rows
 from paramcast.methods.m3bat.datasets import SETS, Pair, wisdm_pairs
 
 PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
@@ -30,9 +30,7 @@ PAIRS = {"wisdm": 3, "seglearn": 4, "diabetes": 4, "shifted": 3}
     "--steps", default=400, show_default=True, type=click.IntRange(1), help="Training steps of a fit."
 )
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of torch.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
-)
+@json_option
 def command(
     data: str, file: Path | None, seeds: int, steps: int, threads: int, json_file: Path | None
 ) -> None:
@@ -45,7 +43,7 @@ def command(
     else:
         pairs = SETS[data]
     with tqdm(total=seeds * PAIRS[data] * len(METHODS), desc=data, unit="fit", disable=None) as bar:
-        result = rows(data, run(pairs, seeds, steps, bar.update))
+        result = rows(data, compare(pairs, seeds, steps, bar.update))
     for row in result:
         gain = row["against_source"]
         click.echo(
@@ -55,17 +53,8 @@ def command(
     if json_file:
         typed = f"python -m paramcast.methods.m3bat --data {data} --seeds {seeds} --steps {steps}"
         typed += " --file WISDM_ar_v1.1_transformed.arff" if data == "wisdm" else ""
-        write_json(json_file, figures(typed, seeds, result))
-
-
-def main() -> None:
-    """Run the command; what the user can mend is one line, without a traceback."""
-    try:
-        command()
-    except ParamcastError as error:
-        click.echo(f"m3bat: {error}", err=True)
-        sys.exit(error.exit_code)
+        write_figures(json_file, typed, range(seeds), result)
 
 
 if __name__ == "__main__":
-    main()
+    run(command)

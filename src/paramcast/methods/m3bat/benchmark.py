@@ -6,8 +6,6 @@ rule, which reads no target label. Ablations take over the setting that M3BAT ch
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
-import paramcast
 from paramcast.methods.m3bat.datasets import Pair
 from paramcast.methods.m3bat.estimators import M3BATClassifier, M3BATRegressor
 from paramcast.methods.m3bat.selection import Estimator, select
@@ -65,7 +62,7 @@ class Score:
     value: float
 
 
-def run(
+def compare(
     pairs: Callable[[int], Iterator[Pair]], seeds: int, steps: int, done: Callable[[], Any] = lambda: None
 ) -> list[Score]:
     """Score every method on every pair and seed.
@@ -119,22 +116,6 @@ def rows(data: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
         }
         for name, mine in values.items()
     ]
-
-
-def figures(command: str, seeds: int, result: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of a figures file: what was measured, by which command and seeds, on which machine."""
-    machine = {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    return {
-        "command": command,
-        "version": paramcast.__version__,
-        "seed": list(range(seeds)),
-        "machine": machine,
-        "rows": list(result),
-    }
 
 
 def _fit(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from pathlib import Path
 
 import click
 import torch
 from tqdm import tqdm
 
-from paramcast import __version__
 from paramcast.data.collection import Collection
-from paramcast.errors import ParamcastError
-from paramcast.files import write_json
+from paramcast.figures import write_figures
+from paramcast.methods.commandline import json_option, run
 from paramcast.methods.mm_adapter.baselines import METHODS
 from paramcast.methods.mm_adapter.benchmark import SHOTS, measure
 from paramcast.methods.mm_adapter.embedding import embed_task
@@ -37,9 +34,7 @@ from paramcast.training.model import TrainedModel
     type=click.Choice(["ceil", "floor"]),
     help="How half of the classes is rounded to base classes.",
 )
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
-)
+@json_option
 def command(
     model: Path,
     data: Path,
@@ -63,24 +58,9 @@ def command(
     if json_file:
         typed = f"python -m paramcast.methods.mm_adapter --model MODEL --data {data.name} --label {label}"
         typed += "".join(f" --shots {count}" for count in shots) + f" --seeds {seeds} --split {split}"
-        machine = {
-            "cpu": platform.machine(),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        }
-        about = {"command": typed, "version": __version__, "seed": list(range(seeds)), "machine": machine}
-        sizes = {"classes": list(task.names), "pool": len(task.pool), "test": len(task.test)}
-        write_json(json_file, {**about, **sizes, "rows": rows})
-
-
-def main() -> None:
-    """Run the command; what the user can mend is one line, without a traceback."""
-    try:
-        command()
-    except ParamcastError as error:
-        click.echo(f"mm_adapter: {error}", err=True)
-        sys.exit(error.exit_code)
+        sizes = {"classes": len(task.names), "pool": len(task.pool), "test": len(task.test)}
+        write_figures(json_file, typed, range(seeds), [{**row, **sizes} for row in rows])
 
 
 if __name__ == "__main__":
-    main()
+    run(command)

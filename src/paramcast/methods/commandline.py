@@ -1,0 +1,23 @@
+"""What the benchmarks of the methods (`python -m paramcast.methods.NAME`) have in common."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from paramcast.errors import ParamcastError
+
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
+)
+
+
+def run(command: click.Command) -> None:
+    """Run a command; what the user can mend is one line, without a traceback."""
+    try:
+        command()
+    except ParamcastError as error:
+        click.echo(f"{Path(sys.argv[0]).parent.name}: {error}", err=True)
+        sys.exit(error.exit_code)
