@@ -103,6 +103,27 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
     assert done.stdout.count("recovery of the oracle's gain") == 4
 
 
+def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    options = ["--model", model, "--data", world, "--shift", "vocabulary", "--devices", 2, "--labelled", 10]
+    options += ["--json", file]
+    done = run("bench", "headroom", *options)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["support"] for row in rows] == [1, 8, 10]
+    for row in rows:
+        reference = max(row["controls"][control]["mean"] for control in ("base", "constant"))
+        for upper, mean in (
+            ("labelled", row["labelled"]["mean"]),
+            ("oracle", row["controls"]["oracle"]["mean"]),
+        ):
+            assert row["room"][upper]["mean"] == pytest.approx(mean - reference, abs=1e-3)
+        assert row["labels"] > 10  # the world asks more than one question about a clip
+    before = file.read_text()
+    assert run("bench", "headroom", *options).returncode == 0  # goes on from what it kept
+    assert json.loads(file.read_text())["rows"] == json.loads(before)["rows"]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -79,5 +80,68 @@ def device(rounds: int, seed: int, json_file: Path | None) -> None:
         from paramcast.bench.rows import rows_table
     rows = bench_device(seed, rounds)
     click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+
+
+@command.command(context_settings={"show_default": True})
+@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
+@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
+@click.option(
+    "--trained-on",
+    type=FOLDER,
+    help="The collection of the training, if --data is another.  [default: --data]",
+)
+@click.option(
+    "--shift",
+    "shifts",
+    multiple=True,
+    default=("none", "category", "camera", "vocabulary"),
+    help="What devices differ in; may be given several times.",
+)
+@click.option("--devices", default=40, type=click.IntRange(2), help="Test devices under each shift.")
+@click.option(
+    "--labelled",
+    default=40,
+    type=click.IntRange(8, 64),
+    help="Clips of a device, all of whose labels fine-tuning has.",
+)
+@seed_option
+@json_option
+@click.option(
+    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
+)
+def headroom(
+    model_dir: Path,
+    data: Path,
+    trained_on: Path | None,
+    shifts: tuple[str, ...],
+    devices: int,
+    labelled: int,
+    seed: int,
+    json_file: Path | None,
+    out: Path | None,
+) -> None:
+    """Map where there is something to gain: the oracle, and fine-tuning on all labels of many clips."""
+    with needs("paramcast bench headroom", "train"), needs("paramcast bench headroom", "methods"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.headroom import bench_headroom, headroom_table
+        from paramcast.data.collection import Collection
+        from paramcast.training.model import TrainedModel
+    model, collection = TrainedModel.load(model_dir), Collection.open(data)
+    before = Collection.open(trained_on) if trained_on else collection
+    kept = out or (json_file.with_suffix(".parts") if json_file else None)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = bench_headroom(
+            model,
+            collection,
+            before,
+            shifts=shifts,
+            devices=devices,
+            labelled_clips=labelled,
+            seed=seed,
+            folder=kept or Path(scratch),
+        )
+    click.echo(headroom_table(rows))
     if json_file is not None:
         write_figures(json_file, typed_command(), seed, rows)

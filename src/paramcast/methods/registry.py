@@ -11,6 +11,9 @@ from paramcast.methods.base import Method
 ASKED = -1
 """Labels: as many as the command line says."""
 
+EVERY = 1_000_000
+"""Labels: all that the device has."""
+
 METHODS: dict[str, tuple[str, str, int]] = {
     "base": ("static", "Static", 0),
     "paramcast": ("package", "Paramcast", 0),
@@ -27,6 +30,7 @@ METHODS: dict[str, tuple[str, str, int]] = {
     "fta_4": ("fta", "FineTuning", 4),
     "fta_16": ("fta", "FineTuning", 16),
     "fta_64": ("fta", "FineTuning", 64),
+    "fta_all": ("fta", "FineTuning", EVERY),
     "fedavg": ("fedavg", "FedAvg", 0),
     "fedavg_ft": ("fedavg", "FedAvgTuned", ASKED),
 }

@@ -1,0 +1,78 @@
+"""Where there is something to gain: the base, the package, the oracle, and fine-tuning on many labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paramcast.bench.compare import CompareOptions, compare
+from paramcast.bench.figures import evaluation_rows
+from paramcast.bench.table import align, metric_name
+from paramcast.data.collection import Collection
+from paramcast.training.evaluate import evaluate
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import interval
+
+SUPPORTS = (1, 8)
+"""Support clips of a package, besides as many as fine-tuning has."""
+
+
+def bench_headroom(
+    model: TrainedModel,
+    collection: Collection,
+    trained_on: Collection,
+    *,
+    shifts: Sequence[str],
+    devices: int,
+    labelled_clips: int,
+    seed: int,
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Rows of evaluate, each with `labelled` and, in points above base or constant control, `room`.
+
+    Args:
+        model: Trained.
+        collection: Of the test devices.
+        trained_on: That of the training, on whose validation devices fine-tuning is tuned; may be the same.
+        shifts: See `training.evaluate.evaluate`; each a part of the map.
+        devices: How many under each.
+        labelled_clips: Clips of each device, all of whose labels fine-tuning has.
+        seed: Of the devices.
+        folder: Keeps what fine-tuning came to, so that a run which was stopped goes on.
+    """
+    rows: list[dict[str, Any]] = []
+    sizes = sorted({*SUPPORTS, labelled_clips})
+    for shift in shifts:
+        found = evaluate(model, collection, shift=shift, devices=devices, support_sizes=sizes, seed=seed)
+        options = CompareOptions(shift, devices, max(sizes), 1, seed)
+        outcomes = compare(model, collection, trained_on, ["base", "fta_all"], options, folder / shift)
+        tuned = next(outcome for outcome in outcomes if outcome.method == "fta_all")
+        for result, row in zip(
+            found.results, evaluation_rows(found.results, model.config.task, shift, None), strict=True
+        ):
+            labelled, reference = tuned.values[result.metric], result.values[result.reference]
+            room = {
+                "oracle": interval(result.values["oracle"] - reference).json(),
+                "labelled": interval(labelled - reference).json(),
+            }
+            labels = tuned.cost["labels"]
+            rows.append({**row, "labelled": interval(labelled).json(), "labels": labels, "room": room})
+    return rows
+
+
+def headroom_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The map: a line for each figure, shift and support size."""
+    cells = [["shift, figure", "clips", "base", "own", "oracle", "labelled", "gain", "room, oracle", "room"]]
+    for row in rows:
+        means = [row["controls"][control]["mean"] for control in ("base", "own", "oracle")]
+        gains = [row["gain"], row["room"]["oracle"], row["room"]["labelled"]]
+        cells.append(
+            [
+                f"{row['shift']}, {metric_name(row)}",
+                str(row["support"]),
+                *(f"{mean:.1f}" for mean in [*means, row["labelled"]["mean"]]),
+                *(f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]" for gain in gains),
+            ]
+        )
+    return align(cells)
