@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from paramcast.adaptor.adr import AnchorReasoner, Gaussian, kl_divergence, pool
+from paramcast.adaptor.adr import (
+    AnchorReasoner,
+    Gaussian,
+    kl_divergence,
+    mixed_cdf,
+    mixed_log_density,
+    pool,
+)
 
 LATENT = 5
 numbers = st.floats(-6, 4, width=32)
@@ -125,3 +132,46 @@ def test_evidence_teaches_prior_posterior_and_likelihood() -> None:
     assert bounds[-1] > bounds[0] + 1
     # The best that any model can reach: two entries told exactly, two a unit Gaussian.
     assert bounds[-1] > -2 * 0.5 * (1 + math.log(2 * math.pi)) - 1.5
+
+
+def pairs(count: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Anchors of four entries; clips: nine tenths of these, and noise, twice as much in the second entry."""
+    anchor = torch.randn(count, 4)
+    return anchor, 0.9 * anchor + noise * torch.tensor([1.0, 2.0, 1.0, 1.0]) * torch.randn(count, 4)
+
+
+def test_it_starts_from_the_anchor_and_what_is_usual_about_it() -> None:
+    torch.manual_seed(0)
+    reasoner = AnchorReasoner(4, latent=3)
+    reasoner.fit(*pairs(4000, 0.3))
+    torch.testing.assert_close(reasoner.gain, torch.full((4,), 0.9), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        (reasoner.level / 2).exp(), torch.tensor([0.3, 0.6, 0.3, 0.3]), atol=0.02, rtol=0
+    )
+    anchor, clip = pairs(4000, 0.3)
+    with torch.no_grad():
+        found = reasoner.predict(anchor, 8)
+    told = mixed_cdf(found, clip)
+    inside = ((told > 0.05) & (told < 0.95)).float().mean().item()
+    assert inside == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.5])
+def test_the_temperature_is_that_of_clips_that_were_not_trained_on(noise: float) -> None:
+    torch.manual_seed(0)
+    reasoner = AnchorReasoner(4, latent=3)
+    reasoner.fit(*pairs(4000, 0.3))
+    reasoner.calibrate(*pairs(4000, noise))
+    assert reasoner.temperature.item() == pytest.approx(2 * math.log(noise / 0.3), abs=0.06)
+
+
+def test_mixtures_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    parts = Gaussian(torch.randn(5, 7, 2), torch.randn(5, 7, 2))
+    x = torch.randn(7, 2)
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(7, 2, 5)),
+        torch.distributions.Normal(parts.mean.movedim(0, -1), (parts.logvar / 2).exp().movedim(0, -1)),
+    )
+    torch.testing.assert_close(mixed_log_density(parts, x), mixture.log_prob(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(mixed_cdf(parts, x), mixture.cdf(x), atol=1e-5, rtol=1e-4)

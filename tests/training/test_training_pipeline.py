@@ -139,6 +139,9 @@ OTHER: dict[str, Any] = {
     "sampling": "scene",
     "devices": 9,
     "adaptor_steps": 6,
+    "form_options": {"count": 8},
+    "evidence": "anchor",
+    "anchors": 2,
 }
 
 

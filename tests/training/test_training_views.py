@@ -22,7 +22,7 @@ def table(anchors: int | None) -> tuple[Bank, UplinkTable]:
     frames[2, 2:], mask[2, 2:] = 0, False
     bank = Bank(frames, mask, {}, torch.randn(2, TEXT), {})
     image, text = (Uplink(np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32)) for dim in (IMAGE, TEXT))
-    return bank, UplinkTable.build(bank, image, text, anchors)
+    return bank, UplinkTable.build(bank, image, text, sent=anchors)
 
 
 def clip(row: int, queries: list[int]) -> ClipData:

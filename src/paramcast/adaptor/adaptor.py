@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from paramcast.adaptor.adr import AnchorReasoner
 from paramcast.adaptor.centre import CentreStart
 from paramcast.adaptor.context import ConstantContext, ContextInputs, SupportContext, TruthContext
 from paramcast.adaptor.fda import FastDomainAdaptor
 from paramcast.adaptor.gate import Gate
 from paramcast.models.dynamic import Dynamic, make_dynamic
+
+Evidence = Literal["anchor", "reasoner", "clip"]
+"""What an adaptor is given of a support clip: its anchor frames' features as they are, the ADR's distribution
+given these, or, to compare with, the mean feature of the whole clip."""
 
 CENTRE_DIMS = 16
 """Leading directions of image and of text features in which a device's mean is taken away."""
@@ -31,6 +37,7 @@ class AdaptorConfig:
         truth_dim: Length of the description of a true domain.
         latent: Length of the ADR's z.
         options: Of the form (`rank`, `count`).
+        evidence: What of a clip is given, where the condition is 'support'.
     """
 
     condition: Literal["support", "truth", "constant"]
@@ -41,7 +48,8 @@ class AdaptorConfig:
     truth_dim: int
     latent: int = 64
     centred: tuple[str, ...] = ()
-    options: dict[str, int] = field(default_factory=dict)
+    options: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence = "reasoner"
 
 
 class Adaptor(nn.Module):
@@ -70,6 +78,11 @@ class Adaptor(nn.Module):
     def dynamic(self) -> Dynamic:
         """The base model with its dynamic layers."""
         return self._dynamic[0]
+
+    @property
+    def reasoner(self) -> AnchorReasoner | None:
+        """The ADR, where there is one."""
+        return self.context.reasoner if isinstance(self.context, SupportContext) else None
 
     def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
         """Package tensors (B, *shape) for B devices, and the ADR's loss (): for training, with no gate."""
@@ -104,5 +117,6 @@ class Adaptor(nn.Module):
 
 def _context(config: AdaptorConfig) -> SupportContext | TruthContext | ConstantContext:
     if config.condition == "support":
-        return SupportContext(config.image_dim, config.text_dim, config.latent)
+        latent = config.latent if config.evidence == "reasoner" else None
+        return SupportContext(config.image_dim, config.text_dim, latent)
     return TruthContext(config.truth_dim) if config.condition == "truth" else ConstantContext()

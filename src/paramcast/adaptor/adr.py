@@ -7,10 +7,14 @@ pulled towards the prior by KL(q || p).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+CALIBRATION_DRAWS = 64
+"""Of z for each validation clip."""
 
 _LOGVAR = (-6.0, 4.0)  # keeps exp(logvar) and its inverse well inside float32
 
@@ -57,18 +61,65 @@ class GaussianNet(nn.Module):
 
 
 class AnchorReasoner(nn.Module):
-    """ADR: prior, posterior, and the likelihood of the clip's mean feature given z.
+    """ADR: prior, posterior, and the likelihood of the clip's mean feature given z and the anchor.
+
+    The likelihood starts from what is known without any training: a clip's mean lies about its anchor, as far
+    off as on the training clips (`fit`). z has to explain only what is left.
 
     Args:
         dim: Length U of an uplink feature.
         latent: Length L of z.
     """
 
+    gain: Tensor
+    level: Tensor
+    temperature: Tensor
+
     def __init__(self, dim: int, latent: int = 64) -> None:
         super().__init__()
         self.prior = GaussianNet(dim, latent)
         self.posterior = GaussianNet(2 * dim, latent)
         self.likelihood = GaussianNet(latent, dim)
+        nn.init.zeros_(self.likelihood.skip.weight)
+        nn.init.zeros_(self.likelihood.skip.bias)
+        self.register_buffer("gain", torch.zeros(dim))
+        self.register_buffer("level", torch.zeros(dim))
+        self.register_buffer("temperature", torch.zeros(()))
+
+    def fit(self, anchors: Tensor, clips: Tensor) -> None:
+        """Set where the likelihood starts, by least squares in every dimension.
+
+        Args:
+            anchors: (N, U) float32, of training clips.
+            clips: (N, U) float32, their means.
+        """
+        self.gain.copy_((anchors * clips).sum(0) / anchors.square().sum(0).clamp(min=1e-6))
+        self.level.copy_((clips - self.gain * anchors).square().mean(0).clamp(min=1e-6).log())
+
+    def clip_given(self, z: Tensor, anchor: Tensor) -> Gaussian:
+        """The likelihood: over (..., U), of z (..., L) and the anchor (..., U)."""
+        rest = self.likelihood(z)
+        return Gaussian(self.gain * anchor + rest.mean, self.level + rest.logvar + self.temperature)
+
+    def predict(self, anchor: Tensor, draws: int, seed: int = 0) -> Gaussian:
+        """What the clip may be, as an equal mixture: components (draws, ..., U), one for each draw of z."""
+        prior, drawn = self.prior(anchor), torch.Generator().manual_seed(seed)
+        noise = torch.randn(draws, *prior.mean.shape, generator=drawn)
+        return self.clip_given(prior.mean + (prior.logvar / 2).exp() * noise, anchor)
+
+    def calibrate(self, anchors: Tensor, clips: Tensor) -> None:
+        """Set the temperature: as much wider or narrower as makes clips that were not trained on likeliest.
+
+        Args:
+            anchors: (N, U) float32, of validation clips.
+            clips: (N, U) float32, their means.
+        """
+        self.temperature.zero_()
+        with torch.no_grad():
+            found = self.predict(anchors, CALIBRATION_DRAWS)
+        steps = torch.linspace(-2, 2, 161)
+        likely = [mixed_log_density(Gaussian(found.mean, found.logvar + t), clips).mean() for t in steps]
+        self.temperature.copy_(steps[int(torch.stack(likely).argmax())])
 
     def evidence(self, anchor: Tensor, clip: Tensor) -> tuple[Gaussian, Gaussian, Tensor]:
         """Posterior, prior, and the log likelihood (...) of the clip under a draw from the posterior.
@@ -78,7 +129,19 @@ class AnchorReasoner(nn.Module):
             clip: (..., U) float32, the mean of all of the clip's.
         """
         q, p = self.posterior(torch.cat([anchor, clip], -1)), self.prior(anchor)
-        return q, p, self.likelihood(q.sample()).log_prob(clip)
+        return q, p, self.clip_given(q.sample(), anchor).log_prob(clip)
+
+
+def mixed_log_density(mixture: Gaussian, x: Tensor) -> Tensor:
+    """Log density of every entry of x (..., U) under an equal mixture of (S, ..., U) -> (..., U)."""
+    normed = (x - mixture.mean) ** 2 / mixture.logvar.exp()
+    parts = -0.5 * (normed + mixture.logvar + math.log(2 * math.pi))
+    return parts.logsumexp(0) - math.log(len(parts))
+
+
+def mixed_cdf(mixture: Gaussian, x: Tensor) -> Tensor:
+    """Share of an equal mixture of (S, ..., U) that lies below every entry of x (..., U) -> (..., U)."""
+    return torch.special.ndtr((x - mixture.mean) / (mixture.logvar / 2).exp()).mean(0)
 
 
 def pool(clips: Gaussian, mask: Tensor) -> tuple[Gaussian, Tensor]:

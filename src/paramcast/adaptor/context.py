@@ -76,7 +76,7 @@ def _reasoned(
     if reasoner.training and inputs.clips is not None:
         q, p, likelihood = reasoner.evidence(inputs.anchors, inputs.clips)
         bound = likelihood - kl_divergence(q, p)
-        loss = -(bound * inputs.anchor_mask).sum() / inputs.anchor_mask.sum() / bound.shape[-1]
+        loss = -(bound * inputs.anchor_mask).sum() / inputs.anchor_mask.sum() / inputs.anchors.shape[-1]
         if torch.rand(()) < 0.5:
             clips = q
     device, spread = pool(clips, inputs.anchor_mask)

@@ -119,7 +119,7 @@ def load_samples(
         model.config.categories,
         items_a_clip,
     )
-    table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
+    table = model.table(bank)
     if model.config.task == "retrieval":
         bank = _pooled(bank)
     return Samples(bank, table, tuple(plain), tuple(data))

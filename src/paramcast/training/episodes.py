@@ -16,7 +16,6 @@ from paramcast.data.seeding import seed_from
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, OffsetBank
 from paramcast.training.tasks import Task
-from paramcast.training.uplink import Uplink
 from paramcast.training.views import UplinkTable
 
 SUPPORT_SIZES = (1, 2, 4, 8, 16)
@@ -104,9 +103,7 @@ class Lessons:
         return moved, bank
 
 
-def moved_view(
-    bank: Bank, table: UplinkTable, image: Uplink, text: Uplink, seed: int
-) -> tuple[Bank, UplinkTable]:
+def moved_view(bank: Bank, table: UplinkTable, seed: int) -> tuple[Bank, UplinkTable]:
     """A bank and its table as if they were of another collection: all features moved by one offset."""
     rng = np.random.default_rng(seed_from("moved", seed))
     frame_offset, text_offset = table.lifted(
@@ -117,7 +114,7 @@ def moved_view(
     )
     frames = (bank.frames + frame_offset) * bank.mask[..., None]
     moved = replace(bank, frames=frames, texts=bank.texts + text_offset)
-    return moved, UplinkTable.build(moved, image, text)
+    return moved, table.of(moved)
 
 
 def score_devices(

@@ -71,7 +71,7 @@ def evaluate(
         model.answer_numbers,
         model.config.categories,
     )
-    table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
+    table = model.table(bank)
     scorer = _Scorer(model, bank, gallery, data, table)
     fixed = {
         "base": scorer.scores("base", None),

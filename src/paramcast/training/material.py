@@ -77,14 +77,19 @@ class Material:
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
         self._load(self._cloze_clips(splits["train"]))
 
-    def new_model(self) -> TrainedModel:
-        """An untrained model with its norms and uplinks fitted."""
+    def new_model(self, options: TrainingOptions | None = None) -> TrainedModel:
+        """An untrained model with its norms and uplinks fitted.
+
+        Args:
+            options: Where they differ from the material's own in the adaptors.
+        """
+        options = options or self.options
         frames = self.bank.all_frames([clip.row for clip in self.clips])
         rows = np.unique(np.concatenate([clip.items[:, 1] for clip in self.clips]))
         texts = self.bank.texts[rows]
         config = ModelConfig(
             task=self.options.task,
-            form=self.options.form,
+            form=options.form,
             image_encoder=self.options.image_encoder,
             text_encoder=self.options.text_encoder,
             image_dim=frames.shape[1],
@@ -98,6 +103,9 @@ class Material:
             collection=self.collection.name,
             truth_dim=len(self.categories) + CAMERA_DIMS + VOCABULARY_WORDS,
             shared_dim=self.shared_dim,
+            form_options=options.form_options,
+            evidence=options.evidence,
+            anchors=options.anchors,
         )
         torch.manual_seed(seed_from("model", self.options.seed) % 2**62)
         image, text = Uplink.fit(frames.numpy(), IMAGE_DIM), Uplink.fit(texts.numpy(), TEXT_DIM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,16 +18,22 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from paramcast.adaptor import Adaptor, AdaptorConfig
+from paramcast.adaptor.adaptor import Evidence
 from paramcast.data.collection import Collection
 from paramcast.data.features import FeatureStore
 from paramcast.encoders import image_encoder, text_encoder
 from paramcast.errors import InputError
 from paramcast.files import remove_halves, replacing, write_json
+from paramcast.training.bank import Bank
 from paramcast.training.tasks import Task, make_task
 from paramcast.training.uplink import Uplink
+from paramcast.training.views import UplinkTable
 
 FORMAT = 1
 """Version of the model folder."""
+
+_YOUNGER = re.compile(r"gate\.|context\.reasoner\.(gain|level|temperature)$")
+"""Tensors that older adaptors lack. As new ones have them, they change nothing."""
 
 CONDITIONS = ("support", "truth", "constant")
 """The adaptor itself, the oracle, and the control with a fixed context."""
@@ -54,6 +61,8 @@ class ModelConfig:
         truth_dim: Length of the description of a true domain.
         scores: Stage -> score on validation devices.
         shared_dim: See `encoders.shared_dim`.
+        form_options: Of the form (`rank`, `count`).
+        evidence, anchors: See `TrainingOptions`.
     """
 
     task: str
@@ -72,6 +81,9 @@ class ModelConfig:
     truth_dim: int
     scores: Mapping[str, float] = field(default_factory=dict)
     shared_dim: int = 0
+    form_options: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence = "reasoner"
+    anchors: int = 1
 
 
 class TrainedModel:
@@ -114,6 +126,11 @@ class TrainedModel:
         """A feature store with this model's trunks."""
         return feature_store(collection, self.config)
 
+    def table(self, bank: Bank) -> UplinkTable:
+        """What this model's devices send of every row of a bank."""
+        sent = None if self.config.evidence == "clip" else self.config.anchors
+        return UplinkTable.build(bank, self.image_uplink, self.text_uplink, sent)
+
     def save(self, folder: Path | str) -> None:
         """Write the folder; `config.json` comes last, so that a folder without it is not a model yet."""
         folder = Path(folder)
@@ -145,9 +162,8 @@ class TrainedModel:
             uplinks = [Uplink(arrays[f"{of}.mean"], arrays[f"{of}.matrix"]) for of in ("image", "text")]
             model = cls(ModelConfig(**stored), *uplinks)
             for name, module in model._modules().items():
-                # Adaptors of before there was a gate have none of its tensors: as new, it lets all pass.
-                gate = {key: value for key, value in module.state_dict().items() if key.startswith("gate.")}
-                module.load_state_dict(gate | load_file(folder / f"{name}.safetensors"))
+                new = {key: value for key, value in module.state_dict().items() if _YOUNGER.match(key)}
+                module.load_state_dict(new | load_file(folder / f"{name}.safetensors"))
                 module.eval()
         except FileNotFoundError as error:
             missing = Path(error.filename or folder).name
@@ -172,6 +188,8 @@ class TrainedModel:
             self.text_uplink.matrix.shape[1],
             self.config.truth_dim,
             centred=tuple(self.task.centred(self.base)),
+            options=self.config.form_options,
+            evidence=self.config.evidence,
         )
         return Adaptor(config, self.base).eval()
 

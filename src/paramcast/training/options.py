@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paramcast.adaptor.adaptor import Evidence
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,9 @@ class TrainingOptions:
         frames, sampling: How frames are taken from a clip.
         devices: Training devices; those with a camera or a vocabulary take features of their own.
         adaptor_steps: Optimiser steps of each adaptor.
+        form_options: Of the form (`rank`, `count`).
+        evidence: What an adaptor is given of a support clip.
+        anchors: Frames that are sent of a clip.
     """
 
     task: str
@@ -28,3 +34,6 @@ class TrainingOptions:
     sampling: str = "uniform"
     devices: int = 200
     adaptor_steps: int = 400
+    form_options: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence = "reasoner"
+    anchors: int = 1

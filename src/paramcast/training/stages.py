@@ -17,11 +17,10 @@ from paramcast.training.fitting import Schedule, fit
 from paramcast.training.gates import Outcomes, fit_gate, gate_lessons, joined, outcomes, set_threshold
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
-from paramcast.training.views import UplinkTable
 
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
 VALIDATIONS = 4  # of an adaptor; at more of them, one would be chosen for its luck
-BETA = 0.1  # weight of the ADR's loss
+BETA = 0.8  # weight of the ADR's loss
 
 
 def train_bases(
@@ -69,12 +68,16 @@ def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
 
 
 def train_adaptors(
-    model: TrainedModel, data: Material, bases: Sequence[dict[str, Tensor]], work: Path
+    model: TrainedModel,
+    data: Material,
+    bases: Sequence[dict[str, Tensor]],
+    work: Path,
+    conditions: Sequence[str] = CONDITIONS,
 ) -> dict[str, float]:
     """Each adaptor on devices of the folds that its base model has not seen, then its gate."""
     final = _copied(model.base)
     _set_centres(model, data)
-    table = UplinkTable.build(data.bank, model.image_uplink, model.text_uplink)
+    table = model.table(data.bank)
     folds = [[clip for clip in data.clips if data.fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
     lessons = [
         Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips)
@@ -82,11 +85,12 @@ def train_adaptors(
     ]
     views = [(data.bank, table)]
     if data.task.offset_share:  # else no validation would ask for a centre
-        uplinks = model.image_uplink, model.text_uplink
-        views.append(moved_view(data.bank, table, *uplinks, data.options.seed))
+        views.append(moved_view(data.bank, table, data.options.seed))
+    if model.adaptor.reasoner:
+        model.adaptor.reasoner.fit(*table.pairs(data.clips))
     model.base.requires_grad_(False)
     scores = {}
-    for condition in CONDITIONS:
+    for condition in conditions:
         adaptor = model.adaptors[condition]
 
         def loss(rng: np.random.Generator, adaptor: Adaptor = adaptor) -> Tensor:
@@ -117,8 +121,10 @@ def train_adaptors(
             data.options.seed,
             work / f"adaptor-{condition}.safetensors",
         )
+    if model.adaptor.reasoner:
+        model.adaptor.reasoner.calibrate(*table.pairs(data.gallery))
     model.base.eval()
-    for condition in CONDITIONS:
+    for condition in conditions:
         adaptor = model.adaptors[condition]
         known: list[Outcomes] = []
         for fold, (base, lesson) in enumerate(zip(bases, lessons, strict=True)):

@@ -144,6 +144,7 @@ class UplinkTable:
         clips: (R, Ui) float32, of the clip's mean.
         texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
         image, text: The projections.
+        sent: See `build`.
     """
 
     anchors: np.ndarray
@@ -151,21 +152,26 @@ class UplinkTable:
     texts: np.ndarray
     image: Uplink
     text: Uplink
+    sent: int | None
 
     @classmethod
-    def build(cls, bank: Bank, image: Uplink, text: Uplink, anchors: int | None = 1) -> UplinkTable:
+    def build(cls, bank: Bank, image: Uplink, text: Uplink, sent: int | None = 1) -> UplinkTable:
         """Project every row once.
 
         Args:
             bank: Features.
             image: The projection of images.
             text: That of texts.
-            anchors: Frames that a device sends of a clip; None where it sends the mean of all.
+            sent: Frames that a device sends of a clip; None where it sends the mean of all.
         """
         clips = image(bank.means())
-        sent = clips[:, None] if anchors is None else image(bank.anchors(anchors))
-        received = as_received(sent.reshape(-1, sent.shape[-1])).reshape(sent.shape)
-        return cls(received, clips, bank.texts.numpy(), image, text)
+        anchors = clips[:, None] if sent is None else image(bank.anchors(sent))
+        received = as_received(anchors.reshape(-1, anchors.shape[-1])).reshape(anchors.shape)
+        return cls(received, clips, bank.texts.numpy(), image, text, sent)
+
+    def of(self, bank: Bank) -> UplinkTable:
+        """The same of another bank."""
+        return self.build(bank, self.image, self.text, self.sent)
 
     def lifted(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets of the trunks' features that move the leading entries of uplink features by what is given.
@@ -208,6 +214,12 @@ class UplinkTable:
             torch.tensor(self.clips[rows.repeat(sent, 1)]) if training else None,
             torch.tensor(np.stack(truths)),
         )
+
+    def pairs(self, clips: Sequence[ClipData]) -> tuple[Tensor, Tensor]:
+        """What is sent of clips, and their means: twice (N, Ui), a row for each anchor."""
+        rows = [clip.row for clip in clips]
+        sent, means = torch.from_numpy(self.anchors[rows]), torch.from_numpy(self.clips[rows])
+        return sent.flatten(0, 1), means.repeat_interleave(sent.shape[1], 0)
 
     def request(self, device: str, model: str, clips: Sequence[ClipData]) -> AdaptRequest:
         """What `device`, which runs the base of `model` (sha256), sends of these clips."""
