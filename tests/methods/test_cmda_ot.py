@@ -7,9 +7,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils import column_or_1d
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from paramcast.errors import InputError
 from paramcast.methods import CMDAOT
@@ -229,6 +232,29 @@ def test_text_labels_missing_class_and_constant_feature(domains: Any) -> None:
     kept = ~((domain == 1) & (y == 2))  # source 1 has no cow
     model = CMDAOT(**FAST).fit(X[kept], names[kept], domain[kept])
     assert model.score(X[domain < 0], names[domain < 0]) > 0.8
+
+
+class OneTable(CMDAOT):
+    """For checks that know no domains: every row is given as a source's and as the target's."""
+
+    def fit(self, X: Any, y: Any, sample_domain: Any = None) -> CMDAOT:
+        if y is None:
+            return super().fit(X, y)
+        rows = self._samples(X, reset=True)
+        names = getattr(self, "feature_names_in_", None)
+        both = np.concatenate([rows, rows])
+        twice = both if names is None else pd.DataFrame(both, columns=names)
+        labels = column_or_1d(y, warn=True)
+        super().fit(twice, np.concatenate([labels, labels]), np.repeat([1, -1], len(rows)))
+        return self
+
+
+@parametrize_with_checks([OneTable(rounds=1, final_steps=64, hidden=16)])
+def test_scikit_learn_accepts_the_estimator(
+    estimator: OneTable, check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # else the checks of array-API dispatch are skipped
+    check(estimator)
 
 
 def test_clone_and_parameters() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from paramcast.methods.cmda_ot import __main__ as cli
+from paramcast.methods.cmda_ot import scaling
+from paramcast.methods.cmda_ot.baselines import METHODS
 from paramcast.methods.cmda_ot.datasets import OFFICE_DOMAINS, mgr, office
 from paramcast.methods.cmda_ot.errors import FederationInputError
 
@@ -35,3 +41,39 @@ def test_mgr(shared_data: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FederationInputError, match=r"mgr\.npy does not exist"):
         next(mgr(tmp_path))
+
+
+def test_every_baseline_runs_and_the_command_writes_its_figures(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = tuple(mgr(shared_data / "features", targets=("f16",)))
+    few = [
+        replace(each, sources=tuple((X[::8], y[::8]) for X, y in each.sources), X=each.X[::8], y=each.y[::8])
+        for each in every[:1]
+    ]
+    monkeypatch.setattr(cli, "mgr", lambda folder, **wanted: few)
+    path = tmp_path / "figures.json"
+    arguments = [str(shared_data / "features"), "--data", "mgr", "--target", "f16", "--json", str(path)]
+    asked = [argument for name in METHODS for argument in ("--method", name)]
+    result = CliRunner().invoke(cli.command, [*arguments, *asked], catch_exceptions=False)
+    assert result.exit_code == 0
+    figures = json.loads(path.read_text())
+    measured = [row for row in figures["rows"] if "published" not in row]
+    assert [row["method"] for row in measured] == list(METHODS)
+    assert all(0 <= row["accuracy"]["f16"] <= 100 for row in measured)
+    assert len({row["accuracy"]["f16"] for row in measured}) > 3
+    assert len(figures["rows"]) == len(METHODS) + len(cli.PUBLISHED)
+    assert figures["seed"] == [0]
+
+
+def test_scaling_rows(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    result = CliRunner().invoke(
+        scaling.command, ["--samples", "200", "--json", str(path)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    for row in json.loads(path.read_text())["rows"]:
+        assert row["samples"] == 200
+        assert row["peak_mb"] >= row["before_mb"] > 0
+        assert row["seconds"] > 0
+        assert row["accuracy"] > 60

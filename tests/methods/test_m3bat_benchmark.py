@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from paramcast.errors import InputError
+from paramcast.methods.commandline import run
 from paramcast.methods.m3bat import __main__ as cli
 from paramcast.methods.m3bat import datasets
 from paramcast.methods.m3bat.benchmark import METHODS, Score, rows
@@ -127,6 +128,6 @@ def test_a_missing_file_is_one_line_and_exit_code_2(
     ):
         monkeypatch.setattr("sys.argv", ["m3bat", "--seeds", "1", "--data", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            run(cli.command)
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err

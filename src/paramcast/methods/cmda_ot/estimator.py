@@ -1,18 +1,20 @@
-"""CMDA-OT as a scikit-learn estimator: clients and server in one process."""
+"""CMDA-OT as a scikit-learn estimator: clients and server in one process, or clients elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from paramcast.methods.cmda_ot import model
 from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
 from paramcast.methods.cmda_ot.client import Client
 from paramcast.methods.cmda_ot.errors import FederationInputError
-from paramcast.methods.cmda_ot.server import Server, ServerSettings
+from paramcast.methods.cmda_ot.server import AnyClient, Server, ServerSettings
 from paramcast.methods.cmda_ot.transport import TransportSettings
 
 
@@ -97,53 +99,90 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             FederationError: Every client failed.
         """
         self._check_options()
-        samples, domain = _checked(X, y, sample_domain)
+        samples = self._samples(X, reset=True)
+        domain = _domains(len(samples), y, sample_domain)
         target = domain < 0
         labels = np.asarray(y, dtype=object)[~target]
-        self.classes_, codes = _encoded(labels)
-        self.n_features_in_ = samples.shape[1]
-        self._aligner = Aligner(self.alignment, samples[target])
-        training = self._training()
+        classes, codes = _encoded(labels)
         clients = self.clients(samples[~target], codes, domain[~target])
-        classes = len(self.classes_)
-        server = Server(samples[target], self.alignment, classes, self._server(), training, self.random_state)
+        self._federate(samples[target], classes, clients, 1)
+        self.pseudo_rows_ = np.flatnonzero(target)[self.pseudo_rows_]
+        return self
+
+    def federate(self, target: Any, classes: Any, clients: Sequence[AnyClient], at_once: int = 1) -> CMDAOT:
+        """Run the federation over clients wherever they are; `fit` does so over clients of its own.
+
+        Args:
+            target: (N, D) numbers, finite; `pseudo_rows_` are rows of it.
+            classes: (C,) labels in the order of the clients' class numbers.
+            clients: At least one.
+            at_once: How many clients are asked at the same time; more than 1 for clients that are elsewhere.
+
+        Raises:
+            FederationInputError: A target or an option that cannot be used.
+            FederationError: Every client failed.
+        """
+        self._check_options()
+        samples = self._samples(target, reset=True)
+        return self._federate(samples, np.asarray(classes), clients, at_once)
+
+    def _federate(
+        self, samples: np.ndarray, classes: np.ndarray, clients: Sequence[AnyClient], at_once: int
+    ) -> CMDAOT:
+        self.classes_ = classes
+        self._aligner = Aligner(self.alignment, samples)
+        server = Server(
+            samples,
+            self.alignment,
+            len(self.classes_),
+            self._server(),
+            self._training(),
+            self.random_state,
+            at_once,
+        )
         self.weights_ = server.run(clients)
         self.transported_, self.scores_, self.left_out_ = server.transported, server.scores, server.left_out
-        self.pseudo_rows_ = np.flatnonzero(target)[server.guidance.rows]
+        self.pseudo_rows_ = server.guidance.rows
         self.pseudo_labels_ = self.classes_[server.guidance.labels]
         return self
 
     def clients(self, X: np.ndarray, codes: np.ndarray, domain: np.ndarray) -> list[Client]:
-        """One client for each source; override it to place clients elsewhere.
+        """One client for each source, in this process.
 
         Args:
             X: (n, D) float64, rows of all sources.
             codes: (n,) int, their classes.
             domain: (n,) int, their sources.
         """
-        transport = TransportSettings(self.reg_entropy, self.reg_class, self.batch_size)
         return [
-            Client(
-                str(name),
-                X[domain == name],
-                codes[domain == name],
-                alignment=self.alignment,
-                transport=transport,
-                training=self._training(),
-                steps=self.local_steps,
-                seed=self.random_state * 100 + number,
-            )
+            self.client(str(name), X[domain == name], codes[domain == name], number)
             for number, name in enumerate(np.unique(domain), start=1)
         ]
+
+    def client(self, name: str, X: np.ndarray, codes: np.ndarray, number: int) -> Client:
+        """The client of one source with these settings.
+
+        Args:
+            name: Its name.
+            X: (n, D) float64.
+            codes: (n,) int, the classes.
+            number: Of the client among all, from 1 on; its draws depend on it.
+        """
+        return Client(
+            name,
+            X,
+            codes,
+            alignment=self.alignment,
+            transport=TransportSettings(self.reg_entropy, self.reg_class, self.batch_size),
+            training=self._training(),
+            steps=self.local_steps,
+            seed=self.random_state * 100 + number,
+        )
 
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
         """Class probabilities (N, C) float64 of target rows; `sample_domain`, if given, must be negative."""
         check_is_fitted(self, "weights_")
-        samples = _numbers(X)
-        if samples.shape[1] != self.n_features_in_:
-            raise FederationInputError(
-                f"X has {samples.shape[1]} features, but the model was fitted on {self.n_features_in_}"
-            )
+        samples = self._samples(X, reset=False)
         if sample_domain is not None and (np.asarray(sample_domain) >= 0).any():
             raise FederationInputError(
                 "predictions are made for the target only: sample_domain must be negative"
@@ -152,8 +191,17 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
         """The most probable label of each target row, (N,)."""
-        labels: np.ndarray = self.classes_[self.predict_proba(X, sample_domain).argmax(1)]
+        best = self.predict_proba(X, sample_domain).argmax(1)
+        labels: np.ndarray = self.classes_[best]
         return labels
+
+    def _samples(self, X: Any, reset: bool) -> np.ndarray:
+        """(N, D) finite numbers as float64; with `reset` their columns are what later ones must match."""
+        try:
+            samples: np.ndarray = validate_data(self, X, reset=reset, dtype=np.float64)
+        except ValueError as error:
+            raise FederationInputError(f"X cannot be used: {error}") from error
+        return samples
 
     def _training(self) -> model.TrainSettings:
         return model.TrainSettings(self.hidden, self.learning_rate, self.weight_decay, self.dropout)
@@ -192,23 +240,17 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise FederationInputError(f"{name} must be at most 1; got {getattr(self, name)!r}")
 
 
-def _numbers(X: Any) -> np.ndarray:
-    try:
-        samples: np.ndarray = check_array(X, dtype=np.float64, ensure_all_finite=True)
-    except (ValueError, TypeError) as error:
-        raise FederationInputError(f"X cannot be used: {error}") from error
-    return samples
-
-
-def _checked(X: Any, y: Any, sample_domain: Any) -> tuple[np.ndarray, np.ndarray]:
-    samples = _numbers(X)
+def _domains(rows: int, y: Any, sample_domain: Any) -> np.ndarray:
+    """(rows,) int of `sample_domain`, once it and `y` are as they have to be."""
+    if y is None:
+        raise FederationInputError("requires y to be passed, but the target y is None")
     if sample_domain is None:
         raise FederationInputError(
             "give sample_domain: positive for rows of sources, negative for target rows"
         )
     domain = np.asarray(sample_domain)
-    if domain.shape != (len(samples),) or len(np.asarray(y, dtype=object)) != len(samples):
-        raise FederationInputError(f"X has {len(samples)} rows: y and sample_domain must have as many")
+    if domain.shape != (rows,) or len(np.asarray(y, dtype=object)) != rows:
+        raise FederationInputError(f"X has {rows} rows: y and sample_domain must have as many")
     if domain.dtype.kind not in "iu" or (domain == 0).any():
         raise FederationInputError("sample_domain must hold positive (source) and negative (target) integers")
     for rule, name in (
@@ -217,7 +259,7 @@ def _checked(X: Any, y: Any, sample_domain: Any) -> tuple[np.ndarray, np.ndarray
     ):
         if not rule.any():
             raise FederationInputError(f"there is no {name} sample_domain")
-    return samples, domain
+    return domain
 
 
 def _encoded(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,6 +269,10 @@ def _encoded(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise FederationInputError(
             "a label of a source is missing: y must be known where sample_domain is positive"
         )
+    try:
+        check_classification_targets(plain)
+    except ValueError as error:
+        raise FederationInputError(f"y does not hold classes: {error}") from error
     classes, codes = np.unique(plain, return_inverse=True)
     if len(classes) < 2:
         raise FederationInputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -77,6 +78,7 @@ class Server:
         settings: What it does.
         training: Of the guided fine-tuning.
         seed: Of all that it draws.
+        at_once: How many clients are asked at the same time.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Server:
         settings: ServerSettings,
         training: model.TrainSettings,
         seed: int,
+        at_once: int = 1,
     ) -> None:
         self.settings, self._training, self._seed = settings, training, seed
+        self._at_once = at_once
         self._target = Aligner(alignment, target)(target)
         self._graphed = CommonScale(target)(target)
         clusters = spectral_clusters(
@@ -161,16 +165,24 @@ class Server:
         check: Callable[[Answer], None],
     ) -> dict[str, Answer]:
         """Ask every client; leave out the ones that fail, whatever the failure."""
-        answers: dict[str, Answer] = {}
-        for client in clients:
+
+        def attempt(client: AnyClient) -> Answer | Exception:
             try:
                 answer = call(client)
                 check(answer)
             except Exception as error:
-                _log.warning("%s: client %s is left out: %s", step, client.name, error)
-                self.left_out.append(LeftOut(step, client.name, str(error) or type(error).__name__))
+                return error
+            return answer
+
+        with ThreadPoolExecutor(self._at_once) as pool:
+            outcomes = dict(zip((each.name for each in clients), pool.map(attempt, clients), strict=True))
+        answers: dict[str, Answer] = {}
+        for name, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                _log.warning("%s: client %s is left out: %s", step, name, outcome)
+                self.left_out.append(LeftOut(step, name, str(outcome) or type(outcome).__name__))
             else:
-                answers[client.name] = answer
+                answers[name] = outcome
         if not answers:
             reasons = "; ".join(
                 f"{each.client}: {each.reason}" for each in self.left_out if each.step == step
