@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.arrays import ClipData
@@ -30,18 +29,18 @@ def retrieval(shared: int, seed: int = 0) -> RetrievalModel:
 def test_the_effect_of_an_offset_is_that_of_taking_it_from_the_features(shared: int) -> None:
     model, task = retrieval(shared), make_task("retrieval")
     centred = task.centred(model)
-    assert set(centred) == {name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    frames, texts = torch.randn(5, 3, 8), torch.randn(5, 7)
-    moves = {"image": torch.randn(1, 8), "text": torch.randn(1, 7)}
+    assert set(centred) == {"text", "text_shared"} if shared else {"text"}
+    texts, moves = torch.randn(5, 7), torch.randn(1, 7)
     outputs: dict[str, torch.Tensor] = {}
-    for name, layer in model.named_modules():
-        if name in centred:
-            layer.register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out}))
-    model(frames, torch.ones(5, 3, dtype=torch.bool), texts)
+    for name in centred:
+        model.get_submodule(name).register_forward_hook(
+            lambda _, __, out, name=name: outputs.update({name: out})
+        )
+    model.embed_texts(texts)
     before = dict(outputs)
-    model(frames - moves["image"], torch.ones(5, 3, dtype=torch.bool), texts - moves["text"])
-    for name, (trunk, effects) in centred.items():
-        torch.testing.assert_close(outputs[name], before[name] + effects(moves[trunk]))
+    model.embed_texts(texts - moves)
+    for name, effects in centred.items():
+        torch.testing.assert_close(outputs[name], before[name] + effects(moves))
 
 
 @SHARED

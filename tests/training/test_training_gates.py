@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.training.gates import KEPT_GAIN, Outcomes, fit_gate, lowest_gain, set_threshold
+from paramcast.training.gates import WORTH, Outcomes, best_threshold, fit_gate, set_threshold
 from paramcast.training.model import TrainedModel
 from paramcast.training.serving import OnnxBackend
 
@@ -44,20 +44,20 @@ def test_devices_that_would_lose_are_refused() -> None:
     assert truth[accepted].min() > -2 < truth[~accepted].max() < 2
 
 
-@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50)), st.randoms(use_true_random=False))
-def test_the_threshold_keeps_the_gain_with_the_fewest_packages(gains: np.ndarray, random: object) -> None:
-    expected = np.random.default_rng(random.randrange(2**32)).permutation(len(gains)).astype(float)  # type: ignore[attr-defined]
-    threshold = lowest_gain(expected, gains)
-    kept = gains[expected > threshold].sum()
-    best = max(gains[expected > bound].sum() for bound in [-np.inf, *expected])
-    assert kept >= KEPT_GAIN * best - 1e-9
-    higher = [bound for bound in expected if bound > threshold]
-    assert all(gains[expected > bound].sum() < KEPT_GAIN * best + 1e-9 for bound in higher) or best == 0
+@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50)), st.integers(0, 99))
+def test_no_threshold_is_worth_more(gains: np.ndarray, seed: int) -> None:
+    expected = np.random.default_rng(seed).permutation(len(gains)).astype(float)
+
+    def worth(threshold: float) -> float:
+        return float((gains - WORTH)[expected > threshold].sum())
+
+    best = max(worth(bound) for bound in [-np.inf, *expected])
+    assert worth(best_threshold(expected, gains)) == pytest.approx(best)
 
 
 def test_where_nothing_is_gained_no_package_passes() -> None:
-    assert lowest_gain(np.array([3.0, 2.0, 1.0]), np.array([-1.0, 0.5, 0.2])) == np.inf
-    assert lowest_gain(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == -np.inf
+    assert best_threshold(np.array([3.0, 2.0, 1.0]), np.array([-1.0, 0.5, 0.2])) == np.inf
+    assert best_threshold(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == -np.inf
 
 
 @pytest.mark.parametrize("form", ["full", "codes"])

@@ -21,7 +21,7 @@ Evidence = Literal["anchor", "reasoner", "clip"]
 given these, or, to compare with, the mean feature of the whole clip."""
 
 CENTRE_DIMS = 16
-"""Leading directions of image and of text features in which a device's mean is taken away."""
+"""Leading directions of text features in which a device's mean is taken away."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class AdaptorConfig:
         condition: 'support' (the device's own data), 'truth' (the oracle) or 'constant' (the control).
         form: Form of the generated parameters.
         targets: Patterns of the dynamic layers.
-        centred: The layers of images and of texts, in this order, whose input's mean can be taken away.
+        centred: The layers that read texts whose mean can be taken away.
         image_dim, text_dim: Lengths of the uplink features.
         truth_dim: Length of the description of a true domain.
         latent: Length of the ADR's z.
@@ -63,9 +63,7 @@ class Adaptor(nn.Module):
         self.config = config
         # In a list, the base model stays out of this module's parameters and state dict.
         self._dynamic = [
-            make_dynamic(
-                module, config.targets, config.form, config.centred, 2 * CENTRE_DIMS, **config.options
-            )
+            make_dynamic(module, config.targets, config.form, config.centred, CENTRE_DIMS, **config.options)
         ]
         self.edit, self.centre = self.dynamic.edit, self.dynamic.centre
         # Without a device there is no mean of its own.
@@ -90,13 +88,20 @@ class Adaptor(nn.Module):
         return self._values(self.fda.encode(vector), inputs), loss
 
     def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
-        """Package tensors (B, *shape) for B devices; those of the base model where the gate says so."""
+        """Package tensors (B, *shape) for B devices; without an edit where the gate says so.
+
+        The centre has a gate of its own, which is learned with it.
+        """
         encoded = self.encode(inputs)
-        accepted, base = self.gate(encoded), self.dynamic.base_values()
-        return {
-            name: torch.where(accepted.reshape(-1, *[1] * base[name].dim()), value, base[name])
-            for name, value in self._values(encoded, inputs).items()
+        values, accepted = self._values(encoded, inputs), self.gate(encoded)
+        return values | {
+            name: torch.where(accepted.reshape(-1, *[1] * base.dim()), values[name], base)
+            for name, base in self.unedited().items()
         }
+
+    def unedited(self) -> dict[str, Tensor]:
+        """The form's tensors that leave the base model as it is, without a device axis."""
+        return self.edit.base_values(self.dynamic.layers)
 
     def encode(self, inputs: ContextInputs) -> Tensor:
         """What the FDA makes of the contexts of B devices: (B, hidden)."""

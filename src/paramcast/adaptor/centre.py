@@ -1,4 +1,4 @@
-"""Where the adaptor starts from: the support set's own mean, trusted as far as it stands out.
+"""Where the adaptor starts from: the mean of the support set's texts, trusted as far as it stands out.
 
 The mean of a few clips lies off the training set's by chance alone, and a device of one category's does so
 without being in need of adaptation. A gate learns how far off is far enough, as an estimator that shrinks
@@ -19,30 +19,28 @@ _PACE = 10.0
 class CentreStart(nn.Module):
     """The coefficients of `models.edits.centre.Centre`: how much of which direction to take away.
 
-    The first `dims` directions are the leading ones of the uplink's image features, the next `dims` those of
-    its text features.
+    The directions are the leading ones of the uplink's text features. Taking a mean away from images instead
+    adds the same to every candidate's score, but for the length of its embedding, and so hardly moves a rank;
+    taken away from texts it lowers those candidates that are near to whatever is asked.
 
     Args:
-        dims: Directions of each.
+        dims: Directions.
     """
 
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.dims = dims
-        # What the gates open to (nothing at the start), their slopes and offsets. Uplink features have unit
-        # variance, so a mean of n has 1 / n by chance: a gate is half open at e^(2/4) = 1.6 times that.
-        self.gates = nn.Parameter(torch.tensor([[0.0, 4.0, -2.0]]).repeat(2, 1) / _PACE)
+        # What it opens to (nothing at the start), its slope and offset. Uplink features have unit variance,
+        # so a mean of n has 1 / n by chance: the gate is half open at e^(2/4) = 1.6 times that.
+        self.gate = nn.Parameter(torch.tensor([0.0, 4.0, -2.0]) / _PACE)
 
     def forward(self, inputs: ContextInputs) -> Tensor:
-        """Coefficients (B, 2 dims) for B devices."""
-        sets = ((inputs.anchors, inputs.anchor_mask), (inputs.queries, inputs.query_mask))
-        return torch.cat([self._shrunk(place, *known) for place, known in enumerate(sets)], -1)
-
-    def _shrunk(self, place: int, features: Tensor, mask: Tensor) -> Tensor:
-        leading = features[..., : self.dims] * mask[..., None]
+        """Coefficients (B, dims) for B devices."""
+        mask = inputs.query_mask
+        leading = inputs.queries[..., : self.dims] * mask[..., None]
         count = mask.sum(-1, keepdim=True).clamp(min=1)
         mean = leading.sum(-2) / count
         excess = (mean.square().mean(-1, keepdim=True) * count + 1e-4).log()
-        most, slope, offset = self.gates[place] * _PACE
+        most, slope, offset = self.gate * _PACE
         shrunk: Tensor = most * (slope * excess + offset).sigmoid() * mean
         return shrunk

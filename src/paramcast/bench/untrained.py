@@ -47,7 +47,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     if model.adaptor.centre and model.adaptor.start:
         for basis in model.adaptor.centre.parameters():
             nn.init.normal_(basis, std=0.1)
-        nn.init.constant_(model.adaptor.start.gates, 0.1)
+        nn.init.constant_(model.adaptor.start.gate, 0.1)
     return model
 
 

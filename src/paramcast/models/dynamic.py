@@ -87,7 +87,7 @@ def make_dynamic(
     targets: Sequence[str],
     form: str = "codes",
     centred: Sequence[str] = (),
-    directions: int = 32,
+    directions: int = 16,
     **options: int,
 ) -> Dynamic:
     """Choose the layers of `module` whose parameters the cloud makes.

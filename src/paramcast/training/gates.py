@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
-from tqdm import tqdm
 
 from paramcast.adaptor import Adaptor
 from paramcast.training.arrays import ClipData, DeviceData
@@ -22,18 +21,18 @@ from paramcast.training.episodes import SUPPORT_SIZES, Lessons, one_of
 from paramcast.training.tasks import Task
 from paramcast.training.views import UplinkTable
 
-KEPT_GAIN = 0.95
-"""So much of the gain on validation devices has to remain; where there is none, no package passes."""
+WORTH = 0.5
+"""Percent points that an edit has to gain; chance moves single devices by more than it gains many of them."""
 STRENGTHS = np.logspace(0, 5, 11)
 """Of the ridge's penalty, among which leaving one device out decides."""
 
 
 class Outcomes(NamedTuple):
-    """What was known of N devices, and what came of their packages.
+    """What was known of N devices, and what came of their packages' edits.
 
     Attributes:
         hidden: (N, H) float32, what the FDA made of their contexts.
-        gains: (N,) float64, of the mean of the task's figures over the base model's, in percent points.
+        gains: (N,) float64, by the edit, of the mean of the task's figures, in percent points.
     """
 
     hidden: np.ndarray
@@ -43,29 +42,38 @@ class Outcomes(NamedTuple):
 def outcomes(
     task: Task,
     adaptor: Adaptor,
-    bank: Bank,
-    table: UplinkTable,
+    view: tuple[Bank, UplinkTable],
     devices: Sequence[DeviceData],
     gallery: Sequence[ClipData],
     supports: Sequence[int],
 ) -> Outcomes:
-    """Give every device its package, whatever the gate says; `supports` are the support sizes, in turn."""
+    """Give every device its package, whatever the gate says, and look what comes of it.
+
+    Args:
+        task: Of the devices.
+        adaptor: Makes the packages.
+        view: Features, and their uplinks.
+        devices: N of them.
+        gallery: Clips that are looked through besides.
+        supports: Support sizes, which devices have in turn.
+    """
+    bank, table = view
+    sized = zip(devices, cycle(supports), strict=False)
     inputs = table.context(
-        [
-            device.clips[: min(size, device.support)]
-            for device, size in zip(devices, cycle(supports), strict=False)
-        ],
+        [device.clips[: min(size, device.support)] for device, size in sized],
         [device.truth for device in devices],
     )
     with torch.no_grad():
         packages, hidden = adaptor.eval()(inputs)[0], adaptor.encode(inputs)
+    unedited = {name: value[None] for name, value in adaptor.unedited().items()}
     gains = np.zeros(len(devices))
     for place, device in enumerate(devices):
-        own, base = (
+        package = one_of(packages, place)
+        own, refused = (
             np.mean(list(task.score(adaptor.dynamic, values, bank, device, gallery).values()))
-            for values in (one_of(packages, place), None)
+            for values in (package, package | unedited)
         )
-        gains[place] = own - base
+        gains[place] = own - refused
     return Outcomes(hidden.numpy(), gains)
 
 
@@ -75,16 +83,13 @@ def joined(parts: Iterable[Outcomes]) -> Outcomes:
     return Outcomes(np.concatenate(hidden), np.concatenate(gains))
 
 
-def gate_lessons(
-    adaptor: Adaptor, lessons: Lessons, views: Sequence[tuple[Bank, UplinkTable]], name: str
-) -> Iterator[Outcomes]:
+def gate_lessons(adaptor: Adaptor, lessons: Lessons, view: tuple[Bank, UplinkTable]) -> Iterator[Outcomes]:
     """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
     task, others = lessons.task, lessons.others
+    for size in SUPPORT_SIZES:
+        yield outcomes(task, adaptor, view, lessons.devices, others, [size])
     plain = lessons.plain[: len(SUPPORT_SIZES) * len(lessons.devices)]
-    for bank, table in tqdm(views, desc=name, unit="view", disable=None):
-        for size in SUPPORT_SIZES:
-            yield outcomes(task, adaptor, bank, table, lessons.devices, others, [size])
-        yield outcomes(task, adaptor, bank, table, plain, others, SUPPORT_SIZES)
+    yield outcomes(task, adaptor, view, plain, others, SUPPORT_SIZES)
 
 
 def fit_gate(adaptor: Adaptor, known: Outcomes) -> None:
@@ -97,16 +102,15 @@ def fit_gate(adaptor: Adaptor, known: Outcomes) -> None:
 
 
 def set_threshold(adaptor: Adaptor, known: Outcomes) -> None:
-    """Let the fewest packages pass that keep most of the gain of validation devices."""
+    """Let those packages pass that are worth it on validation devices."""
     expected = adaptor.gate.gain(torch.from_numpy(known.hidden)).numpy()
-    adaptor.gate.threshold.fill_(lowest_gain(expected, known.gains))
+    adaptor.gate.threshold.fill_(best_threshold(expected, known.gains))
 
 
-def lowest_gain(expected: np.ndarray, gains: np.ndarray) -> float:
-    """The highest threshold on expected gains (N,) that keeps `KEPT_GAIN` of the best sum of gains (N,)."""
+def best_threshold(expected: np.ndarray, gains: np.ndarray) -> float:
+    """The threshold on expected gains (N,) with the largest sum of gains (N,), less `WORTH` each."""
     order = np.argsort(-expected)
-    sums = np.concatenate([[0.0], gains[order].cumsum()])  # of the first so many
-    enough = int(np.flatnonzero(sums >= KEPT_GAIN * sums.max())[0])
+    enough = int(np.concatenate([[0.0], (gains[order] - WORTH).cumsum()]).argmax())  # the first so many
     if enough == 0:
         return np.inf
     if enough == len(gains):

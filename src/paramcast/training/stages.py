@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from tqdm import tqdm
 
 from paramcast.adaptor import Adaptor
 from paramcast.adaptor.adaptor import CENTRE_DIMS
-from paramcast.training.episodes import Lessons, generate, moved_view, score_devices
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import SUPPORT_SIZES, Lessons, generate, moved_view, score_devices
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.gates import Outcomes, fit_gate, gate_lessons, joined, outcomes, set_threshold
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
+from paramcast.training.views import UplinkTable
 
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
 VALIDATIONS = 4  # of an adaptor; at more of them, one would be chosen for its luck
@@ -90,8 +93,8 @@ def train_adaptors(
         model.adaptor.reasoner.fit(*table.pairs(data.clips))
     model.base.requires_grad_(False)
     scores = {}
-    for condition in conditions:
-        adaptor = model.adaptors[condition]
+    adaptors = {condition: model.adaptors[condition] for condition in conditions}
+    for condition, adaptor in adaptors.items():
 
         def loss(rng: np.random.Generator, adaptor: Adaptor = adaptor) -> Tensor:
             fold = int(rng.integers(len(lessons)))
@@ -121,38 +124,48 @@ def train_adaptors(
             data.options.seed,
             work / f"adaptor-{condition}.safetensors",
         )
+    model.base.load_state_dict(final)
     if model.adaptor.reasoner:
         model.adaptor.reasoner.calibrate(*table.pairs(data.gallery))
-    model.base.eval()
-    for condition in conditions:
-        adaptor = model.adaptors[condition]
-        known: list[Outcomes] = []
-        for fold, (base, lesson) in enumerate(zip(bases, lessons, strict=True)):
-            model.base.load_state_dict(base)
-            known += gate_lessons(adaptor, lesson, views, f"gate ({condition}), fold {fold + 1}")
-        fit_gate(adaptor, joined(known))
-        model.base.load_state_dict(final)
-        set_threshold(
-            adaptor,
-            joined(
-                outcomes(data.task, adaptor, bank, seen, data.validation, data.gallery, [support])
-                for bank, seen in views
-                for support in VALIDATION_SUPPORTS
-            ),
-        )
+    _train_gates(model, adaptors, data, bases, lessons, views)
     model.base.requires_grad_(True)
     return scores
 
 
+def _train_gates(
+    model: TrainedModel,
+    adaptors: Mapping[str, Adaptor],
+    data: Material,
+    bases: Sequence[dict[str, Tensor]],
+    lessons: Sequence[Lessons],
+    views: Sequence[tuple[Bank, UplinkTable]],
+) -> None:
+    final = _copied(model.base)
+    known: dict[str, list[Outcomes]] = {condition: [] for condition in adaptors}
+    model.base.eval()
+    for base, lesson in zip(tqdm(bases, desc="gates", unit="fold", disable=None), lessons, strict=True):
+        model.base.load_state_dict(base)
+        for (condition, adaptor), view in product(adaptors.items(), views):
+            known[condition] += gate_lessons(adaptor, lesson, view)
+    model.base.load_state_dict(final)
+    for condition, adaptor in adaptors.items():
+        fit_gate(adaptor, joined(known[condition]))
+        set_threshold(
+            adaptor,
+            joined(
+                outcomes(data.task, adaptor, view, data.validation, data.gallery, [support])
+                for view, support in product(views, SUPPORT_SIZES)
+            ),
+        )
+
+
 def _set_centres(model: TrainedModel, data: Material) -> None:
-    """Let the centre's directions be the leading ones of the features."""
-    for layer, (trunk, effects) in data.task.centred(model.base).items():
-        uplink, place = (model.image_uplink, 0) if trunk == "image" else (model.text_uplink, 1)
-        moved = effects(torch.from_numpy(uplink.directions[:CENTRE_DIMS])).detach()
-        basis = F.pad(moved, (0, 0, place * CENTRE_DIMS, (1 - place) * CENTRE_DIMS))
+    """Let the centre's directions be the leading ones of the texts."""
+    directions = torch.from_numpy(model.text_uplink.directions[:CENTRE_DIMS])
+    for layer, effects in data.task.centred(model.base).items():
         for adaptor in model.adaptors.values():
             assert adaptor.centre
-            adaptor.centre.set_basis(layer, basis)
+            adaptor.centre.set_basis(layer, effects(directions).detach())
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -51,18 +51,6 @@ class Asked:
     options: np.ndarray
 
 
-class Centring(NamedTuple):
-    """How a layer reads features whose mean can be taken away.
-
-    Attributes:
-        trunk: Whose features.
-        effects: Offsets (k, D), taken from these features -> what that adds to the layer's output (k, out).
-    """
-
-    trunk: Literal["image", "text"]
-    effects: Callable[[Tensor], Tensor]
-
-
 class Task(ABC):
     """A task; everything that differs between tasks is here."""
 
@@ -105,8 +93,12 @@ class Task(ABC):
     ) -> Tensor:
         """Loss () of the base model on a batch drawn from `clips`."""
 
-    def centred(self, model: nn.Module) -> dict[str, Centring]:
-        """The layers where a device's mean can be taken away; none in most tasks."""
+    def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The layers that read texts whose mean can be taken away; none in most tasks.
+
+        Returns:
+            Layer -> what taking offsets (k, Dt) from texts' features adds to its output (k, out).
+        """
         return {}
 
     def align(  # noqa: B027  most tasks have nothing to do

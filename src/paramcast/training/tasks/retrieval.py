@@ -11,11 +11,10 @@ from torch.nn import functional as F
 
 from paramcast.data.collection import Clip
 from paramcast.models.dynamic import Dynamic
-from paramcast.models.parts import FeatureNorm
 from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Asked, Centring, Item, Metric, Task
+from paramcast.training.tasks.base import Asked, Item, Metric, Task
 
 _QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
 _HINTS = 0.6  # share of clips that base training describes by a hint
@@ -47,21 +46,14 @@ class Retrieval(Task):
         """See `RetrievalModel`."""
         return RetrievalModel(image_dim, text_dim, shared_dim)
 
-    def centred(self, model: nn.Module) -> dict[str, Centring]:
-        """The heads, and what the trunks share."""
+    def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The texts' head, and what texts share with images."""
         assert isinstance(model, RetrievalModel)
-
-        def learned(head: nn.Linear, norm: FeatureNorm) -> Callable[[Tensor], Tensor]:
-            return lambda offsets: -(offsets * norm.scale) @ head.weight.T
-
-        found = {
-            "image": Centring("image", learned(model.image, model.image_norm)),
-            "text": Centring("text", learned(model.text, model.text_norm)),
+        head, norm, shared = model.text, model.text_norm, model.shared_dim
+        found: dict[str, Callable[[Tensor], Tensor]] = {
+            "text": lambda offsets: -(offsets * norm.scale) @ head.weight.T
         }
-        if shared := model.shared_dim:
-            found["image_shared"] = Centring("image", lambda offsets: -offsets[:, -shared:])
-            found["text_shared"] = Centring("text", lambda offsets: -offsets[:, :shared])
-        return found
+        return found | ({"text_shared": lambda offsets: -offsets[:, :shared]} if shared else {})
 
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
