@@ -16,15 +16,19 @@ def command() -> None:
 
 
 @command.command(context_settings={"show_default": True})
+@click.option("--model", "model_dir", type=FOLDER, help="A trained model; else one is trained.")
 @click.option(
-    "--model", "model_dir", type=FOLDER, help="A trained model; else one is trained, for questions."
+    "--task",
+    default="qa",
+    type=click.Choice(["qa", "choice", "retrieval"]),
+    help="What the model is trained for, where none is given.",
 )
 @click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
 @click.option("--devices", default=100, type=click.IntRange(2), help="Test devices under each shift.")
 @seed_option
 @json_option
 def recovery(
-    model_dir: Path | None, data: Path | None, devices: int, seed: int, json_file: Path | None
+    model_dir: Path | None, task: str, data: Path | None, devices: int, seed: int, json_file: Path | None
 ) -> None:
     """Evaluate under each shift, and all at once: how much of the oracle's gain is had with 8 clips."""
     with needs("paramcast bench recovery", "train"):
@@ -41,8 +45,8 @@ def recovery(
     if model_dir:
         model = TrainedModel.load(model_dir)
     else:
-        out = cache_dir("runs") / f"recovery-{collection.name}-{seed}"
-        model = train(collection, out, TrainingOptions("qa", seed=seed, frames=FULL.training.frames))
+        out = cache_dir("runs") / f"recovery-{collection.name}-{task}-{seed}"
+        model = train(collection, out, TrainingOptions(task, seed=seed, frames=FULL.training.frames))
     rows = bench_recovery(model, collection, devices=devices, seed=seed)
     click.echo("\n\n".join(controls_table([row]) for row in rows))
     if json_file is not None:
