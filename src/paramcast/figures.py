@@ -31,7 +31,9 @@ def figures(command: str, seed: int | Sequence[int], rows: Sequence[Mapping[str,
     }
 
 
-def write_figures(path: Path | str, command: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_figures(
+    path: Path | str, command: str, seed: int | Sequence[int], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Write `figures(command, seed, rows)` to `path` as JSON, whole or not at all."""
     write_json(path, figures(command, seed, rows))
 

@@ -9,7 +9,7 @@ from paramcast.figures import commit, figures, machine, write_figures
 from paramcast.training.statistics import interval
 
 if TYPE_CHECKING:
-    from paramcast.training.evaluate import Result
+    from paramcast.training.controls import Result
 
 __all__ = ["commit", "evaluation_rows", "figures", "machine", "write_figures"]
 
