@@ -141,7 +141,8 @@ def mixed_log_density(mixture: Gaussian, x: Tensor) -> Tensor:
 
 def mixed_cdf(mixture: Gaussian, x: Tensor) -> Tensor:
     """Share of an equal mixture of (S, ..., U) that lies below every entry of x (..., U) -> (..., U)."""
-    return torch.special.ndtr((x - mixture.mean) / (mixture.logvar / 2).exp()).mean(0)
+    below: Tensor = torch.special.ndtr((x - mixture.mean) / (mixture.logvar / 2).exp())
+    return below.mean(0)
 
 
 def pool(clips: Gaussian, mask: Tensor) -> tuple[Gaussian, Tensor]:

@@ -60,9 +60,12 @@ def time_row(name: str, times: Times, against: str | None = None) -> dict[str, A
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for the terminal."""
+    """The rows for the terminal; with their intervals, where they have some."""
     cells = [["", "value", "unit", "ratio", "against"]]
     for one in rows:
         ratio = "-" if one["ratio"] is None else f"{one['ratio']:.3f}"
-        cells.append([one["name"], f"{one['value']:,.3f}", one["unit"], ratio, one["against"] or "-"])
+        value = f"{one['value']:,.3f}"
+        if "low" in one:
+            value += f" [{one['low']:,.3f}, {one['high']:,.3f}]"
+        cells.append([one["name"], value, one["unit"], ratio, one["against"] or "-"])
     return align(cells)

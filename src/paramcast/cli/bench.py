@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+
+if TYPE_CHECKING:
+    from paramcast.data.collection import Collection
+    from paramcast.training.options import TrainingOptions
 
 
 @click.group(name="bench")
@@ -149,3 +155,87 @@ def headroom(
     click.echo(headroom_table(rows))
     if json_file is not None:
         write_figures(json_file, typed_command(), seed, rows)
+
+
+task_option = click.option(
+    "--task", default="qa", type=click.Choice(["qa", "retrieval"]), help="What devices do."
+)
+devices_option = click.option(
+    "--devices", default=100, type=click.IntRange(2), help="Test devices, with all shifts at once."
+)
+data_option = click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
+quick_option = click.option("--quick", is_flag=True, help="Smaller training: to see that it runs.")
+
+
+@command.command(context_settings={"show_default": True})
+@data_option
+@task_option
+@devices_option
+@quick_option
+@seed_option
+@json_option
+def adr(data: Path | None, task: str, devices: int, quick: bool, seed: int, json_file: Path | None) -> None:
+    """Does the ADR earn its bytes: its intervals, and gains without it, with it and with whole clips.
+
+    A run that was stopped goes on where it was.
+    """
+    with needs("paramcast bench adr", "train"):
+        from paramcast.bench.adr import bench_adr
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.rows import rows_table
+
+        training = _to_train(data, task, quick, seed)
+    rows = bench_adr(*training, devices=devices, seed=seed)
+    click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+
+
+@command.command(name="bytes", context_settings={"show_default": True})
+@data_option
+@task_option
+@devices_option
+@quick_option
+@seed_option
+@json_option
+@click.option("--html", "page_file", type=FILE, help="Write a page with a chart to this file.")
+def bytes_(
+    data: Path | None,
+    task: str,
+    devices: int,
+    quick: bool,
+    seed: int,
+    json_file: Path | None,
+    page_file: Path | None,
+) -> None:
+    """Accuracy against bytes: every form of package in every quantisation.
+
+    A run that was stopped goes on where it was.
+    """
+    with needs("paramcast bench bytes", "train"):
+        from paramcast.bench.bytes import bench_bytes, bytes_table, verdict
+        from paramcast.bench.figures import figures, write_figures
+        from paramcast.bench.report.bytes import write_bytes_page
+
+        training = _to_train(data, task, quick, seed)
+    rows = bench_bytes(*training, devices=devices, seed=seed)
+    click.echo(f"{bytes_table(rows)}\n\n{verdict(rows)}")
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+    if page_file is not None:
+        write_bytes_page(page_file, figures(typed_command(), seed, rows))
+
+
+def _to_train(
+    data: Path | None, task: str, quick: bool, seed: int
+) -> tuple[Collection, TrainingOptions, Path]:
+    """The collection, training of the demo's size, and the folder that is for it."""
+    from paramcast.bench.demo import FULL, QUICK
+    from paramcast.data.collection import Collection
+    from paramcast.data.world import demo_world
+    from paramcast.paths import cache_dir
+
+    collection = Collection.open(data) if data else demo_world()
+    training = replace((QUICK if quick else FULL).training, task=task, seed=seed)
+    size = f"{training.frames}-{training.devices}-{training.adaptor_steps}"
+    return collection, training, cache_dir("runs") / f"variants-{collection.name}-{task}-{size}-{seed}"

@@ -37,9 +37,14 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
             device's first contact with a cloud.
 
     Raises:
-        InputError: The trunks cannot run on a device, or `out` is something else than a bundle.
+        InputError: The trunks cannot run on a device, the adaptor asks for more than one anchor frame of a
+            clip, or `out` is something else than a bundle.
     """
     out = Path(out)
+    if model.config.evidence == "clip" or model.config.anchors != 1:
+        raise InputError(
+            "devices send one anchor frame of a clip; this model's adaptor, trained to compare, asks for more"
+        )
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").exists():
         raise InputError(f"{out} exists and is not a bundle; choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)

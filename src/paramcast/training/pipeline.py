@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from paramcast.data.collection import Collection
 from paramcast.files import check_same_run, write_json
 from paramcast.training.fitting import one_thread
 from paramcast.training.material import Material
-from paramcast.training.model import CONDITIONS, TrainedModel
+from paramcast.training.model import TrainedModel
 from paramcast.training.options import TrainingOptions
 from paramcast.training.stages import train_adaptors, train_bases
 
@@ -52,68 +52,68 @@ def train(collection: Collection, out: Path, options: TrainingOptions) -> Traine
 
 
 def train_variants(
-    collection: Collection,
-    out: Path,
-    variants: Mapping[str, TrainingOptions],
-    conditions: Sequence[str] = CONDITIONS,
+    collection: Collection, out: Path, variants: Mapping[str, TrainingOptions]
 ) -> dict[str, TrainedModel]:
     """Train adaptors that differ in their form or in what they are given, all over the same base models.
 
-    Goes on where an earlier run was killed, as `train` does. Adaptors of the other conditions are given
-    nothing of a clip, so they are trained once for all variants of a form.
+    They have no oracle. Constant controls are given nothing of a clip, so there is one for each form. Goes on
+    where an earlier run was killed, as `train` does, and adds to what earlier runs with other variants left.
 
     Args:
         collection: Of all of them.
-        out: A folder, with a model's folder for each variant.
+        out: A folder, with the base models' checkpoints and a model's folder for each variant.
         variants: Name -> what is asked for; they differ in form, form_options, evidence and anchors alone.
-        conditions: Those that are wanted, 'support' among them; adaptors of others stay at the base model.
 
     Raises:
         InputError: As `train`.
     """
-    run = {"conditions": list(conditions)} | {
-        name: _run(collection, options) for name, options in variants.items()
-    }
-    done = (
-        {name for name in variants if (out / name / "config.json").exists()} if _same_run(out, run) else set()
-    )
-    if done == variants.keys():
-        return {name: TrainedModel.load(out / name) for name in variants}
+    first = next(iter(variants.values()))
+    run = {key: value for key, value in _run(collection, first).items() if key not in _OF_ADAPTORS}
+    folders = {name: out / _folder(options) for name, options in variants.items()}
+    if _same_run(out, run) and all((folder / "config.json").exists() for folder in folders.values()):
+        return {name: TrainedModel.load(folder) for name, folder in folders.items()}
     work = out / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
     write_json(out / "run.json", run)
-    data = Material(collection, next(iter(variants.values())))
+    data = Material(collection, first)
     shared = data.new_model()
     trained: dict[str, TrainedModel] = {}
     with one_thread():
         bases, scores = train_bases(shared, data, work)
         for name, options in variants.items():
-            if name in done:
-                trained[name] = TrainedModel.load(out / name)
+            if (folders[name] / "config.json").exists():
+                trained[name] = TrainedModel.load(folders[name])
                 continue
             model = data.new_model(options)
             model.base.load_state_dict(shared.base.state_dict())
-            wanted = _take_controls(model, trained.values(), conditions)
-            (work / name).mkdir(exist_ok=True)
-            found = train_adaptors(model, data, bases, work / name, wanted)
+            conditions = _without_known(model, trained.values())
+            checkpoints = folders[name] / "checkpoints"
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            found = train_adaptors(model, data, bases, checkpoints, conditions)
             model.config = replace(model.config, scores=scores | found)
-            model.save(out / name)
+            model.save(folders[name])
+            shutil.rmtree(checkpoints)
             trained[name] = model
-    shutil.rmtree(work)
     return trained
 
 
-def _take_controls(
-    model: TrainedModel, trained: Iterable[TrainedModel], conditions: Sequence[str]
-) -> Sequence[str]:
-    """Give the model the controls of another of its form; the conditions that are still to be trained."""
+_OF_ADAPTORS = ("form", "form_options", "evidence", "anchors")
+
+
+def _folder(options: TrainingOptions) -> str:
+    """Where a variant is kept."""
+    parts = [options.form, *(f"{key}{value}" for key, value in sorted(options.form_options.items()))]
+    return "-".join([*parts, options.evidence, str(options.anchors)])
+
+
+def _without_known(model: TrainedModel, trained: Iterable[TrainedModel]) -> tuple[str, ...]:
+    """Give the model the control of another of its form; the conditions that are still to be trained."""
     form = model.config.form, model.config.form_options
     for other in trained:
         if (other.config.form, other.config.form_options) == form:
-            for condition in set(conditions) - {"support"}:
-                model.adaptors[condition].load_state_dict(other.adaptors[condition].state_dict())
+            model.adaptors["constant"].load_state_dict(other.adaptors["constant"].state_dict())
             return ("support",)
-    return conditions
+    return "support", "constant"
 
 
 def _run(collection: Collection, options: TrainingOptions) -> dict[str, Any]:

@@ -58,8 +58,7 @@ def cost_chart(rows: Sequence[Row], cost: Any, title: str, width: int) -> str:
     chart = Chart(width, 380, (-0.4, end), room(edges), top=22, right=84)
     chart.y_axis(f"{metric_name(rows[0])}, %")
     step = 1 if width >= 500 else 2
-    marks = [(float(power), _power(power)) for power in range(step, int(end) + 1, step)]
-    chart.x_axis([(0.0, "0"), *marks], title)
+    chart.x_axis([(0.0, "0"), *power_marks(step, int(end), step)], title)
     base = next(row["controls"]["base"]["mean"] for row in rows)
     chart.path([(-0.4, base), (end, base)], "line base")
     # The one that it is all about last, so that no other hides it.
@@ -85,10 +84,10 @@ def _place(value: float) -> float:
     return math.log10(value) if value >= 10 else value / 10  # so that 0 has a place
 
 
-def _power(power: int) -> str:
-    return ("10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G", "1 T")[
-        power - 1
-    ]
+def power_marks(first: int, last: int, step: int = 1) -> list[tuple[float, str]]:
+    """Powers of ten from 1 to 12 along an axis of logarithms: (value, words)."""
+    words = ["10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G", "1 T"]
+    return [(float(power), words[power - 1]) for power in range(first, last + 1, step)]
 
 
 def _bytes(row: Row) -> int:

@@ -1,0 +1,115 @@
+"""Adaptors that differ in one thing, trained alike on the same base models and judged on the same devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from paramcast.bench.rows import row
+from paramcast.data.collection import Collection
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import generate, one_of
+from paramcast.training.evaluate import test_clips, test_fleet
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import interval
+from paramcast.training.tasks.base import Metric
+from paramcast.training.views import load_views
+
+SHIFT = "category+camera+vocabulary"
+SUPPORT = 8
+
+METRICS = {"qa": Metric("top1"), "retrieval": Metric("r@1", "device")}
+"""The figure by which adaptors are compared; every device has it, also with a camera."""
+
+
+@dataclass(frozen=True)
+class TestDevices:
+    """Devices whose clips training never saw, with all shifts at once.
+
+    Attributes:
+        bank: Features.
+        clips: All test clips as they are.
+        devices: With 8 support clips and more.
+    """
+
+    __test__ = False  # no tests, whatever pytest thinks of its name
+
+    bank: Bank
+    clips: Sequence[ClipData]
+    devices: Sequence[DeviceData]
+
+    @classmethod
+    def load(cls, model: TrainedModel, collection: Collection, devices: int, seed: int) -> TestDevices:
+        """Draw and encode them; `model` is any of those that share a base model.
+
+        Raises:
+            InputError: The collection has too few clips.
+        """
+        fleet = test_fleet(model, collection, SHIFT, devices, SUPPORT, seed)
+        bank, clips, data = load_views(
+            model.store(collection),
+            collection,
+            test_clips(model, collection),
+            fleet.devices,
+            model.task,
+            model.answer_numbers,
+            model.config.categories,
+        )
+        return cls(bank, clips, data)
+
+    def support(self, device: DeviceData) -> tuple[ClipData, ...]:
+        """The clips that a device adapts by."""
+        return device.clips[: min(SUPPORT, device.support)]
+
+    def packages(self, model: TrainedModel, condition: str = "support") -> dict[str, Tensor]:
+        """Package tensors (N, *shape), as they are generated."""
+        return generate(model.adaptors[condition], model.table(self.bank), self.devices, SUPPORT)
+
+    def scores(
+        self, name: str, model: TrainedModel, packages: Sequence[dict[str, Tensor] | None]
+    ) -> np.ndarray:
+        """(N,) float64, percent: every device under its package (1, *shape), or the base model for None."""
+        metric, dynamic, found = METRICS[model.config.task], model.adaptor.dynamic, []
+        bar = tqdm(self.devices, desc=name, unit="device", disable=None)
+        for device, values in zip(bar, packages, strict=True):
+            found.append(model.task.score(dynamic, values, self.bank, device, self.clips)[metric])
+        return np.array(found)
+
+    def reference(self, name: str, model: TrainedModel) -> np.ndarray:
+        """(N,) percent: the better of no package, and the one that the constant control has for all."""
+        constant = one_by_one(self.packages(model, "constant"))
+        ways = (
+            self.scores(f"{name}: base", model, [None] * len(constant)),
+            self.scores(f"{name}: constant", model, constant),
+        )
+        return max(ways, key=lambda values: float(values.mean()))
+
+    def bytes_up(self, model: TrainedModel) -> float:
+        """Bytes of a request, for all clips together; mean over the devices."""
+        table, digest = model.table(self.bank), model.sha256()
+        requests = (table.request(each.device.id, digest, self.support(each)) for each in self.devices)
+        return float(np.mean([len(request.encode()) for request in requests]))
+
+
+def one_by_one(packages: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Packages (N, *shape) as N of (1, *shape)."""
+    return [one_of(packages, place) for place in range(len(next(iter(packages.values()))))]
+
+
+def interval_row(
+    name: str, values: np.ndarray, unit: str, against: str | None = None, ratio: float | None = None
+) -> dict[str, Any]:
+    """A row of a mean over devices or clips, values (N,), with its 95 % bootstrap interval."""
+    found = interval(values).json()
+    return row(name, found["mean"], unit, against, ratio) | {edge: found[edge] for edge in ("low", "high")}
+
+
+def share(value: float, best: float) -> float | None:
+    """How much of the best is had; None where the best gains nothing."""
+    return value / best if best > 0 else None
