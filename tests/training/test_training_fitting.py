@@ -92,3 +92,25 @@ def test_rates_rise_and_fall() -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("may_stay", [True, False])
+def test_the_state_before_the_first_step_is_kept_only_if_it_may_stay(tmp_path: Path, may_stay: bool) -> None:
+    module = nn.Linear(2, 1)
+    before = module.weight.detach().clone()
+
+    def validate() -> float:
+        return -float((module.weight - before).abs().sum())
+
+    best = fit(
+        "worse with every step",
+        module,
+        lambda _: module(torch.ones(4, 2)).square().mean(),
+        validate,
+        Schedule(4, 1),
+        seed=0,
+        checkpoint=tmp_path / "c.safetensors",
+        may_stay=may_stay,
+    )
+    assert torch.equal(module.weight, before) == may_stay
+    assert (best == 0) == may_stay

@@ -66,6 +66,8 @@ def fit(
     schedule: Schedule,
     seed: int,
     checkpoint: Path,
+    *,
+    may_stay: bool = True,
 ) -> float:
     """Train the parameters of `module`, and leave it at its best by `validate`, in evaluation mode.
 
@@ -76,10 +78,11 @@ def fit(
         name: For the progress bar and as a part of the seed.
         module: Trained in place.
         loss: Gives the loss () of one step, drawing what it needs from the generator.
-        validate: Higher is better; the state before the first step takes part.
+        validate: Higher is better.
         schedule: Steps and rates.
         seed: Of the run.
         checkpoint: File that the run goes on from; written whole, every `schedule.every` steps.
+        may_stay: Whether the state before the first step may be the best.
 
     Returns:
         The best validation score.
@@ -92,7 +95,7 @@ def fit(
     step, best, state = 0, -math.inf, module.state_dict()
     if checkpoint.exists():
         step, best, state = _restore(checkpoint, module, trained, optimiser)
-    else:
+    elif may_stay:
         best, state = _validated(module, validate, best, state)
     with tqdm(total=schedule.steps, initial=step, desc=name, unit="step", disable=None) as bar:
         while step < schedule.steps:

@@ -123,6 +123,7 @@ def train_adaptors(
             Schedule(steps, max(1, steps // VALIDATIONS)),
             data.options.seed,
             work / f"adaptor-{condition}.safetensors",
+            may_stay=False,  # whom that would not serve, the gate knows better
         )
     model.base.load_state_dict(final)
     if model.adaptor.reasoner:
