@@ -1,4 +1,4 @@
-"""What an encoder is, and the two registries: a name gives an encoder, its module is imported only then."""
+"""What an encoder is, and the registries: a name gives an encoder, its module is imported only then."""
 
 from __future__ import annotations
 
@@ -79,6 +79,37 @@ class TextEncoder(Protocol):
         """N >= 0 texts of any length -> (N, dim) float32, L2-normalised."""
 
 
+class AudioEncoder(Protocol):
+    """A frozen audio trunk. `fingerprint` changes whenever its features may."""
+
+    @property
+    def name(self) -> str:
+        """The name that makes it."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers a feature."""
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that it expects."""
+
+    @property
+    def window(self) -> int:
+        """Samples of the window S that makes one feature."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hex of everything that its features depend on."""
+
+    @property
+    def onnx_path(self) -> Path | None:
+        """The graph for a device (`sounds` -> `features`), or None when it cannot run on one."""
+
+    def __call__(self, sounds: np.ndarray) -> np.ndarray:
+        """(N, S) float32 in [-1, 1], mono, N >= 0 -> (N, dim) float32."""
+
+
 # name -> module:function. What a name has behind its first ":" is handed to the function as it is.
 IMAGE_ENCODERS: Mapping[str, str] = MappingProxyType(
     {
@@ -97,6 +128,7 @@ TEXT_ENCODERS: Mapping[str, str] = MappingProxyType(
         "open_clip": "paramcast.encoders.optional:open_clip_text",
     }
 )
+AUDIO_ENCODERS: Mapping[str, str] = MappingProxyType({"yamnet-int8": "paramcast.encoders.yamnet:int8"})
 
 
 def image_encoder(name: str = "efficientnet-lite0") -> ImageEncoder:
@@ -113,6 +145,12 @@ def image_encoder(name: str = "efficientnet-lite0") -> ImageEncoder:
 def text_encoder(name: str = "minilm-l6-int8") -> TextEncoder:
     """Make the text encoder `name`; raises as `image_encoder` does."""
     encoder: TextEncoder = _make(name, TEXT_ENCODERS, "text")
+    return encoder
+
+
+def audio_encoder(name: str = "yamnet-int8") -> AudioEncoder:
+    """Make the audio encoder `name`; raises as `image_encoder` does."""
+    encoder: AudioEncoder = _make(name, AUDIO_ENCODERS, "audio")
     return encoder
 
 
@@ -134,15 +172,15 @@ def shared_dim(image: ImageEncoder, text: TextEncoder) -> int:
     return image.text_space.dim if image.text_space and image.text_space.encoder == text.name else 0
 
 
-def cached_graph(name: str, write: Callable[[Path], None]) -> Path:
-    """The graph `name`.onnx in the cache, made by `write` on first use. Raises MissingExtraError."""
+def cached_graph(name: str, write: Callable[[Path], None], extra: str = "train") -> Path:
+    """The graph `name`.onnx in the cache, made by `write` on first use; raises MissingExtraError(`extra`)."""
     path = cache_dir("encoders") / f"{name}.onnx"
     if not path.is_file():
         try:
             with replacing(path) as temporary:
                 write(temporary)
         except ImportError as error:
-            raise MissingExtraError(f"making {path.name}", "train") from error
+            raise MissingExtraError(f"making {path.name}", extra) from error
     return path
 
 
