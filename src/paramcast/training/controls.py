@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,6 +60,15 @@ class Result:
     def worse_share(self) -> float:
         """Share of devices that lose more than one point against the base model."""
         return float((self.values["own"] < self.values["base"] - WORSE_BY).mean())
+
+    def among(self, devices: Collection[str]) -> Result:
+        """The same of some of the devices alone."""
+        kept = np.isin(self.devices, list(devices))
+        return replace(
+            self,
+            devices=tuple(np.array(self.devices)[kept].tolist()),
+            values={control: values[kept] for control, values in self.values.items()},
+        )
 
 
 def derangement(count: int, seed: int) -> Tensor:
