@@ -62,6 +62,10 @@ def test_costs(figures: dict[str, Any]) -> None:
     assert 0 < cost["paramcast"]["adapt_device_macs"] < cost["fta_4"]["adapt_device_macs"] / 10
     assert cost["fedavg_ft"]["bytes_up"] > 1_000_000
     assert cost["base"]["adapt_device_macs"] == cost["base"]["bytes_down"] == 0
+    assert cost["base"]["adapt_device_peak_bytes"] == 0
+    sent = cost["paramcast"]["bytes_up"] + cost["paramcast"]["bytes_down"]
+    assert cost["paramcast"]["bytes_per_query"]["1000"] == pytest.approx(sent / 1000, abs=0.01)
+    assert sent < cost["paramcast"]["adapt_device_peak_bytes"] < cost["fta_4"]["adapt_device_peak_bytes"]
 
 
 def test_the_devices_are_those_of_evaluate(figures: dict[str, Any], world: Path, model: Path) -> None:
@@ -81,7 +85,7 @@ def test_it_prints_the_table_and_writes_the_page(
     for row in figures["rows"]:
         assert f"\n{row['method']} " in done.stdout
         assert f"<th>{row['method']}</th>" in page
-    assert page.count("<svg") == 4  # bytes and the device's work, wide and narrow
+    assert page.count("<svg") == 6  # bytes at two reuses and the device's work, wide and narrow
     assert "Traceback" not in done.stderr
 
 

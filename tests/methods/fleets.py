@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from paramcast.data.collection import Collection
@@ -11,6 +15,7 @@ from paramcast.data.fleet import Device
 from paramcast.methods.background import Background, Samples
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
+from paramcast.training.material import Material
 from paramcast.training.model import ModelConfig, TrainedModel
 from paramcast.training.uplink import Uplink
 from paramcast.training.views import UplinkTable
@@ -46,7 +51,18 @@ def tiny_model(task: str) -> TrainedModel:
     return model
 
 
-def tiny_samples(model: TrainedModel, devices: int, seed: int) -> Samples:
+def tiny_collection(folder: Path) -> Collection:
+    """Clips of three small pictures, all of them the same, for whoever looks at pictures."""
+    rng = np.random.default_rng(0)
+    for number in range(FRAMES):
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    frames = [f"{number}.png" for number in range(FRAMES)]
+    lines = [json.dumps({"id": f"clip-{row}", "frames": frames}) for row in range(4 * CLIPS)]
+    (folder / "clips.jsonl").write_text("\n".join(lines))
+    return Collection.open(folder)
+
+
+def tiny_samples(model: TrainedModel, devices: int, seed: int, collection: Collection) -> Samples:
     """Plain clips, and devices of clips of their own whose features are moved and spread otherwise.
 
     Labels can be learned: most answers are the same, the right option is the largest in one feature, and
@@ -66,9 +82,9 @@ def tiny_samples(model: TrainedModel, devices: int, seed: int) -> Samples:
     bank = Bank(
         torch.tensor(np.array(rows), dtype=torch.float32),
         torch.ones(len(rows), FRAMES, dtype=torch.bool),
-        {},
+        {(f"clip-{row}", (), None): row for row in range(len(rows))},
         torch.tensor(np.array(texts), dtype=torch.float32),
-        {},
+        {f"text {row}": row for row in range(len(texts))},
     )
     data = []
     for number in range(devices):
@@ -77,16 +93,27 @@ def tiny_samples(model: TrainedModel, devices: int, seed: int) -> Samples:
         device = Device(f"test-{number:04d}", "test", ids[:SUPPORT], ids[SUPPORT:], (), None, {}, "none")
         data.append(DeviceData(device, own, SUPPORT, np.zeros(1, np.float32)))
     table = UplinkTable.build(bank, model.image_uplink, model.text_uplink)
-    return Samples(bank, table, tuple(clips[:CLIPS]), tuple(data))
+    return Samples(bank, table, tuple(clips[:CLIPS]), tuple(data), collection)
 
 
 def tiny_background(model: TrainedModel, collection: Collection) -> Background:
-    """A background whose training clips and devices are drawn, not read."""
-    background = Background(model, collection, None, 0)
+    """A background whose training clips and devices are drawn, not read; it keeps models beside the clips."""
+    background = Background(model, collection, None, 0, collection.root)
     # Where the cached properties keep what they have read.
-    background.__dict__["reference"] = tiny_samples(model, 0, 1)
-    background.__dict__["training"] = tiny_samples(model, 3, 2)
+    background.__dict__["reference"] = tiny_samples(model, 0, 1, collection)
+    background.__dict__["training"] = tiny_samples(model, 3, 2, collection)
+    background.__dict__["material"] = _material(model, background.training)
     return background
+
+
+def _material(model: TrainedModel, samples: Samples) -> Material:
+    """What the base model might have been trained on: two devices in their folds, a third for validation."""
+    made = Material.__new__(Material)  # the other way is to read a collection
+    made.task, made.bank, made.clips = model.task, samples.bank, list(samples.clips)
+    made.gallery, made.clozes, made.fold_of = list(samples.clips), [], {c.clip_id: 0 for c in samples.clips}
+    first, second, third = samples.devices
+    made.devices, made.plain, made.validation = [[first]], [[second]], [third]
+    return made
 
 
 def _clip(task: str, row: int, first: int, words: np.ndarray, rng: np.random.Generator) -> ClipData:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fleets import SUPPORT, tiny_background, tiny_model, tiny_samples
+from fleets import SUPPORT, tiny_background, tiny_collection, tiny_model, tiny_samples
 from torch import Tensor
 
 from paramcast.bench.compare import CompareOptions, compare
@@ -16,7 +16,9 @@ from paramcast.data.collection import Collection
 from paramcast.errors import InputError
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import TRIALS, Method, Settings
+from paramcast.methods.cloud import Cloud
 from paramcast.methods.fedavg import FedAvg
+from paramcast.methods.package import Paramcast
 from paramcast.methods.registry import METHODS, chosen, make_method
 from paramcast.methods.support import labelled_of, support_of
 from paramcast.training.arrays import ClipData, DeviceData
@@ -28,13 +30,18 @@ CASES = [(name, task) for name in METHODS for task in TASKS if task in make_meth
 
 @pytest.fixture(scope="module")
 def backgrounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Background]:
-    empty = Collection("none", tmp_path_factory.mktemp("none"), (), {})
-    return {task: tiny_background(tiny_model(task), empty) for task in TASKS}
+    return {
+        task: tiny_background(tiny_model(task), tiny_collection(tmp_path_factory.mktemp(task)))
+        for task in TASKS
+    }
 
 
 @pytest.fixture(scope="module")
 def samples(backgrounds: dict[str, Background]) -> dict[str, Samples]:
-    return {task: tiny_samples(background.model, 2, 3) for task, background in backgrounds.items()}
+    return {
+        task: tiny_samples(background.model, 2, 3, background.collection)
+        for task, background in backgrounds.items()
+    }
 
 
 class Case:
@@ -115,7 +122,7 @@ def test_settings_are_few_and_all_run(case: Case) -> None:
 
 def test_nothing_done_is_the_base_model(case: Case) -> None:
     if case.method.identity is None:
-        assert case.method.on_cloud
+        assert case.method.on_cloud or case.method.note
         return
     torch.testing.assert_close(case.outputs(case.method.identity), case.base(), atol=1e-5, rtol=1e-4)
 
@@ -156,18 +163,20 @@ def test_the_device_matters_to_whatever_adapts(case: Case) -> None:
     support = support_of(case.task, case.samples, case.samples.devices[1], SUPPORT, case.method.labels)
     asked = case.task.asked(case.device, case.samples.clips)
     found = case.method.adapt(support, case.settings, 0)(asked)
-    same_for_all = type(case.method).__name__ in ("Static", "FedAvg")
+    same_for_all = type(case.method).__name__ in ("Static", "FedAvg", "DannBase", "Cloud")
     assert torch.equal(found, case.outputs(case.settings)) == same_for_all
 
 
 def test_what_an_adaptation_sends(case: Case) -> None:
     support = support_of(case.task, case.samples, case.device, SUPPORT, case.method.labels)
     traffic = case.method.traffic(support, case.settings)
-    assert traffic.up >= 0
-    assert traffic.down >= 0
-    assert bool(traffic.up) == bool(traffic.leaves)
-    works = case.method.on_cloud or isinstance(case.method, FedAvg)
-    assert works == (case.method.device_macs(support, case.settings) > 0)
+    assert min(traffic.up, traffic.down, traffic.query_up, traffic.query_down) >= 0
+    assert bool(traffic.up or traffic.query_up) == bool(traffic.leaves)
+    work, asks = case.method.device_work(support, case.settings), isinstance(case.method, Cloud)
+    works = isinstance(case.method, Paramcast | FedAvg)
+    assert works == (work.macs > 0) == (work.peak_bytes > 0)
+    query_ms = case.method.query_ms(support, case.settings)
+    assert (query_ms is not None and query_ms > 0) == asks == (traffic.query_up > 0)
 
 
 @pytest.mark.parametrize("task", TASKS)

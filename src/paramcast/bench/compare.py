@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from paramcast.bench.ledger import REUSE
@@ -20,17 +19,21 @@ from paramcast.data.seeding import generator_for, seed_from
 from paramcast.errors import InputError
 from paramcast.files import check_same_run, write_json
 from paramcast.methods.background import Background, Samples, load_samples
-from paramcast.methods.base import TRIALS, Method, Settings, Support
+from paramcast.methods.base import TRIALS, Method, Settings, Support, Traffic
+from paramcast.methods.meter import Work, measure
 from paramcast.methods.registry import make_method
 from paramcast.methods.support import support_of
 from paramcast.training.arrays import DeviceData
 from paramcast.training.controls import WORSE_BY, derangement
 from paramcast.training.evaluate import test_clips, test_fleet
+from paramcast.training.fitting import one_thread
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Asked, Metric
 
 VALIDATION_DEVICES = 20
+
+_FORMAT = 2  # of what is kept of a run
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Outcome:
 
     Attributes:
         method: Its name.
+        note: See `Method.note`.
         settings: Those that validation devices chose.
         trials: Each with its settings and its mean score on validation devices.
         values: Figure -> (N,) one a device, in percent.
@@ -67,6 +71,7 @@ class Outcome:
     """
 
     method: str
+    note: str
     settings: dict[str, Any]
     trials: list[dict[str, Any]]
     values: dict[Metric, np.ndarray]
@@ -94,7 +99,8 @@ def compare(
         trained_on: That of the training; may be the same.
         methods: Names, 'base' among them.
         options: The rest.
-        folder: Keeps each method's outcome, so that a run which was stopped goes on.
+        folder: Keeps each method's outcome, so that a run which was stopped goes on. Base models that
+            methods train are kept beside it, for other runs on the same model too.
 
     Raises:
         InputError: Too few clips, `trained_on` is another collection, or the folder holds a run that was
@@ -107,12 +113,13 @@ def compare(
             "methods are tuned on it: say where it is by --trained-on"
         )
     names_of = {"collection": collection.name, "trained_on": trained_on.name}
-    run = {"model": model.sha256(), **names_of, **asdict(options)}
+    run = {"format": _FORMAT, "model": model.sha256(), **names_of, **asdict(options)}
     names = [name for name in methods if _kept(folder, name, run) is None]
     if names:
-        arena = _Arena(model, collection, trained_on, options)
-        for name in names:
-            write_json(_part(folder, name), {"run": run, **_stored(arena.run(name))})
+        with one_thread():
+            arena = _Arena(model, collection, trained_on, options, folder.parent)
+            for name in names:
+                write_json(_part(folder, name), {"run": run, **_stored(arena.run(name))})
     outcomes = [_kept(folder, name, run) for name in methods]
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -121,11 +128,17 @@ class _Arena:
     """The devices on which methods are tuned and tested."""
 
     def __init__(
-        self, model: TrainedModel, collection: Collection, trained_on: Collection, options: CompareOptions
+        self,
+        model: TrainedModel,
+        collection: Collection,
+        trained_on: Collection,
+        options: CompareOptions,
+        folder: Path,
     ) -> None:
         self.model, self.options = model, options
         same = collection.root == trained_on.root
-        self.background = Background(model, trained_on, options.shift if same else None, options.seed)
+        shift = options.shift if same else None
+        self.background = Background(model, trained_on, shift, options.seed, folder)
         fleet = test_fleet(model, collection, options.shift, options.devices, options.support, options.seed)
         self.test = load_samples(model, collection, test_clips(model, collection), fleet.devices)
         held = self.background.draw("validation", VALIDATION_DEVICES, options.support)
@@ -140,25 +153,29 @@ class _Arena:
         method.prepare(self.background)
         grid = method.grid(task.name)
         assert 1 <= len(grid) <= TRIALS, name
+        held, tested = (self._supports(method, samples) for samples in (self.validation, self.test))
         trials: list[dict[str, Any]] = []
         for settings in grid if len(grid) > 1 else ():
-            figures, _ = self._scores(name, method, settings, self.validation)
+            figures, _ = self._scores(name, method, settings, self.validation, held)
             score = float(np.mean([np.mean(list(device.values())) for device in figures]))
             trials.append({"settings": dict(settings), "score": score})
         best = max(trials, key=lambda trial: trial["score"])["settings"] if trials else dict(grid[0])
-        values, taken = self._tested(name, method, best)
+        values, taken = self._tested(name, method, best, tested)
         hindsight = {}
         if self.background.shift is None:
-            others = [self._tested(name, method, settings)[0] for settings in grid if settings != best]
+            others = [
+                self._tested(name, method, settings, tested)[0] for settings in grid if settings != best
+            ]
             hindsight = {
                 metric: max(float(found[metric].mean()) for found in (values, *others)) for metric in values
             }
-        return Outcome(name, best, trials, values, hindsight, self._cost(method, best, taken))
+        cost = self._cost(method, best, tested[0], taken)
+        return Outcome(name, method.note, best, trials, values, hindsight, cost)
 
     def _tested(
-        self, name: str, method: Method, settings: Settings
+        self, name: str, method: Method, settings: Settings, supports: Sequence[Support]
     ) -> tuple[dict[Metric, np.ndarray], list[float]]:
-        figures, taken = self._scores(name, method, settings, self.test)
+        figures, taken = self._scores(name, method, settings, self.test, supports)
         return {metric: np.array([device[metric] for device in figures]) for metric in figures[0]}, taken
 
     def _supports(self, method: Method, samples: Samples) -> list[Support]:
@@ -169,13 +186,18 @@ class _Arena:
         return found
 
     def _scores(
-        self, name: str, method: Method, settings: Settings, samples: Samples
+        self,
+        name: str,
+        method: Method,
+        settings: Settings,
+        samples: Samples,
+        supports: Sequence[Support],
     ) -> tuple[list[dict[Metric, float]], list[float]]:
         """Each device's figures, which may differ in kind, and the milliseconds of each adaptation."""
         figures, taken = [], []
         words = ", ".join(f"{key} {value}" for key, value in settings.items())
         bar = tqdm(
-            zip(samples.devices, self._supports(method, samples), strict=True),
+            zip(samples.devices, supports, strict=True),
             total=len(samples.devices),
             desc=f"{name} {words}".strip(),
             unit="device",
@@ -197,25 +219,31 @@ class _Arena:
         """Whether the order of what is shown tells the answer: in retrieval text i is of candidate i."""
         return not self.model.task.has_answers
 
-    def _cost(self, method: Method, settings: Settings, taken: Sequence[float]) -> dict[str, Any]:
+    def _cost(
+        self, method: Method, settings: Settings, support: Support, taken: Sequence[float]
+    ) -> dict[str, Any]:
         """The ledger of one adaptation: of the first device; the time is the median of all."""
-        support = self._supports(method, self.test)[0]
-        traffic = method.traffic(support, settings)
-        with FlopCounterMode(display=False) as counter:
-            method.adapt(support, settings, 0)
-        macs = method.device_macs(support, settings)
-        macs += 0 if method.on_cloud else counter.get_total_flops() // 2
-        ms = round(float(np.median(taken)), 3)
+        traffic, own = method.traffic(support, settings), method.device_work(support, settings)
+        adapting = Work() if method.on_cloud else measure(lambda: method.adapt(support, settings, 0))
+        ms, query_ms = round(float(np.median(taken)), 3), method.query_ms(support, settings)
         return {
             "labels": 0 if support.labelled is None else len(support.labelled.answers),
             "bytes_up": traffic.up,
             "bytes_down": traffic.down,
-            "bytes_per_query": {str(n): round((traffic.up + traffic.down) / n, 2) for n in REUSE},
-            "adapt_device_macs": macs,
+            "bytes_per_query": {str(n): _bytes_per_query(traffic, n) for n in REUSE},
+            "adapt_device_macs": own.macs + adapting.macs,
+            "adapt_device_peak_bytes": max(own.peak_bytes, adapting.peak_bytes),
             "adapt_device_ms": None if method.on_cloud else ms,
-            "cloud_ms": ms if method.on_cloud else None,
+            "cloud_ms": ms if method.on_cloud and query_ms is None else None,
+            "cloud_query_ms": None if query_ms is None else round(query_ms, 3),
             "leaves_device": list(traffic.leaves),
         }
+
+
+def _bytes_per_query(traffic: Traffic, reuse: int) -> float:
+    """Up and down together, where an adaptation serves `reuse` queries."""
+    each = traffic.query_up + traffic.query_down
+    return round((traffic.up + traffic.down) / reuse + each, 2)
 
 
 def _blind(asked: Asked, shuffled: bool, device: DeviceData) -> tuple[Asked, Any]:
@@ -241,6 +269,7 @@ def compare_rows(outcomes: Sequence[Outcome], task: str, options: CompareOptions
             "metric": metric.name,
             **({"gallery": metric.gallery} if metric.gallery else {}),
             "method": outcome.method,
+            "note": outcome.note,
             "controls": {
                 "base": interval(base[metric]).json(),
                 "own": interval(outcome.values[metric]).json(),

@@ -91,12 +91,14 @@ def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The methods of a comparison, best first: a block for each metric.
+    """The methods of a comparison, best first: a block for each metric, and one of what they take.
 
     Args:
         rows: Of a figures file of `compare`.
     """
-    return "\n\n".join(_methods_block(block) for block in by_metric(rows).values())
+    blocks = list(by_metric(rows).values())
+    costs = [[row["method"], *(show(row) for show in METHOD_COSTS.values())] for row in blocks[0]]
+    return "\n\n".join([*map(_methods_block, blocks), align([["to adapt", *METHOD_COSTS], *costs])])
 
 
 def _methods_block(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -121,27 +123,41 @@ def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Map
 def _milliseconds(row: Mapping[str, Any]) -> str:
     """Of adapting, and where: on the device, or on the cloud."""
     cost = row["cost"]
+    if cost["cloud_query_ms"] is not None:
+        return f"{cost['cloud_query_ms']:.1f} cloud, each query"
     if cost["cloud_ms"] is not None:
         return f"{cost['cloud_ms']:.1f} cloud"
     return f"{cost['adapt_device_ms']:.1f}"
+
+
+def _per_query(reuse: str, cost: Mapping[str, Any]) -> str:
+    return f"{cost['bytes_per_query'][reuse]:,.0f}"
+
+
+def _row_per_query(reuse: str, row: Mapping[str, Any]) -> str:
+    return _per_query(reuse, row["cost"])
 
 
 METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "score": lambda row: _interval(row["controls"]["own"]),
     "gain over base": lambda row: _interval(row["gain"], "+"),
     "worse": lambda row: _share(row["worse_share"]),
+    "": lambda row: row["note"],
+}
+"""How well every method does -> how it is shown."""
+
+METHOD_COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "labels": lambda row: str(row["cost"]["labels"]),
     "bytes up": lambda row: f"{row['cost']['bytes_up']:,}",
     "bytes down": lambda row: f"{row['cost']['bytes_down']:,}",
+    **{f"a query at {n}": partial(_row_per_query, n) for n in ("1", "10", "100", "1000")},
     "device MMACs": lambda row: f"{row['cost']['adapt_device_macs'] / 1e6:,.1f}",
+    "peak kB": lambda row: f"{row['cost']['adapt_device_peak_bytes'] / 1e3:,.0f}",
     "ms": _milliseconds,
     "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
 }
-"""What is said of every method -> how it is shown; the products and milliseconds are those of adapting."""
-
-
-def _per_query(reuse: str, cost: Mapping[str, Any]) -> str:
-    return f"{cost['bytes_per_query'][reuse]:,.0f}"
+"""What every method takes -> how it is shown; products, memory and milliseconds are those of adapting, and `a
+query at n` is the bytes up and down for a query where an adaptation serves n of them."""
 
 
 COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -62,7 +62,7 @@ def command(
     before = Collection.open(trained_on) if trained_on else collection
     kept = out or (json_file.with_suffix(".parts") if json_file else None)
     with tempfile.TemporaryDirectory() as scratch:
-        outcomes = compare(model, collection, before, names, options, kept or Path(scratch))
+        outcomes = compare(model, collection, before, names, options, kept or Path(scratch) / "parts")
     rows = compare_rows(outcomes, model.config.task, options)
     click.echo(methods_table(rows))
     made = figures(typed_command(), seed, rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +14,17 @@ from torch import nn
 
 from paramcast.data.collection import Collection
 from paramcast.data.fleet import Device, Split
+from paramcast.data.frames import read_frames
 from paramcast.data.seeding import seed_from
+from paramcast.errors import InputError
+from paramcast.methods.meter import uncounted
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
 from paramcast.training.evaluate import draw_fleet
 from paramcast.training.fleets import training_fleet
-from paramcast.training.material import ITEMS_A_CLIP
-from paramcast.training.model import TrainedModel
+from paramcast.training.material import ITEMS_A_CLIP, Material
+from paramcast.training.model import ModelConfig, TrainedModel
+from paramcast.training.options import TrainingOptions
 from paramcast.training.tasks.base import Asked
 from paramcast.training.views import UplinkTable, load_views
 
@@ -31,18 +36,33 @@ TRAINING_DEVICES = 20
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Clips as they are, and devices with their clips as they see them, as rows of one bank."""
+    """Clips as they are, and devices with their clips as they see them, as rows of one bank.
+
+    Attributes:
+        bank, table: Features.
+        clips, devices: Rows of them.
+        collection: Where the pictures are.
+    """
 
     bank: Bank
     table: UplinkTable
     clips: tuple[ClipData, ...]
     devices: tuple[DeviceData, ...]
+    collection: Collection
 
     @property
     def asked(self) -> Asked:
         """Every question about the clips as they are, or every caption and its clip."""
         items = np.concatenate([clip.items for clip in self.clips])
         return Asked(items[:, 0], items[:, 1], items[:, 3:])
+
+    def pictures(self, row: int, config: ModelConfig) -> np.ndarray:
+        """(T, H, W, 3) uint8: what a row of the bank shows, as its device's cameras see it."""
+        clip, cameras, frame = list(self.bank.clip_rows)[row]
+        shown = read_frames(self.collection.by_id[clip], config.frames, config.sampling)
+        for camera in cameras:
+            shown = camera.apply(shown)
+        return shown if frame is None else shown[frame : frame + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +74,14 @@ class Background:
         collection: Of the training.
         shift: In which training devices differ; None for the mix that the model was trained for.
         seed: Of training devices.
+        folder: Keeps what takes long to train, so that it is trained once.
     """
 
     model: TrainedModel
     collection: Collection
     shift: str | None
     seed: int
+    folder: Path
 
     @cached_property
     def reference(self) -> Samples:
@@ -72,6 +94,35 @@ class Background:
         """Simulated devices of the training clips, for methods that learn from many devices."""
         devices = self.draw("train", TRAINING_DEVICES, 0)
         return load_samples(self.model, self.collection, (), devices, ITEMS_A_CLIP)
+
+    @cached_property
+    def material(self) -> Material:
+        """What the base model was trained on, for methods that train others: clips, and devices of a mix.
+
+        Raises:
+            InputError: The collection is not as it was then.
+        """
+        config = self.model.config
+        made = Material(
+            self.collection,
+            TrainingOptions(
+                config.task,
+                config.form,
+                config.seed,
+                image_encoder=config.image_encoder,
+                text_encoder=config.text_encoder,
+                frames=config.frames,
+                sampling=config.sampling,
+                devices=TRAINING_DEVICES,
+            ),
+        )
+        pools = all(list(made.pools[split]) == list(config.clips[split]) for split in ("train", "validation"))
+        if not pools or made.answers != config.answers:
+            raise InputError(
+                f"{self.collection.root} is not as it was when the model was trained: methods that train "
+                "a base model of their own need the same clips"
+            )
+        return made
 
     def draw(self, split: Split, count: int, support: int) -> tuple[Device, ...]:
         """About `count` devices of the clips of 'train' or 'validation'."""
@@ -86,7 +137,8 @@ class Background:
 
     def module(self) -> nn.Module:
         """A copy of the base model, in evaluation mode, to be changed at will."""
-        return deepcopy(self.frozen)
+        with uncounted():  # a device would change the model that it has
+            return deepcopy(self.frozen)
 
     @cached_property
     def frozen(self) -> nn.Module:
@@ -122,7 +174,7 @@ def load_samples(
     table = model.table(bank)
     if model.config.task == "retrieval":
         bank = _pooled(bank)
-    return Samples(bank, table, tuple(plain), tuple(data))
+    return Samples(bank, table, tuple(plain), tuple(data), collection)
 
 
 def _pooled(bank: Bank) -> Bank:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from paramcast.methods.meter import Work
 from paramcast.training.tasks.base import Asked
 
 if TYPE_CHECKING:
@@ -58,16 +59,19 @@ class Support:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one adaptation sends.
+    """What is sent, in bytes.
 
     Attributes:
-        up, down: Bytes.
-        leaves: What leaves the device: of 'features', 'gradients', 'labels', 'pixels'.
+        up, down: Of one adaptation.
+        leaves: What leaves the device: of 'features', 'gradients', 'labels', 'pixels', 'texts'.
+        query_up, query_down: Of every query, however many an adaptation serves.
     """
 
     up: int = 0
     down: int = 0
     leaves: tuple[str, ...] = ()
+    query_up: int = 0
+    query_down: int = 0
 
 
 class Method(ABC):
@@ -78,13 +82,15 @@ class Method(ABC):
     Attributes:
         tasks: What it serves.
         swapped: Each device adapts with another one's support set: a control, not a method.
-        on_cloud: `adapt` runs on the cloud; the device does only what `device_macs` says.
+        on_cloud: `adapt` runs on the cloud; the device does only what `device_work` says.
+        note: What it is if not an adaptation of the base model, in a few words.
         labels: Labels that it takes of each device.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("qa", "choice", "retrieval")
     swapped: ClassVar[bool] = False
     on_cloud: ClassVar[bool] = False
+    note: ClassVar[str] = ""
     identity: ClassVar[Settings | None] = None
     """Settings under which nothing is adapted, where there are such; never in the grid."""
 
@@ -110,12 +116,16 @@ class Method(ABC):
         """
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """What an adaptation sends; nothing unless a method says otherwise."""
+        """What an adaptation, and every query, sends; nothing unless a method says otherwise."""
         return Traffic()
 
-    def device_macs(self, support: Support, settings: Settings) -> int:
-        """Multiply-accumulates of the device besides `adapt`, such as turns in rounds of training."""
-        return 0
+    def device_work(self, support: Support, settings: Settings) -> Work:
+        """What the device does besides `adapt`, such as turns in rounds of training."""
+        return Work()
+
+    def query_ms(self, support: Support, settings: Settings) -> float | None:
+        """Milliseconds of the cloud for every query; None where the device answers by itself."""
+        return None
 
 
 def shrunk(count: int, prior: float) -> float:

@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from paramcast.methods.background import TRAINING_DEVICES, Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.methods.fta import FineTuning
+from paramcast.methods.meter import Work, measure
 from paramcast.methods.modules import labelled_loss, predictor
 from paramcast.methods.support import labelled_of
 from paramcast.training.arrays import DeviceData
@@ -65,13 +65,11 @@ class FedAvg(Method):
         turns = _turns(settings)
         return Traffic(round(turns * size), round((turns + 1) * size), ("gradients",))
 
-    def device_macs(self, support: Support, settings: Settings) -> int:
+    def device_work(self, support: Support, settings: Settings) -> Work:
         """Its turns, as the first training device takes them."""
         device, state = self.background.training.devices[0], self._states[0.0, 0]
-        with FlopCounterMode(display=False) as counter:
-            self._local(device, state, self.rates[0], np.random.default_rng(0))
-        macs: int = counter.get_total_flops() // 2
-        return round(_turns(settings) * macs)
+        turn = measure(lambda: self._local(device, state, self.rates[0], np.random.default_rng(0)))
+        return Work(round(_turns(settings) * turn.macs), turn.peak_bytes)
 
     def _train(self, rate: float, base: State) -> None:
         rng, state = np.random.default_rng(self.background.seed), base

@@ -5,7 +5,8 @@ Biases: Ben Zaken et al., "BitFit" (arXiv 2106.10199). Low rank: Hu et al., "LoR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -64,8 +65,9 @@ class FineTuning(Method):
             with dynamic.use(values):
                 return labelled_loss(task, module, bank, labelled)
 
-        learned, held = _split(support.labelled, shared=not task.has_answers, seed=seed)
-        _fit(trained, loss, learned, held, float(settings["rate"]))
+        frozen = settings["of"] == "head" and task.has_answers
+        with _once_each(module, "fusion", loss) if frozen else nullcontext(loss) as quick:
+            fit_labels(trained, quick, support.labelled, not task.has_answers, float(settings["rate"]), seed)
 
         def predict(asked: Asked) -> Tensor:
             with torch.no_grad(), dynamic.use(values):
@@ -74,10 +76,20 @@ class FineTuning(Method):
         return predict
 
 
-def _fit(
-    trained: Sequence[Tensor], loss: Loss, learned: Labelled, held: Labelled | None, rate: float
+def fit_labels(
+    trained: Sequence[Tensor], loss: Loss, labelled: Labelled, shared: bool, rate: float, seed: int
 ) -> None:
-    """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out."""
+    """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out.
+
+    Args:
+        trained: Tensors that are changed in place.
+        loss: Of some labels.
+        labelled: All labels that there are.
+        shared: Candidates are shared by all labels, and stay whole where some are held out.
+        rate: Learning rate.
+        seed: Draws which labels are held out.
+    """
+    learned, held = _split(labelled, shared, seed)
     optimiser = torch.optim.Adam(trained, lr=rate)
     best, kept = float("inf"), [tensor.detach().clone() for tensor in trained]
     for step in range((STEPS if held else _FEW_STEPS) + 1):
@@ -94,6 +106,30 @@ def _fit(
         with torch.no_grad():
             for tensor, value in zip(trained, kept, strict=True):
                 tensor.copy_(value)
+
+
+@contextmanager
+def _once_each(module: nn.Module, part: str, loss: Loss) -> Iterator[Loss]:
+    """The same loss, where a part that nobody trains runs once for the same labels."""
+    outputs: dict[int, Tensor] = {}
+    original, asked = module.get_submodule(part), 0
+
+    class Remembered(nn.Module):
+        def forward(self, *inputs: Tensor) -> Tensor:
+            if asked not in outputs:
+                outputs[asked] = original(*inputs)
+            return outputs[asked]
+
+    def quick(labelled: Labelled) -> Tensor:
+        nonlocal asked
+        asked = id(labelled)
+        return loss(labelled)
+
+    setattr(module, part, Remembered())
+    try:
+        yield quick
+    finally:
+        setattr(module, part, original)
 
 
 def _split(labelled: Labelled, shared: bool, seed: int) -> tuple[Labelled, Labelled | None]:

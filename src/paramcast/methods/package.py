@@ -8,6 +8,7 @@ from torch import Tensor
 
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
+from paramcast.methods.meter import Work
 from paramcast.training.tasks.base import Asked
 from paramcast.wire import Package, make_key, seal
 
@@ -45,10 +46,12 @@ class Paramcast(Method):
         package = Package(support.device, self._digest, 1, _EXPIRES, form, _QUANTISATION, tensors)
         return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
 
-    def device_macs(self, support: Support, settings: Settings) -> int:
-        """The projections of an anchor and of a mean query a clip."""
-        model = self.background.model
-        return len(support.clips) * (model.image_uplink.matrix.size + model.text_uplink.matrix.size)
+    def device_work(self, support: Support, settings: Settings) -> Work:
+        """The projections of an anchor and of a mean query a clip; request, package and its tensors."""
+        model, sent = self.background.model, self.traffic(support, settings)
+        macs = len(support.clips) * (model.image_uplink.matrix.size + model.text_uplink.matrix.size)
+        tensors = sum(4 * value.numel() for value in self._generate(support).values())
+        return Work(macs, sent.up + sent.down + tensors)
 
     def _generate(self, support: Support) -> dict[str, Tensor]:
         model = self.background.model

@@ -31,8 +31,11 @@ METHODS: dict[str, tuple[str, str, int]] = {
     "fta_16": ("fta", "FineTuning", 16),
     "fta_64": ("fta", "FineTuning", 64),
     "fta_all": ("fta", "FineTuning", EVERY),
+    "lora": ("lora", "Lora", ASKED),
     "fedavg": ("fedavg", "FedAvg", 0),
     "fedavg_ft": ("fedavg", "FedAvgTuned", ASKED),
+    "dann_base": ("dann", "DannBase", 0),
+    "cloud": ("cloud", "Cloud", 0),
 }
 """Name -> module below `paramcast.methods`, class, labels of each device."""
 

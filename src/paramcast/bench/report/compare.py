@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from paramcast.bench.report.page import both, machine_words, render
 from paramcast.bench.report.svg import Chart, room
-from paramcast.bench.table import by_metric, method_columns, metric_name
+from paramcast.bench.table import METHOD_COSTS, by_metric, method_columns, metric_name
 from paramcast.files import write_bytes
 
 Row = Mapping[str, Any]
@@ -27,18 +28,24 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
             "name": name,
             "columns": list(method_columns(rows)),
             "rows": [(row["method"], [show(row) for show in method_columns(rows).values()]) for row in rows],
-            "bytes": both(cost_chart, rows, _bytes, "bytes of one adaptation, up and down"),
+            "bytes": [
+                both(cost_chart, rows, partial(_bytes, n), f"bytes a query, at {n} queries an adaptation")
+                for n in ("1", "1000")
+            ],
             "macs": both(cost_chart, rows, _macs, "multiply-accumulates of the device to adapt"),
         }
         for name, rows in by_metric(figures["rows"]).items()
     ]
+    chosen = [row for row in figures["rows"] if metric_name(row) == metrics[0]["name"]]
     page = render(
         "compare.html.j2",
         figures=figures,
         machine=machine_words(figures),
         first=figures["rows"][0],
         metrics=metrics,
-        chosen=[row for row in figures["rows"] if metric_name(row) == metrics[0]["name"]],
+        chosen=chosen,
+        cost_columns=list(METHOD_COSTS),
+        costs=[(row["method"], [show(row) for show in METHOD_COSTS.values()]) for row in chosen],
     )
     write_bytes(path, page.encode())
 
@@ -90,8 +97,8 @@ def power_marks(first: int, last: int, step: int = 1) -> list[tuple[float, str]]
     return [(float(power), words[power - 1]) for power in range(first, last + 1, step)]
 
 
-def _bytes(row: Row) -> int:
-    total: int = row["cost"]["bytes_up"] + row["cost"]["bytes_down"]
+def _bytes(reuse: str, row: Row) -> float:
+    total: float = row["cost"]["bytes_per_query"][reuse]
     return total
 
 

@@ -1,0 +1,73 @@
+"""Other base models on the material of the model: trained once, kept, and gone on with after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.data.seeding import seed_from
+from paramcast.methods.background import Background
+from paramcast.training.fitting import Schedule, fit
+
+Beside = Callable[[nn.Module, np.random.Generator], Tensor]
+"""Module and generator -> a loss () beside the task's."""
+
+
+def new_base(background: Background, name: str) -> nn.Module:
+    """A base model with parameters of its own, drawn by name, and the norms of the model's."""
+    config, frozen = background.model.config, background.frozen
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_from("base", name, config.seed) % 2**62)
+        module = background.model.task.build(
+            config.image_dim, config.text_dim, config.shared_dim, config.answers
+        )
+    # Norms are buffers, fitted to the training clips: the same for all.
+    module.load_state_dict(dict(frozen.named_buffers()), strict=False)
+    return module
+
+
+def train_base(
+    background: Background, name: str, module: nn.Module, beside: Beside | None = None, **more: nn.Module
+) -> nn.Module:
+    """Train a base model as `training.stages` does, on the same clips; on 20 devices of the model's mix.
+
+    Args:
+        background: Says on what, and where it is kept.
+        name: Of the run; part of its seed, and of its checkpoint's name.
+        module: Trained in place.
+        beside: Added to the loss of every step.
+        more: Modules that are trained with it, and not needed later.
+
+    Returns:
+        `module`, in evaluation mode, at its best on validation devices.
+    """
+    task, data = background.model.task, background.material
+    lessons = data.seen_by(None)
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        value = task.base_loss(module, data.bank, lessons.draw(rng), rng)
+        return value if beside is None else value + beside(module, rng)
+
+    def score() -> float:
+        means = []
+        for device in data.validation:
+            outputs = task.outputs(module, data.bank, task.asked(device, data.gallery))
+            means.append(np.mean(list(task.figures(outputs, device).values())))
+        return float(np.mean(means))
+
+    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in lessons.plain)
+    every = max(1, texts // task.base_batch)
+    digest = background.model.sha256()[:16]
+    fit(
+        name,
+        nn.ModuleDict({"base": module, **more}),
+        loss,
+        score,
+        Schedule(task.base_epochs * every, every),
+        background.model.config.seed,
+        background.folder / f"bases-{digest}" / f"{name.replace(' ', '-')}.safetensors",
+    )
+    return module.requires_grad_(False)

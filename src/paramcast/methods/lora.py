@@ -1,0 +1,58 @@
+"""`lora`: low-rank adapters by PEFT, trained with a few labels of the device.
+
+Hu et al., "LoRA: low-rank adaptation of large language models" (arXiv 2106.09685).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.methods.base import Labelled, Method, Predictor, Settings, Support
+from paramcast.methods.fta import fit_labels
+from paramcast.methods.modules import labelled_loss, predictor
+from paramcast.models.dynamic import make_dynamic
+
+
+class Lora(Method):
+    """W + B A of rank r, B zero at first, on the layers that the cloud's packages edit; biases stay."""
+
+    identity: ClassVar[Settings | None] = {"rank": 4, "rate": 0.0}
+
+    def grid(self, task: str) -> Sequence[Settings]:
+        """Rank, and learning rate."""
+        return [{"rank": rank, "rate": rate} for rank in (2, 8) for rate in (1e-3, 3e-3, 1e-2)]
+
+    def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
+        """Put adapters into a copy of the base model, and train them.
+
+        Raises:
+            ValueError: The support set carries no labels.
+        """
+        from peft import LoraConfig, inject_adapter_in_model  # takes seconds: not before it is used
+
+        if support.labelled is None:
+            raise ValueError("fine-tuning needs labels")
+        task, bank, rank = self.background.model.task, support.samples.bank, int(settings["rank"])
+        module = self.background.module()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed % 2**63)
+            config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_targets(module, task.targets))
+            module = inject_adapter_in_model(config, module)
+
+        def loss(labelled: Labelled) -> Tensor:
+            return labelled_loss(task, module, bank, labelled)
+
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        fit_labels(trained, loss, support.labelled, not task.has_answers, float(settings["rate"]), seed)
+        return predictor(task, module.eval(), bank)
+
+
+def _targets(module: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Names of the linear layers among those whose parameters the cloud makes."""
+    dynamic = make_dynamic(module, [pattern.removesuffix(".bias") for pattern in patterns], "lowrank")
+    dynamic.remove()
+    return [name for name, layer in dynamic.layers.items() if isinstance(layer, nn.Linear)]

@@ -1,0 +1,84 @@
+"""What work takes of a device: multiply-accumulates, and the most memory at once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+_COUNTED: ContextVar[bool] = ContextVar("counted", default=True)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What some work takes.
+
+    Attributes:
+        macs: Multiply-accumulates of matrix products and convolutions, backward passes included.
+        peak_bytes: The most bytes of tensors that were there at once and not before: activations, gradients,
+            the optimiser's moments.
+    """
+
+    macs: int = 0
+    peak_bytes: int = 0
+
+
+def measure(work: Callable[[], object]) -> Work:
+    """Do some work, and count what it takes; what an operation takes inside while it runs is not seen."""
+    with _Storages() as storages, FlopCounterMode(display=False) as flops:
+        work()
+    return Work(flops.get_total_flops() // 2, storages.peak)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is made here is no part of the work, such as copies that only a simulation needs."""
+    before = _COUNTED.set(False)
+    try:
+        yield
+    finally:
+        _COUNTED.reset(before)
+
+
+class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every storage that an operation makes until nobody holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and count what it made."""
+        for given in _storages((args, kwargs)):
+            self._follow(given, 0)
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            self._follow(storage, storage.nbytes() if _COUNTED.get() else 0)
+        self.peak = max(self.peak, self.now)
+        return made
+
+    def _follow(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = id(storage)
+        if key in self._known:
+            return
+
+        def gone(_: object) -> None:
+            self.now -= size
+            del self._known[key]
+
+        self._known[key] = weakref.ref(storage, gone)
+        self.now += size
+
+
+def _storages(tree: object) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
