@@ -31,8 +31,9 @@ class CentreStart(nn.Module):
         super().__init__()
         self.dims = dims
         # What it opens to (nothing at the start), its slope and offset. Uplink features have unit variance,
-        # so a mean of n has 1 / n by chance: the gate is half open at e^(2/4) = 1.6 times that.
-        self.gate = nn.Parameter(torch.tensor([0.0, 4.0, -2.0]) / _PACE)
+        # so a mean of n has 1 / n by chance, and one category's has two or three times that without being in
+        # need of a centre: the gate is half open at e^(11/8) = 4 times, and steep.
+        self.gate = nn.Parameter(torch.tensor([0.0, 8.0, -11.0]) / _PACE)
 
     def forward(self, inputs: ContextInputs) -> Tensor:
         """Coefficients (B, dims) for B devices."""

@@ -23,6 +23,8 @@ from paramcast.training.views import UplinkTable
 
 WORTH = 0.5
 """Percent points that an edit has to gain; chance moves single devices by more than it gains many of them."""
+GALLERY = 64
+"""Clips that training devices look through besides their own."""
 STRENGTHS = np.logspace(0, 5, 11)
 """Of the ridge's penalty, among which leaving one device out decides."""
 
@@ -85,7 +87,7 @@ def joined(parts: Iterable[Outcomes]) -> Outcomes:
 
 def gate_lessons(adaptor: Adaptor, lessons: Lessons, view: tuple[Bank, UplinkTable]) -> Iterator[Outcomes]:
     """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
-    task, others = lessons.task, lessons.others
+    task, others = lessons.task, lessons.others[:GALLERY]
     for size in SUPPORT_SIZES:
         yield outcomes(task, adaptor, view, lessons.devices, others, [size])
     plain = lessons.plain[: len(SUPPORT_SIZES) * len(lessons.devices)]
