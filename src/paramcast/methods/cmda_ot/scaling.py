@@ -62,7 +62,7 @@ def row(name: str, samples: int) -> dict[str, Any]:
     return {
         "name": name,
         "samples": samples,
-        "seconds": round(time.process_time() - start, 1),
+        "seconds": round(time.process_time() - start, 3),
         "peak_mb": round(_peak_mb(), 1),
         "before_mb": round(before, 1),
         "accuracy": round(accuracy, 2),

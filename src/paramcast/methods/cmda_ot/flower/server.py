@@ -100,9 +100,9 @@ def connected(
             Remote(str(domain), proxies[domain], {OPTIONS: options, NUMBER: number}, timeout)
             for number, domain in enumerate(sorted(proxies), start=1)
         ]
-        for proxy in list(manager.all().values()):
-            _dismiss(proxy, timeout)
     finally:
+        for proxy in list(manager.all().values()):
+            _dismiss(proxy)
         listener.stop(grace=1).wait()
 
 
@@ -127,7 +127,7 @@ def _domain(proxy: ClientProxy, timeout: float) -> int:
     return int(proxy.get_properties(GetPropertiesIns({}), timeout, None).properties[DOMAIN])
 
 
-def _dismiss(proxy: ClientProxy, timeout: float) -> None:
+def _dismiss(proxy: ClientProxy) -> None:
     """Have a client end; that its stream ends with it is the answer."""
     with suppress(GrpcBridgeClosed):
-        proxy.reconnect(ReconnectIns(seconds=None), timeout, None)
+        proxy.reconnect(ReconnectIns(seconds=None), 10, None)
