@@ -131,6 +131,9 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("service", "--seconds", 0),
         ("device", "--rounds", 0),
         ("recovery", "--data", "nowhere"),
+        ("adr", "--data", "nowhere"),
+        ("bytes", "--data", "nowhere", "--task", "retrieval"),
+        ("bytes", "--task", "choice"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path: Path, run: Run, words: tuple[object, ...]) -> None:
