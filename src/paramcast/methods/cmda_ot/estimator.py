@@ -49,6 +49,8 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         pseudo_labels_: (M,) their pseudo-labels.
     """
 
+    pseudo_rows_: np.ndarray
+
     def __init__(
         self,
         alignment: Alignment = "quantiles",
@@ -142,7 +144,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         self.weights_ = server.run(clients)
         self.transported_, self.scores_, self.left_out_ = server.transported, server.scores, server.left_out
-        self.pseudo_rows_: np.ndarray = server.guidance.rows
+        self.pseudo_rows_ = server.guidance.rows
         self.pseudo_labels_ = self.classes_[server.guidance.labels]
         return self
 
