@@ -1,7 +1,7 @@
 """The third stage: a gate for each adaptor, that keeps packages from devices which would not gain by them.
 
 Expected gains are a ridge regression on what the FDA makes of a device's context, fitted on training devices,
-each adapted from a base model that has not seen its clips. How much gain is enough, validation devices say.
+each adapted from a base model that has not seen its clips, and calibrated on validation devices.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from paramcast.training.episodes import SUPPORT_SIZES, Lessons, one_of
 from paramcast.training.tasks import Task
 from paramcast.training.views import UplinkTable
 
-WORTH = 0.5
-"""Percent points that an edit has to gain; chance moves single devices by more than it gains many of them."""
+WORTH = 1.0
+"""Percent points that an edit has to gain; to lose as many is what makes a device worse off."""
 GALLERY = 64
 """Clips that training devices look through besides their own."""
 STRENGTHS = np.logspace(0, 5, 11)
@@ -103,18 +103,16 @@ def fit_gate(adaptor: Adaptor, known: Outcomes) -> None:
     adaptor.gate.bias.fill_(float(ridge.intercept_ - centre @ weight))
 
 
-def set_threshold(adaptor: Adaptor, known: Outcomes) -> None:
-    """Let those packages pass that are worth it on validation devices."""
-    expected = adaptor.gate.gain(torch.from_numpy(known.hidden)).numpy()
-    adaptor.gate.threshold.fill_(best_threshold(expected, known.gains))
+def calibrate(adaptor: Adaptor, known: Outcomes) -> None:
+    """Bring what the gate expects to what validation devices gained, by a line; from then on it refuses.
 
-
-def best_threshold(expected: np.ndarray, gains: np.ndarray) -> float:
-    """The threshold on expected gains (N,) with the largest sum of gains (N,), less `WORTH` each."""
-    order = np.argsort(-expected)
-    enough = int(np.concatenate([[0.0], (gains[order] - WORTH).cumsum()]).argmax())  # the first so many
-    if enough == 0:
-        return np.inf
-    if enough == len(gains):
-        return -np.inf
-    return float(expected[order[enough - 1 : enough + 1]].mean())
+    Of devices that an adaptor was trained on it expects too much. A line needs few devices to be found; the
+    threshold with the most gain on them would be another for every seed.
+    """
+    gate = adaptor.gate
+    expected = gate.gain(torch.from_numpy(known.hidden)).numpy()
+    centred = expected - expected.mean()
+    slope = max(0.0, float(centred @ known.gains) / max(float(centred @ centred), 1e-6))
+    gate.weight.mul_(slope)
+    gate.bias.fill_(float(gate.bias) * slope + float(known.gains.mean() - slope * expected.mean()))
+    gate.threshold.fill_(WORTH)

@@ -16,7 +16,7 @@ from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.training.bank import Bank
 from paramcast.training.episodes import SUPPORT_SIZES, Lessons, generate, moved_view, score_devices
 from paramcast.training.fitting import Schedule, fit
-from paramcast.training.gates import Outcomes, fit_gate, gate_lessons, joined, outcomes, set_threshold
+from paramcast.training.gates import Outcomes, calibrate, fit_gate, gate_lessons, joined, outcomes
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
 from paramcast.training.views import UplinkTable
@@ -151,7 +151,7 @@ def _train_gates(
     model.base.load_state_dict(final)
     for condition, adaptor in adaptors.items():
         fit_gate(adaptor, joined(known[condition]))
-        set_threshold(
+        calibrate(
             adaptor,
             joined(
                 outcomes(data.task, adaptor, view, data.validation, data.gallery, [support])
