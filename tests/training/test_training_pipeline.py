@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import torch
 import train_run
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from paramcast.adaptor import ContextInputs
@@ -190,6 +192,33 @@ def test_what_is_saved_makes_the_same_packages(form: str, task: str, tmp_path: P
         for name, values in ours.items():
             assert torch.equal(values, theirs[name])
             assert condition != "support" or values.any()
+
+
+def test_models_of_before_there_was_a_choice_of_evidence_load(tmp_path: Path) -> None:
+    model = untrained_model("codes", "qa")
+    model.save(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    for name in ("evidence", "anchors", "form_options"):
+        del stored[name]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    file = tmp_path / "adaptor-support.safetensors"
+    younger = {f"context.reasoner.{name}" for name in ("gain", "level", "temperature")}
+    tensors = load_file(file)
+    assert younger < tensors.keys()
+    save_file({name: values for name, values in tensors.items() if name not in younger}, file)
+    again = TrainedModel.load(tmp_path)
+    assert (again.config.evidence, again.config.anchors, again.config.form_options) == ("reasoner", 1, {})
+    known = context(model)
+    ours, theirs = model.adaptor.generate(known), again.adaptor.generate(known)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("name", "value"), [("evidence", "clip"), ("anchors", 2)])
+def test_what_devices_do_not_send_is_not_exported(name: str, value: Any, tmp_path: Path) -> None:
+    model = untrained_model("codes", "qa")
+    model.config = replace(model.config, **{name: value})
+    with pytest.raises(InputError, match="devices send one anchor frame"):
+        export_bundle(model, tmp_path / "bundle")
 
 
 def context(model: TrainedModel) -> ContextInputs:
