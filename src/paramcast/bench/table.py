@@ -115,9 +115,12 @@ def _methods_block(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
     """What is said of these methods -> how it is shown."""
-    if all(row["hindsight"] is None for row in rows):
-        return METHOD_COLUMNS
-    return {**METHOD_COLUMNS, "in hindsight": lambda row: f"{row['hindsight']:.1f}"}
+    columns = dict(METHOD_COLUMNS)
+    if any(row["hindsight"] is not None for row in rows):
+        columns["in hindsight"] = lambda row: f"{row['hindsight']:.1f}"
+    if any(row["note"] for row in rows):
+        columns[""] = lambda row: row["note"]
+    return columns
 
 
 def _milliseconds(row: Mapping[str, Any]) -> str:
@@ -142,7 +145,6 @@ METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "score": lambda row: _interval(row["controls"]["own"]),
     "gain over base": lambda row: _interval(row["gain"], "+"),
     "worse": lambda row: _share(row["worse_share"]),
-    "": lambda row: row["note"],
 }
 """How well every method does -> how it is shown."""
 

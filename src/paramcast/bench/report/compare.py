@@ -29,7 +29,7 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
             "columns": list(method_columns(rows)),
             "rows": [(row["method"], [show(row) for show in method_columns(rows).values()]) for row in rows],
             "bytes": [
-                both(cost_chart, rows, partial(_bytes, n), f"bytes a query, at {n} queries an adaptation")
+                both(cost_chart, rows, partial(_bytes, n), f"bytes a query, if an adaptation serves {n}")
                 for n in ("1", "1000")
             ],
             "macs": both(cost_chart, rows, _macs, "multiply-accumulates of the device to adapt"),
