@@ -137,7 +137,7 @@ def test_parameters_that_do_not_fit_float16_are_a_backend_error() -> None:
         service(Large(), quantisation="fp16").adapt(request().encode())
 
 
-@pytest.mark.parametrize("change", [{"lifetime_s": 0}, {"quantisation": "int4"}])
+@pytest.mark.parametrize("change", [{"lifetime_s": 0}, {"quantisation": "int2"}])
 def test_impossible_settings_are_refused(change: dict[str, int | str]) -> None:
     with pytest.raises(InputError):
         service(**change)  # type: ignore[arg-type]
