@@ -15,7 +15,7 @@ from test_device_runtime import sealed
 from paramcast import wire
 from paramcast.device import CloudError, DeviceRuntime, NoPublicKey, ProbeFailed
 from paramcast.wire import SigningKey, make_key, public_key_hex
-from paramcast.wire.package import FORMAT, MAGIC
+from paramcast.wire.package import FORMATS, MAGIC
 from paramcast.wire.signing import sign
 from paramcast.wire.tensors import pack
 
@@ -25,7 +25,8 @@ HEAD = {"d": "cam-1", "m": MODEL, "s": "9", "e": str(2**40), "f": "full", "q": "
 
 def forged(key: SigningKey, tensors: dict[str, np.ndarray]) -> bytes:
     content = pack(HEAD, tensors)
-    return MAGIC + FORMAT + sign(key, FORMAT + content) + content
+    first = next(iter(FORMATS))
+    return MAGIC + first + sign(key, first + content) + content
 
 
 def tampered(data: bytes) -> bytes:

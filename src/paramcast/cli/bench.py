@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.common import (
+    FILE,
+    FOLDER,
+    json_option,
+    needs,
+    seed_option,
+    test_data_option,
+    trained_model_option,
+    trained_on_option,
+    typed_command,
+)
 
 if TYPE_CHECKING:
     from paramcast.data.collection import Collection
@@ -95,13 +105,9 @@ def device(rounds: int, seed: int, json_file: Path | None) -> None:
 
 
 @command.command(context_settings={"show_default": True})
-@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
-@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
-@click.option(
-    "--trained-on",
-    type=FOLDER,
-    help="The collection of the training, if --data is another.  [default: --data]",
-)
+@trained_model_option
+@test_data_option
+@trained_on_option
 @click.option(
     "--shift",
     "shifts",

@@ -16,6 +16,17 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 json_option = click.option("--json", "json_file", type=FILE, help="Write the figures to this file.")
 seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Of every random draw.")
+trained_model_option = click.option(
+    "--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote."
+)
+test_data_option = click.option(
+    "--data", required=True, type=FOLDER, help="Any collection; clips of training are left out."
+)
+trained_on_option = click.option(
+    "--trained-on",
+    type=FOLDER,
+    help="The collection of the training, if --data is another.  [default: --data]",
+)
 
 
 @contextmanager

@@ -7,18 +7,24 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.common import (
+    FILE,
+    FOLDER,
+    json_option,
+    needs,
+    seed_option,
+    test_data_option,
+    trained_model_option,
+    trained_on_option,
+    typed_command,
+)
 from paramcast.files import write_json
 
 
 @click.command(name="compare", context_settings={"show_default": True})
-@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
-@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
-@click.option(
-    "--trained-on",
-    type=FOLDER,
-    help="The collection of the training, if --data is another.  [default: --data]",
-)
+@trained_model_option
+@test_data_option
+@trained_on_option
 @click.option("--methods", default="all", help="Names with commas between, or all that serve the task.")
 @click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
 @click.option("--shift", default="category", help="What devices differ in, as in `paramcast evaluate`.")

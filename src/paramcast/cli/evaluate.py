@@ -6,12 +6,20 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FILE, FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.common import (
+    FILE,
+    json_option,
+    needs,
+    seed_option,
+    test_data_option,
+    trained_model_option,
+    typed_command,
+)
 
 
 @click.command(name="evaluate", context_settings={"show_default": True})
-@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
-@click.option("--data", required=True, type=FOLDER, help="Any collection; clips of training are left out.")
+@trained_model_option
+@test_data_option
 @click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
 @click.option(
     "--shift",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paramcast.data.seeding import seed_from
 from paramcast.methods.background import Background
-from paramcast.training.fitting import Schedule, fit
+from paramcast.training.fitting import fit
 
 Beside = Callable[[nn.Module, np.random.Generator], Tensor]
 """Module and generator -> a loss () beside the task's."""
@@ -58,15 +58,13 @@ def train_base(
             means.append(np.mean(list(task.figures(outputs, device).values())))
         return float(np.mean(means))
 
-    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in lessons.plain)
-    every = max(1, texts // task.base_batch)
     digest = background.model.sha256()[:16]
     fit(
         name,
         nn.ModuleDict({"base": module, **more}),
         loss,
         score,
-        Schedule(task.base_epochs * every, every),
+        lessons.schedule(task),
         background.model.config.seed,
         background.folder / f"bases-{digest}" / f"{name.replace(' ', '-')}.safetensors",
     )

@@ -20,6 +20,7 @@ from paramcast.encoders import shared_dim
 from paramcast.errors import InputError
 from paramcast.models.parts import FeatureNorm
 from paramcast.training.arrays import ClipData
+from paramcast.training.fitting import Schedule
 from paramcast.training.fleets import MIX, PLAIN, SPOILT, training_fleet
 from paramcast.training.model import ModelConfig, TrainedModel, feature_store
 from paramcast.training.options import TrainingOptions
@@ -46,6 +47,12 @@ class BaseLessons:
     plain: Sequence[ClipData]
     shifted: Sequence[ClipData]
     clozes: Sequence[ClipData]
+
+    def schedule(self, task: Task) -> Schedule:
+        """How long a base model learns: by the number of texts, a validation an epoch."""
+        texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in self.plain)
+        epoch = max(1, texts // task.base_batch)
+        return Schedule(task.base_epochs * epoch, epoch)
 
     def draw(self, rng: np.random.Generator) -> Sequence[ClipData]:
         """Where the next batch comes from."""

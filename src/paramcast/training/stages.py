@@ -44,14 +44,12 @@ def train_bases(
 
 def _train_base(model: TrainedModel, data: Material, fold: int | None, work: Path) -> float:
     lessons = data.seen_by(fold)
-    texts = sum(len(clip.items) + len(clip.hints) // 4 for clip in lessons.plain)
-    every = max(1, texts // data.task.base_batch)
     return fit(
         "base" if fold is None else f"base without fold {fold + 1} of {FOLDS}",
         model.base,
         _base_loss(model, data, lessons),
         _base_score(model, data),
-        Schedule(data.task.base_epochs * every, every),
+        lessons.schedule(data.task),
         data.options.seed,
         work / f"base-{'all' if fold is None else fold}.safetensors",
     )
