@@ -119,9 +119,6 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ):
             assert row["room"][upper]["mean"] == pytest.approx(mean - reference, abs=1e-3)
         assert row["labels"] > 10  # the world asks more than one question about a clip
-    before = file.read_text()
-    assert run("bench", "headroom", *options).returncode == 0  # goes on from what it kept
-    assert json.loads(file.read_text())["rows"] == json.loads(before)["rows"]
 
 
 @pytest.mark.parametrize(
