@@ -74,7 +74,8 @@ def test_variants_share_the_base_and_add_to_a_run(world: Collection, run: Path) 
         assert all(torch.equal(a, b) for a, b in zip(parts(model.base), parts(first.base), strict=True))
     known = parts(first.adaptors["constant"])
     for ours, theirs in zip(parts(more["clip"].adaptors["constant"]), known, strict=True):
-        torch.testing.assert_close(ours, theirs)  # directions are inverted anew: the last bits may differ
+        # Directions are inverted anew, of a matrix that is far from orthogonal: not bit by bit the same.
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
 def parts(module: torch.nn.Module) -> list[torch.Tensor]:
