@@ -61,8 +61,8 @@ def test_round_trip(sent: AdaptRequest) -> None:
         assert after.dtype == np.float32
         assert after.shape == before.shape
         peak = np.abs(before.astype("f8")).max(axis=1, keepdims=True, initial=0)
-        # 1e-43 is room for the smallest numbers that float32 has.
-        assert (np.abs(after.astype("f8") - before) <= peak / 253.9 + 1e-43).all()
+        # 4e-43 is room for the smallest numbers that float32 has: twice their step, 127 times.
+        assert (np.abs(after.astype("f8") - before) <= peak / 253.9 + 4e-43).all()
 
 
 def test_a_clip_takes_little_more_than_its_codes() -> None:
