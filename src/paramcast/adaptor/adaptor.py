@@ -85,7 +85,7 @@ class Adaptor(nn.Module):
     def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
         """Package tensors (B, *shape) for B devices, and the ADR's loss (): for training, with no gate."""
         vector, loss = self.context(inputs)
-        return self._values(self.fda.encode(vector), inputs), loss
+        return self.values(self.fda.encode(vector), inputs), loss
 
     def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
         """Package tensors (B, *shape) for B devices; without an edit where the gate says so.
@@ -93,7 +93,7 @@ class Adaptor(nn.Module):
         The centre has a gate of its own, which is learned with it.
         """
         encoded = self.encode(inputs)
-        values, accepted = self._values(encoded, inputs), self.gate(encoded)
+        values, accepted = self.values(encoded, inputs), self.gate(encoded)
         return values | {
             name: torch.where(accepted.reshape(-1, *[1] * base.dim()), values[name], base)
             for name, base in self.unedited().items()
@@ -107,7 +107,8 @@ class Adaptor(nn.Module):
         """What the FDA makes of the contexts of B devices: (B, hidden)."""
         return self.fda.encode(self.context(inputs).vector)
 
-    def _values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
+    def values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
+        """Package tensors (B, *shape) of what `encode` gave, with no gate."""
         values: dict[str, Tensor] = self.fda(encoded, self.dynamic)
         if self.centre:
             known = self.start(inputs) if self.start else encoded.new_zeros(len(encoded), self.centre.count)

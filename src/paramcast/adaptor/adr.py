@@ -93,7 +93,7 @@ class AnchorReasoner(nn.Module):
             anchors: (N, U) float32, of training clips.
             clips: (N, U) float32, their means.
         """
-        self.gain.copy_((anchors * clips).sum(0) / anchors.square().sum(0).clamp(min=1e-6))
+        self.gain.copy_(least_squares(anchors, clips))
         self.level.copy_((clips - self.gain * anchors).square().mean(0).clamp(min=1e-6).log())
 
     def clip_given(self, z: Tensor, anchor: Tensor) -> Gaussian:
@@ -130,6 +130,11 @@ class AnchorReasoner(nn.Module):
         """
         q, p = self.posterior(torch.cat([anchor, clip], -1)), self.prior(anchor)
         return q, p, self.clip_given(q.sample(), anchor).log_prob(clip)
+
+
+def least_squares(anchors: Tensor, clips: Tensor) -> Tensor:
+    """(U,): by how much anchors (N, U) come closest to their clips (N, U), in every dimension."""
+    return (anchors * clips).sum(0) / anchors.square().sum(0).clamp(min=1e-6)
 
 
 def mixed_log_density(mixture: Gaussian, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paramcast.adaptor.adr import AnchorReasoner, Gaussian, mixed_cdf, mixed_log_density
+from paramcast.adaptor.adr import AnchorReasoner, Gaussian, least_squares, mixed_cdf, mixed_log_density
 from paramcast.bench.rows import row
 from paramcast.bench.variants import (
     METRICS,
@@ -140,7 +140,7 @@ def others(training: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> 
         held_out: Likewise, (N, U) each.
     """
     anchors, clips = training
-    gain = (anchors * clips).sum(0) / anchors.square().sum(0).clamp(min=1e-6)
+    gain = least_squares(anchors, clips)
     means = {
         "plain": (clips.mean(0).expand_as(clips), clips.mean(0).expand_as(held_out[1])),
         "anchor": (anchors, held_out[0]),

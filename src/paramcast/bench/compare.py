@@ -97,7 +97,7 @@ def compare(
         model: Trained.
         collection: Of the test devices.
         trained_on: That of the training; may be the same.
-        methods: Names, 'base' among them.
+        methods: Names; rows of a comparison need 'base' among them.
         options: The rest.
         folder: Keeps each method's outcome, so that a run which was stopped goes on. Base models that
             methods train are kept beside it, for other runs on the same model too.

@@ -46,8 +46,7 @@ def bench_headroom(
     for shift in shifts:
         found = evaluate(model, collection, shift=shift, devices=devices, support_sizes=sizes, seed=seed)
         options = CompareOptions(shift, devices, max(sizes), 1, seed)
-        outcomes = compare(model, collection, trained_on, ["base", "fta_all"], options, folder / shift)
-        tuned = next(outcome for outcome in outcomes if outcome.method == "fta_all")
+        (tuned,) = compare(model, collection, trained_on, ["fta_all"], options, folder / shift)
         for result, row in zip(
             found.results, evaluation_rows(found.results, model.config.task, shift, None), strict=True
         ):

@@ -25,8 +25,8 @@ class TextSpace(NamedTuple):
     dim: int
 
 
-class ImageEncoder(Protocol):
-    """A frozen image trunk. `fingerprint` changes whenever its features may."""
+class Encoder(Protocol):
+    """What every frozen trunk has. `fingerprint` changes whenever its features may."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,11 @@ class ImageEncoder(Protocol):
 
     @property
     def onnx_path(self) -> Path | None:
-        """The graph for a device (`frames` -> `features`), or None when it cannot run on one."""
+        """The graph for a device, or None when it cannot run on one."""
+
+
+class ImageEncoder(Encoder, Protocol):
+    """A frozen image trunk; its graph: `frames` -> `features`."""
 
     @property
     def text_space(self) -> TextSpace | None:
@@ -52,24 +56,8 @@ class ImageEncoder(Protocol):
         """(N, H, W, 3) uint8 RGB of any size, N >= 0 -> (N, dim) float32."""
 
 
-class TextEncoder(Protocol):
-    """A frozen text trunk. `fingerprint` changes whenever its features may."""
-
-    @property
-    def name(self) -> str:
-        """The name that makes it."""
-
-    @property
-    def dim(self) -> int:
-        """Numbers a feature."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Short hex of everything that its features depend on."""
-
-    @property
-    def onnx_path(self) -> Path | None:
-        """The graph for a device (`input_ids`, `attention_mask` -> `features`), or None."""
+class TextEncoder(Encoder, Protocol):
+    """A frozen text trunk; its graph: `input_ids`, `attention_mask` -> `features`."""
 
     @property
     def tokenizer_path(self) -> Path | None:
@@ -79,16 +67,8 @@ class TextEncoder(Protocol):
         """N >= 0 texts of any length -> (N, dim) float32, L2-normalised."""
 
 
-class AudioEncoder(Protocol):
-    """A frozen audio trunk. `fingerprint` changes whenever its features may."""
-
-    @property
-    def name(self) -> str:
-        """The name that makes it."""
-
-    @property
-    def dim(self) -> int:
-        """Numbers a feature."""
+class AudioEncoder(Encoder, Protocol):
+    """A frozen audio trunk; its graph: `sounds` -> `features`."""
 
     @property
     def rate(self) -> int:
@@ -97,14 +77,6 @@ class AudioEncoder(Protocol):
     @property
     def window(self) -> int:
         """Samples of the window S that makes one feature."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Short hex of everything that its features depend on."""
-
-    @property
-    def onnx_path(self) -> Path | None:
-        """The graph for a device (`sounds` -> `features`), or None when it cannot run on one."""
 
     def __call__(self, sounds: np.ndarray) -> np.ndarray:
         """(N, S) float32 in [-1, 1], mono, N >= 0 -> (N, dim) float32."""
@@ -172,9 +144,9 @@ def shared_dim(image: ImageEncoder, text: TextEncoder) -> int:
     return image.text_space.dim if image.text_space and image.text_space.encoder == text.name else 0
 
 
-def cached_graph(name: str, write: Callable[[Path], None], extra: str = "train") -> Path:
-    """The graph `name`.onnx in the cache, made by `write` on first use; raises MissingExtraError(`extra`)."""
-    path = cache_dir("encoders") / f"{name}.onnx"
+def cached_file(name: str, write: Callable[[Path], None], extra: str = "train") -> Path:
+    """The file `name` of the cache, made by `write` on first use; raises MissingExtraError(`extra`)."""
+    path = cache_dir("encoders") / name
     if not path.is_file():
         try:
             with replacing(path) as temporary:

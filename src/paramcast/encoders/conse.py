@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramcast.encoders import efficientnet_lite, minilm
-from paramcast.encoders.base import OnnxImageEncoder, TextSpace, cached_graph
+from paramcast.encoders.base import OnnxImageEncoder, TextSpace, cached_file
 
 if TYPE_CHECKING:
     import onnx
@@ -48,18 +48,17 @@ def class_names() -> list[str]:
 
 
 def _encoder(name: str, trunk: Callable[[], Path]) -> OnnxImageEncoder:
-    text = minilm.int8()
-
     def write(path: Path) -> None:
         import onnx
 
         weights = efficientnet_lite.load_weights()
-        names = text(class_names())[:, :DIM]
+        names = minilm.int8()(class_names())[:, :DIM]
         graph = with_names(onnx.load(trunk()), weights["_fc.weight"], weights["_fc.bias"], names)
         path.write_bytes(graph.SerializeToString(deterministic=True))
 
-    graph = cached_graph(f"{name}-v{efficientnet_lite.FORMAT}.{minilm.FORMAT}.{FORMAT}", write)
-    return OnnxImageEncoder(name, graph, TextSpace(text.name, DIM))
+    versions = f"{efficientnet_lite.FORMAT}.{minilm.FORMAT}.{FORMAT}"
+    graph = cached_file(f"{name}-v{versions}.onnx", write)
+    return OnnxImageEncoder(name, graph, TextSpace(minilm.NAME, DIM))
 
 
 def with_names(

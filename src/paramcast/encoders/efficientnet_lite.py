@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.encoders.base import OnnxImageEncoder, cached_graph
+from paramcast.encoders.base import OnnxImageEncoder, cached_file
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +51,7 @@ def graph_path() -> Path:
     def write(path: Path) -> None:
         path.write_bytes(build_graph(load_weights()).SerializeToString(deterministic=True))
 
-    return cached_graph(f"efficientnet-lite0-fp32-v{FORMAT}", write)
+    return cached_file(f"efficientnet-lite0-fp32-v{FORMAT}.onnx", write)
 
 
 def int8_graph_path() -> Path:
@@ -62,7 +62,7 @@ def int8_graph_path() -> Path:
 
         quantise_graph(graph_path(), path, KEPT_IN_FLOAT)
 
-    return cached_graph(f"efficientnet-lite0-int8-v{FORMAT}", write)
+    return cached_file(f"efficientnet-lite0-int8-v{FORMAT}.onnx", write)
 
 
 def load_weights() -> dict[str, np.ndarray]:

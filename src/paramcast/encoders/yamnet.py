@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.encoders.base import cached_graph, fingerprint, onnx_session
+from paramcast.encoders.base import cached_file, fingerprint, onnx_session
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +54,7 @@ def int8() -> YAMNet:
     def write(path: Path) -> None:
         path.write_bytes(build_graph(load_network()).SerializeToString(deterministic=True))
 
-    return YAMNet(cached_graph(f"yamnet-int8-v{FORMAT}", write, "audio"))
+    return YAMNet(cached_file(f"yamnet-int8-v{FORMAT}.onnx", write, "audio"))
 
 
 def load_network() -> onnx.ModelProto:

@@ -13,6 +13,9 @@ from paramcast.training.statistics import Interval, interval
 from paramcast.training.tasks.base import Metric
 
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
+CONDITIONS = {"constant": "constant", "oracle": "truth"}
+"""Control -> the condition of its adaptor; all others have that which serves devices, 'support'."""
+
 WORSE_BY = 1.0
 """A device is worse off when its own package costs it more than this many points."""
 

@@ -19,7 +19,7 @@ from paramcast.data.fleet import Device, Fleet, Split, build_fleet
 from paramcast.errors import InputError
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
-from paramcast.training.controls import CONTROLS, Result, derangement
+from paramcast.training.controls import CONDITIONS, CONTROLS, Result, derangement
 from paramcast.training.episodes import SUPPORT_SIZES, generate, one_of
 from paramcast.training.model import TrainedModel
 from paramcast.training.tasks.base import Metric
@@ -157,7 +157,7 @@ class _Scorer:
 
     def scores(self, control: str, packages: dict[str, Tensor] | None) -> list[dict[Metric, float]]:
         """Every device's figures under its package."""
-        adaptor = self.model.adaptors[{"oracle": "truth", "constant": "constant"}.get(control, "support")]
+        adaptor = self.model.adaptors[CONDITIONS.get(control, "support")]
         return [
             self.model.task.score(
                 adaptor.dynamic,

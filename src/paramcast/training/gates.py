@@ -66,7 +66,8 @@ def outcomes(
         [device.truth for device in devices],
     )
     with torch.no_grad():
-        packages, hidden = adaptor.eval()(inputs)[0], adaptor.encode(inputs)
+        hidden = adaptor.eval().encode(inputs)
+        packages = adaptor.values(hidden, inputs)
     unedited = {name: value[None] for name, value in adaptor.unedited().items()}
     gains = np.zeros(len(devices))
     for place, device in enumerate(devices):

@@ -1,4 +1,4 @@
-"""The two stages of training: base models, then adaptors on devices that their base models have not seen."""
+"""The stages of training: base models, adaptors on devices that their base models have not seen, gates."""
 
 from __future__ import annotations
 

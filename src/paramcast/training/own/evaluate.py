@@ -10,15 +10,13 @@ from torch import Tensor
 
 from paramcast.adaptor import Adaptor
 from paramcast.errors import InputError
-from paramcast.training.controls import Result, derangement
+from paramcast.training.controls import CONDITIONS, Result, derangement
 from paramcast.training.episodes import one_of
 from paramcast.training.own.devices import OwnDevice, check_devices
 from paramcast.training.own.model import OwnModel
 from paramcast.training.tasks.base import Metric
 
 Score = Callable[[Tensor, Tensor], float]
-_CONDITIONS = {"constant": "constant", "oracle": "truth"}
-"""Controls with adaptors of their own."""
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:
@@ -51,18 +49,18 @@ def evaluate_own(
     check_devices(devices, support + 1)
     if len(devices) < 2:
         raise InputError("the control 'shuffled' needs two devices at least")
-    own = packages(model, devices, support)
+    own, order = packages(model, devices, support), derangement(len(devices), seed)
     made = {
         "base": None,
         "constant": packages(model, devices, support, "constant"),
-        "shuffled": {name: value[derangement(len(devices), seed)] for name, value in own.items()},
+        "shuffled": {name: value[order] for name, value in own.items()},
         "own": own,
     }
     if "truth" in model.adaptors:
         made["oracle"] = packages(model, devices, support, "truth")
     values = {
         control: score_devices(
-            model.adaptors[_CONDITIONS.get(control, "support")], each, devices, support, score
+            model.adaptors[CONDITIONS.get(control, "support")], each, devices, support, score
         )
         for control, each in made.items()
     }
