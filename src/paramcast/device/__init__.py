@@ -3,7 +3,14 @@
 from paramcast.device.answers import Answer
 from paramcast.device.bundle import Bundle
 from paramcast.device.client import AsyncCloudClient, CloudClient
-from paramcast.device.errors import BundleError, CloudError, DeviceInputError, NoPublicKey, ProbeFailed
+from paramcast.device.errors import (
+    BundleError,
+    CloudError,
+    DeviceInputError,
+    NoPublicKey,
+    PackageLost,
+    ProbeFailed,
+)
 from paramcast.device.runtime import DeviceRuntime, Hit
 
 __all__ = [
@@ -17,5 +24,6 @@ __all__ = [
     "DeviceRuntime",
     "Hit",
     "NoPublicKey",
+    "PackageLost",
     "ProbeFailed",
 ]

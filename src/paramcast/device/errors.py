@@ -24,3 +24,7 @@ class ProbeFailed(PackageError):
 
 class NoPublicKey(PackageError):
     """The device does not know any cloud's public key yet, so that it cannot check packages."""
+
+
+class PackageLost(PackageError):
+    """A package is gone from the store, or its bytes are not what they were."""

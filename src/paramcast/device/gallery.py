@@ -1,9 +1,13 @@
-"""The clips that a device can find again by text."""
+"""The clips that a device can find again by text.
+
+To search takes no lock: readers take one reference to the clips and one to the embeddings, both immutable.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,35 +16,45 @@ from paramcast.wire.quantise import Float32
 Embed = Callable[[Sequence[Float32]], list[Float32]]
 
 
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """Embeddings (N, E) of the clips of one moment under the parameters of one owner."""
+
+    clips: Mapping[str, Float32] = field(default_factory=dict)
+    owner: object = None
+    ids: tuple[str, ...] = ()
+    rows: Float32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+
 class Gallery:
     """Trunk features by clip, and their embeddings under the parameters that were used last."""
 
     def __init__(self) -> None:
-        self._features: dict[str, Float32] = {}
-        self._embeddings: dict[str, Float32] = {}
-        self._owner: object = None
-        self._lock = threading.Lock()
+        self._clips: Mapping[str, Float32] = {}
+        self._embedded = _Embedded()
+        self._adding = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._clips)
 
     def add(self, clip_id: str, features: Float32) -> None:
         """Keep a clip's trunk features (T, D); a clip of the same id is replaced."""
-        with self._lock:
-            self._features[clip_id] = features
-            self._embeddings.pop(clip_id, None)
+        with self._adding:
+            self._clips = {**self._clips, clip_id: features}
 
-    def embeddings(self, owner: object, embed: Embed) -> tuple[list[str], Float32]:
+    def embeddings(self, owner: object, embed: Embed) -> tuple[Sequence[str], Float32]:
         """The clips' ids and embeddings (N, E) under the parameters of `owner`.
 
         Only clips that were not embedded for `owner` yet are run through `embed`: all of them after a swap.
+        Threads that find the same clips missing at the same time each embed them.
         """
-        with self._lock:
-            if owner is not self._owner:
-                self._owner, self._embeddings = owner, {}
-            missing = [clip_id for clip_id in self._features if clip_id not in self._embeddings]
-            if missing:
-                rows = embed([self._features[clip_id] for clip_id in missing])
-                self._embeddings.update(zip(missing, rows, strict=True))
-            ids = list(self._features)
-            return ids, np.stack([self._embeddings[clip_id] for clip_id in ids])
+        clips, known = self._clips, self._embedded
+        if known.owner is owner and known.clips is clips:
+            return known.ids, known.rows
+        there = dict(zip(known.ids, known.rows, strict=True)) if known.owner is owner else {}
+        ready = {clip: row for clip, row in there.items() if clips.get(clip) is known.clips[clip]}
+        missing = [clip for clip in clips if clip not in ready]
+        ready |= zip(missing, embed([clips[clip] for clip in missing]), strict=True)
+        rows = np.stack([ready[clip] for clip in clips])
+        self._embedded = made = _Embedded(clips, owner, tuple(clips), rows)
+        return made.ids, made.rows

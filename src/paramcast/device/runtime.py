@@ -1,34 +1,31 @@
 """The device: answers by itself from its first moment, and takes up parameters that were made for it.
 
-Readers never wait: every call takes one reference to an immutable snapshot (the parameters and their source)
-and works with it to its end; taking up a package is one assignment of that reference.
+Readers never wait: every call takes one reference to an immutable snapshot (`device.parameters`) and works
+with it to its end; there is no lock on the way to an answer.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 
 from paramcast.device.answers import Answer, most_probable
 from paramcast.device.bundle import Bundle
-from paramcast.device.errors import BundleError, CloudError, DeviceInputError, NoPublicKey, ProbeFailed
+from paramcast.device.errors import BundleError, DeviceInputError, ProbeFailed
 from paramcast.device.gallery import Gallery
 from paramcast.device.graphs import Graphs, Parameters
 from paramcast.device.inputs import Frames, check_frames, check_options, check_questions, check_text
+from paramcast.device.parameters import ParameterKeeper
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory
-from paramcast.wire import AdaptRequest, Expired, Package, PackageError, open_package
+from paramcast.wire import AdaptRequest, Package
 from paramcast.wire.limits import DEVICE_ID, QUERIES_A_CLIP
 from paramcast.wire.quantise import Float32
 from paramcast.wire.signing import is_public_key
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,35 +36,22 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """The parameters in use. `sequence` and `expires` (unix seconds) are the package's; base: 0, None."""
-
-    parameters: Parameters
-    source: Literal["base", "cloud", "store"]
-    sequence: int
-    expires: int | None
-
-
 class DeviceRuntime:
     """One device with one bundle. Every method may be called by several threads at once."""
 
     def __init__(
-        self, bundle: Bundle, device_id: str, store: PackageStore | None, public_key: str | None
+        self, bundle: Bundle, graphs: Graphs, device_id: str, store: Path | str | None, public_key: str | None
     ) -> None:
         """Use `DeviceRuntime.load`."""
         self.bundle = bundle
         self.device_id = device_id
-        self._graphs = Graphs(bundle)
+        self._graphs = graphs
         self._store = store
-        self._public_key = public_key
         self._support = SupportMemory()
         self._gallery = Gallery()
-        self._snapshot = Snapshot(bundle.base, "base", 0, None)
-        self._highest = 0  # the highest sequence number ever taken up: nothing at or below it is accepted
-        self._changing = threading.Lock()
-        self._refused: dict[str, str] | None = None
-        self._store_error: str | None = None
+        slot = None if store is None else PackageStore(store, device=device_id, model=bundle.model)
+        self._parameters = ParameterKeeper(bundle, device_id, slot, public_key, self._probe)
+        self._parameters.start()
 
     @classmethod
     def load(
@@ -82,29 +66,47 @@ class DeviceRuntime:
         Args:
             bundle_dir: What `paramcast export` wrote.
             device_id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
-            store: A folder for the last good package and the pinned key; without it a restart is at the base.
+            store: A folder for packages and the pinned key, which any number of devices, users and tasks may
+                share, one process at a time for each; without it a restart is at the base.
             public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
 
         Raises:
             BundleError: If the bundle is damaged or its model does not work.
             DeviceInputError: If the id or the key is malformed.
         """
-        if not DEVICE_ID.fullmatch(device_id):
-            raise DeviceInputError(
-                "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
-            )
+        _check_id(device_id)
         if public_key is not None and not is_public_key(public_key):
             raise DeviceInputError("a public key is 64 lower-case hex digits")
         bundle = Bundle.load(bundle_dir)
-        files = None if store is None else PackageStore(store, device=device_id, model=bundle.model)
-        runtime = cls(bundle, device_id, files, public_key or bundle.public_key)
-        runtime._start()
+        runtime = cls(bundle, Graphs(bundle), device_id, store, public_key or bundle.public_key)
+        try:
+            runtime._probe(bundle.base)
+        except ProbeFailed as error:
+            raise BundleError(f"{bundle.path}: the base model does not work: {error}") from error
         return runtime
+
+    def for_user(self, user: str) -> DeviceRuntime:
+        """Another user of this device: the same model in memory, a support set and packages of its own.
+
+        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are
+        shared.
+
+        Args:
+            user: Letters, digits and `._:@+-`.
+
+        Raises:
+            DeviceInputError: If the user's name is malformed, or too long with the device's id.
+        """
+        device_id = f"{self.device_id}:{user}"
+        _check_id(device_id)
+        if not user:
+            raise DeviceInputError("a user's name may not be empty")
+        return DeviceRuntime(self.bundle, self._graphs, device_id, self._store, self.public_key)
 
     @property
     def public_key(self) -> str | None:
         """Hex of the cloud key that packages are checked with, or None if none is known yet."""
-        return self._public_key
+        return self._parameters.public_key
 
     def observe(self, frames: Frames, queries: Sequence[str]) -> None:
         """Add a clip to the support set: its middle frame, and the mean of its first 8 queries' features.
@@ -144,7 +146,7 @@ class DeviceRuntime:
             DeviceInputError: If the frames or a question cannot be used, or the bundle is not one for `qa`.
         """
         self._need_task("qa")
-        snapshot = self._snapshot
+        snapshot = self._parameters.current
         texts = check_questions(questions)
         features = self._graphs.image(check_frames(frames))
         logits = self._graphs.answer(features, self._graphs.text(texts), snapshot.parameters)
@@ -165,7 +167,7 @@ class DeviceRuntime:
                 for `choice`.
         """
         self._need_task("choice")
-        snapshot = self._snapshot
+        snapshot = self._parameters.current
         texts = check_questions(questions)
         offered = check_options(options, len(texts))
         features = self._graphs.image(check_frames(frames))
@@ -193,7 +195,7 @@ class DeviceRuntime:
                 `retrieval`.
         """
         self._need_task("retrieval")
-        snapshot = self._snapshot
+        snapshot = self._parameters.current
         if len(self._gallery) == 0:
             raise DeviceInputError("the gallery is empty: index at least one clip before retrieving")
         if top < 1:
@@ -212,7 +214,7 @@ class DeviceRuntime:
         Raises:
             DeviceInputError: If no clip has been observed yet.
         """
-        return self._support.request(self.device_id, self.bundle.model, self._highest)
+        return self._support.request(self.device_id, self.bundle.model, self._parameters.highest)
 
     def apply(self, data: bytes) -> Package:
         """Check a sealed package, try it, keep it in the store, and answer with it from now on.
@@ -221,17 +223,22 @@ class DeviceRuntime:
             PackageError: If the package may not be run; the device keeps the parameters that it has, and
                 `status()["refused"]` says why.
         """
-        with self._changing:
-            try:
-                package = self._open(data, after=self._highest, now=_now())
-                self._probe(package.tensors)
-            except PackageError as error:
-                self._refused = _reason(error)
-                raise
-            if self._store is not None:
-                self._to_store(lambda store: store.save(data))
-            self._take(package, "cloud")
-        return package
+        return self._parameters.apply(data)
+
+    def roll_back(self, to: int | None = None) -> None:
+        """Run an earlier package again, or the base model; later packages are taken up as ever.
+
+        It is remembered over a restart. Sequence numbers stay used up: no old package can be sent again.
+
+        Args:
+            to: Its sequence number, one of `status()["packages"]`; 0 for the base model; None for the one
+                before that which runs now.
+
+        Raises:
+            DeviceInputError: The store holds no such package, or there is no store.
+            PackageError: It may not be run; the device keeps the parameters that it has.
+        """
+        self._parameters.roll_back(to)
 
     def trust(self, public_key: str) -> None:
         """Pin the key of the first cloud that is met (trust on first use); kept in the store if there is one.
@@ -242,84 +249,25 @@ class DeviceRuntime:
         Raises:
             CloudError: If the key is malformed, or another one is trusted already.
         """
-        if not is_public_key(public_key):
-            raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
-        with self._changing:
-            known = self._public_key
-            if known is None:
-                self._public_key = public_key
-                self._to_store(lambda store: store.save_key(public_key))
-            elif known != public_key:
-                raise CloudError(
-                    f"the cloud's key is {public_key[:12]}..., this device trusts {known[:12]}... only"
-                )
+        self._parameters.trust(public_key)
 
     def status(self) -> dict[str, Any]:
         """What the device runs and why it runs nothing newer, as JSON types.
 
-        `source` is `base`, `cloud` or `store`. `expired`: the running package could not be taken up now; it
-        is still run, as the device may be offline for long. `refused`: the last refusal since a success.
-        `store_error`: the last failure of the store.
+        `source` is `base`, `cloud` or `store`, `sequence` the package's, and `why` says in a sentence why it
+        is this one. `expired`: the running package could not be taken up now; it is still run, as the device
+        may be offline for long. `packages`: those that `roll_back` can go to. `refused`: the last refusal
+        since a success. `store_error`: why the last change could not be kept.
         """
-        snapshot = self._snapshot
         return {
             "device": self.device_id,
             "model": self.bundle.model,
             "task": self.bundle.task,
             "form": self.bundle.form,
-            "source": snapshot.source,
-            "sequence": snapshot.sequence,
-            "expires": snapshot.expires,
-            "expired": snapshot.expires is not None and _now() >= snapshot.expires,
             "support": len(self._support),
             "gallery": len(self._gallery),
-            "public_key": self._public_key,
-            "refused": self._refused,
-            "store_error": self._store_error,
+            **self._parameters.status(),
         }
-
-    def _start(self) -> None:
-        """See that the base model works, then go on with what the store holds."""
-        try:
-            self._probe(self.bundle.base)
-        except ProbeFailed as error:
-            raise BundleError(f"{self.bundle.path}: the base model does not work: {error}") from error
-        if self._public_key is None:
-            self._public_key = self._to_store(lambda store: store.load_key())
-        data = self._to_store(lambda store: store.load())
-        if data is None:
-            return
-        try:
-            # First without the clock: an expired package still tells which sequence numbers are used up.
-            package = self._open(data, after=0, now=0)
-            self._highest = package.sequence
-            if _now() >= package.expires:
-                raise Expired(f"the stored package expired at {package.expires} (unix seconds)")
-            self._probe(package.tensors)
-            self._take(package, "store")
-        except PackageError as error:
-            self._refused = _reason(error)
-
-    def _open(self, data: bytes, *, after: int, now: float) -> Package:
-        if self._public_key is None:
-            raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")
-        return open_package(
-            data,
-            self._public_key,
-            device=self.device_id,
-            model=self.bundle.model,
-            after=after,
-            now=now,
-            expected={name: values.shape for name, values in self.bundle.base.items()},
-        )
-
-    def _take(self, package: Package, source: Literal["cloud", "store"]) -> None:
-        """Swap. Readers that have the old snapshot finish with it."""
-        for values in package.tensors.values():
-            values.flags.writeable = False
-        self._snapshot = Snapshot(package.tensors, source, package.sequence, package.expires)
-        self._highest = package.sequence
-        self._refused = None
 
     def _probe(self, parameters: Parameters) -> None:
         """Run the model once, on the last clip if there is one, else on the mean features.
@@ -349,27 +297,13 @@ class DeviceRuntime:
             raise ValueError(f"{logits.shape[1]} logits for {len(self.bundle.answers)} answers")
         return [logits]
 
-    def _to_store(self, use: Callable[[PackageStore], T]) -> T | None:
-        """Call `use` with the store, if there is one; a full or broken disk must not stop the device."""
-        if self._store is None:
-            return None
-        try:
-            result = use(self._store)
-        except OSError as error:
-            self._store_error = str(error)
-            return None
-        self._store_error = None
-        return result
-
     def _need_task(self, task: str) -> None:
         if self.bundle.task != task:
             raise DeviceInputError(f"this bundle is for {self.bundle.task}, the call needs one for {task}")
 
 
-def _now() -> float:
-    """Unix time in seconds."""
-    return time.time()
-
-
-def _reason(error: PackageError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": str(error)}
+def _check_id(device_id: str) -> None:
+    if not DEVICE_ID.fullmatch(device_id):
+        raise DeviceInputError(
+            "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
+        )
