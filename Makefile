@@ -20,5 +20,6 @@ lint: install
 	$(BIN)/ruff format --check src tests examples
 	$(BIN)/mypy
 
+# A worker for each core; the models are small, so further threads would only wait for each other.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
