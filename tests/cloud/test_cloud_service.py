@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from backends import BrokenBackend, TinyBackend
 from bundles import FORMS, IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
+from sqlalchemy import select
 
-from paramcast.cloud import AdaptService, BackendError, WrongModelError
+from paramcast.cloud import AdaptService, BackendError, Database, Models, StateError, WrongModelError
+from paramcast.cloud.state.ledger import issued_to
+from paramcast.cloud.state.schema import devices
 from paramcast.errors import InputError
 from paramcast.wire import AdaptRequest, MessageError, Package, make_key, open_package, public_key_hex
 
@@ -19,10 +22,18 @@ NOW = 1_000_000.0
 
 
 def service(
-    backend: TinyBackend | None = None, lifetime_s: int = 60, quantisation: str = "int8"
+    models: Models | TinyBackend | None = None,
+    lifetime_s: int = 60,
+    quantisation: str = "int8",
+    database: Database | None = None,
 ) -> AdaptService:
     return AdaptService(
-        backend or TinyBackend(), KEY, lifetime_s=lifetime_s, quantisation=quantisation, clock=lambda: NOW
+        models or TinyBackend(),
+        KEY,
+        lifetime_s=lifetime_s,
+        quantisation=quantisation,
+        database=database,
+        clock=lambda: NOW,
     )
 
 
@@ -71,8 +82,45 @@ def test_sequence_numbers_grow_for_each_device() -> None:
     assert opened(cloud.adapt(request(sequence=2).encode())).sequence == 12
 
 
-def test_a_restarted_cloud_goes_on_after_what_the_device_reports() -> None:
+def test_a_cloud_without_its_state_goes_on_after_what_the_device_reports() -> None:
     assert opened(service().adapt(request(sequence=41).encode())).sequence == 42
+
+
+def test_a_restarted_cloud_goes_on_where_it_was(url: str) -> None:
+    for expected in (1, 2, 3):
+        database = Database.open(url)
+        assert opened(service(database=database).adapt(request().encode())).sequence == expected
+        database.close()
+
+
+def test_what_is_issued_is_on_record(url: str) -> None:
+    database = Database.open(url)
+    cloud = service(database=database)
+    sealed = [cloud.adapt(body) for body in (request().encode(), request().encode())]
+    cloud.adapt(request(queries=0).encode())
+    cloud.answer(cloud.probes())
+    with database.reading() as connection:
+        assert [row.id for row in connection.execute(select(devices))] == ["cam-1"]
+        kept = issued_to(connection, "cam-1")[::-1]
+    assert [row["sequence"] for row in kept] == [1, 2, 3]
+    assert [row["bytes"] for row in kept[:2]] == [len(data) for data in sealed]
+    assert kept[0]["context"] == kept[1]["context"] != kept[2]["context"]
+    assert [(row["clips"], row["queries"]) for row in kept] == [(2, 2), (2, 2), (2, 0)]
+    assert kept[0]["issued_at"] == 1000 * NOW
+    assert kept[0]["expires_at"] == 1000 * (NOW + 60)
+    assert 0 < kept[0]["latency_us"] < 60e6
+    database.close()
+
+
+def test_nothing_leaves_that_the_state_does_not_hold() -> None:
+    database = Database.temporary()
+    cloud = service(database=database)
+    with database.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE packages")
+    with pytest.raises(StateError):
+        cloud.adapt(request().encode())
+    with database.reading() as connection:
+        assert connection.execute(select(devices)).all() == []
 
 
 def test_sequence_numbers_are_unique_under_threads() -> None:
@@ -88,15 +136,6 @@ def test_sequence_numbers_are_unique_under_threads() -> None:
     for thread in threads:
         thread.join()
     assert sorted(numbers) == list(range(1, 161))
-
-
-def test_memory_of_devices_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paramcast.cloud.service.KNOWN_DEVICES", 2)
-    cloud = service()
-    for device in ("a", "b", "c", "b"):
-        cloud.adapt(request(device).encode())
-    assert opened(cloud.adapt(request("b").encode()), device="b").sequence == 3
-    assert opened(cloud.adapt(request("a").encode()), device="a").sequence == 1  # forgotten
 
 
 def test_used_up_sequence_numbers_are_an_error() -> None:
@@ -124,7 +163,7 @@ def test_a_model_that_fails_is_a_backend_error(fault: str) -> None:
     with pytest.raises(BackendError):
         cloud.adapt(request().encode())
     with pytest.raises(BackendError):
-        cloud.adapt(cloud.health_request().encode())
+        raise cloud.answer(cloud.probes())[0]  # type: ignore[misc]
 
 
 def test_parameters_that_do_not_fit_float16_are_a_backend_error() -> None:

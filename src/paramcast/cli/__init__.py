@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "what a user would do instead, on the same devices",
     "export": "write the bundle that a device runs",
     "serve": "run the cloud service",
+    "model": "publish models to the cloud, go back",
     "device": "run a device",
     "bench": "measure the parts against something run beside them",
     "demo": "the whole loop on a generated world",

@@ -1,4 +1,4 @@
-"""`paramcast serve`: run the cloud service for one model."""
+"""`paramcast serve`: run the cloud service."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from paramcast.cli.cloud_options import model_store, opened_state, store_option
 from paramcast.errors import InputError, MissingExtraError
 from paramcast.files import write_json
 from paramcast.wire import load_or_make_key, public_key_hex
@@ -18,10 +19,15 @@ from paramcast.wire.quantise import QUANTISATIONS
 if TYPE_CHECKING:
     import uvicorn
 
+    from paramcast.cloud import Database
+
 
 @click.command(name="serve", context_settings={"show_default": True})
 @click.option(
-    "--model", "model_dir", required=True, type=click.Path(path_type=Path), help="The trained model's folder."
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="Serve the trained model in this folder.  [default: what `paramcast model publish` put in service]",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
@@ -35,6 +41,12 @@ if TYPE_CHECKING:
     help="File with the key that signs packages; made on first use.",
 )
 @click.option(
+    "--state",
+    envvar="PARAMCAST_STATE",
+    help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]",
+)
+@store_option
+@click.option(
     "--quantisation", default="int8", type=click.Choice(QUANTISATIONS), help="How parameters travel."
 )
 @click.option(
@@ -43,22 +55,48 @@ if TYPE_CHECKING:
     help="Write the URL and the public key here, as JSON, once the service answers.",
 )
 def command(
-    model_dir: Path, host: str, port: int, key_file: Path, quantisation: str, ready_file: Path | None
+    model_dir: Path | None,
+    host: str,
+    port: int,
+    key_file: Path,
+    state: str | None,
+    store: Path | None,
+    quantisation: str,
+    ready_file: Path | None,
 ) -> None:
     """Make parameters for devices over HTTP."""
     uvicorn, create_app, load_backend = _imports()
-    key = load_or_make_key(key_file)
-    app = create_app(load_backend(model_dir), key, quantisation=quantisation)
     listener = _listen(host, port)
     url = _url(listener)
+    key = load_or_make_key(key_file)
+    state = state or str(key_file.with_suffix(".db"))
+    with opened_state(state, "paramcast serve") as database:
+        models = _models(load_backend, model_dir, database, store, state)
+        app = create_app(models, key, quantisation=quantisation, database=database)
 
-    def announce() -> None:
-        if ready_file is not None:
-            write_json(ready_file, {"url": url, "public_key": public_key_hex(key)})
-        click.echo(f"paramcast serves {model_dir} at {url} public key {public_key_hex(key)}")
+        def announce() -> None:
+            if ready_file is not None:
+                write_json(ready_file, {"url": url, "public_key": public_key_hex(key)})
+            served = model_dir or "what is published"
+            click.echo(f"paramcast serves {served} at {url} public key {public_key_hex(key)}")
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
-    _server(config, announce).run(sockets=[listener])
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        _server(config, announce).run(sockets=[listener])
+
+
+def _models(
+    load_backend: Callable[[Path], Any],
+    model_dir: Path | None,
+    database: Database,
+    store: Path | None,
+    state: str,
+) -> Any:
+    """The model in `model_dir`, else what is published."""
+    from paramcast.cloud import PublishedModels
+
+    if model_dir is not None:
+        return load_backend(model_dir)
+    return PublishedModels(database, model_store(store, state), load_backend)
 
 
 def _imports() -> tuple[Any, Callable[..., Any], Callable[[Path], Any]]:

@@ -1,4 +1,4 @@
-"""The HTTP side of the service: four routes, one JSON form for errors."""
+"""The HTTP side of the service: its routes, and one JSON form for errors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from paramcast import __version__
 from paramcast.cloud.batching import Batcher, OverloadedError
-from paramcast.cloud.service import AdaptBackend, AdaptService, BackendError, WrongModelError
-from paramcast.wire import MAX_REQUEST_BYTES, AdaptRequest, MessageError, SigningKey
+from paramcast.cloud.housekeeping import housekeeping
+from paramcast.cloud.models import AdaptBackend, Models, WrongModelError
+from paramcast.cloud.service import AdaptService, Asked, BackendError
+from paramcast.cloud.state import Database, StateError
+from paramcast.errors import InputError
+from paramcast.wire import MAX_REQUEST_BYTES, MessageError, SigningKey
 
 BINARY = "application/octet-stream"
 LARGEST_BATCH = 32
@@ -24,6 +28,7 @@ WAITING_ROOM = 512
 """Requests that may wait; a quarter of a second of work, and 128 MB if all are as large as they may be."""
 
 RETRY_AFTER_S = 1
+_LATER = {"retry-after": str(RETRY_AFTER_S)}
 _log = logging.getLogger(__name__)
 
 _BINARY_CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
@@ -39,6 +44,7 @@ _ADAPT_OPERATION = {
         "422": {"description": "the request is malformed"},
         "429": {"description": "too many requests are waiting; come back after `retry-after` seconds"},
         "500": {"description": "the model failed"},
+        "503": {"description": "the state cannot be written; come back after `retry-after` seconds"},
     },
 }
 
@@ -48,33 +54,50 @@ class _BodyTooLarge(Exception):
 
 
 def create_app(
-    backend: AdaptBackend, key: SigningKey, *, lifetime_s: int = 7 * 86400, quantisation: str = "int8"
+    models: Models | AdaptBackend,
+    key: SigningKey,
+    *,
+    lifetime_s: int = 7 * 86400,
+    quantisation: str = "int8",
+    database: Database | None = None,
 ) -> FastAPI:
-    """The service for one model.
+    """The service for one model, or for several.
 
     Args:
-        backend: Makes the parameters.
+        models: Make the parameters.
         key: Signs the packages.
         lifetime_s: Seconds after which a package may no longer be taken up.
-        quantisation: `fp32`, `fp16` or `int8`.
+        quantisation: `fp32`, `fp16`, `int8` or `int4`.
+        database: The state; without it the service forgets its devices with the process.
 
     Raises:
         InputError: If the lifetime or the quantisation is not possible.
     """
-    service = AdaptService(backend, key, lifetime_s=lifetime_s, quantisation=quantisation)
-    batcher: Batcher[AdaptRequest, bytes] = Batcher(service.answer, largest=LARGEST_BATCH, room=WAITING_ROOM)
+    service = AdaptService(models, key, lifetime_s=lifetime_s, quantisation=quantisation, database=database)
+    batcher: Batcher[Asked, bytes] = Batcher(service.answer, largest=LARGEST_BATCH, room=WAITING_ROOM)
     adapt = Route("/v1/adapt", _Adapt(service, batcher), methods=["POST"])
-    app = FastAPI(title="paramcast", version=__version__, routes=[adapt], lifespan=_without_long_pauses)
 
-    @app.get("/healthz", responses={503: {"description": "the model cannot make parameters"}})
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Keep the garbage collector off what is loaded once: looking through torch alone takes 0.1 s.
+        gc.collect()
+        gc.freeze()
+        async with housekeeping(service):
+            yield
+
+    app = FastAPI(title="paramcast", version=__version__, routes=[adapt], lifespan=lifespan)
+
+    @app.get("/healthz", responses={503: {"description": "a model cannot make parameters"}})
     async def healthz() -> JSONResponse:
-        """Say ok only if a package can be made now, in the way in which devices get theirs."""
+        """Say ok only if packages can be made now, in the way in which devices get theirs."""
         try:
-            await batcher.ask(service.health_request(), whatever_waits=True)
-        except BackendError as error:
+            for probe in service.probes():
+                await batcher.ask(probe, whatever_waits=True)
+            served = service.describe()
+        except (BackendError, StateError, InputError) as error:
             _log.error("health check: %s", error)
             return JSONResponse({"status": "failing"}, status_code=503)
-        return JSONResponse({"status": "ok", "model": backend.model})
+        return JSONResponse({"status": "ok", "model": served["model"]})
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
@@ -92,10 +115,13 @@ def create_app(
             )
         )
 
-    @app.get("/v1/model")
-    async def model() -> JSONResponse:
-        """The model served here and the key that signs its packages."""
-        return JSONResponse(service.describe())
+    @app.get("/v1/model", responses={503: {"description": "no model is in service yet"}})
+    async def describe(model: str | None = None) -> JSONResponse:
+        """The base model `model` if it is served, else another one, and the key that signs packages."""
+        try:
+            return JSONResponse(service.describe(model))
+        except InputError as error:
+            return _error(503, str(error), _LATER)
 
     _add_error_handlers(app)
     _describe_adapt(app)
@@ -105,21 +131,13 @@ def create_app(
 class _Adapt:
     """`POST /v1/adapt` as a plain ASGI application: FastAPI's way to a function costs more than the model."""
 
-    def __init__(self, service: AdaptService, batcher: Batcher[AdaptRequest, bytes]) -> None:
+    def __init__(self, service: AdaptService, batcher: Batcher[Asked, bytes]) -> None:
         self._service, self._batcher = service, batcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self._service.read(await _read_body(Request(scope, receive)))
         response = Response(await self._batcher.ask(asked), media_type=BINARY)
         await response(scope, receive, send)
-
-
-@asynccontextmanager
-async def _without_long_pauses(_: FastAPI) -> AsyncIterator[None]:
-    """Keep the garbage collector off what is loaded once: looking through torch alone takes 0.1 s."""
-    gc.collect()
-    gc.freeze()
-    yield
 
 
 def _describe_adapt(app: FastAPI) -> None:
@@ -161,7 +179,12 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(OverloadedError)
     async def overloaded(_: Request, error: Exception) -> JSONResponse:
-        return _error(429, str(error), {"retry-after": str(RETRY_AFTER_S)})
+        return _error(429, str(error), _LATER)
+
+    @app.exception_handler(StateError)
+    async def no_state(_: Request, error: Exception) -> JSONResponse:
+        _log.error("adapt: %s", error)
+        return _error(503, "the service cannot write its state; its log says why", _LATER)
 
     @app.exception_handler(BackendError)
     async def failed(_: Request, error: Exception) -> JSONResponse:

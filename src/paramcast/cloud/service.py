@@ -1,15 +1,19 @@
-"""What the cloud does with a request, apart from HTTP."""
+"""What the cloud does with requests, apart from HTTP: makes parameters, numbers, signs and records them."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from paramcast.cloud.models import AdaptBackend, Models, Served
+from paramcast.cloud.state import Database, StateError
+from paramcast.cloud.state.ledger import Issued, record, take_sequences
 from paramcast.errors import InputError, ParamcastError
 from paramcast.wire import (
     AdaptRequest,
@@ -23,37 +27,35 @@ from paramcast.wire import (
 from paramcast.wire.limits import MAX_SEQUENCE
 from paramcast.wire.quantise import QUANTISATIONS, Float32
 
-KNOWN_DEVICES = 100_000  # about 20 MB; a forgotten device still gets a higher number than it reports
-
-
-class AdaptBackend(Protocol):
-    """What the service needs of a model. `generate` is never called by two threads at once.
-
-    Attributes:
-        model: sha256 of the base model, 64 lower-case hex digits.
-        form: The generator form.
-        task: `qa`, `choice` or `retrieval`.
-        parameters: The shape of every tensor that `generate` makes, by name.
-        uplink_dims: Columns of a request's anchors and of its queries.
-    """
-
-    model: str
-    form: str
-    task: str
-    parameters: Mapping[str, tuple[int, ...]]
-    uplink_dims: tuple[int, int]
-
-    def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
-        """One table of float32 tensors for each request, in order; a request may have no queries."""
-        ...
-
-
-class WrongModelError(InputError):
-    """The device runs another base model than this service adapts."""
+Made = dict[str, Float32] | Exception
 
 
 class BackendError(ParamcastError):
     """The model failed or gave parameters that may not be sent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request on its way through the service.
+
+    Attributes:
+        request: What the device asks.
+        served: The model that answers it.
+        recorded: Whether the device is numbered and what it gets is kept; not so for health checks.
+        received: When it was read (`time.perf_counter`).
+    """
+
+    request: AdaptRequest
+    served: Served
+    recorded: bool = True
+    received: float = field(default_factory=time.perf_counter)
+
+    def context(self) -> str:
+        """32 hex digits that tell what parameters are made from, but not what it is."""
+        digest = hashlib.blake2b(digest_size=16)
+        for rows in (self.request.anchors, self.request.queries, self.request.clip_of_query):
+            digest.update(f"{rows.shape}".encode() + rows.tobytes())
+        return digest.hexdigest()
 
 
 class AdaptService:
@@ -61,14 +63,17 @@ class AdaptService:
 
     def __init__(
         self,
-        backend: AdaptBackend,
+        models: Models | AdaptBackend,
         key: SigningKey,
         *,
         lifetime_s: int,
         quantisation: str,
+        database: Database | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Serve `backend`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+        """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+
+        Without a `database` the service forgets its devices with the process.
 
         Raises:
             InputError: If the lifetime is not positive or the quantisation is unknown.
@@ -77,14 +82,13 @@ class AdaptService:
             raise InputError("the lifetime of a package must be more than 0 seconds")
         if quantisation not in QUANTISATIONS:
             raise InputError(f"the quantisation must be one of {', '.join(QUANTISATIONS)}")
-        self.backend = backend
-        self._shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
+        self.models = models if isinstance(models, Models) else Models([Served(models)])
+        self.database = database or Database.temporary()
         self._key = key
         self._lifetime_s = lifetime_s
         self._quantisation = quantisation
         self._clock = clock
         self._working = threading.Lock()
-        self._issued: OrderedDict[str, int] = OrderedDict()
 
     def adapt(self, data: bytes) -> bytes:
         """Turn an encoded request into a sealed package.
@@ -93,113 +97,180 @@ class AdaptService:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
             BackendError: If the model fails.
+            StateError: If the state cannot be written.
         """
         (outcome,) = self.answer([self.read(data)])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def read(self, data: bytes) -> AdaptRequest:
-        """Decode a request, and see that the model here can serve it.
+    def read(self, data: bytes) -> Asked:
+        """Decode a request, and see that a model here can serve it.
 
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
         """
         request = AdaptRequest.decode(data)
-        if request.model != self.backend.model:
-            raise WrongModelError(
-                f"the device runs base model {request.model}, this service adapts {self.backend.model}; "
-                "install the bundle that was exported with the model served here"
-            )
+        served = self.models.pick(request.model, request.device)
         dims = (request.anchors.shape[1], request.queries.shape[1])
-        if dims != tuple(self.backend.uplink_dims):
+        if dims != tuple(served.backend.uplink_dims):
             raise MessageError(
-                f"anchors and queries have {dims} columns, the model needs {self.backend.uplink_dims}"
+                f"anchors and queries have {dims} columns, the model needs {served.backend.uplink_dims}"
             )
-        return request
+        if request.sequence >= MAX_SEQUENCE:
+            raise MessageError("the device's sequence numbers are used up; give it a new id")
+        return Asked(request, served)
 
-    def answer(self, requests: Sequence[AdaptRequest]) -> list[bytes | Exception]:
-        """A sealed package for each request, or why it has none: a BackendError or a MessageError."""
+    def answer(self, asked: Sequence[Asked]) -> list[bytes | Exception]:
+        """A sealed package for each request, or why it has none.
+
+        That is a BackendError or a MessageError of its own, or the StateError of all: numbers are in the
+        state before a package that carries one leaves.
+        """
         with self._working:
-            return [
-                tensors if isinstance(tensors, Exception) else self._sealed(request, tensors)
-                for request, tensors in zip(requests, self._generate(list(requests)), strict=True)
-            ]
+            made = self._generate_all(asked)
+            try:
+                with self.database.writing() as connection:
+                    return self._issue(connection, asked, made)
+            except StateError as error:
+                return [outcome if isinstance(outcome, Exception) else error for outcome in made]
 
-    def health_request(self) -> AdaptRequest:
-        """A made-up request of one clip and one query: if it is answered, so are a device's."""
-        image_dim, text_dim = self.backend.uplink_dims
-        return AdaptRequest(
-            device="healthz",
-            model=self.backend.model,
-            sequence=0,
-            anchors=np.full((1, image_dim), 0.1, np.float32),
-            queries=np.full((1, text_dim), 0.1, np.float32),
-            clip_of_query=np.zeros(1, np.int64),
-        )
+    def probes(self) -> list[Asked]:
+        """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
+        return [Asked(_probe(served.backend), served, recorded=False) for served in self.models.serving]
 
-    def describe(self) -> dict[str, Any]:
-        """What `/v1/model` tells."""
+    def describe(self, model: str | None = None) -> dict[str, Any]:
+        """What `/v1/model` tells of `model`, or of another one where it is not served.
+
+        Raises:
+            InputError: If nothing is served yet.
+        """
+        backend = self.models.described(model)
+        if backend is None:
+            raise InputError("no model is in service yet; run: paramcast model publish FOLDER")
         return {
-            "model": self.backend.model,
-            "form": self.backend.form,
-            "task": self.backend.task,
-            "parameters": {name: list(shape) for name, shape in self.backend.parameters.items()},
-            "uplink_dims": list(self.backend.uplink_dims),
+            "model": backend.model,
+            "form": backend.form,
+            "task": backend.task,
+            "parameters": {name: list(shape) for name, shape in backend.parameters.items()},
+            "uplink_dims": list(backend.uplink_dims),
             "quantisation": self._quantisation,
             "lifetime_s": self._lifetime_s,
             "public_key": public_key_hex(self._key),
         }
 
-    def _generate(self, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
-        """The tensors for each request, checked, or what was wrong with them."""
-        try:
-            made = self.backend.generate(requests)
-            if len(made) != len(requests):
-                raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
-        except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
-            if len(requests) == 1:
-                return [_failure("the model failed", error)]
-            # One by one, so that a request which the model cannot take does not fail its neighbours.
-            return [outcome for request in requests for outcome in self._generate([request])]
-        return [self._checked(tensors) for tensors in made]
+    def _generate_all(self, asked: Sequence[Asked]) -> list[Made]:
+        """What each model makes of its requests, in the order of `asked`."""
+        places: dict[int, list[int]] = {}
+        for place, one in enumerate(asked):
+            places.setdefault(id(one.served), []).append(place)
+        made: list[Made] = [BackendError("not generated")] * len(asked)
+        for mine in places.values():
+            outcomes = _generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
+            for place, outcome in zip(mine, outcomes, strict=True):
+                made[place] = outcome
+        return made
 
-    def _checked(self, tensors: dict[str, Float32]) -> dict[str, Float32] | Exception:
-        """The tensors if they are complete, of the right shapes, float32 and finite."""
-        shapes = {name: tuple(values.shape) for name, values in tensors.items()}
-        if shapes != self._shapes:
-            return BackendError(f"the model made {shapes}, it promised {self._shapes}")
-        if not all(values.dtype == np.float32 and np.isfinite(values).all() for values in tensors.values()):
-            return BackendError("the model made parameters that are not finite float32 numbers")
-        return tensors
+    def _issue(
+        self, connection: Any, asked: Sequence[Asked], made: Sequence[Made]
+    ) -> list[bytes | Exception]:
+        """Number and seal what was made, and record it, in the caller's transaction."""
+        now = self._clock()
+        numbered = [
+            place
+            for place, outcome in enumerate(made)
+            if asked[place].recorded and not isinstance(outcome, Exception)
+        ]
+        reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
+        sequences = dict(zip(numbered, take_sequences(connection, reported, int(1000 * now)), strict=True))
+        outcomes = [
+            tensors
+            if isinstance(tensors, Exception)
+            else self._sealed(one, tensors, sequences.get(place, 1), int(now) + self._lifetime_s)
+            for place, (one, tensors) in enumerate(zip(asked, made, strict=True))
+        ]
+        record(
+            connection,
+            [
+                self._issued(asked[place], sequences[place], len(sealed), now)
+                for place in numbered
+                if isinstance(sealed := outcomes[place], bytes)
+            ],
+        )
+        return outcomes
 
-    def _sealed(self, request: AdaptRequest, tensors: dict[str, Float32]) -> bytes | Exception:
+    def _sealed(
+        self, asked: Asked, tensors: dict[str, Float32], sequence: int, expires: int
+    ) -> bytes | Exception:
+        backend = asked.served.backend
         try:
             package = Package(
-                device=request.device,
-                model=self.backend.model,
-                sequence=self._next_sequence(request),
-                expires=int(self._clock()) + self._lifetime_s,
-                form=self.backend.form,
+                device=asked.request.device,
+                model=backend.model,
+                sequence=sequence,
+                expires=expires,
+                form=backend.form,
                 quantisation=self._quantisation,
                 tensors=tensors,
             )
             return seal(package, self._key)
-        except MessageError as error:
-            return error
         except PackageError as error:
             return _failure("the model made parameters that cannot be sent", error)
 
-    def _next_sequence(self, request: AdaptRequest) -> int:
-        """A number above all that the device has run and, unless it was forgotten, all that it was given."""
-        sequence = max(request.sequence, self._issued.pop(request.device, 0)) + 1
-        if sequence > MAX_SEQUENCE:
-            raise MessageError("the device's sequence numbers are used up; give it a new id")
-        self._issued[request.device] = sequence
-        if len(self._issued) > KNOWN_DEVICES:
-            self._issued.popitem(last=False)
-        return sequence
+    def _issued(self, asked: Asked, sequence: int, size: int, now: float) -> Issued:
+        request, backend = asked.request, asked.served.backend
+        return Issued(
+            device=request.device,
+            sequence=sequence,
+            model=backend.model,
+            version=asked.served.number,
+            form=backend.form,
+            context=asked.context(),
+            clips=len(request.anchors),
+            queries=len(request.queries),
+            bytes=size,
+            latency_us=int(1e6 * (time.perf_counter() - asked.received)),
+            issued_at=int(1000 * now),
+            expires_at=1000 * (int(now) + self._lifetime_s),
+        )
+
+
+def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[Made]:
+    """The tensors for each request, checked, or what was wrong with them."""
+    try:
+        made = backend.generate(requests)
+        if len(made) != len(requests):
+            raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
+    except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
+        if len(requests) == 1:
+            return [_failure("the model failed", error)]
+        # One by one, so that a request which the model cannot take does not fail its neighbours.
+        return [outcome for request in requests for outcome in _generate(backend, [request])]
+    shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
+    return [_checked(tensors, shapes) for tensors in made]
+
+
+def _checked(tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]) -> Made:
+    """The tensors if they are complete, of the right shapes, float32 and finite."""
+    shapes = {name: tuple(values.shape) for name, values in tensors.items()}
+    if shapes != promised:
+        return BackendError(f"the model made {shapes}, it promised {promised}")
+    if not all(values.dtype == np.float32 and np.isfinite(values).all() for values in tensors.values()):
+        return BackendError("the model made parameters that are not finite float32 numbers")
+    return tensors
+
+
+def _probe(backend: AdaptBackend) -> AdaptRequest:
+    image_dim, text_dim = backend.uplink_dims
+    return AdaptRequest(
+        device="healthz",
+        model=backend.model,
+        sequence=0,
+        anchors=np.full((1, image_dim), 0.1, np.float32),
+        queries=np.full((1, text_dim), 0.1, np.float32),
+        clip_of_query=np.zeros(1, np.int64),
+    )
 
 
 def _failure(what: str, cause: Exception) -> BackendError:

@@ -1,0 +1,87 @@
+"""`paramcast model`: which models the cloud serves, and to what share of the devices."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from paramcast.cli.cloud_options import model_store, opened_state, state_option, store_option
+from paramcast.cli.common import FOLDER, needs
+
+
+@click.group(name="model")
+def command() -> None:
+    """Publish models to a running cloud, list them, go back."""
+
+
+@command.command(context_settings={"show_default": True})
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--share", default=100, type=click.IntRange(1, 100), help="Percent of devices; less than 100 is a canary."
+)
+@state_option
+@store_option
+def publish(folder: Path, share: int, state: str, store: Path | None) -> None:
+    """Put the trained model in FOLDER in service; services take it up within seconds.
+
+    Publish the same folder again with a larger share to promote a canary.
+    """
+    with needs("paramcast model", "train,cloud"):
+        from paramcast.cloud.state import models
+        from paramcast.training.serving import load_backend
+    published = model_store(store, state)
+    backend = load_backend(folder)  # first: what cannot be served is not published
+    with opened_state(state, "paramcast model") as database:
+        digest = published.add(folder)
+        with database.writing() as connection:
+            version = models.publish(
+                connection,
+                model=backend.model,
+                digest=digest,
+                form=backend.form,
+                task=backend.task,
+                share=share,
+                now_ms=_now_ms(),
+            )
+    click.echo(f"version {version.version} of base model {version.model} serves {share} % of its devices")
+
+
+@command.command(name="list")
+@state_option
+def list_(state: str) -> None:
+    """List every version, the newest first; those in service are marked."""
+    with opened_state(state, "paramcast model") as database, database.reading() as connection:
+        from paramcast.cloud.state import models
+
+        serving = {version.version for version in models.in_service(connection)}
+        versions = models.all_versions(connection)
+    click.echo(f"{'version':>7}  {'base model':12}  {'form':10}  {'task':9}  {'share':>5}  published")
+    for version in versions:
+        at = datetime.fromtimestamp(version.published_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        mark = "in service" if version.version in serving else ""
+        mark = "withdrawn" if version.withdrawn_at else mark
+        click.echo(
+            f"{version.version:>7}  {version.model[:12]}  {version.form:10}  {version.task:9}  "
+            f"{version.share:>4}%  {at}  {mark}".rstrip()
+        )
+
+
+@command.command()
+@click.argument("model", required=False)
+@state_option
+def rollback(model: str | None, state: str) -> None:
+    """Take the newest version out of service, of base model MODEL (its first digits) if there are several."""
+    with opened_state(state, "paramcast model") as database, database.writing() as connection:
+        from paramcast.cloud.state import models
+
+        withdrawn = models.withdraw(connection, model, _now_ms())
+        left = [version.version for version in models.in_service(connection, withdrawn.model)]
+    numbers = ", ".join(map(str, left))
+    click.echo(f"version {withdrawn.version} is withdrawn; in service: {numbers}")
+
+
+def _now_ms() -> int:
+    return int(1000 * time.time())

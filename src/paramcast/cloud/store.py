@@ -1,0 +1,76 @@
+"""The folder in which published models lie, each under the sha256 of its files: never changed, only added."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from paramcast.errors import InputError
+
+_CHUNK = 1 << 20
+
+
+class ModelStore:
+    """A folder of model folders. Publishing copies into it; several services may read it at once."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Use `root`, which is made when something is first added."""
+        self.root = Path(root)
+
+    def add(self, folder: Path | str) -> str:
+        """Copy a model's folder into the store, whole or not at all; its digest.
+
+        Raises:
+            InputError: If there is no such folder, or it has no files.
+        """
+        source = Path(folder)
+        digest = folder_digest(source)
+        if (self.root / digest).is_dir():
+            return digest
+        self.root.mkdir(parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=self.root))
+        try:
+            shutil.copytree(source, copy / "model")
+            if folder_digest(copy / "model") != digest:
+                raise InputError(f"{source} changed while it was copied; publish it again")
+            (copy / "model").replace(self.root / digest)
+        except FileExistsError:
+            pass  # another publisher of the same files was first
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """The folder of a model, checked file by file.
+
+        Raises:
+            InputError: If it is not there, or not what was published.
+        """
+        folder = self.root / digest
+        if folder_digest(folder) != digest:
+            raise InputError(f"the files in {folder} are not those that were published; restore them")
+        return folder
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 hex over the names and contents of all files below `folder`.
+
+    Raises:
+        InputError: If there are none, or one of them cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in files:
+            content = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    content.update(chunk)
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content.hexdigest()}\n".encode())
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}") from error
+    if not files:
+        raise InputError(f"{folder} is no folder of a model: there are no files in it")
+    return digest.hexdigest()
