@@ -11,19 +11,30 @@ from paramcast.device.errors import (
     PackageLost,
     ProbeFailed,
 )
+from paramcast.device.loop import AdaptationLoop, AsyncAdaptationLoop
+from paramcast.device.policy import Always, Budget, Every, Never, OnDrift, RequestPolicy, make_policy
 from paramcast.device.runtime import DeviceRuntime, Hit
 
 __all__ = [
+    "AdaptationLoop",
+    "Always",
     "Answer",
+    "AsyncAdaptationLoop",
     "AsyncCloudClient",
+    "Budget",
     "Bundle",
     "BundleError",
     "CloudClient",
     "CloudError",
     "DeviceInputError",
     "DeviceRuntime",
+    "Every",
     "Hit",
+    "Never",
     "NoPublicKey",
+    "OnDrift",
     "PackageLost",
     "ProbeFailed",
+    "RequestPolicy",
+    "make_policy",
 ]

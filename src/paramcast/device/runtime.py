@@ -21,8 +21,8 @@ from paramcast.device.graphs import Graphs, Parameters
 from paramcast.device.inputs import Frames, check_frames, check_options, check_questions, check_text
 from paramcast.device.parameters import ParameterKeeper
 from paramcast.device.store import PackageStore
-from paramcast.device.support import Seen, SupportMemory
-from paramcast.wire import AdaptRequest, Package
+from paramcast.device.support import Seen, SupportMemory, request_of
+from paramcast.wire import AdaptRequest, Endorsement, Package
 from paramcast.wire.limits import DEVICE_ID, QUERIES_A_CLIP
 from paramcast.wire.quantise import Float32
 from paramcast.wire.signing import is_public_key
@@ -208,13 +208,30 @@ class DeviceRuntime:
         best = np.argsort(-scores, kind="stable")[:top]
         return [Hit(ids[place], float(scores[place])) for place in best]
 
-    def request(self) -> AdaptRequest:
+    @property
+    def observed(self) -> int:
+        """How many clips have been observed since the start."""
+        return self._support.observed
+
+    def recent(self) -> tuple[Seen, ...]:
+        """The clips of the support set, at most 64, oldest first."""
+        return self._support.clips()
+
+    def request(self, clips: Sequence[Seen] | None = None) -> AdaptRequest:
         """What to send to the cloud: all that leaves the device.
+
+        Args:
+            clips: Some of `recent()`; None: all of them.
 
         Raises:
             DeviceInputError: If no clip has been observed yet.
         """
-        return self._support.request(self.device_id, self.bundle.model, self._parameters.highest)
+        return request_of(
+            self.recent() if clips is None else clips,
+            self.device_id,
+            self.bundle.model,
+            self._parameters.highest,
+        )
 
     def apply(self, data: bytes) -> Package:
         """Check a sealed package, try it, keep it in the store, and answer with it from now on.
@@ -250,6 +267,14 @@ class DeviceRuntime:
             CloudError: If the key is malformed, or another one is trusted already.
         """
         self._parameters.trust(public_key)
+
+    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
+        """Trust the key in which the trusted key's chain of endorsements ends; whether that is another one.
+
+        Raises:
+            BadSignature: If a link of the chain is not signed by the key before it.
+        """
+        return self._parameters.follow(endorsements)
 
     def status(self) -> dict[str, Any]:
         """What the device runs and why it runs nothing newer, as JSON types.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,7 @@ class SupportMemory:
     """The last 64 clips. Safe to use from several threads."""
 
     def __init__(self) -> None:
+        self.observed = 0  # all clips ever added
         self._clips: deque[Seen] = deque(maxlen=MAX_CLIPS)
         self._lock = threading.Lock()
 
@@ -46,27 +48,32 @@ class SupportMemory:
         """Remember `clip`; the oldest of 64 is forgotten."""
         with self._lock:
             self._clips.append(clip)
+            self.observed += 1
 
     def last(self) -> Seen | None:
         """The clip that was added last."""
         with self._lock:
             return self._clips[-1] if self._clips else None
 
-    def request(self, device: str, model: str, sequence: int) -> AdaptRequest:
-        """What to ask the cloud, from all remembered clips.
-
-        Raises:
-            DeviceInputError: If no clip has been observed yet.
-        """
+    def clips(self) -> tuple[Seen, ...]:
+        """All remembered clips, oldest first."""
         with self._lock:
-            clips = list(self._clips)
-        if not clips:
-            raise DeviceInputError("the support set is empty: observe at least one clip before adapting")
-        return AdaptRequest(
-            device=device,
-            model=model,
-            sequence=sequence,
-            anchors=np.stack([clip.anchor for clip in clips]),
-            queries=np.concatenate([clip.queries for clip in clips]),
-            clip_of_query=np.repeat(np.arange(len(clips)), [len(clip.queries) for clip in clips]),
-        )
+            return tuple(self._clips)
+
+
+def request_of(clips: Sequence[Seen], device: str, model: str, sequence: int) -> AdaptRequest:
+    """What to ask the cloud about `clips`.
+
+    Raises:
+        DeviceInputError: If there are none.
+    """
+    if not clips:
+        raise DeviceInputError("the support set is empty: observe at least one clip before adapting")
+    return AdaptRequest(
+        device=device,
+        model=model,
+        sequence=sequence,
+        anchors=np.stack([clip.anchor for clip in clips]),
+        queries=np.concatenate([clip.queries for clip in clips]),
+        clip_of_query=np.repeat(np.arange(len(clips)), [len(clip.queries) for clip in clips]),
+    )

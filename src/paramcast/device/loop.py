@@ -1,0 +1,201 @@
+"""The device's life: observe, ask the cloud when it pays, and go on answering whatever comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from paramcast.device.client import AsyncCloudClient, CloudClient
+from paramcast.device.errors import CloudError
+from paramcast.device.inputs import Frames
+from paramcast.device.policy.base import History, RequestPolicy
+from paramcast.device.policy.budget import Budget
+from paramcast.device.policy.drift import OnDrift
+from paramcast.device.runtime import DeviceRuntime
+from paramcast.device.support import Seen
+from paramcast.wire import AdaptRequest, PackageError
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
+"""After a failure nothing is asked for a while, which doubles with every failure in a row."""
+
+
+class _Loop:
+    """What the two loops share: when to ask with what, and what has come of it. Safe for several threads."""
+
+    def __init__(self, runtime: DeviceRuntime, policy: RequestPolicy | None, budget: Budget | None) -> None:
+        self.runtime = runtime
+        self._policy = policy or OnDrift()
+        self._budget = budget or Budget()
+        self._lock = threading.Lock()
+        self._busy = False
+        self._asked_at = 0
+        self._made_for: tuple[Seen, ...] = ()
+        self._package_bytes = 0
+        self._failures = 0
+        self._not_before = 0.0
+        self._waits_for: str | None = None
+        self._last_failure: dict[str, str] | None = None
+        self._counts = {"asked": 0, "taken": 0, "bytes_up": 0, "bytes_down": 0}
+
+    def status(self) -> dict[str, Any]:
+        """As `DeviceRuntime.status`, and how the cloud was: JSON types.
+
+        `cloud` has: `asked`, `taken` (requests, and packages taken up), `bytes_up`, `bytes_down` (bodies),
+        `failures` in a row and `last_failure` (None after a success), and `waits_for`: why nothing is asked
+        although the policy wants to, None if it does not want to.
+        """
+        with self._lock:
+            cloud = {
+                **self._counts,
+                "failures": self._failures,
+                "last_failure": self._last_failure,
+                "waits_for": self._waits_for,
+            }
+        return {**self.runtime.status(), "cloud": cloud}
+
+    def _begin(self) -> tuple[AdaptRequest, tuple[Seen, ...], int] | None:
+        """What to ask with, if policy, budget and the last failures let it be asked now."""
+        with self._lock:
+            observed, recent = self.runtime.observed, self.runtime.recent()
+            wanted = self._policy.wants(History(observed, observed - self._asked_at, recent, self._made_for))
+            self._waits_for = None
+            if not wanted or self._busy:
+                return None
+            clips = recent[-wanted:]
+            request = self.runtime.request(clips)
+            size = len(request.encode()) + self._package_bytes
+            self._waits_for = self._pause() or self._budget.refusal(size)
+            if self._waits_for:
+                return None
+            self._busy = True
+            return request, clips, observed
+
+    def _pause(self) -> str | None:
+        left = self._not_before - _monotonic()
+        return f"the last request failed; the next may be made in {left:.0f} s" if left > 0 else None
+
+    def _sent(self, request: AdaptRequest) -> None:
+        with self._lock:
+            size = len(request.encode())
+            self._counts["asked"] += 1
+            self._counts["bytes_up"] += size
+            self._budget.spend(size)
+
+    def _received(self, data: bytes) -> None:
+        with self._lock:
+            self._package_bytes = len(data)
+            self._counts["bytes_down"] += len(data)
+            self._budget.spend(len(data))
+
+    def _taken(self, clips: tuple[Seen, ...], observed: int) -> None:
+        with self._lock:
+            self._counts["taken"] += 1
+            self._asked_at, self._made_for = observed, clips
+            self._failures, self._last_failure = 0, None
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
+            self._failures += 1
+            self._not_before = _monotonic() + pause
+            self._last_failure = {"error": type(error).__name__, "message": str(error)}
+
+    def _end(self) -> None:
+        with self._lock:
+            self._busy = False
+
+
+class AdaptationLoop(_Loop):
+    """Observes, and asks by itself. `observe` waits for the cloud where it asks; other threads may answer.
+
+    Whatever the cloud does, nothing is raised for it: the device goes on with the best that it may trust, and
+    `status()` says why.
+    """
+
+    def __init__(
+        self,
+        runtime: DeviceRuntime,
+        cloud: CloudClient,
+        policy: RequestPolicy | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Use `policy`, by default `OnDrift()`, within `budget`, by default without limits."""
+        super().__init__(runtime, policy, budget)
+        self._cloud = cloud
+
+    def observe(self, frames: Frames, queries: list[str]) -> bool:
+        """Add a clip to the support set, and ask if that is due; whether a new package was taken up.
+
+        Raises:
+            DeviceInputError: If the frames or a query cannot be used.
+        """
+        self.runtime.observe(frames, queries)
+        return self.ask()
+
+    def ask(self) -> bool:
+        """Ask if that is due; whether a new package was taken up."""
+        begun = self._begin()
+        if begun is None:
+            return False
+        request, clips, observed = begun
+        try:
+            if self.runtime.public_key is None:
+                self._cloud.trust(self.runtime)
+            self._sent(request)
+            data = self._cloud.exchange(request)
+            self._received(data)
+            self.runtime.apply(data)
+        except (CloudError, PackageError) as error:
+            self._failed(error)
+            return False
+        finally:
+            self._end()
+        self._taken(clips, observed)
+        return True
+
+
+class AsyncAdaptationLoop(_Loop):
+    """The same for asyncio code: the model runs in threads, and the cloud is awaited."""
+
+    def __init__(
+        self,
+        runtime: DeviceRuntime,
+        cloud: AsyncCloudClient,
+        policy: RequestPolicy | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """As `AdaptationLoop`."""
+        super().__init__(runtime, policy, budget)
+        self._cloud = cloud
+
+    async def observe(self, frames: Frames, queries: list[str]) -> bool:
+        """As `AdaptationLoop.observe`."""
+        await asyncio.to_thread(self.runtime.observe, frames, queries)
+        return await self.ask()
+
+    async def ask(self) -> bool:
+        """As `AdaptationLoop.ask`."""
+        begun = self._begin()
+        if begun is None:
+            return False
+        request, clips, observed = begun
+        try:
+            if self.runtime.public_key is None:
+                await self._cloud.trust(self.runtime)
+            self._sent(request)
+            data = await self._cloud.exchange(request)
+            self._received(data)
+            await asyncio.to_thread(self.runtime.apply, data)
+        except (CloudError, PackageError) as error:
+            self._failed(error)
+            return False
+        finally:
+            self._end()
+        self._taken(clips, observed)
+        return True
+
+
+def _monotonic() -> float:
+    return time.monotonic()

@@ -1,0 +1,62 @@
+"""What every request policy is asked, and how one is named in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from paramcast.device.errors import DeviceInputError
+from paramcast.device.support import Seen
+
+SUPPORT = 16
+"""Clips that a request holds at most: as many as adaptors are trained with."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a device knows when it has observed a clip.
+
+    Attributes:
+        observed: Clips observed since the start.
+        since: Those of them that came after the present package was asked for; all, at the base model.
+        recent: The last of them, at most 64, oldest first.
+        made_for: The clips that the present package was made for; none at the base model.
+    """
+
+    observed: int
+    since: int
+    recent: Sequence[Seen]
+    made_for: Sequence[Seen]
+
+
+class RequestPolicy(Protocol):
+    """Decides after every clip; may keep a state of its own, so that each device needs one of its own.
+
+    It is asked again after the next clip if the request could not be made.
+    """
+
+    def wants(self, history: History) -> int:
+        """How many of the last clips to ask with now; 0: do not ask."""
+
+
+def make_policy(text: str) -> RequestPolicy:
+    """The policy that `text` names: `always`, `never`, `every:N` or `on-drift`.
+
+    Raises:
+        DeviceInputError: It names none.
+    """
+    from paramcast.device.policy.drift import OnDrift
+    from paramcast.device.policy.fixed import Always, Every, Never
+
+    name, _, number = text.partition(":")
+    plain: dict[str, type[Always] | type[Never] | type[OnDrift]] = {
+        "always": Always,
+        "never": Never,
+        "on-drift": OnDrift,
+    }
+    if name in plain and not number:
+        return plain[name]()
+    if name == "every" and number.isascii() and number.isdigit() and int(number) > 0:
+        return Every(int(number))
+    raise DeviceInputError(f"{text!r} is no request policy; there are: always, never, every:N, on-drift")
