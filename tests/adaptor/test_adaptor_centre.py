@@ -58,7 +58,9 @@ def test_missing_queries_do_not_count() -> None:
 
 
 def test_a_constant_context_has_no_mean_of_its_own() -> None:
-    config = AdaptorConfig("constant", "codes", RetrievalModel.targets, 20, 20, 4, centred=("text",))
+    config = AdaptorConfig(
+        "constant", "codes", RetrievalModel.targets, 20, 20, 4, centred=("text",), centre_dims=16
+    )
     adaptor = Adaptor(config, RetrievalModel(20, 20)).eval()
     values, _ = adaptor(known(2.0))
     assert (values["centre"] == 0).all()

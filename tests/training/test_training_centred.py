@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from paramcast.models.retrieval import RetrievalModel
 from paramcast.training.arrays import ClipData
 from paramcast.training.bank import Bank
+from paramcast.training.model import ModelConfig, TrainedModel
 from paramcast.training.tasks import make_task
+from paramcast.training.uplink import Uplink
 
 SHARED = pytest.mark.parametrize("shared", [0, 3])
 
@@ -65,3 +70,36 @@ def test_aligned_models_score_as_before_in_the_final_ones_space(shared: int) -> 
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
         torch.testing.assert_close(ours @ ours.T, old @ old.T, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("directions", [16, 32])
+def test_a_model_has_as_many_directions_as_it_says_and_16_if_it_does_not(
+    tmp_path: Path, directions: int
+) -> None:
+    rng = np.random.default_rng(0)
+    uplinks = [Uplink.fit(rng.normal(size=(50, dim)).astype(np.float32), dim) for dim in (8, 7)]
+    config = ModelConfig(
+        "retrieval",
+        "codes",
+        "image",
+        "text",
+        8,
+        7,
+        4,
+        "uniform",
+        (),
+        (),
+        0,
+        {},
+        "a",
+        4,
+        centre_dims=directions,
+    )
+    TrainedModel(config, *uplinks).save(tmp_path)
+    if directions == 16:  # as models were before it could be chosen
+        stored = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+        del stored["centre_dims"]
+        (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    loaded = TrainedModel.load(tmp_path)
+    assert loaded.adaptor.centre is not None
+    assert loaded.adaptor.centre.count == directions

@@ -20,7 +20,7 @@ Evidence = Literal["anchor", "reasoner", "clip"]
 """What an adaptor is given of a support clip: its anchor frames' features as they are, the ADR's distribution
 given these, or, to compare with, the mean feature of the whole clip."""
 
-CENTRE_DIMS = 16
+CENTRE_DIMS = 32
 """Leading directions of text features in which a device's mean is taken away."""
 
 
@@ -38,6 +38,7 @@ class AdaptorConfig:
         latent: Length of the ADR's z.
         options: Of the form (`rank`, `count`).
         evidence: What of a clip is given, where the condition is 'support'.
+        centre_dims: Directions of the centre.
     """
 
     condition: Literal["support", "truth", "constant"]
@@ -50,6 +51,7 @@ class AdaptorConfig:
     centred: tuple[str, ...] = ()
     options: Mapping[str, int] = field(default_factory=dict)
     evidence: Evidence = "reasoner"
+    centre_dims: int = CENTRE_DIMS
 
 
 class Adaptor(nn.Module):
@@ -63,11 +65,15 @@ class Adaptor(nn.Module):
         self.config = config
         # In a list, the base model stays out of this module's parameters and state dict.
         self._dynamic = [
-            make_dynamic(module, config.targets, config.form, config.centred, CENTRE_DIMS, **config.options)
+            make_dynamic(
+                module, config.targets, config.form, config.centred, config.centre_dims, **config.options
+            )
         ]
         self.edit, self.centre = self.dynamic.edit, self.dynamic.centre
         # Without a device there is no mean of its own.
-        self.start = CentreStart(CENTRE_DIMS) if self.centre and config.condition != "constant" else None
+        self.start = (
+            CentreStart(config.centre_dims) if self.centre and config.condition != "constant" else None
+        )
         self.context = _context(config)
         self.fda = FastDomainAdaptor(self.context.dim, self.dynamic)
         self.gate = Gate(self.fda.hidden)

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.data.cameras import CAMERA_DIMS
 from paramcast.data.cloze import with_clozes
 from paramcast.data.collection import Clip, Collection
@@ -113,6 +114,7 @@ class Material:
             form_options=options.form_options,
             evidence=options.evidence,
             anchors=options.anchors,
+            centre_dims=CENTRE_DIMS,
         )
         torch.manual_seed(seed_from("model", self.options.seed) % 2**62)
         image, text = Uplink.fit(frames.numpy(), IMAGE_DIM), Uplink.fit(texts.numpy(), TEXT_DIM)

@@ -63,6 +63,7 @@ class ModelConfig:
         shared_dim: See `encoders.shared_dim`.
         form_options: Of the form (`rank`, `count`).
         evidence, anchors: See `TrainingOptions`.
+        centre_dims: See `AdaptorConfig`; models that do not say have 16.
     """
 
     task: str
@@ -84,6 +85,7 @@ class ModelConfig:
     form_options: Mapping[str, int] = field(default_factory=dict)
     evidence: Evidence = "reasoner"
     anchors: int = 1
+    centre_dims: int = 16
 
 
 class TrainedModel:
@@ -190,6 +192,7 @@ class TrainedModel:
             centred=tuple(self.task.centred(self.base)),
             options=self.config.form_options,
             evidence=self.config.evidence,
+            centre_dims=self.config.centre_dims,
         )
         return Adaptor(config, self.base).eval()
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from paramcast.adaptor import Adaptor
-from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.training.bank import Bank
 from paramcast.training.episodes import SUPPORT_SIZES, Lessons, generate, moved_view, score_devices
 from paramcast.training.fitting import Schedule, fit
@@ -160,7 +159,7 @@ def _train_gates(
 
 def _set_centres(model: TrainedModel, data: Material) -> None:
     """Let the centre's directions be the leading ones of the texts."""
-    directions = torch.from_numpy(model.text_uplink.directions[:CENTRE_DIMS])
+    directions = torch.from_numpy(model.text_uplink.directions[: model.config.centre_dims])
     for layer, effects in data.task.centred(model.base).items():
         for adaptor in model.adaptors.values():
             assert adaptor.centre
