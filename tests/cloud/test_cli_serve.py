@@ -43,9 +43,9 @@ def start(*arguments: str, without: str = "") -> subprocess.Popen[str]:
 
 
 def test_its_socket_is_one_that_asyncio_sends_from_at_once() -> None:
-    from paramcast.cli.serve import _listen
+    from paramcast.cli.serve import opened_listener
 
-    with _listen("127.0.0.1", 0) as listener:
+    with opened_listener("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

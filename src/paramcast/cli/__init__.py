@@ -19,6 +19,8 @@ COMMANDS = {
     "export": "write the bundle that a device runs",
     "serve": "run the cloud service",
     "model": "publish models to the cloud, go back",
+    "enroll": "a one-time token for a device",
+    "access": "operators, revoked devices, the signing key",
     "device": "run a device",
     "bench": "measure the parts against something run beside them",
     "demo": "the whole loop on a generated world",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from paramcast.device import Bundle, CloudClient, DeviceRuntime
+from paramcast.device import Bundle, CloudClient, DeviceIdentity, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
 
@@ -39,6 +39,7 @@ def command() -> None:
 @click.option("--fleet", type=_file, help="Take clips, cameras and vocabulary from this fleet file.")
 @click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
 @click.option("--store", type=_folder, help="Keep the last good package here.")
+@click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
 @click.option("--json", "json_file", type=_file, help="Write the figures here.")
 def run(
     bundle: Path,
@@ -48,6 +49,7 @@ def run(
     fleet: Path | None,
     support: int,
     store: Path | None,
+    identity: Path | None,
     json_file: Path | None,
 ) -> None:
     """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
@@ -61,7 +63,7 @@ def run(
         for clip in world.support:
             runtime.observe(world.frames(clip), world.queries(clip, runtime.bundle.task))
         try:
-            figures |= _adapt(runtime, cloud)
+            figures |= _adapt(runtime, cloud, identity)
         except ParamcastError as error:
             failure = error
         status = runtime.status()
@@ -72,6 +74,18 @@ def run(
     click.echo(_summary(figures))
     if failure is not None:  # the device has answered all the same, with what it had
         raise failure
+
+
+@command.command()
+@click.option("--cloud", required=True, help="URL of a `paramcast serve`.")
+@click.option("--device-id", required=True, help="The device's name.")
+@click.option("--token", required=True, envvar="PARAMCAST_TOKEN", help="What `paramcast enroll` printed.")
+@click.option("--identity", required=True, type=_folder, help="Folder for the device's key.")
+def enroll(cloud: str, device_id: str, token: str, identity: Path) -> None:
+    """Make a key that never leaves this device, and have the cloud know it."""
+    with CloudClient(cloud) as client:
+        enrolled = client.enrol(token, identity, device_id)
+    click.echo(f"device {device_id} is enrolled with public key {enrolled.public_key}")
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,9 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bund
     return _World(support_clips, query_clips, bundle, device.cameras, device.vocabulary)
 
 
-def _adapt(runtime: DeviceRuntime, cloud: str) -> dict[str, Any]:
+def _adapt(runtime: DeviceRuntime, cloud: str, identity: Path | None) -> dict[str, Any]:
     """Adapt once. Bytes are those of the bodies; `swap_ms` is checking, trying, keeping and taking up."""
-    with CloudClient(cloud) as client:
+    with CloudClient(cloud, identity=DeviceIdentity.load(identity) if identity else None) as client:
         if runtime.public_key is None:
             client.trust(runtime)
         start = time.perf_counter()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paramcast.cli.cloud_options import model_store, opened_state, store_option
-from paramcast.errors import InputError, MissingExtraError
+from paramcast.cli.cloud_options import model_store, opened_state
+from paramcast.cli.common import FILE, FOLDER, needs
+from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.wire import load_or_make_key, public_key_hex
 from paramcast.wire.quantise import QUANTISATIONS
@@ -19,101 +20,135 @@ from paramcast.wire.quantise import QUANTISATIONS
 if TYPE_CHECKING:
     import uvicorn
 
-    from paramcast.cloud import Database
+    from paramcast.cloud.settings import Settings
 
 
-@click.command(name="serve", context_settings={"show_default": True})
+@click.command(name="serve")
+@click.option(
+    "--config", type=FILE, envvar="PARAMCAST_CONFIG", help="TOML file of settings: docs/operations.md."
+)
 @click.option(
     "--model",
-    "model_dir",
-    type=click.Path(path_type=Path),
-    help="Serve the trained model in this folder.  [default: what `paramcast model publish` put in service]",
+    type=FOLDER,
+    help="The trained model's folder.  [default: what `paramcast model publish` put in service]",
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
-    "--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one."
-)
-@click.option(
-    "--key",
-    "key_file",
-    default=Path("paramcast.key"),
-    type=click.Path(path_type=Path),
-    help="File with the key that signs packages; made on first use.",
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]"
 )
 @click.option(
-    "--state",
-    envvar="PARAMCAST_STATE",
-    help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]",
+    "--key", type=FILE, help="File of the signing key; made on first use.  [default: paramcast.key]"
 )
-@store_option
+@click.option("--state", help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]")
+@click.option("--store", type=FOLDER, help="Folder of published models.  [default: beside a state in a file]")
 @click.option(
-    "--quantisation", default="int8", type=click.Choice(QUANTISATIONS), help="How parameters travel."
+    "--quantisation", type=click.Choice(QUANTISATIONS), help="How parameters travel.  [default: int8]"
 )
+@click.option(
+    "--require-enrolment/--open",
+    default=None,
+    help="Serve enrolled devices only (`paramcast enroll`), or any.  [default: --open]",
+)
+@click.option("--tls-certificate", type=FILE, help="Serve HTTPS with this certificate (PEM).")
+@click.option("--tls-key", type=FILE, help="The certificate's private key (PEM).")
+@click.option("--tls-client-ca", type=FILE, help="Let in only clients with a certificate of it (PEM).")
 @click.option(
     "--ready-file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Write the URL and the public key here, as JSON, once the service answers.",
 )
-def command(
-    model_dir: Path | None,
-    host: str,
-    port: int,
-    key_file: Path,
-    state: str | None,
-    store: Path | None,
-    quantisation: str,
-    ready_file: Path | None,
+def command(config: Path | None, ready_file: Path | None, **options: Any) -> None:
+    """Make parameters for devices over HTTP.
+
+    Every option is also a variable (PARAMCAST_PORT) and a key of the settings file; there are more of these.
+    """
+    with needs("paramcast serve", "cloud"):
+        import uvicorn  # noqa: F401
+
+        from paramcast.cloud.logs import set_up_logs
+        from paramcast.cloud.settings import Settings
+        from paramcast.training.serving import load_backend
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = Settings.gather(config, **given)
+    set_up_logs(settings.log_format, settings.log_level)
+    with opened_listener(settings.host, settings.port) as listener:
+        _serve(settings, listener, ready_file, load_backend)
+
+
+def _serve(
+    settings: Settings, listener: socket.socket, ready_file: Path | None, load: Callable[[Path], Any]
 ) -> None:
-    """Make parameters for devices over HTTP."""
-    uvicorn, create_app, load_backend = _imports()
-    listener = _listen(host, port)
-    url = _url(listener)
-    key = load_or_make_key(key_file)
-    state = state or str(key_file.with_suffix(".db"))
-    with opened_state(state, "paramcast serve") as database:
-        models = _models(load_backend, model_dir, database, store, state)
-        app = create_app(models, key, quantisation=quantisation, database=database)
+    import uvicorn
+
+    from paramcast.cloud import Gate, PublishedModels, create_app
+
+    key = load_or_make_key(settings.key)
+    url = _url(listener, "https" if settings.tls_certificate else "http")
+    if not settings.require_enrolment:
+        click.echo(
+            "paramcast: warning: open to devices that are not enrolled; close it with --require-enrolment",
+            err=True,
+        )
+    with opened_state(settings.where, "paramcast serve") as database:
+        if settings.model is not None:
+            models = load(settings.model)
+        else:
+            models = PublishedModels(database, model_store(settings.store, settings.where), load)
+        app = create_app(
+            models,
+            key,
+            lifetime_s=settings.lifetime_s,
+            quantisation=settings.quantisation,
+            database=database,
+            gate=Gate(
+                settings.require_enrolment,
+                settings.clock_skew_s,
+                settings.rate_per_minute,
+                settings.burst,
+            ),
+            largest_batch=settings.largest_batch,
+            waiting_room=settings.waiting_room,
+            keep_s=86400 * settings.keep_days,
+        )
 
         def announce() -> None:
             if ready_file is not None:
                 write_json(ready_file, {"url": url, "public_key": public_key_hex(key)})
-            served = model_dir or "what is published"
+            served = settings.model or "what is published"
             click.echo(f"paramcast serves {served} at {url} public key {public_key_hex(key)}")
 
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=settings.drain_s,
+            **_tls(settings),
+        )
         _server(config, announce).run(sockets=[listener])
 
 
-def _models(
-    load_backend: Callable[[Path], Any],
-    model_dir: Path | None,
-    database: Database,
-    store: Path | None,
-    state: str,
-) -> Any:
-    """The model in `model_dir`, else what is published."""
-    from paramcast.cloud import PublishedModels
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Uvicorn's options for TLS, tried beforehand."""
+    import ssl
 
-    if model_dir is not None:
-        return load_backend(model_dir)
-    return PublishedModels(database, model_store(store, state), load_backend)
-
-
-def _imports() -> tuple[Any, Callable[..., Any], Callable[[Path], Any]]:
-    """uvicorn, create_app and load_backend, which a device's install does not have."""
+    if settings.tls_certificate is None:
+        return {}
     try:
-        import uvicorn
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+    except OSError as error:  # of which ssl.SSLError is one
+        raise InputError(f"the certificate, its key or the authority cannot be used: {error}") from error
+    return {
+        "ssl_certfile": settings.tls_certificate,
+        "ssl_keyfile": settings.tls_key,
+        "ssl_ca_certs": settings.tls_client_ca and str(settings.tls_client_ca),
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
+    }
 
-        from paramcast.cloud import create_app
-        from paramcast.training.serving import load_backend
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("paramcast"):
-            raise
-        raise MissingExtraError("paramcast serve", "cloud") from error
-    return uvicorn, create_app, load_backend
 
-
-def _listen(host: str, port: int) -> socket.socket:
+def opened_listener(host: str, port: int) -> socket.socket:
     """A socket that is bound already, so that the port is known before the service starts."""
     try:
         # asyncio switches Nagle's algorithm off only where the protocol is said to be TCP, not left at 0:
@@ -129,9 +164,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _server(config: uvicorn.Config, announce: Callable[[], None]) -> uvicorn.Server:

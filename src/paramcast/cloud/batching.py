@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from paramcast.cloud.metrics import Metrics
 from paramcast.errors import ParamcastError
 
 Asked = TypeVar("Asked")
@@ -23,11 +24,6 @@ class Batcher(Generic[Asked, Given]):
 
     There is no deadline to wait for: alone, a request is worked on at once; under load, batches grow to what
     comes in while the one before is worked on.
-
-    Attributes:
-        batches: Batches that were worked on.
-        given: Requests in them.
-        refused: Requests that found no room.
     """
 
     def __init__(
@@ -36,6 +32,7 @@ class Batcher(Generic[Asked, Given]):
         *,
         largest: int,
         room: int,
+        metrics: Metrics,
     ) -> None:
         """Work with `work`, on up to `largest` requests at a time, while up to `room` wait.
 
@@ -44,12 +41,19 @@ class Batcher(Generic[Asked, Given]):
                 What it raises itself is raised to all of the batch.
             largest: Requests in a batch.
             room: Requests that wait for theirs.
+            metrics: Count batches, and requests that found no room.
         """
         self._work, self._largest, self._room = work, largest, room
         self._waiting: deque[tuple[Asked, asyncio.Future[Given]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
         self._busy = False
-        self.batches = self.given = self.refused = 0
+        self._metrics = metrics
+        metrics.watch(lambda: self.waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room now."""
+        return len(self._waiting) >= self._room
 
     @property
     def waiting(self) -> int:
@@ -66,8 +70,8 @@ class Batcher(Generic[Asked, Given]):
         Raises:
             OverloadedError: There is no room.
         """
-        if len(self._waiting) >= self._room and not whatever_waits:
-            self.refused += 1
+        if self.full and not whatever_waits:
+            self._metrics.refused.inc()
             raise OverloadedError("too many requests are waiting")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Given] = loop.create_future()
@@ -82,8 +86,7 @@ class Batcher(Generic[Asked, Given]):
         if not self._busy:
             return
         batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
-        self.batches += 1
-        self.given += len(batch)
+        self._metrics.count_batch(len(batch))
         requests = [asked for asked, _ in batch]
         working = asyncio.get_running_loop().run_in_executor(self._thread, self._work, requests)
         working.add_done_callback(lambda done: self._give([future for _, future in batch], done))

@@ -16,15 +16,12 @@ from paramcast.cloud.state.ledger import prune
 LOOK_S = 2.0
 """Seconds between two looks at what is published: a rollback takes no longer than this."""
 
-KEEP_S = 30 * 86400.0
-"""Seconds for which packages and feedback stay on record."""
-
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def housekeeping(service: AdaptService, *, keep_s: float = KEEP_S) -> AsyncIterator[None]:
-    """Keep house in a thread while the block runs."""
+async def housekeeping(service: AdaptService, keep_s: float) -> AsyncIterator[None]:
+    """Keep house in a thread while the block runs; records are kept for `keep_s` seconds."""
     task = asyncio.create_task(_keep_house(service, keep_s))
     try:
         yield

@@ -7,16 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
+from paramcast.cloud.gate import Claim, Gate, RefusedError, TooManyError
 from paramcast.cloud.models import AdaptBackend, Models, Served
 from paramcast.cloud.state import Database, StateError
+from paramcast.cloud.state.identities import Known, known, spend
 from paramcast.cloud.state.ledger import Issued, record, take_sequences
 from paramcast.errors import InputError, ParamcastError
 from paramcast.wire import (
     AdaptRequest,
+    Credentials,
     MessageError,
     Package,
     PackageError,
@@ -26,8 +31,6 @@ from paramcast.wire import (
 )
 from paramcast.wire.limits import MAX_SEQUENCE
 from paramcast.wire.quantise import QUANTISATIONS, Float32
-
-Made = dict[str, Float32] | Exception
 
 
 class BackendError(ParamcastError):
@@ -41,21 +44,41 @@ class Asked:
     Attributes:
         request: What the device asks.
         served: The model that answers it.
-        recorded: Whether the device is numbered and what it gets is kept; not so for health checks.
+        claim: Who it says it is from; None for the service's own health checks, which leave no trace.
+        unless: The tag of the package that the device has: none is made if it would be the same again.
         received: When it was read (`time.perf_counter`).
     """
 
     request: AdaptRequest
     served: Served
-    recorded: bool = True
+    claim: Claim | None
+    unless: str | None = None
     received: float = field(default_factory=time.perf_counter)
 
+    @cached_property
     def context(self) -> str:
         """32 hex digits that tell what parameters are made from, but not what it is."""
         digest = hashlib.blake2b(digest_size=16)
         for rows in (self.request.anchors, self.request.queries, self.request.clip_of_query):
-            digest.update(f"{rows.shape}".encode() + rows.tobytes())
+            digest.update(repr(rows.shape).encode() + rows.tobytes())
         return digest.hexdigest()
+
+    @property
+    def made_of(self) -> str:
+        """What a package is made of: the same context and model give the same parameters."""
+        return f"{self.context}-{self.served.backend.model[:16]}-{self.served.number or 0}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a device gets: a sealed package, or None where it has the same already; and the package's tag."""
+
+    data: bytes | None
+    tag: str
+
+
+Made = dict[str, Float32] | Answer | Exception
+"""Tensors of a package to be; or there is none to be, and why."""
 
 
 class AdaptService:
@@ -69,11 +92,13 @@ class AdaptService:
         lifetime_s: int,
         quantisation: str,
         database: Database | None = None,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
 
-        Without a `database` the service forgets its devices with the process.
+        Without a `database` the service forgets its devices with the process; without a `gate` it serves
+        unsigned requests too.
 
         Raises:
             InputError: If the lifetime is not positive or the quantisation is unknown.
@@ -84,6 +109,7 @@ class AdaptService:
             raise InputError(f"the quantisation must be one of {', '.join(QUANTISATIONS)}")
         self.models = models if isinstance(models, Models) else Models([Served(models)])
         self.database = database or Database.temporary()
+        self.gate = gate or Gate(clock=clock)
         self._key = key
         self._lifetime_s = lifetime_s
         self._quantisation = quantisation
@@ -91,21 +117,28 @@ class AdaptService:
         self._working = threading.Lock()
 
     def adapt(self, data: bytes) -> bytes:
-        """Turn an encoded request into a sealed package.
+        """Turn an encoded request, unsigned, into a sealed package.
 
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
+            RefusedError: If it had to be signed.
             BackendError: If the model fails.
             StateError: If the state cannot be written.
         """
         (outcome,) = self.answer([self.read(data)])
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        assert outcome.data is not None  # as it has no tag
+        return outcome.data
 
-    def read(self, data: bytes) -> Asked:
+    def read(self, data: bytes, authorization: str | None = None, unless: str | None = None) -> Asked:
         """Decode a request, and see that a model here can serve it.
+
+        Args:
+            data: What `AdaptRequest.encode` wrote.
+            authorization: The header that signs it.
+            unless: The tag of the package that the device has.
 
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
@@ -120,25 +153,29 @@ class AdaptService:
             )
         if request.sequence >= MAX_SEQUENCE:
             raise MessageError("the device's sequence numbers are used up; give it a new id")
-        return Asked(request, served)
+        credentials = None if authorization is None else Credentials.read(authorization)
+        digest = hashlib.sha256(data).digest() if credentials else b""
+        return Asked(request, served, Claim(request.device, credentials, digest), unless)
 
-    def answer(self, asked: Sequence[Asked]) -> list[bytes | Exception]:
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """A sealed package for each request, or why it has none.
 
-        That is a BackendError or a MessageError of its own, or the StateError of all: numbers are in the
-        state before a package that carries one leaves.
+        That is its own RefusedError, TooManyError or BackendError, or the StateError of all: what a device
+        has used up, and the number that its package carries, are in the state before an answer leaves.
         """
         with self._working:
-            made = self._generate_all(asked)
             try:
+                admitted, made = self._admit(asked)
+                self._generate(asked, made)
                 with self.database.writing() as connection:
+                    spend(connection, admitted)
                     return self._issue(connection, asked, made)
             except StateError as error:
-                return [outcome if isinstance(outcome, Exception) else error for outcome in made]
+                return [error] * len(asked)
 
     def probes(self) -> list[Asked]:
         """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
-        return [Asked(_probe(served.backend), served, recorded=False) for served in self.models.serving]
+        return [Asked(_probe(served.backend), served, None) for served in self.models.serving]
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
         """What `/v1/model` tells of `model`, or of another one where it is not served.
@@ -160,49 +197,68 @@ class AdaptService:
             "public_key": public_key_hex(self._key),
         }
 
-    def _generate_all(self, asked: Sequence[Asked]) -> list[Made]:
-        """What each model makes of its requests, in the order of `asked`."""
+    def _admit(self, asked: Sequence[Asked]) -> tuple[dict[str, Known], list[Made | None]]:
+        """The devices that have used a time and rate, and each request's outcome, or None: to be made."""
+        now = self._clock()
+        with self.database.reading() as connection:
+            before = known(connection, [one.request.device for one in asked], int(1000 * now))
+        table = dict(before)
+        outcomes: list[Made | None] = []
+        for one in asked:
+            try:
+                if one.claim is not None:
+                    self.gate.admit(one.claim, table)
+                outcomes.append(self._unchanged(one, now))
+            except (RefusedError, TooManyError) as error:
+                outcomes.append(error)
+        return {name: one for name, one in table.items() if one is not before[name]}, outcomes
+
+    def _unchanged(self, asked: Asked, now: float) -> Answer | None:
+        """That the device's package would be made again; not when more than half of its life is over."""
+        made_of, _, expires = (asked.unless or "").rpartition("-")
+        if made_of != asked.made_of or not expires.isascii() or not expires.isdigit():
+            return None
+        left_s = int(expires[:16]) - now
+        return Answer(None, str(asked.unless)) if 2 * left_s > self._lifetime_s else None
+
+    def _generate(self, asked: Sequence[Asked], made: list[Made | None]) -> None:
+        """Fill in what each model makes of its requests."""
         places: dict[int, list[int]] = {}
-        for place, one in enumerate(asked):
-            places.setdefault(id(one.served), []).append(place)
-        made: list[Made] = [BackendError("not generated")] * len(asked)
+        for place, outcome in enumerate(made):
+            if outcome is None:
+                places.setdefault(id(asked[place].served), []).append(place)
         for mine in places.values():
             outcomes = _generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
             for place, outcome in zip(mine, outcomes, strict=True):
                 made[place] = outcome
-        return made
 
     def _issue(
-        self, connection: Any, asked: Sequence[Asked], made: Sequence[Made]
-    ) -> list[bytes | Exception]:
+        self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
+    ) -> list[Answer | Exception]:
         """Number and seal what was made, and record it, in the caller's transaction."""
         now = self._clock()
+        expires = int(now) + self._lifetime_s
         numbered = [
-            place
-            for place, outcome in enumerate(made)
-            if asked[place].recorded and not isinstance(outcome, Exception)
+            place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
         ]
         reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
-        sequences = dict(zip(numbered, take_sequences(connection, reported, int(1000 * now)), strict=True))
-        outcomes = [
-            tensors
-            if isinstance(tensors, Exception)
-            else self._sealed(one, tensors, sequences.get(place, 1), int(now) + self._lifetime_s)
-            for place, (one, tensors) in enumerate(zip(asked, made, strict=True))
-        ]
-        record(
-            connection,
-            [
-                self._issued(asked[place], sequences[place], len(sealed), now)
-                for place in numbered
-                if isinstance(sealed := outcomes[place], bytes)
-            ],
-        )
+        taken = take_sequences(connection, reported, int(1000 * now))
+        sequences = dict(zip(numbered, taken, strict=True))
+        outcomes: list[Answer | Exception] = []
+        issued: list[Issued] = []
+        for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
+            if isinstance(outcome, dict):
+                outcome = self._sealed(one, outcome, sequences.get(place, 1), expires)
+                if isinstance(outcome, Answer) and place in sequences:
+                    issued.append(_issued(one, sequences[place], len(outcome.data or b""), now, expires))
+            assert outcome is not None  # `_generate` fills in every place
+            outcomes.append(outcome)
+        record(connection, issued)
         return outcomes
 
     def _sealed(
         self, asked: Asked, tensors: dict[str, Float32], sequence: int, expires: int
-    ) -> bytes | Exception:
+    ) -> Answer | Exception:
         backend = asked.served.backend
         try:
             package = Package(
@@ -214,29 +270,30 @@ class AdaptService:
                 quantisation=self._quantisation,
                 tensors=tensors,
             )
-            return seal(package, self._key)
+            return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
             return _failure("the model made parameters that cannot be sent", error)
 
-    def _issued(self, asked: Asked, sequence: int, size: int, now: float) -> Issued:
-        request, backend = asked.request, asked.served.backend
-        return Issued(
-            device=request.device,
-            sequence=sequence,
-            model=backend.model,
-            version=asked.served.number,
-            form=backend.form,
-            context=asked.context(),
-            clips=len(request.anchors),
-            queries=len(request.queries),
-            bytes=size,
-            latency_us=int(1e6 * (time.perf_counter() - asked.received)),
-            issued_at=int(1000 * now),
-            expires_at=1000 * (int(now) + self._lifetime_s),
-        )
+
+def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:
+    request, backend = asked.request, asked.served.backend
+    return Issued(
+        device=request.device,
+        sequence=sequence,
+        model=backend.model,
+        version=asked.served.number,
+        form=backend.form,
+        context=asked.context,
+        clips=len(request.anchors),
+        queries=len(request.queries),
+        bytes=size,
+        latency_us=int(1e6 * (time.perf_counter() - asked.received)),
+        issued_at=int(1000 * now),
+        expires_at=1000 * expires,
+    )
 
 
-def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[Made]:
+def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
     """The tensors for each request, checked, or what was wrong with them."""
     try:
         made = backend.generate(requests)
@@ -251,7 +308,9 @@ def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[Made]
     return [_checked(tensors, shapes) for tensors in made]
 
 
-def _checked(tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]) -> Made:
+def _checked(
+    tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]
+) -> dict[str, Float32] | Exception:
     """The tensors if they are complete, of the right shapes, float32 and finite."""
     shapes = {name: tuple(values.shape) for name, values in tensors.items()}
     if shapes != promised:

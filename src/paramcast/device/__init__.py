@@ -11,6 +11,7 @@ from paramcast.device.errors import (
     PackageLost,
     ProbeFailed,
 )
+from paramcast.device.identity import DeviceIdentity
 from paramcast.device.loop import AdaptationLoop, AsyncAdaptationLoop
 from paramcast.device.policy import Always, Budget, Every, Never, OnDrift, RequestPolicy, make_policy
 from paramcast.device.runtime import DeviceRuntime, Hit
@@ -26,6 +27,7 @@ __all__ = [
     "BundleError",
     "CloudClient",
     "CloudError",
+    "DeviceIdentity",
     "DeviceInputError",
     "DeviceRuntime",
     "Every",

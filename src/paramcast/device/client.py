@@ -4,97 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
+import ssl
 import time
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx2
 
 from paramcast.device.errors import CloudError, DeviceInputError
+from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, json_object, lost
+from paramcast.device.identity import DeviceIdentity
 from paramcast.device.runtime import DeviceRuntime
-from paramcast.wire import MAX_PACKAGE_BYTES, AdaptRequest, Package
-
-ATTEMPTS = 4
-FIRST_WAIT_S = 0.25  # doubles with every attempt; the real wait is drawn between 0 and that
-LONGEST_WAIT_S = 60.0
-MAX_JSON_BYTES = 1024 * 1024
-_RETRIED = {429, 500, 502, 503, 504}
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One exchange with the cloud: what to send and how many bytes may come back."""
-
-    method: str
-    path: str
-    body: bytes | None
-    limit: int
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """What came back; without a status if nothing did."""
-
-    status: int | None
-    headers: httpx2.Headers
-    data: bytes
-    problem: str = ""
-
-
-class _Retries:
-    """Decides after each reply: it is good, it is final, or try again after a while."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._failed = 0
-
-    def wait_s(self, reply: _Reply) -> float | None:
-        """None if `reply` is good, else the seconds to wait before the next attempt.
-
-        Raises:
-            CloudError: If another attempt is useless or there were enough.
-        """
-        if reply.status is not None and 200 <= reply.status < 300:
-            return None
-        self._failed += 1
-        problem = reply.problem or f"status {reply.status}: {_error_text(reply.data)}"
-        if reply.status is not None and reply.status not in _RETRIED:
-            raise CloudError(f"the cloud at {self._url} refused: {problem}")
-        if self._failed >= ATTEMPTS:
-            raise CloudError(f"no answer from the cloud at {self._url} in {ATTEMPTS} attempts: {problem}")
-        asked = _retry_after_s(reply.headers)
-        if asked > LONGEST_WAIT_S:
-            raise CloudError(f"the cloud at {self._url} asks to come back in {asked:.0f} s: {problem}")
-        # Jitter, so that a fleet that lost its cloud does not come back at one moment.
-        return asked + random.uniform(0, FIRST_WAIT_S * 2 ** (self._failed - 1))
-
-
-class _Body:
-    """Collects a reply's bytes, and stops a reply that is too large or drips too slowly."""
-
-    def __init__(self, limit: int, timeout_s: float) -> None:
-        self._limit = limit
-        self._end = time.monotonic() + timeout_s
-        self._data = bytearray()
-
-    def add(self, chunk: bytes) -> None:
-        self._data += chunk
-        if len(self._data) > self._limit:
-            raise CloudError(f"the cloud's answer has more than {self._limit} bytes")
-        if time.monotonic() > self._end:
-            raise httpx2.ReadTimeout("the answer took too long")
-
-    def reply(self, response: httpx2.Response) -> _Reply:
-        return _Reply(response.status_code, response.headers, bytes(self._data))
+from paramcast.wire import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Endorsement, Package, new_nonce
 
 
 class _Client:
     """What the two clients share."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, identity: DeviceIdentity | None, tls: ssl.SSLContext | None
+    ) -> None:
         try:
             parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
@@ -102,6 +33,8 @@ class _Client:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise DeviceInputError(f"{url!r} is no URL of a cloud; it looks like http://host:port")
         self.url = url.rstrip("/")
+        self._identity = identity
+        self._tags: dict[tuple[str, str], tuple[int, str]] = {}
         self._timeout_s = timeout_s
         self._options: dict[str, Any] = {
             "base_url": self.url,
@@ -109,34 +42,82 @@ class _Client:
             # Packages do not compress, and a compressed answer could unfold to any size.
             "headers": {"accept-encoding": "identity"},
         }
+        if tls is not None:
+            self._options["verify"] = tls
 
-    def _adapt_call(self, request: AdaptRequest) -> _Call:
-        return _Call("POST", "/v1/adapt", request.encode(), MAX_PACKAGE_BYTES)
+    def _headers(self, call: Call) -> tuple[dict[str, str], str]:
+        """The headers of one sending, signed if the device is enrolled, and the nonce of the signature."""
+        if self._identity is None or call.body is None:
+            return dict(call.headers), ""
+        nonce = new_nonce()
+        signed = self._identity.sign(call.method, call.path, call.body, nonce)
+        return {**call.headers, "authorization": signed}, nonce
 
-    def _model_call(self) -> _Call:
-        return _Call("GET", "/v1/model", None, MAX_JSON_BYTES)
+    def _adapt_call(self, request: AdaptRequest, tag: str | None = None) -> Call:
+        headers = {"if-none-match": tag} if tag else {}
+        return Call("POST", "/v1/adapt", request.encode(), MAX_PACKAGE_BYTES, headers)
+
+    def _model_call(self, runtime: DeviceRuntime) -> Call:
+        return Call("GET", f"/v1/model?model={runtime.bundle.model}", limit=MAX_JSON_BYTES)
+
+    def _tag(self, runtime: DeviceRuntime) -> str | None:
+        """The tag of the package that `runtime` runs, if it came over this client."""
+        sequence, tag = self._tags.get((runtime.device_id, runtime.bundle.model), (0, ""))
+        return tag if sequence and sequence == runtime.status()["sequence"] else None
+
+    def _applied(self, runtime: DeviceRuntime, reply: Reply, links: bytes | None = None) -> Package:
+        """Take up the package of a reply, with the key that `links` lead to if the trusted one is old."""
+        if links is not None:
+            _follow(runtime, links)
+        package = runtime.apply(reply.data)
+        tag = reply.headers.get("etag", "")
+        self._tags[runtime.device_id, runtime.bundle.model] = (package.sequence, tag)
+        return package
 
     def _pin(self, runtime: DeviceRuntime, data: bytes) -> None:
         """Pin the key that `/v1/model` gave, if the cloud adapts the runtime's model at all."""
-        described = _json_object(data)
+        described = json_object(data)
         if described.get("model") != runtime.bundle.model:
             raise CloudError(
                 f"the cloud at {self.url} adapts base model {str(described.get('model'))[:64]}, "
                 f"this device runs {runtime.bundle.model}"
             )
-        runtime.trust(str(described.get("public_key")))
+        # An enrolled device has known its cloud's key since then; a later one is endorsed by it.
+        enrolled = self._identity.cloud_key if self._identity and runtime.public_key is None else None
+        runtime.trust(enrolled or str(described.get("public_key")))
+
+    def _enrolment_call(self, identity: DeviceIdentity, token: str) -> Call:
+        return _json_call("/v1/enrol", identity.enrolment(token))
+
+    def _own(self) -> DeviceIdentity:
+        if self._identity is None:
+            raise DeviceInputError("this needs an enrolled device: CloudClient(url, identity=...)")
+        return self._identity
 
 
 class CloudClient(_Client):
     """A connection to a cloud for ordinary code. Use it in a `with` block, or call `close`."""
 
-    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
-        """Prepare to talk to the cloud at `url`; one attempt may last `timeout_s` seconds.
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 30.0,
+        *,
+        identity: DeviceIdentity | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare to talk to the cloud at `url`.
+
+        Args:
+            url: http or https.
+            timeout_s: Seconds that one attempt may last.
+            identity: Of an enrolled device: its requests are then signed.
+            tls: Whom to trust, and a certificate to show; else the system's authorities, and none.
 
         Raises:
             DeviceInputError: If `url` is no http or https URL.
         """
-        super().__init__(url, timeout_s)
+        super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.Client(**self._options)
 
     def adapt(self, runtime: DeviceRuntime) -> Package:
@@ -150,7 +131,65 @@ class CloudClient(_Client):
         request = runtime.request()
         if runtime.public_key is None:
             self.trust(runtime)
-        return runtime.apply(self.exchange(request))
+        return self._take(runtime, self._send(self._adapt_call(request)))
+
+    def refresh(self, runtime: DeviceRuntime) -> Package | None:
+        """As `adapt`, unless the same package would be made again, which is then not sent: None.
+
+        That is so while what the device has observed and the cloud's model are the same, and less than half
+        of the package's life is over.
+        """
+        request = runtime.request()
+        if runtime.public_key is None:
+            self.trust(runtime)
+        reply = self._send(self._adapt_call(request, self._tag(runtime)))
+        return None if reply.status == 304 else self._take(runtime, reply)
+
+    def _take(self, runtime: DeviceRuntime, reply: Reply) -> Package:
+        try:
+            return self._applied(runtime, reply)
+        except BadSignature:
+            return self._applied(runtime, reply, self._send(_KEYS).data)
+
+    def enrol(self, token: str, folder: Path | str, device: str) -> DeviceIdentity:
+        """Enrol a device with a one-time token; this client signs for it from then on.
+
+        Args:
+            token: What `paramcast enroll` gave.
+            folder: For the device's key; may hold that of a try before.
+            device: The device's id.
+
+        Raises:
+            CloudError: If the cloud cannot be reached or does not take the token.
+            DeviceInputError: If the id is malformed or the folder is in use.
+        """
+        identity = DeviceIdentity.prepare(folder, device)
+        reply = self._send(self._enrolment_call(identity, token))
+        identity.enrolled(json_object(reply.data).get("public_key"))
+        self._identity = identity
+        return identity
+
+    def rotate_key(self) -> None:
+        """Give the enrolled device a new key. May be repeated if it failed or was cut off.
+
+        Raises:
+            CloudError: If the cloud cannot be reached or refuses.
+        """
+        key, body = self._own().next_key()
+        self._send(_json_call("/v1/key", body))
+        self._own().rotated(key)
+
+    def report(
+        self, sequence: int, *, applied: bool, gain: float | None = None, reason: str | None = None
+    ) -> None:
+        """Tell the cloud what came of a package: whether it runs, and what it gained, in percentage points.
+
+        Raises:
+            CloudError: If the cloud cannot be reached or refuses.
+        """
+        self._own()
+        told = {"sequence": sequence, "applied": applied, "gain": gain, "reason": reason}
+        self._send(_json_call("/v1/feedback", told))
 
     def trust(self, runtime: DeviceRuntime) -> None:
         """Fetch the cloud's key; `runtime` pins it if it knows none yet.
@@ -158,7 +197,7 @@ class CloudClient(_Client):
         Raises:
             CloudError: If the cloud cannot be reached, adapts another model or changed its key.
         """
-        self._pin(runtime, self._send(self._model_call()))
+        self._pin(runtime, self._send(self._model_call(runtime)).data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
         """Send a request, return the sealed package unchecked.
@@ -166,7 +205,7 @@ class CloudClient(_Client):
         Raises:
             CloudError: If the cloud cannot be reached or refuses.
         """
-        return self._send(self._adapt_call(request))
+        return self._send(self._adapt_call(request)).data
 
     def close(self) -> None:
         """Close the connections."""
@@ -180,32 +219,40 @@ class CloudClient(_Client):
     ) -> None:
         self.close()
 
-    def _send(self, call: _Call) -> bytes:
-        retries = _Retries(self.url)
+    def _send(self, call: Call) -> Reply:
+        retries = Retries(self.url, self._identity)
         while True:
             reply = self._attempt(call)
             wait_s = retries.wait_s(reply)
             if wait_s is None:
-                return reply.data
+                return reply
             _sleep(wait_s)
 
-    def _attempt(self, call: _Call) -> _Reply:
-        body = _Body(call.limit, self._timeout_s)
+    def _attempt(self, call: Call) -> Reply:
+        body = Body(call.limit, self._timeout_s)
+        headers, nonce = self._headers(call)
         try:
-            with self._http.stream(call.method, call.path, content=call.body) as response:
+            with self._http.stream(call.method, call.path, content=call.body, headers=headers) as response:
                 for chunk in response.iter_raw():
                     body.add(chunk)
-                return body.reply(response)
+                return body.reply(response, nonce)
         except httpx2.TransportError as error:
-            return _lost(error)
+            return lost(error)
 
 
 class AsyncCloudClient(_Client):
     """The same for asyncio code. Use it in an `async with` block, or await `close`."""
 
-    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 30.0,
+        *,
+        identity: DeviceIdentity | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """As `CloudClient`."""
-        super().__init__(url, timeout_s)
+        super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.AsyncClient(**self._options)
 
     async def adapt(self, runtime: DeviceRuntime) -> Package:
@@ -213,15 +260,30 @@ class AsyncCloudClient(_Client):
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
-        return await asyncio.to_thread(runtime.apply, await self.exchange(request))
+        return await self._take(runtime, await self._send(self._adapt_call(request)))
+
+    async def refresh(self, runtime: DeviceRuntime) -> Package | None:
+        """As `CloudClient.refresh`."""
+        request = runtime.request()
+        if runtime.public_key is None:
+            await self.trust(runtime)
+        reply = await self._send(self._adapt_call(request, self._tag(runtime)))
+        return None if reply.status == 304 else await self._take(runtime, reply)
+
+    async def _take(self, runtime: DeviceRuntime, reply: Reply) -> Package:
+        try:
+            return await asyncio.to_thread(self._applied, runtime, reply)
+        except BadSignature:
+            links = (await self._send(_KEYS)).data
+            return await asyncio.to_thread(self._applied, runtime, reply, links)
 
     async def trust(self, runtime: DeviceRuntime) -> None:
         """As `CloudClient.trust`."""
-        self._pin(runtime, await self._send(self._model_call()))
+        self._pin(runtime, (await self._send(self._model_call(runtime))).data)
 
     async def exchange(self, request: AdaptRequest) -> bytes:
         """As `CloudClient.exchange`."""
-        return await self._send(self._adapt_call(request))
+        return (await self._send(self._adapt_call(request))).data
 
     async def close(self) -> None:
         """Close the connections."""
@@ -235,58 +297,44 @@ class AsyncCloudClient(_Client):
     ) -> None:
         await self.close()
 
-    async def _send(self, call: _Call) -> bytes:
-        retries = _Retries(self.url)
+    async def _send(self, call: Call) -> Reply:
+        retries = Retries(self.url, self._identity)
         while True:
             reply = await self._attempt(call)
             wait_s = retries.wait_s(reply)
             if wait_s is None:
-                return reply.data
+                return reply
             await _sleep_async(wait_s)
 
-    async def _attempt(self, call: _Call) -> _Reply:
-        body = _Body(call.limit, self._timeout_s)
+    async def _attempt(self, call: Call) -> Reply:
+        body = Body(call.limit, self._timeout_s)
+        headers, nonce = self._headers(call)
         try:
-            async with self._http.stream(call.method, call.path, content=call.body) as response:
+            async with self._http.stream(
+                call.method, call.path, content=call.body, headers=headers
+            ) as response:
                 async for chunk in response.aiter_raw():
                     body.add(chunk)
-                return body.reply(response)
+                return body.reply(response, nonce)
         except httpx2.TransportError as error:
-            return _lost(error)
+            return lost(error)
 
 
-def _lost(error: httpx2.TransportError) -> _Reply:
-    return _Reply(None, httpx2.Headers(), b"", f"{type(error).__name__}: {error}")
+_KEYS = Call("GET", "/v1/keys")
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
+def _json_call(path: str, body: Mapping[str, Any]) -> Call:
+    headers = {"content-type": "application/json"}
+    return Call("POST", path, json.dumps(body).encode(), MAX_JSON_BYTES, headers)
+
+
+def _follow(runtime: DeviceRuntime, links: bytes) -> None:
+    """Have `runtime` trust the cloud's newest key, if the endorsements in `links` lead there."""
+    chain = json_object(links).get("endorsements")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CloudError("the cloud's answer is no JSON") from error
-    if not isinstance(value, dict):
-        raise CloudError("the cloud's answer is no JSON object")
-    return value
-
-
-def _error_text(data: bytes) -> str:
-    """The service's own words if these are any, cut to a line."""
-    try:
-        text = str(_json_object(data).get("error", "no reason given"))
-    except CloudError:
-        text = "no reason given"
-    return " ".join(text.split())[:300]
-
-
-def _retry_after_s(headers: httpx2.Headers) -> float:
-    """Seconds that the cloud asks to wait; 0 if it does not ask, or not in a form that is allowed."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+        runtime.follow([Endorsement(**link) for link in chain or ()])
+    except TypeError as error:
+        raise CloudError("the cloud's answer is no chain of keys") from error
 
 
 def _sleep(seconds: float) -> None:

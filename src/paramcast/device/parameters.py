@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from paramcast.device.bundle import Bundle
 from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, PackageLost
 from paramcast.device.graphs import Parameters
 from paramcast.device.store import Kept, PackageStore, StoreState
-from paramcast.wire import Package, PackageError, open_package
+from paramcast.wire import Endorsement, Package, PackageError, follow, open_package
 from paramcast.wire.signing import is_public_key
 
 T = TypeVar("T")
@@ -176,6 +176,21 @@ class ParameterKeeper:
                 raise CloudError(
                     f"the cloud's key is {public_key[:12]}..., this device trusts {known[:12]}... only"
                 )
+
+    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
+        """Trust the key that the trusted one's chain of endorsements ends in; whether that is another one.
+
+        Raises:
+            BadSignature: If a link of the chain is not signed by the key before it.
+        """
+        with self._changing:
+            known = self.public_key
+            newest = known and follow(known, endorsements)
+            if newest is None or newest == known:
+                return False
+            self.public_key = newest
+            self._to_store(lambda store: store.save_key(newest))
+            return True
 
     def status(self) -> dict[str, Any]:
         """What runs and why, as JSON types; see `DeviceRuntime.status`."""

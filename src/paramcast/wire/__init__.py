@@ -3,6 +3,7 @@
 Needs numpy and PyNaCl; nothing of the rest of paramcast but its error classes.
 """
 
+from paramcast.wire.credentials import Credentials, Endorsement, authorise, endorse, follow, new_nonce
 from paramcast.wire.errors import (
     BadFormat,
     BadSignature,
@@ -31,6 +32,8 @@ __all__ = [
     "AdaptRequest",
     "BadFormat",
     "BadSignature",
+    "Credentials",
+    "Endorsement",
     "Expired",
     "KeyFileError",
     "MessageError",
@@ -46,9 +49,13 @@ __all__ = [
     "WrongDtype",
     "WrongModel",
     "WrongShape",
+    "authorise",
+    "endorse",
+    "follow",
     "load_key",
     "load_or_make_key",
     "make_key",
+    "new_nonce",
     "open_package",
     "public_key_hex",
     "save_key",

@@ -59,7 +59,7 @@ def check_signature(public_key: str, data: bytes, signature: bytes) -> None:
         raise BadSignature("the public key is not 64 lower-case hex digits")
     try:
         VerifyKey(bytes.fromhex(public_key)).verify(data, signature)
-    except BadSignatureError as error:
+    except (BadSignatureError, ValueError) as error:  # ValueError: not of 64 bytes
         raise BadSignature("the signature does not fit the package and this cloud's public key") from error
 
 

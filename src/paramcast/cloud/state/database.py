@@ -14,10 +14,11 @@ import alembic.command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text, update
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from paramcast.cloud.state.errors import StateError, StateInputError
+from paramcast.cloud.state.schema import devices
 
 BUSY_S = 10
 """Seconds that a statement waits for another process that writes to the same SQLite file."""
@@ -84,6 +85,11 @@ class Database:
             connection.begin(),
         ):
             yield connection
+
+    def check(self) -> None:
+        """See that it can be written to now. Raises StateError."""
+        with self.writing() as connection:
+            connection.execute(update(devices).where(devices.c.id == "").values(sequence=0))
 
     def revision(self) -> str:
         """The revision of the schema."""

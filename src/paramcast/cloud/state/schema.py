@@ -35,6 +35,48 @@ devices = Table(
     Column("sequence", BigInteger, nullable=False),  # the highest number given to it or reported by it
     Column("first_seen_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger, nullable=False),
+    # Unix microseconds by its own clock: nothing that it signed at or before may be served again.
+    Column("signed_at", BigInteger, nullable=False, server_default="0"),
+    # Unix microseconds up to which its requests have used up what its rate allows.
+    Column("spent_until", BigInteger, nullable=False, server_default="0"),
+)
+
+device_keys = Table(
+    "device_keys",
+    metadata,
+    Column("public_key", String(64), primary_key=True),
+    Column("device", String(128), nullable=False, index=True),
+    Column("added_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger),  # from then on it is revoked; null: it holds
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # sha256 of the token
+    Column("device", String(128)),  # whom it is for; null: whoever comes
+    Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Column("used_by", String(128)),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),  # sha256 of the token
+    Column("role", String(16), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+
+endorsements = Table(
+    "endorsements",
+    metadata,
+    Column("old", String(64), primary_key=True),  # public keys, hex
+    Column("new", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
 )
 
 models = Table(

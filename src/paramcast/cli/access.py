@@ -1,0 +1,95 @@
+"""`paramcast access`: who may use the operator's API, devices shut out, and the key that signs packages."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from paramcast.cli.cloud_options import opened_state, state_option
+from paramcast.errors import InputError
+from paramcast.wire import endorse, load_key, make_key, public_key_hex, save_key
+
+ROLES = ("viewer", "operator", "admin")
+
+
+@click.group(name="access")
+def command() -> None:
+    """Operators and their roles, devices shut out, the signing key."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--role", required=True, type=click.Choice(ROLES), help="Each may do what those before it may.")
+@state_option
+def grant(name: str, role: str, state: str) -> None:
+    """Print a token for the operator NAME; one that the name had before ends.
+
+    A viewer sees devices and models, an operator enrols and revokes devices, an admin rolls models back.
+    """
+    if not 0 < len(name) <= 64:
+        raise InputError("an operator's name has 1 to 64 characters")
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.cloud.state import identities
+
+        click.echo(identities.grant(connection, name, role, _now_ms()))
+
+
+@command.command()
+@click.argument("name")
+@state_option
+def withdraw(name: str, state: str) -> None:
+    """End the token of the operator NAME."""
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.cloud.state import identities
+
+        identities.withdraw(connection, name)
+
+
+@command.command()
+@click.argument("device")
+@state_option
+def revoke(device: str, state: str) -> None:
+    """Shut DEVICE out from the next request on; it needs a new token to come back."""
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.cloud.state import identities
+
+        ended = identities.revoke(connection, device, _now_ms())
+    if not ended:
+        raise InputError(f"device {device} has no key that holds")
+    click.echo(f"{ended} keys of device {device} are revoked")
+
+
+@command.command(name="rotate-key")
+@click.option(
+    "--key",
+    "key_file",
+    default=Path("paramcast.key"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The key file of `paramcast serve`; the old key stays beside it.",
+)
+@state_option
+def rotate_key(key_file: Path, state: str) -> None:
+    """Sign with a new key from the service's next start on; devices trust it by the old one's word."""
+    old, fresh = load_key(key_file), key_file.with_name(f"{key_file.name}.next")
+    if not fresh.exists():  # else an earlier call was cut off: its key may be endorsed already
+        save_key(make_key(), fresh)
+    new = load_key(fresh)
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.cloud.state import identities
+
+        link = endorse(old, public_key_hex(new))
+        if link not in identities.all_endorsements(connection):
+            identities.add_endorsement(connection, link, _now_ms())
+    kept = key_file.with_name(f"{key_file.name}.{link.old[:12]}")
+    if not kept.exists():
+        os.link(key_file, kept)
+    fresh.replace(key_file)
+    click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is in {kept}")
+
+
+def _now_ms() -> int:
+    return int(1000 * time.time())

@@ -1,0 +1,74 @@
+"""What the service counts, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_BYTES = (256, 1024, 4096, 16384, 65536, 262144, 1 << 20, 1 << 23, 1 << 26)
+_POINTS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
+
+# A second series for each, which nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The figures of one service.
+
+    Attributes:
+        requests: Requests that were worked on.
+        batches: Batches of them.
+        batch_size: Requests in a batch.
+        refused: Requests for which there was no room.
+        answers: Answers to `/v1/adapt`, by status.
+        latency: Seconds from a request's head to the end of its answer.
+        received: Bytes of the bodies of requests.
+        sent: Bytes of packages.
+        gain: Percentage points that devices report of packages that they took up.
+        not_applied: Packages that devices report not to have taken up.
+    """
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, what: str, labels: Sequence[str] = ()) -> Counter:
+            return Counter(name, what, labels, namespace="paramcast", registry=registry)
+
+        def histogram(name: str, what: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(name, what, namespace="paramcast", registry=registry, buckets=buckets)
+
+        self.requests = counter("requests", "Requests that were worked on.")
+        self.batches = counter("batches", "Batches of them.")
+        self.batch_size = histogram("batch_size", "Requests in a batch.", _SIZES)
+        self.refused = counter("refused", "Requests for which there was no room.")
+        self.answers = counter("answers", "Answers to /v1/adapt.", ["status"])
+        self.latency = histogram("latency_seconds", "From a request's head to its answer's end.", _SECONDS)
+        self.received = histogram("request_bytes", "Bodies of requests.", _BYTES)
+        self.sent = histogram("package_bytes", "Packages.", _BYTES)
+        self.gain = histogram("gain_points", "Gains that devices report.", _POINTS)
+        self.not_applied = counter("not_applied", "Packages that devices did not take up.")
+
+    def watch(self, waiting: Callable[[], float]) -> None:
+        """Ask for the length of the queue when somebody looks."""
+        gauge = Gauge("waiting", "Requests that wait now.", namespace="paramcast", registry=self._registry)
+        gauge.set_function(waiting)
+
+    def count_batch(self, size: int) -> None:
+        """Count a batch."""
+        self.batches.inc()
+        self.requests.inc(size)
+        self.batch_size.observe(size)
+
+    def text(self) -> bytes:
+        """All of it."""
+        return generate_latest(self._registry)

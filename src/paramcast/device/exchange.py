@@ -1,0 +1,140 @@
+"""One exchange with the cloud: what is sent, what may come back, and when to try again."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from paramcast.device.errors import CloudError
+from paramcast.device.identity import DeviceIdentity
+
+ATTEMPTS = 4
+FIRST_WAIT_S = 0.25  # doubles with every attempt; the real wait is drawn between 0 and that
+LONGEST_WAIT_S = 60.0
+MAX_JSON_BYTES = 1024 * 1024
+_RETRIED = {429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One exchange with the cloud: what to send and how many bytes may come back."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    limit: int = MAX_JSON_BYTES
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; without a status if nothing did."""
+
+    status: int | None
+    headers: httpx2.Headers
+    data: bytes
+    problem: str = ""
+    nonce: str = ""
+
+
+class Retries:
+    """Decides after each reply: it is good, it is final, or try again after a while."""
+
+    def __init__(self, url: str, identity: DeviceIdentity | None) -> None:
+        self._url, self._identity = url, identity
+        self._failed = 0
+
+    def wait_s(self, reply: Reply) -> float | None:
+        """None if `reply` is good, else the seconds to wait before the next attempt.
+
+        Raises:
+            CloudError: If another attempt is useless or there were enough.
+        """
+        if reply.status is not None and (200 <= reply.status < 300 or reply.status == 304):
+            return None
+        self._failed += 1
+        if self._clock_was_wrong(reply) and self._failed < ATTEMPTS:
+            return 0.0
+        problem = reply.problem or f"status {reply.status}: {_error_text(reply.data)}"
+        if reply.status is not None and reply.status not in _RETRIED:
+            raise CloudError(f"the cloud at {self._url} refused: {problem}")
+        if self._failed >= ATTEMPTS:
+            raise CloudError(f"no answer from the cloud at {self._url} in {ATTEMPTS} attempts: {problem}")
+        asked = retry_after_s(reply.headers)
+        if asked > LONGEST_WAIT_S:
+            raise CloudError(f"the cloud at {self._url} asks to come back in {asked:.0f} s: {problem}")
+        # Jitter, so that a fleet that lost its cloud does not come back at one moment.
+        return asked + random.uniform(0, FIRST_WAIT_S * 2 ** (self._failed - 1))
+
+    def _clock_was_wrong(self, reply: Reply) -> bool:
+        """Whether the cloud refused the time of the signature, and has told a better one."""
+        if self._identity is None or reply.status != 401:
+            return False
+        try:
+            return self._identity.set_clock(json_object(reply.data), reply.nonce)
+        except CloudError:
+            return False
+
+
+class Body:
+    """Collects a reply's bytes, and stops a reply that is too large or drips too slowly."""
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit = limit
+        self._end = time.monotonic() + timeout_s
+        self._data = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        """Take a part. Raises CloudError if it is too much, ReadTimeout if it came too late."""
+        self._data += chunk
+        if len(self._data) > self._limit:
+            raise CloudError(f"the cloud's answer has more than {self._limit} bytes")
+        if time.monotonic() > self._end:
+            raise httpx2.ReadTimeout("the answer took too long")
+
+    def reply(self, response: httpx2.Response, nonce: str) -> Reply:
+        """All of it, once it is there."""
+        return Reply(response.status_code, response.headers, bytes(self._data), nonce=nonce)
+
+
+def lost(error: httpx2.TransportError) -> Reply:
+    """The reply that did not come."""
+    return Reply(None, httpx2.Headers(), b"", f"{type(error).__name__}: {error}")
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """The object that the cloud's answer holds. Raises CloudError if it holds none."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CloudError("the cloud's answer is no JSON") from error
+    if not isinstance(value, dict):
+        raise CloudError("the cloud's answer is no JSON object")
+    return value
+
+
+def _error_text(data: bytes) -> str:
+    """The service's own words if these are any, cut to a line."""
+    try:
+        text = str(json_object(data).get("error", "no reason given"))
+    except CloudError:
+        text = "no reason given"
+    return " ".join(text.split())[:300]
+
+
+def retry_after_s(headers: httpx2.Headers) -> float:
+    """Seconds that the cloud asks to wait; 0 if it does not ask, or not in a form that is allowed."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0

@@ -1,0 +1,132 @@
+"""Who a device is to a cloud that enrols devices: a key that never leaves it, and a clock put right."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from paramcast.device.errors import CloudError, DeviceInputError
+from paramcast.files import write_json
+from paramcast.wire import BadSignature, SigningKey, authorise, load_key, make_key, public_key_hex, save_key
+from paramcast.wire.credentials import check_time, prove_key
+from paramcast.wire.limits import DEVICE_ID
+from paramcast.wire.signing import is_public_key
+
+_ABOUT, _KEY, _NEXT = "identity.json", "device.key", "next.key"
+
+
+class DeviceIdentity:
+    """A folder with a device's key. Safe to use from several threads, but by one process at a time.
+
+    Attributes:
+        device: The id under which the device is enrolled.
+        cloud_key: Hex of the key with which the cloud signed when the device was enrolled.
+        folder: Where it is.
+    """
+
+    def __init__(self, folder: Path, device: str, cloud_key: str, key: SigningKey) -> None:
+        """Use `load` or `prepare`."""
+        self.folder, self.device, self.cloud_key = folder, device, cloud_key
+        self._key = key
+        self._ahead_us = self._last_us = 0
+        self._clock = threading.Lock()
+
+    @classmethod
+    def load(cls, folder: Path | str) -> DeviceIdentity:
+        """Open the folder of an enrolled device.
+
+        Raises:
+            DeviceInputError: If the device is not enrolled, or the folder is damaged.
+            KeyFileError: If its key cannot be read.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            device, cloud_key = str(about["device"]), str(about["cloud_key"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DeviceInputError(
+                f"{folder} holds no identity of an enrolled device; run: paramcast device enroll"
+            ) from error
+        return cls(folder, device, cloud_key, load_key(folder / _KEY))
+
+    @classmethod
+    def prepare(cls, folder: Path | str, device: str) -> DeviceIdentity:
+        """Make a key for a device that is about to enrol; the one of a try before is used again.
+
+        Raises:
+            DeviceInputError: If the id is malformed, or the folder is that of an enrolled device.
+        """
+        folder = Path(folder)
+        if not DEVICE_ID.fullmatch(device):
+            raise DeviceInputError(
+                "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
+            )
+        if (folder / _ABOUT).exists():
+            raise DeviceInputError(f"{folder} is the identity of an enrolled device; choose another folder")
+        if not (folder / _KEY).exists():
+            save_key(make_key(), folder / _KEY)
+        return cls(folder, device, "", load_key(folder / _KEY))
+
+    @property
+    def public_key(self) -> str:
+        """Hex of the device's public key."""
+        return public_key_hex(self._key)
+
+    def enrolment(self, token: str) -> dict[str, str]:
+        """What to send to `/v1/enrol`."""
+        proof = prove_key(self._key, self.device, token)
+        return {"token": token, "device": self.device, "public_key": self.public_key, "proof": proof}
+
+    def enrolled(self, cloud_key: object) -> None:
+        """Keep that the cloud, whose key this is, has taken the device's.
+
+        Raises:
+            CloudError: If it is no key.
+        """
+        if not is_public_key(cloud_key):
+            raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
+        self.cloud_key = str(cloud_key)
+        write_json(self.folder / _ABOUT, {"device": self.device, "cloud_key": self.cloud_key})
+
+    def sign(self, method: str, path: str, body: bytes, nonce: str) -> str:
+        """The `authorization` header of a request, for one sending: a second one needs a second signature."""
+        with self._clock:
+            self._last_us = max(time.time_ns() // 1000 + self._ahead_us, self._last_us + 1)
+            now_us = self._last_us
+        return authorise(
+            self._key, device=self.device, method=method, path=path, body=body, time_us=now_us, nonce=nonce
+        )
+
+    def set_clock(self, refusal: dict[str, Any], nonce: str) -> bool:
+        """Believe the time that the cloud told in refusing the request of `nonce`; whether it told any.
+
+        Only the cloud that enrolled the device is believed: it signs the time together with the nonce.
+        """
+        time_us, signature = refusal.get("time_us"), refusal.get("signature")
+        if type(time_us) is not int or not isinstance(signature, str):
+            return False
+        try:
+            check_time(self.cloud_key, nonce, time_us, signature)
+        except BadSignature:
+            return False
+        with self._clock:
+            self._ahead_us = time_us - time.time_ns() // 1000
+            self._last_us = 0
+        return True
+
+    def next_key(self) -> tuple[SigningKey, dict[str, str]]:
+        """The key that is to follow, on the disk before the cloud knows it; and what to send to `/v1/key`."""
+        path = self.folder / _NEXT
+        if not path.exists():
+            save_key(make_key(), path)
+        key = load_key(path)
+        proof = prove_key(key, self.device, "next")
+        return key, {"public_key": public_key_hex(key), "proof": proof}
+
+    def rotated(self, key: SigningKey) -> None:
+        """Sign with `key` from now on; the cloud has taken it."""
+        (self.folder / _NEXT).replace(self.folder / _KEY)
+        self._key = key
