@@ -14,7 +14,6 @@ from paramcast.device.policy.base import History, RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.drift import OnDrift
 from paramcast.device.runtime import DeviceRuntime
-from paramcast.device.support import Seen
 from paramcast.wire import AdaptRequest, PackageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
@@ -31,7 +30,6 @@ class _Loop:
         self._lock = threading.Lock()
         self._busy = False
         self._asked_at = 0
-        self._made_for: tuple[Seen, ...] = ()
         self._package_bytes = 0
         self._failures = 0
         self._not_before = 0.0
@@ -55,22 +53,23 @@ class _Loop:
             }
         return {**self.runtime.status(), "cloud": cloud}
 
-    def _begin(self) -> tuple[AdaptRequest, tuple[Seen, ...], int] | None:
+    def _begin(self) -> tuple[AdaptRequest, int] | None:
         """What to ask with, if policy, budget and the last failures let it be asked now."""
         with self._lock:
             observed, recent = self.runtime.observed, self.runtime.recent()
-            wanted = self._policy.wants(History(observed, observed - self._asked_at, recent, self._made_for))
+            wanted = self._policy.wants(
+                History(observed, observed - self._asked_at, recent, self.runtime.status()["sequence"] > 0)
+            )
             self._waits_for = None
             if not wanted or self._busy:
                 return None
-            clips = recent[-wanted:]
-            request = self.runtime.request(clips)
+            request = self.runtime.request(recent[-wanted:])
             size = len(request.encode()) + self._package_bytes
             self._waits_for = self._pause() or self._budget.refusal(size)
             if self._waits_for:
                 return None
             self._busy = True
-            return request, clips, observed
+            return request, observed
 
     def _pause(self) -> str | None:
         left = self._not_before - _monotonic()
@@ -89,10 +88,10 @@ class _Loop:
             self._counts["bytes_down"] += len(data)
             self._budget.spend(len(data))
 
-    def _taken(self, clips: tuple[Seen, ...], observed: int) -> None:
+    def _taken(self, observed: int) -> None:
         with self._lock:
             self._counts["taken"] += 1
-            self._asked_at, self._made_for = observed, clips
+            self._asked_at = observed
             self._failures, self._last_failure = 0, None
 
     def _failed(self, error: Exception) -> None:
@@ -139,7 +138,7 @@ class AdaptationLoop(_Loop):
         begun = self._begin()
         if begun is None:
             return False
-        request, clips, observed = begun
+        request, observed = begun
         try:
             if self.runtime.public_key is None:
                 self._cloud.trust(self.runtime)
@@ -152,7 +151,7 @@ class AdaptationLoop(_Loop):
             return False
         finally:
             self._end()
-        self._taken(clips, observed)
+        self._taken(observed)
         return True
 
 
@@ -180,7 +179,7 @@ class AsyncAdaptationLoop(_Loop):
         begun = self._begin()
         if begun is None:
             return False
-        request, clips, observed = begun
+        request, observed = begun
         try:
             if self.runtime.public_key is None:
                 await self._cloud.trust(self.runtime)
@@ -193,7 +192,7 @@ class AsyncAdaptationLoop(_Loop):
             return False
         finally:
             self._end()
-        self._taken(clips, observed)
+        self._taken(observed)
         return True
 
 

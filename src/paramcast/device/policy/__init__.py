@@ -2,7 +2,7 @@
 
 from paramcast.device.policy.base import History, RequestPolicy, make_policy
 from paramcast.device.policy.budget import Budget
-from paramcast.device.policy.drift import OnDrift, drift_score
+from paramcast.device.policy.drift import OnDrift, drift_scores
 from paramcast.device.policy.fixed import Always, Every, Never
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "Never",
     "OnDrift",
     "RequestPolicy",
-    "drift_score",
+    "drift_scores",
     "make_policy",
 ]

@@ -19,15 +19,15 @@ class History:
 
     Attributes:
         observed: Clips observed since the start.
-        since: Those of them that came after the present package was asked for; all, at the base model.
+        since: Those of them that came after the present package was asked for; all, before it was asked.
         recent: The last of them, at most 64, oldest first.
-        made_for: The clips that the present package was made for; none at the base model.
+        running: Whether the device runs a package, be it one from its store.
     """
 
     observed: int
     since: int
     recent: Sequence[Seen]
-    made_for: Sequence[Seen]
+    running: bool
 
 
 class RequestPolicy(Protocol):

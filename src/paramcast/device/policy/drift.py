@@ -1,8 +1,9 @@
 """Asking when the data have moved away from those that the present package was made for.
 
-The idea, to ask for parameters only when the device's data are out of the distribution that its parameters
-were made for, is IntellectReq's (Lv et al., WWW 2024, "Intelligent Model Update Strategy for Sequential
-Recommendation"); the score here is a plain distance of means.
+To ask for parameters only when the device's data have left the distribution that its parameters were made
+for is IntellectReq's idea (Lv et al., "Intelligent Model Update Strategy for Sequential Recommendation",
+WWW 2024). Here the distance is one of means, over all the places at which a new domain may have begun
+(as in a generalised likelihood ratio test for a change of mean).
 """
 
 from __future__ import annotations
@@ -10,110 +11,122 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paramcast.device.errors import DeviceInputError
 from paramcast.device.policy.base import SUPPORT, History
 from paramcast.device.support import Seen
 from paramcast.wire.quantise import Float32
 
-DIMS = 32
-"""Leading entries of uplink features that the score looks at: those behind them are mostly noise."""
+WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""So many of the last clips may be those of a new domain."""
+
+LEAST = 4
+"""So many clips of the present domain have to be known before it can be left."""
+
+_POOLED = 8.0
+"""Clips' worth of trust in the mean variance of all entries, where few clips tell the variance of each."""
 
 
-def drift_score(recent: Sequence[Seen], made_for: Sequence[Seen], dims: int = DIMS) -> float:
-    """How far the mean of recent clips is from that of the clips that a package was made for.
+def drift_scores(
+    domain: Sequence[Seen], windows: Sequence[int], history: Sequence[Seen]
+) -> NDArray[np.float64]:
+    """How far the last clips are from the ones before them, in terms of what chance alone would do.
 
-    The squared distance of two means of independent samples of n and m, each entry of unit variance, is
-    1/n + 1/m an entry on average; the score is the distance divided by that. Uplink features have unit
-    variance over the training set, so the score is about 1 where recent clips are drawn from the same
-    domain (less, where that is narrower than the training set), and grows with n where they are not.
+    The means of n and m clips of one domain differ by v (1/n + 1/m) in the mean square, where v is the
+    variance between its clips. That is estimated entry by entry from the differences of neighbours, which a
+    change of domain hardly touches (von Neumann et al. 1941): uplink features have unit variance over the
+    training set, but a clip's mean query has far less of it within a domain. So a score is about 1 where
+    nothing has changed, whatever the features, and grows with n where something has.
 
     Args:
-        recent: The last clips, at least one.
-        made_for: Those that the package was made for, at least one.
-        dims: Leading entries to look at.
+        domain: The clips since the present domain began, oldest first.
+        windows: How many of the last of them may be another domain's, each in 1..len(domain) - 1.
+        history: All remembered clips, of whatever domain, oldest first; the variance is taken from them.
 
     Returns:
-        The larger of the anchors' score and the queries'; in 0..inf.
+        (W,) for each window the larger of the anchors' score and the queries'; in 0..inf.
     """
-    anchors = _score(_anchors(recent), _anchors(made_for), dims)
-    return max(anchors, _score(_queries(recent), _queries(made_for), dims))
+    anchors = [np.stack([clip.anchor for clip in clips]) for clips in (domain, history)]
+    split = [len(domain) - window for window in windows]
+    # A clip without a query has no row among the queries, so that places move.
+    asked = np.cumsum([0, *(len(clip.queries) for clip in domain)])
+    queries = [np.concatenate([clip.queries for clip in clips]) for clips in (domain, history)]
+    return np.maximum(
+        _scores(anchors[0], split, anchors[1]),
+        _scores(queries[0], [int(asked[at]) for at in split], queries[1]),
+    )
 
 
-def _anchors(clips: Sequence[Seen]) -> Float32:
-    return np.stack([clip.anchor for clip in clips])
-
-
-def _queries(clips: Sequence[Seen]) -> Float32:
-    return np.concatenate([clip.queries for clip in clips])
-
-
-def _score(recent: Float32, made_for: Float32, dims: int) -> float:
-    """Of rows (n, U) and (m, U); 0 where one has none."""
-    if not (len(recent) and len(made_for)):
-        return 0.0
-    moved = recent[:, :dims].mean(axis=0) - made_for[:, :dims].mean(axis=0)
-    return float(moved @ moved / moved.size / (1 / len(recent) + 1 / len(made_for)))
+def _scores(domain: Float32, split: Sequence[int], history: Float32) -> NDArray[np.float64]:
+    """Of rows (n, U) split at each of W places, with variances from rows (N, U); 0 where a part has none."""
+    scores = np.zeros(len(split))
+    if len(history) < 2:
+        return scores
+    steps = np.diff(history, axis=0)
+    each = (steps * steps).mean(axis=0) / 2
+    variance = (len(steps) * each + _POOLED * each.mean()) / (len(steps) + _POOLED) + 1e-12
+    for place, at in enumerate(split):
+        if 0 < at < len(domain):
+            moved = domain[at:].mean(axis=0) - domain[:at].mean(axis=0)
+            scores[place] = (moved * moved / variance).mean() / (1 / at + 1 / (len(domain) - at))
+    return scores
 
 
 class OnDrift:
     """Asks at the first clips of a domain, again as it has seen more of it, and when the domain changes.
 
     A package gets sharper with every clip that it is made for, and ever less so: it asks when the clips seen
-    of the domain have doubled, up to `support`. When the drift score of the last `window` clips rises above
-    `high`, a new domain has begun with them; the score has to fall below `low` before the next alarm.
+    of the domain have doubled, up to `support`. Where the drift score rises above `high` for some number of
+    last clips, a new domain has begun with those for which it is highest; the score has to fall below `low`
+    before the next alarm. A device that has started with a package from its store waits until it has seen
+    half of `support`, so as not to replace it by a worse one.
     """
 
-    def __init__(
-        self,
-        high: float = 2.0,
-        low: float = 1.5,
-        window: int = 4,
-        first: int = 1,
-        support: int = SUPPORT,
-        dims: int = DIMS,
-    ) -> None:
+    def __init__(self, high: float = 2.0, low: float = 1.5, first: int = 1, support: int = SUPPORT) -> None:
         """Prepare.
 
         Args:
             high: The drift score that raises the alarm.
             low: The one below which it is armed again, in 0..high.
-            window: Clips that the score is taken over, at least 1.
-            first: Clips of the first domain to begin with, at least 1.
-            support: Clips to ask with at most.
-            dims: See `drift_score`.
+            first: Clips to begin with, at least 1.
+            support: Clips to ask with at most, at least `first`.
 
         Raises:
             DeviceInputError: An argument is out of its range.
         """
         if not 0 <= low <= high:
             raise DeviceInputError(f"0 <= low <= high must hold, not low {low} and high {high}")
-        if min(window, first, support, dims) < 1:
-            raise DeviceInputError("window, first, support and dims must be at least 1")
-        self._high, self._low, self._window, self._dims = high, low, window, dims
-        self._first, self._support = first, support
+        if not 1 <= first <= support:
+            raise DeviceInputError(f"1 <= first <= support must hold, not {first} and {support}")
+        self._high, self._low, self._first, self._support = high, low, first, support
         self._begun = 0  # clips observed before the present domain began
-        self._alarmed = False
+        self._armed = True
         self.score: float | None = None
 
     def wants(self, history: History) -> int:
         """See the class; `score` is what was found."""
-        if self._has_drifted(history):
-            self._begun = history.observed - self._window
+        self._begun += self._new_clips(history)
         seen = min(history.observed - self._begun, self._support, len(history.recent))
         known = max(0, history.observed - history.since - self._begun)  # clips of this domain asked with
-        wanted = max(self._first, 2 * min(known, self._support))
-        return seen if seen >= wanted else 0
+        if known >= self._support:
+            return 0
+        restarted = history.running and history.since == history.observed and self._begun == 0
+        first = max(self._first, self._support // 2) if restarted else self._first
+        return seen if seen >= min(max(first, 2 * known), self._support) else 0
 
-    def _has_drifted(self, history: History) -> bool:
-        """Whether the score has just risen above `high`."""
-        if history.since < self._window or not history.made_for:
-            return False
-        recent = history.recent[-self._window :]
-        self.score = drift_score(recent, history.made_for, self._dims)
-        if self._alarmed and self.score < self._low:
-            self._alarmed = False
-        elif not self._alarmed and self.score > self._high:
-            self._alarmed = True
-            return True
-        return False
+    def _new_clips(self, history: History) -> int:
+        """How many clips of the present domain come before a new one, if one has just been found; else 0."""
+        domain = history.recent[-min(history.observed - self._begun, len(history.recent)) :]
+        windows = [window for window in WINDOWS if window + LEAST <= len(domain)]
+        if not windows:
+            return 0
+        scores = drift_scores(domain, windows, history.recent)
+        self.score = float(scores.max())
+        if not self._armed:
+            self._armed = self.score < self._low
+            return 0
+        if self.score <= self._high:
+            return 0
+        self._armed = False
+        return history.observed - self._begun - windows[int(np.argmax(scores))]
