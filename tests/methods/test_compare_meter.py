@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from paramcast.methods.meter import Work, measure, uncounted
 
@@ -62,3 +63,13 @@ def test_what_fails_is_not_hidden() -> None:
 
     with pytest.raises(ValueError, match="on purpose"):
         measure(broken)
+
+
+def test_attention_counts_forward_and_backward() -> None:
+    heads, length, width = 2, 5, 8
+    q, k, v = (torch.ones(1, heads, length, width, requires_grad=True) for _ in range(3))
+    product = heads * length * length * width  # of the scores; the values take as much
+    with torch.no_grad():
+        assert measure(lambda: F.scaled_dot_product_attention(q, k, v)).macs == 2 * product
+    both = measure(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward())
+    assert both.macs == (2 + 5) * product  # backward computes the scores again

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+_ATTENTION = {  # torch's own table has that of other devices only; the arguments are shapes
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda made, q, k, v, *more, **named: sdpa_backward_flop_count(made, q, k, v)
+    ),
+}
 
 _COUNTED: ContextVar[bool] = ContextVar("counted", default=True)
 
@@ -34,7 +43,7 @@ class Work:
 
 def measure(work: Callable[[], object]) -> Work:
     """Do some work, and count what it takes; what an operation takes inside while it runs is not seen."""
-    with _Storages() as storages, FlopCounterMode(display=False) as flops:
+    with _Storages() as storages, FlopCounterMode(display=False, custom_mapping=_ATTENTION) as flops:
         work()
     return Work(flops.get_total_flops() // 2, storages.peak)
 

@@ -35,6 +35,9 @@ METHODS: dict[str, tuple[str, str, int]] = {
     "fedavg": ("fedavg", "FedAvg", 0),
     "fedavg_ft": ("fedavg", "FedAvgTuned", ASKED),
     "dann_base": ("dann", "DannBase", 0),
+    "m3bat": ("m3bat_row", "M3bat", 0),
+    "cmda_ot": ("cmda_ot_row", "CmdaOt", 0),
+    "mm_adapter": ("mm_adapter_row", "MmAdapter", ASKED),
     "cloud": ("cloud", "Cloud", 0),
 }
 """Name -> module below `paramcast.methods`, class, labels of each device."""
