@@ -199,6 +199,14 @@ class CloudClient(_Client):
         """
         self._pin(runtime, self._send(self._model_call(runtime)).data)
 
+    def follow(self, runtime: DeviceRuntime) -> None:
+        """Have `runtime` trust the cloud's newest key, if the one that it trusts has endorsed it.
+
+        Raises:
+            CloudError: If the cloud cannot be reached, or there is no such chain of keys.
+        """
+        _follow(runtime, self._send(_KEYS).data)
+
     def exchange(self, request: AdaptRequest) -> bytes:
         """Send a request, return the sealed package unchecked.
 
@@ -280,6 +288,10 @@ class AsyncCloudClient(_Client):
     async def trust(self, runtime: DeviceRuntime) -> None:
         """As `CloudClient.trust`."""
         self._pin(runtime, (await self._send(self._model_call(runtime))).data)
+
+    async def follow(self, runtime: DeviceRuntime) -> None:
+        """As `CloudClient.follow`."""
+        _follow(runtime, (await self._send(_KEYS)).data)
 
     async def exchange(self, request: AdaptRequest) -> bytes:
         """As `CloudClient.exchange`."""

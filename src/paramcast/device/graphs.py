@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+from paramcast.device.bake import bake
 from paramcast.device.bundle import GRAPHS, Bundle
 from paramcast.device.errors import BundleError
-from paramcast.device.inputs import Frames
+from paramcast.device.inputs import Frames, Parameters
 from paramcast.wire.quantise import Float32
 
 MAX_TOKENS = 64
@@ -19,8 +22,6 @@ MAX_TOKENS = 64
 _PIXELS_PER_RUN = 8 * 1024 * 1024
 _FRAMES_PER_RUN = 16
 _CLIPS_PER_RUN = 64
-
-Parameters = Mapping[str, Float32]
 
 
 class Graphs:
@@ -32,12 +33,11 @@ class Graphs:
         Raises:
             BundleError: If ONNX Runtime or the tokenizer library refuses a file.
         """
+        self._bundle = bundle
         self._sessions = {
             name: _session(bundle, name) for name in ("image.onnx", "text.onnx", *GRAPHS[bundle.task])
         }
-        self._inputs = {
-            name: {node.name for node in session.get_inputs()} for name, session in self._sessions.items()
-        }
+        self._inputs = _inputs(self._sessions)
         for name in GRAPHS[bundle.task]:
             unknown = self._inputs[name] - bundle.base.keys() - {"frames", "questions", "options", "texts"}
             if unknown:
@@ -45,6 +45,15 @@ class Graphs:
                     f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
                 )
         self._tokenizer = _tokenizer(bundle)
+
+    def baked(self, parameters: Parameters) -> Graphs:
+        """The same with `parameters` as constants of the task's graphs; the trunks are shared."""
+        made = copy.copy(self)
+        files = {name: bake(self._bundle.files[name], parameters) for name in GRAPHS[self._bundle.task]}
+        bundle = replace(self._bundle, files=files)
+        made._sessions = self._sessions | {name: _session(bundle, name) for name in files}
+        made._inputs = _inputs(made._sessions)
+        return made
 
     def image(self, frames: Frames) -> Float32:
         """Trunk features (T, D) float32 of checked frames (T, H, W, 3) uint8, in runs of bounded memory."""
@@ -105,6 +114,10 @@ class Graphs:
         feed = {key: value for key, value in values.items() if key in self._inputs[name]}
         output: Float32 = self._sessions[name].run(None, feed)[0]
         return output
+
+
+def _inputs(sessions: Mapping[str, Any]) -> dict[str, set[str]]:
+    return {name: {node.name for node in session.get_inputs()} for name, session in sessions.items()}
 
 
 def _session(bundle: Bundle, name: str) -> Any:

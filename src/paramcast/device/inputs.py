@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paramcast.device.errors import DeviceInputError
+from paramcast.wire.quantise import Float32
 
 MAX_FRAMES = 64
 MAX_SIDE = 8192  # pixels
 
 Frames = NDArray[np.uint8]
+Parameters = Mapping[str, Float32]
 
 
 def check_frames(frames: Any) -> Frames:

@@ -14,7 +14,7 @@ from paramcast.device.policy.base import History, RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.drift import OnDrift
 from paramcast.device.runtime import DeviceRuntime
-from paramcast.wire import AdaptRequest, PackageError
+from paramcast.wire import AdaptRequest, BadSignature, PackageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 """After a failure nothing is asked for a while, which doubles with every failure in a row."""
@@ -145,7 +145,11 @@ class AdaptationLoop(_Loop):
             self._sent(request)
             data = self._cloud.exchange(request)
             self._received(data)
-            self.runtime.apply(data)
+            try:
+                self.runtime.apply(data)
+            except BadSignature:  # the cloud may have changed its key
+                self._cloud.follow(self.runtime)
+                self.runtime.apply(data)
         except (CloudError, PackageError) as error:
             self._failed(error)
             return False
@@ -186,7 +190,11 @@ class AsyncAdaptationLoop(_Loop):
             self._sent(request)
             data = await self._cloud.exchange(request)
             self._received(data)
-            await asyncio.to_thread(self.runtime.apply, data)
+            try:
+                await asyncio.to_thread(self.runtime.apply, data)
+            except BadSignature:
+                await self._cloud.follow(self.runtime)
+                await asyncio.to_thread(self.runtime.apply, data)
         except (CloudError, PackageError) as error:
             self._failed(error)
             return False

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from paramcast.device.bundle import Bundle
 from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, PackageLost
-from paramcast.device.graphs import Parameters
+from paramcast.device.graphs import Graphs
+from paramcast.device.inputs import Parameters
 from paramcast.device.store import Kept, PackageStore, StoreState
 from paramcast.wire import Endorsement, Package, PackageError, follow, open_package
 from paramcast.wire.signing import is_public_key
@@ -31,6 +32,7 @@ class Snapshot:
         source: The base model, a package that has just come from the cloud, or one from the store.
         sequence, expires: The package's (unix seconds); base: 0, None.
         why: Why these and no others, in a sentence.
+        graphs: The model with these parameters as constants, once they have been baked.
     """
 
     parameters: Parameters
@@ -38,6 +40,7 @@ class Snapshot:
     sequence: int
     expires: int | None
     why: str
+    graphs: Graphs | None = None
 
 
 class ParameterKeeper:
@@ -159,6 +162,16 @@ class ParameterKeeper:
             self._save(replace(self._state, running=running))
             self.current = snapshot
 
+    def bake(self, make: Callable[[Parameters], Graphs]) -> bool:
+        """Run the present parameters as constants from now on; False if others came meanwhile."""
+        before = self.current
+        graphs = make(before.parameters)
+        with self._changing:
+            if self.current is not before:
+                return False
+            self.current = replace(before, graphs=graphs)
+        return True
+
     def trust(self, public_key: str) -> None:
         """Pin the key of the first cloud that is met; kept in the store if there is one.
 
@@ -199,6 +212,7 @@ class ParameterKeeper:
             "source": snapshot.source,
             "sequence": snapshot.sequence,
             "why": snapshot.why,
+            "baked": snapshot.graphs is not None,
             "expires": snapshot.expires,
             "expired": snapshot.expires is not None and self._now() >= snapshot.expires,
             "packages": [kept.sequence for kept in self.kept],

@@ -17,8 +17,15 @@ from paramcast.device.answers import Answer, most_probable
 from paramcast.device.bundle import Bundle
 from paramcast.device.errors import BundleError, DeviceInputError, ProbeFailed
 from paramcast.device.gallery import Gallery
-from paramcast.device.graphs import Graphs, Parameters
-from paramcast.device.inputs import Frames, check_frames, check_options, check_questions, check_text
+from paramcast.device.graphs import Graphs
+from paramcast.device.inputs import (
+    Frames,
+    Parameters,
+    check_frames,
+    check_options,
+    check_questions,
+    check_text,
+)
 from paramcast.device.parameters import ParameterKeeper
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory, request_of
@@ -148,8 +155,9 @@ class DeviceRuntime:
         self._need_task("qa")
         snapshot = self._parameters.current
         texts = check_questions(questions)
-        features = self._graphs.image(check_frames(frames))
-        logits = self._graphs.answer(features, self._graphs.text(texts), snapshot.parameters)
+        graphs = snapshot.graphs or self._graphs
+        features = graphs.image(check_frames(frames))
+        logits = graphs.answer(features, graphs.text(texts), snapshot.parameters)
         return [most_probable(row, self.bundle.answers) for row in logits]
 
     def choose(
@@ -170,12 +178,11 @@ class DeviceRuntime:
         snapshot = self._parameters.current
         texts = check_questions(questions)
         offered = check_options(options, len(texts))
-        features = self._graphs.image(check_frames(frames))
+        graphs = snapshot.graphs or self._graphs
+        features = graphs.image(check_frames(frames))
         return [
-            most_probable(
-                self._graphs.choose(features, question, self._graphs.text(those), snapshot.parameters), those
-            )
-            for question, those in zip(self._graphs.text(texts), offered, strict=True)
+            most_probable(graphs.choose(features, question, graphs.text(those), snapshot.parameters), those)
+            for question, those in zip(graphs.text(texts), offered, strict=True)
         ]
 
     def index(self, clip_id: str, frames: Frames) -> None:
@@ -200,9 +207,10 @@ class DeviceRuntime:
             raise DeviceInputError("the gallery is empty: index at least one clip before retrieving")
         if top < 1:
             raise DeviceInputError(f"top must be at least 1, not {top}")
-        query = self._graphs.embed_texts(self._graphs.text([check_text(text)]), snapshot.parameters)[0]
+        graphs = snapshot.graphs or self._graphs
+        query = graphs.embed_texts(graphs.text([check_text(text)]), snapshot.parameters)[0]
         ids, embeddings = self._gallery.embeddings(
-            snapshot, lambda clips: self._graphs.embed_clips(clips, snapshot.parameters)
+            snapshot.parameters, lambda clips: graphs.embed_clips(clips, snapshot.parameters)
         )
         scores = embeddings @ query
         best = np.argsort(-scores, kind="stable")[:top]
@@ -257,6 +265,17 @@ class DeviceRuntime:
         """
         self._parameters.roll_back(to)
 
+    def bake(self) -> bool:
+        """Make the running parameters constants of the model, for when the device is idle.
+
+        The answers stay the same and may come faster, until the next package comes. It takes as long as
+        opening the bundle's graphs, and their memory a second time; answers go on meanwhile.
+
+        Returns:
+            Whether that is done; False if other parameters were taken up meanwhile.
+        """
+        return self._parameters.bake(self._graphs.baked)
+
     def trust(self, public_key: str) -> None:
         """Pin the key of the first cloud that is met (trust on first use); kept in the store if there is one.
 
@@ -280,9 +299,10 @@ class DeviceRuntime:
         """What the device runs and why it runs nothing newer, as JSON types.
 
         `source` is `base`, `cloud` or `store`, `sequence` the package's, and `why` says in a sentence why it
-        is this one. `expired`: the running package could not be taken up now; it is still run, as the device
-        may be offline for long. `packages`: those that `roll_back` can go to. `refused`: the last refusal
-        since a success. `store_error`: why the last change could not be kept.
+        is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
+        not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
+        `roll_back` can go to. `refused`: the last refusal since a success. `store_error`: why the last change
+        could not be kept.
         """
         return {
             "device": self.device_id,
