@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from backends import TinyBackend, serving
 from bundles import make_bundle
+from test_device_video import write
 
 from paramcast.cloud import create_app
 from paramcast.wire import SigningKey
@@ -27,6 +28,7 @@ def test_the_page_runs(
     assert len(blocks) >= 3
     monkeypatch.chdir(tmp_path)
     make_bundle(tmp_path / "bundle")
+    write("street.mp4", seconds=2)
     with serving(create_app(TinyBackend(), key)) as url:
         names: dict[str, Any] = {"frames": clip(), "url": url, "__name__": "page"}
         for number, block in enumerate(blocks):

@@ -1,4 +1,4 @@
-"""`paramcast device run`: one simulated device in a process of its own."""
+"""`paramcast device`: `run`, one simulated device in a process of its own; its other commands have files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from paramcast.cli.watch import command as watch
 from paramcast.device import Bundle, CloudClient, DeviceIdentity, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
@@ -29,6 +30,9 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.group(name="device")
 def command() -> None:
     """Run a device."""
+
+
+command.add_command(watch)
 
 
 @command.command(context_settings={"show_default": True})
