@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from paramcast.adaptor.adaptor import CENTRE_DIMS
 from paramcast.training.model import ModelConfig, TrainedModel
+from paramcast.training.tasks import make_task
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.wire import AdaptRequest
 
@@ -38,6 +40,8 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
         collection="none",
         truth_dim=1,
         shared_dim=SHARED,
+        form_options=make_task(task).form_options(form),
+        centre_dims=CENTRE_DIMS,
     )
     rng = np.random.default_rng(seed)
     uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]

@@ -111,7 +111,7 @@ class Material:
             collection=self.collection.name,
             truth_dim=len(self.categories) + CAMERA_DIMS + VOCABULARY_WORDS,
             shared_dim=self.shared_dim,
-            form_options=options.form_options,
+            form_options=self.task.form_options(options.form) | dict(options.form_options),
             evidence=options.evidence,
             anchors=options.anchors,
             centre_dims=CENTRE_DIMS,

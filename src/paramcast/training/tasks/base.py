@@ -63,6 +63,8 @@ class Task(ABC):
     options: ClassVar[int] = 0
     """Answers to choose from, the right one among them; 0 where the answer is not chosen so."""
     base_batch: ClassVar[int] = 256
+    codes: ClassVar[int] = 64
+    """Numbers in a package of form `codes`; a package is to stay below 600 bytes."""
 
     @abstractmethod
     def items(self, clip: Clip) -> list[Item]:
@@ -71,6 +73,10 @@ class Task(ABC):
     def hints(self, clip: Clip) -> list[str]:
         """Further texts about the clip that training may use."""
         return []
+
+    def form_options(self, form: str) -> dict[str, int]:
+        """Options of a form of parameters, where the task's differ from the form's own."""
+        return {"count": self.codes} if form == "codes" else {}
 
     def usable(self, clip: Clip) -> bool:
         """Whether the clip serves the task."""
