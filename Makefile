@@ -20,6 +20,13 @@ lint: install
 	$(BIN)/ruff format --check src tests examples
 	$(BIN)/mypy
 
+# open_clip for its test, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
+# where transformers finds such a one it fails.
+$(VENV)/clip/.installed: $(VENV)/.installed
+	$(BIN)/pip install --no-compile --no-deps --upgrade -c constraints.txt --target $(VENV)/clip \
+		open-clip-torch torchvision timm ftfy
+	touch $@
+
 # A worker for each core; the models are small, so further threads would only wait for each other.
-test: lint
+test: lint $(VENV)/clip/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal

@@ -5,8 +5,10 @@ They run in torch and have no ONNX file: for measuring in the cloud, not for a d
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,9 +158,30 @@ def torchvision_image(rest: str) -> TorchImageEncoder:
 
 def _package(name: str, extra: str) -> Any:
     try:
+        _import_torchvision()
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingExtraError(f"an encoder of {name.partition('.')[0]}", extra) from error
+
+
+def _import_torchvision() -> None:
+    """Import torchvision, if it is there, beside any build of torch.
+
+    Where its compiled part is of another build (beside the CPU's torch it often is), its import fails for the
+    want of two operators of object detection. No encoder calls them: it is enough to declare them.
+    """
+    try:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("torchvision")
+    except RuntimeError:
+        import torch
+
+        for name in ("nms", "qnms"):
+            signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", signature)
+        for module in [each for each in sys.modules if each.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]  # what was half imported
+        importlib.import_module("torchvision")
 
 
 def _fingerprint(name: str, owner: Any, preprocessing: dict[str, Any]) -> str:

@@ -1,24 +1,31 @@
 """What the adapter is compared with; each is fitted on the same shots and selected on the same validation.
 
-CLIP-Adapter: Gao et al., arXiv 2110.04544. Tip-Adapter: Zhang et al., ECCV 2022.
+CLIP-Adapter: Gao et al., arXiv 2110.04544. Tip-Adapter: Zhang et al., ECCV 2022. The linear probe is that of
+CLIP (Radford et al., 2021): logistic regression on image embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Protocol
 
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.methods.mm_adapter.fitting import FitSettings, Shots, evaluate, fit
-from paramcast.methods.mm_adapter.network import AdapterNet, Mask
+from paramcast.methods.mm_adapter.estimator import RATES, MultiModalAdapter
+from paramcast.methods.mm_adapter.fitting import FitSettings, Shots, Validation, fit, validate
+from paramcast.methods.mm_adapter.network import Mask
 
-RATES = (1e-4, 1e-3, 1e-2)
-"""Learning rates that every trained method tries."""
+ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0)
+BETAS = (1.0, 3.0, 5.5, 10.0, 30.0)
+PENALTIES = (0.01, 0.1, 1.0)
+"""Inverse strengths of the probe's penalty, as many as the other trained methods have learning rates."""
 
 
 class Scorer(Protocol):
@@ -32,67 +39,91 @@ class Scorer(Protocol):
 class Fitted:
     """A method after its selection: its best validation, its scorer, whether it can name new classes."""
 
-    validation: tuple[float, float]
+    validation: Validation
     scorer: Scorer
     open_vocabulary: bool = True
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is given: shots of the base classes, their texts (C, D), encoder's factor, seed."""
+    """What every method is given.
+
+    Attributes:
+        shots: Of the base classes.
+        texts: (C, D) float32 of the base classes, L2-normalised.
+        scale: Logarithm of what cosines are multiplied by, the same for all methods.
+        seed: Of networks and of the order of images.
+    """
 
     shots: Shots
     texts: Tensor
-    factor: float
+    scale: float
     seed: int
+
+    @property
+    def factor(self) -> float:
+        """What cosines are multiplied by."""
+        return math.exp(self.scale)
 
 
 def zero_shot(task: Task) -> Fitted:
     """Cosine of image and class text, nothing fitted."""
-    nothing = nn.Module()
-    score = evaluate(nothing, lambda images: task.factor * images @ task.texts.T, task.shots)
-    return Fitted(score, lambda images, texts: task.factor * images @ texts.T)
+    return _validated(task, lambda images, texts: task.factor * images @ texts.T)
 
 
 def linear_probe(task: Task) -> Fitted:
-    """A linear classifier of image embeddings; new classes are unknown to it."""
+    """Logistic regression of image embeddings; new classes are unknown to it."""
+    rows, labels = (task.factor * task.shots.images).numpy(), task.shots.labels.numpy()
 
-    def build() -> tuple[nn.Module, Scorer]:
-        layer = nn.Linear(task.texts.shape[1], len(task.texts))
-        return layer, lambda images, texts: task.factor * layer(images)
+    def fitted(penalty: float) -> Fitted:
+        probe = LogisticRegression(C=penalty, max_iter=1000).fit(rows, labels)
+        weight, bias = torch.zeros(task.texts.shape), torch.full((len(task.texts),), -math.inf)
+        weight[probe.classes_], bias[probe.classes_] = _both_rows(probe)
+        return _validated(task, lambda images, _: task.factor * images @ weight.T + bias, False)
 
-    return replace(_best_rate(task, build), open_vocabulary=False)
+    return _best(map(fitted, PENALTIES))
+
+
+def _both_rows(probe: LogisticRegression) -> tuple[Tensor, Tensor]:
+    """Weight (C, D) and bias (C,); of two classes scikit-learn keeps the second's alone."""
+    weight, bias = (torch.from_numpy(each).float() for each in (probe.coef_, probe.intercept_))
+    if len(weight) > 1:
+        return weight, bias
+    return torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
 
 
 def clip_adapter(task: Task) -> Fitted:
     """A bottleneck of a quarter, ReLU after both layers, blended 0.2 / 0.8 into the image embedding."""
+    dim = task.texts.shape[1]
 
-    def build() -> tuple[nn.Module, Scorer]:
-        dim = task.texts.shape[1]
-        body = nn.Sequential(
-            nn.Linear(dim, dim // 4, bias=False),
-            nn.ReLU(),
-            nn.Linear(dim // 4, dim, bias=False),
-            nn.ReLU(),
-        )
-        return (
-            body,
-            lambda images, texts: (
-                task.factor * F.normalize(0.2 * body(images) + 0.8 * images, dim=-1) @ texts.T
-            ),
-        )
+    def fitted(rate: float) -> Fitted:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(task.seed)
+            body = nn.Sequential(
+                nn.Linear(dim, dim // 4, bias=False),
+                nn.ReLU(),
+                nn.Linear(dim // 4, dim, bias=False),
+                nn.ReLU(),
+            )
 
-    return _best_rate(task, build)
+        def scorer(images: Tensor, texts: Tensor) -> Tensor:
+            adapted = F.normalize(0.2 * body(images) + 0.8 * images, dim=-1)
+            return task.factor * adapted @ texts.T
+
+        return _trained(task, body, scorer, rate)
+
+    return _best(map(fitted, RATES))
 
 
 def multi_modal_adapter(task: Task, mask: Mask = "bias") -> Fitted:
-    """The method itself."""
-
-    def build() -> tuple[nn.Module, Scorer]:
-        network = AdapterNet(task.texts.shape[1], mask)
-        return network, lambda images, texts: task.factor * network.cosines(images, texts)
-
-    return _best_rate(task, build)
+    """The estimator itself, with its defaults."""
+    model = MultiModalAdapter(mask, scale=task.scale, random_state=task.seed)
+    shots = [each.numpy() for each in (task.shots.images, task.shots.labels)]
+    held = [each.numpy() for each in (task.shots.val_images, task.shots.val_labels)]
+    model.fit(*shots, task.texts.numpy(), *held)
+    return Fitted(
+        model.validation_, lambda images, texts: task.factor * model.network_.cosines(images, texts)
+    )
 
 
 class TipCache(nn.Module):
@@ -113,62 +144,50 @@ class TipCache(nn.Module):
         return (-beta * (1 - images @ self.keys.T)).exp() @ self.values
 
 
-ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0)
-BETAS = (1.0, 3.0, 5.5, 10.0, 30.0)
-
-
 def tip_adapter(task: Task) -> Fitted:
     """Zero-shot logits plus alpha times the cache, which knows the base classes only."""
-    return _tip_selected(task, TipCache(task.shots, len(task.texts)))
+    return _best_tip(task, TipCache(task.shots, len(task.texts)))[0]
 
 
 def tip_adapter_f(task: Task) -> Fitted:
     """Tip-Adapter with its keys trained, then alpha and beta selected anew."""
-    start = _selected_pair(task, TipCache(task.shots, len(task.texts)))
-    best: Fitted | None = None
-    for rate in RATES:
+    _, alpha, beta = _best_tip(task, TipCache(task.shots, len(task.texts)))
+
+    def fitted(rate: float) -> Fitted:
         cache = TipCache(task.shots, len(task.texts))
-        scorer = _tip_scorer(task, cache, *start)
-        fit(cache, partial(scorer, texts=task.texts), task.shots, FitSettings(rate), task.seed)
-        found = _tip_selected(task, cache)
-        if best is None or found.validation > best.validation:
-            best = found
-    assert best is not None
-    return best
+        _trained(task, cache, _tip_scorer(task, cache, alpha, beta), rate)
+        return _best_tip(task, cache)[0]
+
+    return _best(map(fitted, RATES))
+
+
+def _best_tip(task: Task, cache: TipCache) -> tuple[Fitted, float, float]:
+    pairs = [
+        (_validated(task, _tip_scorer(task, cache, alpha, beta)), alpha, beta)
+        for alpha, beta in product(ALPHAS, BETAS)
+    ]
+    return max(pairs, key=lambda each: each[0].validation)
 
 
 def _tip_scorer(task: Task, cache: TipCache, alpha: float, beta: float) -> Scorer:
     def score(images: Tensor, texts: Tensor) -> Tensor:
         logits = task.factor * images @ texts.T
-        known = texts.shape == task.texts.shape and torch.equal(texts, task.texts)
-        return logits + alpha * cache(images, beta) if known else logits
+        return logits + alpha * cache(images, beta) if torch.equal(texts, task.texts) else logits
 
     return score
 
 
-def _selected_pair(task: Task, cache: TipCache) -> tuple[float, float]:
-    pairs = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
-    return max(pairs, key=lambda pair: _validated(task, cache, _tip_scorer(task, cache, *pair)))
+def _trained(task: Task, module: nn.Module, scorer: Scorer, rate: float) -> Fitted:
+    logits = partial(scorer, texts=task.texts)
+    return Fitted(fit(module, logits, task.shots, FitSettings(rate), task.seed), scorer)
 
 
-def _tip_selected(task: Task, cache: TipCache) -> Fitted:
-    scorer = _tip_scorer(task, cache, *_selected_pair(task, cache))
-    return Fitted(_validated(task, cache, scorer), scorer)
+def _validated(task: Task, scorer: Scorer, open_vocabulary: bool = True) -> Fitted:
+    return Fitted(validate(partial(scorer, texts=task.texts), task.shots), scorer, open_vocabulary)
 
 
-def _validated(task: Task, module: nn.Module, scorer: Scorer) -> tuple[float, float]:
-    return evaluate(module, lambda images: scorer(images, task.texts), task.shots)
-
-
-def _best_rate(task: Task, build: Callable[[], tuple[nn.Module, Scorer]]) -> Fitted:
-    """Fit once for each learning rate, keep the best on validation."""
-    found = []
-    for rate in RATES:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(task.seed)
-            module, scorer = build()
-        score = fit(module, partial(scorer, texts=task.texts), task.shots, FitSettings(rate), task.seed)
-        found.append(Fitted(score, scorer))
+def _best(found: Iterable[Fitted]) -> Fitted:
+    """The first of those with the best validation."""
     return max(found, key=lambda each: each.validation)
 
 
@@ -179,6 +198,6 @@ METHODS: dict[str, Callable[[Task], Fitted]] = {
     "Tip-Adapter": tip_adapter,
     "Tip-Adapter-F": tip_adapter_f,
     "Multi-Modal Adapter": multi_modal_adapter,
-    "Multi-Modal Adapter, strict mask": lambda task: multi_modal_adapter(task, "strict"),
-    "Multi-Modal Adapter, no mask": lambda task: multi_modal_adapter(task, "none"),
+    "Multi-Modal Adapter, strict mask": partial(multi_modal_adapter, mask="strict"),
+    "Multi-Modal Adapter, no mask": partial(multi_modal_adapter, mask="none"),
 }

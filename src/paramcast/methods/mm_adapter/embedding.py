@@ -1,4 +1,4 @@
-"""Embeddings of a collection's clips and classes by the project's own dual encoder."""
+"""A collection's clips and its classes' names in the space of a dual encoder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from paramcast.data.seeding import seed_from
 from paramcast.methods.mm_adapter.errors import FewShotError
-from paramcast.models.retrieval import RetrievalModel
 
 if TYPE_CHECKING:  # these bring the encoders and the decoders of pictures
     from paramcast.data.collection import Clip, Collection
-    from paramcast.training.model import TrainedModel
+    from paramcast.methods.mm_adapter.encoders import DualEncoder
 
 PROMPT = "a video of {}."
+LEAST = 8
+"""Clips that a class has to have: half are scored, and half of the rest are for validation."""
+
 MSRVTT_CATEGORIES = (
     "music",
     "people",
@@ -48,75 +48,49 @@ class Embedded:
     """A classification task in the space of a dual encoder.
 
     Attributes:
-        names: (C,) of the classes.
+        names: (C,) of the classes, in alphabetic order.
         texts: (C, D) float32, L2-normalised.
-        pool, pool_y: (N, D) float32 and (N,) int: images that shots are drawn from.
-        test, test_y: (M, D) and (M,): images that are scored.
-        factor: What the encoder multiplies cosines by.
+        images: (N, D) float32, L2-normalised.
+        y: (N,) int, rows of `names`.
     """
 
     names: tuple[str, ...]
     texts: np.ndarray
-    pool: np.ndarray
-    pool_y: np.ndarray
-    test: np.ndarray
-    test_y: np.ndarray
-    factor: float
+    images: np.ndarray
+    y: np.ndarray
 
 
-def embed_task(model: TrainedModel, collection: Collection, label: str, least: int = 8) -> Embedded:
+def embed_task(encoder: DualEncoder, collection: Collection, label: str, prompt: str = PROMPT) -> Embedded:
     """Embed the clips of a collection and the names of their classes.
 
     Args:
-        model: Trained for retrieval.
-        collection: Whose clips are classified. If the model was trained on it, only clips that the training
-            never touched are scored; else one half, drawn by clip id.
+        encoder: Clips that it was trained on take no part.
+        collection: Whose clips are classified.
         label: A clip's `category`, or any key of its line in clips.jsonl; of a list, the first entry counts.
-        least: Classes with fewer clips than this on either side are left out.
+        prompt: `{}` in it becomes the class's name.
 
     Raises:
-        FewShotError: A model for another task, or fewer than two classes.
+        FewShotError: Fewer than two classes with `LEAST` clips, or a prompt without `{}`.
     """
-    _encoder(model)
-    labelled = {clip.id: name for clip in collection.clips if (name := class_name(clip, label)) is not None}
-    held = _held_out(model, collection)
-    counts = [
-        Counter(name for clip, name in labelled.items() if (clip in held) is side) for side in (False, True)
-    ]
-    names = tuple(sorted(name for name in set(labelled.values()) if min(c[name] for c in counts) >= least))
+    if "{}" not in prompt:
+        raise FewShotError(f"prompt {prompt!r} has no {{}}, where a class's name belongs")
+    fresh = [clip for clip in collection.clips if clip.id not in encoder.seen]
+    labelled = {clip.id: name for clip in fresh if (name := class_name(clip, label)) is not None}
+    names = tuple(sorted(name for name, count in Counter(labelled.values()).items() if count >= LEAST))
     if len(names) < 2:
+        seen = len(collection.clips) - len(fresh)
+        why = f"; {seen} clips do not count, as the encoder was trained on them" if seen else ""
         raise FewShotError(
-            f"{collection.name!r} has fewer than two classes of {label!r} with {least} clips a side"
+            f"{collection.name!r} has fewer than two classes of {label!r} with {LEAST} clips{why}"
         )
     ids = [clip for clip, name in labelled.items() if name in names]
-    images = embed_clips(model, collection, ids)
-    y = np.array([names.index(labelled[clip]) for clip in ids])
-    test = np.array([clip in held for clip in ids])
-    texts = embed_texts(model, collection, [PROMPT.format(name) for name in names])
-    factor = RetrievalModel.temperature
-    return Embedded(names, texts, images[~test], y[~test], images[test], y[test], factor)
-
-
-def embed_clips(model: TrainedModel, collection: Collection, ids: list[str]) -> np.ndarray:
-    """(N, D) float32, L2-normalised embeddings of clips, by id."""
-    frames = model.store(collection).clips([(clip, ()) for clip in ids])
-    with torch.no_grad():
-        rows = [
-            _encoder(model).embed_clips(
-                torch.from_numpy(np.array(each))[None], torch.ones(1, len(each), dtype=torch.bool)
-            )
-            for each in frames
-        ]
-    embedded: np.ndarray = torch.cat(rows).numpy()
-    return embedded
-
-
-def embed_texts(model: TrainedModel, collection: Collection, texts: list[str]) -> np.ndarray:
-    """(N, D) float32, L2-normalised embeddings of texts."""
-    features = model.store(collection).texts(texts)
-    with torch.no_grad():
-        embedded: np.ndarray = _encoder(model).embed_texts(torch.from_numpy(features)).numpy()
-    return embedded
+    store = encoder.store(collection)
+    return Embedded(
+        names,
+        encoder.texts(store.texts([prompt.replace("{}", name) for name in names])),
+        encoder.clips(store.clips([(clip, ()) for clip in ids])),
+        np.array([names.index(labelled[clip]) for clip in ids]),
+    )
 
 
 def class_name(clip: Clip, label: str) -> str | None:
@@ -127,17 +101,5 @@ def class_name(clip: Clip, label: str) -> str | None:
     if value is None:
         return None
     name = str(value)
-    # MSR-VTT writes its categories as numbers.
-    return MSRVTT_CATEGORIES[int(name)] if name.isdigit() and int(name) < len(MSRVTT_CATEGORIES) else name
-
-
-def _held_out(model: TrainedModel, collection: Collection) -> set[str]:
-    if collection.name == model.config.collection:
-        return set(model.config.clips["test"])
-    return {clip.id for clip in collection.clips if seed_from("few-shot test", clip.id) % 2}
-
-
-def _encoder(model: TrainedModel) -> RetrievalModel:
-    if not isinstance(model.base, RetrievalModel):
-        raise FewShotError(f"the model is for {model.config.task}; one for retrieval is needed")
-    return model.base
+    is_number = label == "category" and name.isdigit() and int(name) < len(MSRVTT_CATEGORIES)
+    return MSRVTT_CATEGORIES[int(name)] if is_number else name

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
+from torch.nn import functional as F
 
 from paramcast.methods.mm_adapter.errors import FewShotError
-from paramcast.methods.mm_adapter.fitting import FitSettings, fit
-from paramcast.methods.mm_adapter.inputs import embeddings, labels, shots_of
+from paramcast.methods.mm_adapter.fitting import FitSettings, Shots, Validation, fit, fitted_scale
+from paramcast.methods.mm_adapter.inputs import (
+    class_labels,
+    column,
+    embeddings,
+    row_labels,
+    shots_of,
+    text_embeddings,
+)
 from paramcast.methods.mm_adapter.network import MASKS, AdapterNet, Mask
+
+RATES = (1e-3, 3e-3, 1e-2)
+"""Learning rates that are tried by default, and by the trained baselines."""
 
 _PREDICTED_AT_ONCE = 256
 
@@ -25,30 +38,34 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         mask: Of the attention: `bias` (+1 on cross-modal pairs), `strict` (cross-modal pairs only) or `none`.
         blend: Share of the shift in an adapted embedding, in [0, 1].
-        scale: Natural logarithm of what cosines are multiplied by; that of the encoder (CLIP's is log 100).
-        learning_rate: Of Adam.
+        scale: Natural logarithm of what cosines are multiplied by, such as that of the encoder (CLIP's is
+            log 100); by default the one in [log 10, log 100] under which unadapted cosines explain the
+            training labels best.
+        learning_rate: Of Adam; of several, the best on validation.
         epochs: At most.
         patience: Epochs without a better validation after which training stops.
         batch_size: Images a step.
-        random_state: Seed.
+        random_state: Of the initial network, of held-out images and of the order of images.
 
     Attributes:
         network_: The trained `AdapterNet`.
         texts_: (C, D) float32, class texts of the fit, L2-normalised.
-        classes_: (C,) int, 0 to C - 1.
-        validation_: Best validation accuracy, in [0, 1].
+        classes_: (C,) rows of the class texts, 0 to C - 1; without class texts, the labels found in y.
+        learning_rate_, scale_: What was chosen.
+        validation_: Accuracy in [0, 1] and minus the cross-entropy on validation images, of what was chosen.
+        n_features_in_: D.
     """
 
     def __init__(
         self,
         mask: Mask = "bias",
         blend: float = 0.2,
-        scale: float = math.log(100),
-        learning_rate: float = 1e-3,
+        scale: float | None = None,
+        learning_rate: float | Sequence[float] = RATES,
         epochs: int = 100,
         patience: int = 15,
-        batch_size: int = 32,
-        random_state: int = 0,
+        batch_size: int = 64,
+        random_state: Any = 0,
     ) -> None:
         self.mask = mask
         self.blend = blend
@@ -60,41 +77,42 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any, class_texts: Any, X_val: Any = None, y_val: Any = None
+        self, X: Any, y: Any, class_texts: Any = None, X_val: Any = None, y_val: Any = None
     ) -> MultiModalAdapter:
         """Train on the shots.
 
         Args:
-            X: (N, D) image embeddings; normalised here.
-            y: (N,) int in [0, C), rows of `class_texts`. A class without images is allowed.
-            class_texts: (C, D) text embeddings, C >= 2.
-            X_val: (M, D) image embeddings for early stopping; default: half of every class's images.
+            X: (N, D) image embeddings; normalised here. An image of zeros is equally near to all texts.
+            y: (N,) rows of `class_texts`: int in [0, C). A class without images is allowed, as its text still
+                names it. Without class texts: labels of any kind.
+            class_texts: (C, D) text embeddings, C >= 2. By default the mean image of a class stands for it.
+            X_val: (M, D) image embeddings for early stopping; by default half of every class's images.
             y_val: (M,) their labels.
 
         Raises:
             FewShotError: Shapes that do not fit, NaN, infinity, labels out of range, or a bad option.
         """
         self._check_options()
-        images = embeddings(X, "X")
-        texts = embeddings(class_texts, "class_texts", images.shape[1])
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        images = self._images(X, reset=True)
+        if class_texts is None:
+            self.classes_, rows = class_labels(y, len(images))
+            texts = F.normalize(F.one_hot(rows).float().T @ images, dim=-1)
+        else:
+            texts = text_embeddings(class_texts, images.shape[1])
+            self.classes_ = np.arange(len(texts))
+            rows = row_labels(y, len(images), len(texts))
         if len(texts) < 2:
-            raise FewShotError("class_texts has one row; at least two classes are needed")
-        shots = shots_of(
-            images, labels(y, len(images), len(texts)), X_val, y_val, len(texts), self.random_state
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            network = AdapterNet(images.shape[1], self.mask, self.blend)
-        settings = FitSettings(self.learning_rate, self.epochs, self.patience, self.batch_size)
-        self.validation_, _ = fit(
-            network,
-            lambda some: math.exp(self.scale) * network.cosines(some, texts),
-            shots,
-            settings,
-            self.random_state,
-        )
-        self.network_, self.texts_ = network, texts.numpy()
-        self.classes_, self.n_features_in_ = np.arange(len(texts)), images.shape[1]
+            raise FewShotError(f"y has one class, {self.classes_[0]!r}; at least two classes are needed")
+        shots = shots_of(images, rows, self._validation(X_val, y_val), seed)
+        self.scale_ = fitted_scale(images @ texts.T, rows) if self.scale is None else self.scale
+        self.texts_ = texts.numpy()
+        best: Validation | None = None
+        for rate in self._rates():
+            network, found = self._trained(shots, texts, rate, seed)
+            if best is None or found > best:
+                best, self.network_, self.learning_rate_ = found, network, rate
+        self.validation_ = best
         return self
 
     def predict_proba(self, X: Any, class_texts: Any = None) -> np.ndarray:
@@ -108,33 +126,73 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             (N, C') float32, rows summing to 1.
         """
         check_is_fitted(self, "network_")
-        images = embeddings(X, "X", self.n_features_in_)
-        texts = embeddings(
-            self.texts_ if class_texts is None else class_texts, "class_texts", self.n_features_in_
-        )
+        images = self._images(X, reset=False)
+        texts = torch.from_numpy(self.texts_)
+        if class_texts is not None:
+            texts = text_embeddings(class_texts, self.n_features_in_)
         with torch.no_grad():
             parts: list[Tensor] = [
                 self.network_.cosines(some, texts) for some in torch.split(images, _PREDICTED_AT_ONCE)
             ]
-        shares: np.ndarray = (math.exp(self.scale) * torch.cat(parts)).softmax(-1).numpy()
+        shares: np.ndarray = (math.exp(self.scale_) * torch.cat(parts)).softmax(-1).numpy()
         return shares
 
     def predict(self, X: Any, class_texts: Any = None) -> np.ndarray:
-        """(N,) int, rows of the class texts."""
+        """(N,) of `classes_`; with class texts given here, rows of these."""
         rows: np.ndarray = self.predict_proba(X, class_texts).argmax(1)
-        return rows
+        return self.classes_[rows] if class_texts is None else rows
 
     def score(self, X: Any, y: Any, class_texts: Any = None) -> float:
-        """Accuracy in [0, 1]; labels are rows of the class texts."""
-        return float((self.predict(X, class_texts) == np.asarray(y)).mean())
+        """Accuracy in [0, 1]; y as `predict` gives it."""
+        predicted = self.predict(X, class_texts)
+        if np.shape(y) != predicted.shape:
+            raise FewShotError(
+                f"y has shape {np.shape(y)}; give one label for each of {len(predicted)} images"
+            )
+        return float((predicted == np.asarray(y)).mean())
+
+    def _trained(self, shots: Shots, texts: Tensor, rate: float, seed: int) -> tuple[AdapterNet, Validation]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = AdapterNet(texts.shape[1], self.mask, self.blend)
+
+        def logits(images: Tensor) -> Tensor:
+            return math.exp(self.scale_) * network.cosines(images, texts)
+
+        settings = FitSettings(rate, self.epochs, self.patience, self.batch_size)
+        return network, fit(network, logits, shots, settings, seed)
+
+    def _images(self, X: Any, *, reset: bool) -> Tensor:
+        try:
+            return embeddings(validate_data(self, X, reset=reset, dtype=np.float64), "X")
+        except FewShotError:
+            raise
+        except ValueError as error:
+            raise FewShotError(f"X: {error}") from error
+
+    def _validation(self, X_val: Any, y_val: Any) -> tuple[Tensor, Tensor] | None:
+        if (X_val is None) != (y_val is None):
+            raise FewShotError("give both X_val and y_val, or neither")
+        if X_val is None:
+            return None
+        images = embeddings(X_val, "X_val", self.n_features_in_)
+        known = column(y_val, len(images), "y_val")
+        if not np.isin(known, self.classes_).all():
+            raise FewShotError("y_val has labels that are not among the classes of the fit")
+        return images, torch.from_numpy(np.searchsorted(self.classes_, known))
 
     def _check_options(self) -> None:
         if self.mask not in MASKS:
             raise FewShotError(f"mask must be one of {', '.join(MASKS)}; got {self.mask!r}")
         if not 0 <= self.blend <= 1:
             raise FewShotError(f"blend must be in [0, 1]; got {self.blend!r}")
-        for name in ("learning_rate", "epochs", "patience", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise FewShotError(f"{name} must be positive; got {getattr(self, name)!r}")
-        if not math.isfinite(self.scale):
+        if not self._rates() or not all(0 < rate < math.inf for rate in self._rates()):
+            raise FewShotError(f"learning_rate must be positive, or several such; got {self.learning_rate!r}")
+        for name in ("epochs", "patience", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise FewShotError(f"{name} must be at least 1; got {getattr(self, name)!r}")
+        if self.scale is not None and not math.isfinite(self.scale):
             raise FewShotError(f"scale must be finite; got {self.scale!r}")
+
+    def _rates(self) -> Sequence[float]:
+        return self.learning_rate if isinstance(self.learning_rate, Sequence) else (self.learning_rate,)

@@ -29,6 +29,22 @@ def base_new(classes: int, rounding: Rounding = "ceil") -> tuple[np.ndarray, np.
     return np.arange(middle), np.arange(middle, classes)
 
 
+def halves(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of images that shots are drawn from, and of those that are scored: half of every class.
+
+    Args:
+        y: (N,) int, classes; of an odd number of images, the one over is for the shots.
+        seed: Of the draw.
+    """
+    pool, test = [], []
+    for c in np.unique(y):
+        rows = np.random.default_rng([seed, int(c), 1]).permutation(np.flatnonzero(y == c))
+        half = (len(rows) + 1) // 2
+        pool.append(rows[:half])
+        test.append(rows[half:])
+    return np.concatenate(pool), np.concatenate(test)
+
+
 def draw_shots(y: np.ndarray, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw training and validation images, disjoint, at most `shots` a class each.
 

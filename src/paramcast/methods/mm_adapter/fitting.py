@@ -1,16 +1,33 @@
-"""Adam with early stopping: one loop for the adapter and for the trained baselines."""
+"""Adam with early stopping, one loop for the adapter and for the trained baselines; the scale of cosines."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Logits = Callable[[Tensor], Tensor]
+
+SCALES = (math.log(10), math.log(100))
+"""Bounds of a fitted scale; the upper one is CLIP's own."""
+
+
+class Validation(NamedTuple):
+    """How well validation images are told apart: the greater tuple is the better one.
+
+    Attributes:
+        accuracy: In [0, 1].
+        likelihood: Minus the cross-entropy in nats, which breaks ties.
+    """
+
+    accuracy: float
+    likelihood: float
 
 
 @dataclass(frozen=True)
@@ -27,12 +44,12 @@ class FitSettings:
     learning_rate: float = 1e-3
     epochs: int = 100
     patience: int = 15
-    batch_size: int = 32
+    batch_size: int = 64
 
 
 @dataclass(frozen=True)
 class Shots:
-    """Training and validation images: (N, D) float32 and (N,) int64 each."""
+    """Training and validation images: (N, D) float32, L2-normalised, and (N,) int64 each."""
 
     images: Tensor
     labels: Tensor
@@ -40,9 +57,7 @@ class Shots:
     val_labels: Tensor
 
 
-def fit(
-    module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, seed: int
-) -> tuple[float, float]:
+def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, seed: int) -> Validation:
     """Train `module` in place and leave it at its best by validation; the start takes part.
 
     Args:
@@ -51,16 +66,13 @@ def fit(
         shots: Labels index the C classes.
         settings: Of the training.
         seed: Of the order of the images.
-
-    Returns:
-        The best validation: accuracy in [0, 1], and minus the cross-entropy, which breaks ties.
     """
-    optimiser = torch.optim.Adam(module.parameters(), lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)
-    best, waited = (-math.inf, -math.inf), 0
+    best, waited = Validation(-math.inf, -math.inf), 0
     state: dict[str, Tensor] = {}
     for epoch in range(settings.epochs + 1):
-        score = evaluate(module, logits, shots)
+        score = validate(logits, shots)
         if score > best:
             best, waited = score, 0
             state = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -68,22 +80,35 @@ def fit(
             waited += 1
         if waited > settings.patience or epoch == settings.epochs:
             break
-        module.train()
         order = torch.randperm(len(shots.labels), generator=generator)
         for rows in torch.split(order, settings.batch_size):
             optimiser.zero_grad()
             F.cross_entropy(logits(shots.images[rows]), shots.labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     module.load_state_dict(state)
-    module.eval()
     return best
 
 
-def evaluate(module: nn.Module, logits: Logits, shots: Shots) -> tuple[float, float]:
-    """Validation accuracy in [0, 1], and minus the cross-entropy."""
-    module.eval()
+def validate(logits: Logits, shots: Shots) -> Validation:
+    """Score what gives `logits` on the validation images."""
     with torch.no_grad():
         scores = logits(shots.val_images)
         loss = F.cross_entropy(scores, shots.val_labels)
         correct = (scores.argmax(1) == shots.val_labels).float().mean()
-    return correct.item(), -loss.item()
+    return Validation(correct.item(), -loss.item())
+
+
+def fitted_scale(cosines: Tensor, labels: Tensor) -> float:
+    """The logarithm of the scale under which cosines explain labels best, within `SCALES`.
+
+    A poor encoder explains them best with a scale near 1, under which no adapter learns: hence the bounds.
+
+    Args:
+        cosines: (N, C), unadapted.
+        labels: (N,) int64.
+    """
+
+    def loss(scale: float) -> float:
+        return F.cross_entropy(math.exp(scale) * cosines, labels).item()
+
+    return float(minimize_scalar(loss, bounds=SCALES, method="bounded").x)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,9 +17,9 @@ from paramcast.methods.mm_adapter.fitting import Shots
 
 
 def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
-    """(N, D) finite numbers, no row all 0 -> (N, D) float32, L2-normalised."""
+    """(N, D) finite numbers -> (N, D) float32, L2-normalised; a row of zeros stays one."""
     try:
-        array = np.asarray(values, dtype=np.float32)
+        array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise FewShotError(f"{what} must be numbers: {error}") from error
     if array.ndim != 2 or not array.size:
@@ -26,29 +28,60 @@ def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
         raise FewShotError(f"{what} has {array.shape[1]} columns, but {dim} are needed: use one dual encoder")
     if not np.isfinite(array).all():
         raise FewShotError(f"{what} holds NaN or infinity")
-    if not np.abs(array).max(1).all():
-        raise FewShotError(f"{what} has a row of zeros, which has no direction")
-    return F.normalize(torch.from_numpy(np.array(array)), dim=-1)
+    largest = np.abs(array).max(1, keepdims=True)  # so that squares of no finite number overflow
+    scaled = np.divide(array, largest, out=np.zeros_like(array), where=largest > 0)
+    return F.normalize(torch.from_numpy(scaled.astype(np.float32)), dim=-1)
 
 
-def labels(y: Any, rows: int, classes: int) -> Tensor:
+def text_embeddings(values: Any, dim: int) -> Tensor:
+    """(C, D), C >= 2, no row of zeros -> (C, D) float32, L2-normalised."""
+    texts = embeddings(values, "class_texts", dim)
+    if len(texts) < 2:
+        raise FewShotError("class_texts has one row; at least two classes are needed")
+    if not texts.any(1).all():
+        raise FewShotError(
+            f"class_texts has a row of zeros: class {int((~texts.any(1)).int().argmax())} has no name"
+        )
+    return texts
+
+
+def row_labels(y: Any, rows: int, classes: int) -> Tensor:
     """(N,) whole numbers in [0, classes) -> (N,) int64."""
-    array = np.asarray(y)
-    if array.shape != (rows,):
-        raise FewShotError(f"y has shape {array.shape}; give one label for each of {rows} images")
+    array = column(y, rows, "y")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
         raise FewShotError(f"y must hold row numbers of class_texts: whole numbers from 0 to {classes - 1}")
     return torch.from_numpy(array.astype(np.int64))
 
 
-def shots_of(images: Tensor, y: Tensor, X_val: Any, y_val: Any, classes: int, seed: int) -> Shots:
+def class_labels(y: Any, rows: int) -> tuple[np.ndarray, Tensor]:
+    """(N,) labels of any kind -> the classes, sorted, and (N,) int64 rows of them."""
+    array = column(y, rows, "y")
+    try:
+        check_classification_targets(array)
+    except ValueError as error:
+        raise FewShotError(str(error)) from error
+    classes, places = np.unique(array, return_inverse=True)
+    return classes, torch.from_numpy(places.astype(np.int64))
+
+
+def shots_of(images: Tensor, rows: Tensor, validation: tuple[Tensor, Tensor] | None, seed: int) -> Shots:
     """Validation as given; else half of every class is held out, or all is used twice if nothing can be."""
-    if (X_val is None) != (y_val is None):
-        raise FewShotError("give both X_val and y_val, or neither")
-    if X_val is not None:
-        val_images = embeddings(X_val, "X_val", images.shape[1])
-        return Shots(images, y, val_images, labels(y_val, len(val_images), classes))
-    train, held = draw_shots(y.numpy(), len(y), seed)
+    if validation is not None:
+        return Shots(images, rows, *validation)
+    train, held = draw_shots(rows.numpy(), len(rows), seed)
     if not len(held):
-        return Shots(images, y, images, y)
-    return Shots(images[train], y[train], images[held], y[held])
+        return Shots(images, rows, images, rows)
+    return Shots(images[train], rows[train], images[held], rows[held])
+
+
+def column(y: Any, rows: int, what: str) -> np.ndarray:
+    """Labels of any kind, one an image -> (N,)."""
+    if y is None:
+        raise FewShotError(f"MultiModalAdapter requires {what} to be passed, but the target {what} is None")
+    try:
+        array: np.ndarray = column_or_1d(y, warn=True)
+    except ValueError as error:
+        raise FewShotError(f"{what} must be a column of labels: {error}") from error
+    if len(array) != rows:
+        raise FewShotError(f"{what} has {len(array)} labels for {rows} images; give one for each")
+    return array

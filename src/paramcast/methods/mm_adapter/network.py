@@ -60,15 +60,47 @@ class AdapterNet(nn.Module):
         Returns:
             Images (B, D), and for each image its own texts (B, C, D), L2-normalised.
         """
-        sequence = torch.cat([texts.expand(len(images), *texts.shape), images[:, None]], dim=1)
-        hidden = self.down(sequence)
-        mask = attention_mask(len(texts), self.mask).to(hidden)
-        mixed, _ = self.attention(hidden, hidden, hidden, attn_mask=mask, need_weights=False)
-        shift = F.normalize(self.up(mixed), dim=-1)
-        adapted = F.normalize(self.blend * shift + (1 - self.blend) * sequence, dim=-1)
+        shift = F.normalize(self.up[-1](self._inner(images, texts)), dim=-1)
+        adapted = F.normalize(self.blend * shift + (1 - self.blend) * _sequences(texts, images), dim=-1)
         return adapted[:, -1], adapted[:, :-1]
 
     def cosines(self, images: Tensor, texts: Tensor) -> Tensor:
-        """(B, D), (C, D) -> (B, C) cosines in [-1, 1] of the adapted embeddings."""
-        adapted, classes = self(images, texts)
-        return torch.einsum("bd,bcd->bc", adapted, classes)
+        """(B, D), (C, D) -> (B, C) cosines in [-1, 1] of the adapted embeddings.
+
+        Equal to those of what `forward` returns, without its (B, C, D) numbers: a text's shift is u = W g + b
+        with g of 32 numbers, so that lengths and products of shifts are forms in g. Unit vectors s and
+        u / |u| blend to a length of sqrt(blend² + (1 - blend)² + 2 blend (1 - blend) <s, u> / |u|).
+        """
+        inner = self._inner(images, texts)
+        weight, bias = self.up[-1].weight, self.up[-1].bias
+        shift = F.normalize(self.up[-1](inner[:, -1]), dim=-1)
+        adapted = F.normalize(self.blend * shift + (1 - self.blend) * images, dim=-1)
+        g = inner[:, :-1]
+        squared = ((g @ (weight.T @ weight)) * g).sum(-1) + 2 * g @ (weight.T @ bias) + bias @ bias
+        length = squared.clamp_min(1e-12).sqrt()
+        to_text = (torch.einsum("bck,ck->bc", g, texts @ weight) + texts @ bias) / length
+        to_image = (torch.einsum("bck,bk->bc", g, adapted @ weight) + (adapted @ bias)[:, None]) / length
+        own = 1 - self.blend
+        blended = (self.blend**2 + own**2 + 2 * self.blend * own * to_text).clamp_min(1e-12).sqrt()
+        return (self.blend * to_image + own * adapted @ texts.T) / blended
+
+    def _inner(self, images: Tensor, texts: Tensor) -> Tensor:
+        """The 32 numbers of which the last layer makes each shift, (B, C + 1, 32)."""
+        attention = self.attention
+        # The texts are projected once, not once an image.
+        parts = [
+            F.linear(self.down(rows), attention.in_proj_weight, attention.in_proj_bias)
+            for rows in (texts, images)
+        ]
+        heads = _sequences(*parts).unflatten(-1, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)
+        mask = attention_mask(len(texts), self.mask).to(heads)
+        mixed = F.scaled_dot_product_attention(*heads.unbind(), attn_mask=mask).transpose(1, 2).flatten(2)
+        # No activation lies between the attention's output layer and the next: they are one matrix.
+        out, narrow = attention.out_proj, self.up[0]
+        both = F.linear(mixed, narrow.weight @ out.weight, narrow.weight @ out.bias + narrow.bias)
+        return F.gelu(both)
+
+
+def _sequences(texts: Tensor, images: Tensor) -> Tensor:
+    """(C, D) and (B, D) -> (B, C + 1, D): for each image all texts and, last, the image."""
+    return torch.cat([texts.expand(len(images), *texts.shape), images[:, None]], dim=1)

@@ -1,0 +1,107 @@
+"""The dual encoders that the benchmark knows: a model of this project, or a pretrained one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from paramcast.data.features import FeatureStore
+from paramcast.encoders import image_encoder, text_encoder
+from paramcast.methods.mm_adapter.errors import FewShotError
+from paramcast.models.retrieval import RetrievalModel
+
+if TYPE_CHECKING:
+    from paramcast.data.collection import Collection
+    from paramcast.training.model import TrainedModel
+
+
+class DualEncoder(Protocol):
+    """Clips and texts -> one space.
+
+    Attributes:
+        name: For the figures.
+        seen: Ids of clips that it was trained on.
+    """
+
+    name: str
+    seen: frozenset[str]
+
+    def store(self, collection: Collection) -> FeatureStore:
+        """Where the trunks' features of clips and texts are from."""
+
+    def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalised."""
+
+    def texts(self, features: np.ndarray) -> np.ndarray:
+        """(N, F) float32 -> (N, D) float32, L2-normalised."""
+
+
+class RetrievalEncoder:
+    """The base of a model that `paramcast train --task retrieval` made.
+
+    Half of its cosine is that of two heads, trained on captions. The other half was never trained on clips:
+    it is what the image trunk's own classifier sees, as a sum of class names in the text trunk's space.
+    """
+
+    def __init__(self, model: TrainedModel) -> None:
+        if not isinstance(model.base, RetrievalModel):
+            raise FewShotError(
+                f"the model is for {model.config.task}; give one of `paramcast train --task retrieval`"
+            )
+        self._base = model.base
+        self.store = model.store
+        self.name = f"retrieval model of {model.config.collection}, seed {model.config.seed}"
+        self.seen = frozenset(clip for split in ("train", "validation") for clip in model.config.clips[split])
+
+    def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalised."""
+        with torch.no_grad():
+            rows = [
+                self._base.embed_clips(
+                    torch.from_numpy(np.array(each))[None], torch.ones(1, len(each), dtype=torch.bool)
+                )
+                for each in features
+            ]
+        embedded: np.ndarray = torch.cat(rows).numpy()
+        return embedded
+
+    def texts(self, features: np.ndarray) -> np.ndarray:
+        """(N, F) float32 -> (N, D) float32, L2-normalised."""
+        with torch.no_grad():
+            embedded: np.ndarray = self._base.embed_texts(torch.from_numpy(features)).numpy()
+        return embedded
+
+
+class PretrainedEncoder:
+    """A pretrained dual encoder as it is, such as `open_clip:ViT-B-32:openai`; of a clip, its frames' mean.
+
+    Args:
+        name: Of an image and of a text encoder of one space; see `paramcast.encoders`.
+        frames: At most so many of a clip.
+    """
+
+    seen: frozenset[str] = frozenset()
+
+    def __init__(self, name: str, frames: int = 8) -> None:
+        self._image, self._text, self._frames = image_encoder(name), text_encoder(name), frames
+        self.name = name
+
+    def store(self, collection: Collection) -> FeatureStore:
+        """Where the features of clips and texts are from."""
+        return FeatureStore(collection, self._image, self._text, self._frames)
+
+    def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        """Of N clips, (T, D) float32 of each -> (N, D) float32, L2-normalised."""
+        return _unit(np.stack([_unit(each).mean(0) for each in features]))
+
+    def texts(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) float32 -> (N, D) float32, L2-normalised."""
+        return _unit(features)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return scaled
