@@ -101,7 +101,7 @@ def test_a_device_is_known_from_its_first_to_its_last_request(database: Database
     for now in (5, 9):
         taken(database, ("a", 0), now=now)
     with database.reading() as connection:
-        assert [tuple(row) for row in connection.execute(select(devices))] == [("a", 2, 5, 9)]
+        assert [tuple(row)[:4] for row in connection.execute(select(devices))] == [("a", 2, 5, 9)]
 
 
 def test_packages_are_kept_and_a_number_given_twice_is_an_error(database: Database) -> None:

@@ -69,13 +69,6 @@ STATUS: dict[type[Exception], int] = {
 """Status of the answer to each error."""
 
 
-def status_of(problem: Exception) -> int:
-    """The status with which `problem` is answered."""
-    if isinstance(problem, StarletteHTTPException):
-        return problem.status_code
-    return next((status for kind, status in STATUS.items() if isinstance(problem, kind)), 500)
-
-
 def error(status: int, text: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
     """An answer that says what is wrong."""
     return JSONResponse({"error": text, **more}, status_code=status, headers=headers)
@@ -84,24 +77,29 @@ def error(status: int, text: str, headers: dict[str, str] | None = None, **more:
 def add_error_handlers(app: FastAPI, key: SigningKey) -> None:
     """Answer every error in the same form; what failed inside stays in the log. `key` signs the time."""
 
-    @app.exception_handler(StarletteHTTPException)
-    async def http(_: Request, problem: StarletteHTTPException) -> JSONResponse:
-        return error(problem.status_code, str(problem.detail), dict(problem.headers or {}))
-
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:
         first = problem.errors()[0]
         return error(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
     async def told(_: Request, problem: Exception) -> JSONResponse:
-        return error(status_of(problem), str(problem), _headers(problem), **_more(problem, key))
+        return answer_to(problem, key)
 
-    async def hidden(_: Request, problem: Exception) -> JSONResponse:
-        _log.error("%s", problem, exc_info=problem if isinstance(problem, BackendError) else None)
-        return error(status_of(problem), _HIDDEN[type(problem)], _headers(problem))
-
+    app.add_exception_handler(StarletteHTTPException, told)
     for kind in STATUS:
-        app.add_exception_handler(kind, hidden if kind in _HIDDEN else told)
+        app.add_exception_handler(kind, told)
+
+
+def answer_to(problem: Exception, key: SigningKey) -> JSONResponse:
+    """The answer to an error; what is not meant for others is logged and not told."""
+    status = next((status for kind, status in STATUS.items() if isinstance(problem, kind)), 500)
+    if isinstance(problem, StarletteHTTPException):
+        return error(problem.status_code, str(problem.detail), dict(problem.headers or {}))
+    if status < 500:
+        return error(status, str(problem), _headers(problem), **_more(problem, key))
+    _log.error("%s", problem, exc_info=None if isinstance(problem, StateError) else problem)
+    text = _HIDDEN.get(type(problem), "the service failed; its log says why")
+    return error(status, text, _headers(problem))
 
 
 _HIDDEN: dict[type[Exception], str] = {

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware import Middleware
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from paramcast import __version__
-from paramcast.cloud.answers import LATER, LimitedBodies, add_error_handlers, error, status_of
+from paramcast.cloud.adapt_route import OPERATION, PATH, AdaptRoute
+from paramcast.cloud.answers import LATER, LimitedBodies, add_error_handlers, error
 from paramcast.cloud.batching import Batcher
 from paramcast.cloud.fleet_routes import fleet_routes
 from paramcast.cloud.gate import Gate
@@ -28,34 +28,28 @@ from paramcast.cloud.operator_routes import operator_routes
 from paramcast.cloud.service import AdaptService, Answer, Asked, BackendError
 from paramcast.cloud.state import Database, StateError
 from paramcast.errors import InputError
-from paramcast.wire import MAX_REQUEST_BYTES, SigningKey, public_key_hex
+from paramcast.wire import SigningKey, public_key_hex
 
-BINARY = "application/octet-stream"
 _log = logging.getLogger(__name__)
 
-_BINARY_CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
-_TEXT = {"schema": {"type": "string"}}
-_ADAPT_OPERATION = {
-    "summary": "Adapt",
-    "description": "Turn a device's request (safetensors) into a sealed package.",
-    "operationId": "adapt_v1_adapt_post",
-    "parameters": [
-        {"name": "authorization", "in": "header", "description": "signs the request", **_TEXT},
-        {"name": "if-none-match", "in": "header", "description": "`etag` of the package it has", **_TEXT},
-    ],
-    "requestBody": {"required": True, "content": _BINARY_CONTENT},
-    "responses": {
-        "200": {"content": _BINARY_CONTENT, "description": "a sealed package; its `etag`"},
-        "304": {"description": "the package would be made again as it is"},
-        "401": {"description": "the signature is missing, wrong, too old or used; `code` says which"},
-        "409": {"description": "the device runs another base model"},
-        "413": {"description": f"the request has more than {MAX_REQUEST_BYTES} bytes"},
-        "422": {"description": "the request is malformed"},
-        "429": {"description": "too many requests; come back after `retry-after` seconds"},
-        "500": {"description": "the model failed"},
-        "503": {"description": "the state cannot be written; come back after `retry-after` seconds"},
-    },
-}
+
+class CloudApp(FastAPI):
+    """FastAPI, with a short way to the one route that is asked all the time."""
+
+    adapt: AdaptRoute
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+            await self.adapt(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema, with the route that FastAPI does not know."""
+        schema = super().openapi()
+        schema["paths"][PATH] = {"post": OPERATION}
+        return schema
 
 
 def create_app(
@@ -94,7 +88,6 @@ def create_app(
     batcher: Batcher[Asked, Answer] = Batcher(
         service.answer, largest=largest_batch, room=waiting_room, metrics=metrics
     )
-    adapt = Route("/v1/adapt", _Adapt(service, batcher, metrics), methods=["POST"])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -104,13 +97,12 @@ def create_app(
         async with housekeeping(service, keep_s):
             yield
 
-    app = FastAPI(
-        title="paramcast",
-        version=__version__,
-        routes=[adapt],
-        lifespan=lifespan,
-        middleware=[Middleware(LimitedBodies)],
+    app = CloudApp(
+        title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]
     )
+    app.adapt = AdaptRoute(service, batcher, metrics, key)
+    # For other methods than POST, which `CloudApp` leaves to FastAPI.
+    app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
     async def _failing() -> str | None:
         """Why no package can be made now, in the way in which devices get theirs."""
@@ -160,54 +152,4 @@ def create_app(
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
     add_error_handlers(app, key)
-    _describe_adapt(app)
     return app
-
-
-class _Adapt:
-    """`POST /v1/adapt` as a plain ASGI application: FastAPI's way to a function costs more than the model."""
-
-    def __init__(self, service: AdaptService, batcher: Batcher[Asked, Answer], metrics: Metrics) -> None:
-        self._service, self._batcher, self._metrics = service, batcher, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begin, status = time.perf_counter(), 500
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            response = await self._answer(Request(scope, receive))
-            await response(scope, receive, counted)
-        except Exception as problem:
-            status = status_of(problem)
-            raise
-        finally:
-            self._metrics.answers.labels(status).inc()
-            self._metrics.latency.observe(time.perf_counter() - begin)
-
-    async def _answer(self, request: Request) -> Response:
-        body, headers = await request.body(), request.headers
-        self._metrics.received.observe(len(body))
-        unless = headers.get("if-none-match")
-        asked = self._service.read(body, headers.get("authorization"), unless and unless.strip('"'))
-        answer = await self._batcher.ask(asked)
-        tag = {"etag": f'"{answer.tag}"'}
-        if answer.data is None:
-            return Response(status_code=304, headers=tag)
-        self._metrics.sent.observe(len(answer.data))
-        return Response(answer.data, media_type=BINARY, headers=tag)
-
-
-def _describe_adapt(app: FastAPI) -> None:
-    """Put the route that FastAPI does not know into its schema."""
-    without = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = without()
-        schema["paths"]["/v1/adapt"] = {"post": _ADAPT_OPERATION}
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation does it

@@ -41,7 +41,7 @@ async def _keep_house(service: AdaptService, keep_s: float) -> None:
 
 
 def tidy(service: AdaptService, before_s: float) -> None:
-    """One round: look for published models, remove some records from before `before_s` (unix seconds).
+    """One round: look for published models, remove some records of before `before_s` (unix seconds).
 
     Raises:
         StateError: If the state cannot be used.
@@ -49,3 +49,4 @@ def tidy(service: AdaptService, before_s: float) -> None:
     service.models.refresh()
     with service.database.writing() as connection:
         prune(connection, int(1000 * before_s))
+    service.database.checkpoint()

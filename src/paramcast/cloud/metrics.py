@@ -22,6 +22,10 @@ _POINTS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+STATUSES = (200, 304, 401, 403, 409, 413, 422, 429, 499, 500, 503)
+"""Of answers to `/v1/adapt`; 499 where the device has gone."""
+
+
 class Metrics:
     """The figures of one service.
 
@@ -51,7 +55,8 @@ class Metrics:
         self.batches = counter("batches", "Batches of them.")
         self.batch_size = histogram("batch_size", "Requests in a batch.", _SIZES)
         self.refused = counter("refused", "Requests for which there was no room.")
-        self.answers = counter("answers", "Answers to /v1/adapt.", ["status"])
+        answers = counter("answers", "Answers to /v1/adapt.", ["status"])
+        self.answers = {status: answers.labels(status) for status in STATUSES}
         self.latency = histogram("latency_seconds", "From a request's head to its answer's end.", _SECONDS)
         self.received = histogram("request_bytes", "Bodies of requests.", _BYTES)
         self.sent = histogram("package_bytes", "Packages.", _BYTES)
@@ -68,6 +73,11 @@ class Metrics:
         self.batches.inc()
         self.requests.inc(size)
         self.batch_size.observe(size)
+
+    def count_answer(self, received: int, sent: int) -> None:
+        """Count the bytes of a request that was answered."""
+        self.received.observe(received)
+        self.sent.observe(sent)
 
     def text(self) -> bytes:
         """All of it."""

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ class Asked:
         request: What the device asks.
         served: The model that answers it.
         claim: Who it says it is from; None for the service's own health checks, which leave no trace.
+        context: 32 hex digits that tell what parameters are made from, but not what it is.
         unless: The tag of the package that the device has: none is made if it would be the same again.
         received: When it was read (`time.perf_counter`).
     """
@@ -52,16 +52,9 @@ class Asked:
     request: AdaptRequest
     served: Served
     claim: Claim | None
+    context: str = ""
     unless: str | None = None
     received: float = field(default_factory=time.perf_counter)
-
-    @cached_property
-    def context(self) -> str:
-        """32 hex digits that tell what parameters are made from, but not what it is."""
-        digest = hashlib.blake2b(digest_size=16)
-        for rows in (self.request.anchors, self.request.queries, self.request.clip_of_query):
-            digest.update(repr(rows.shape).encode() + rows.tobytes())
-        return digest.hexdigest()
 
     @property
     def made_of(self) -> str:
@@ -155,7 +148,8 @@ class AdaptService:
             raise MessageError("the device's sequence numbers are used up; give it a new id")
         credentials = None if authorization is None else Credentials.read(authorization)
         digest = hashlib.sha256(data).digest() if credentials else b""
-        return Asked(request, served, Claim(request.device, credentials, digest), unless)
+        claim = Claim(request.device, credentials, digest)
+        return Asked(request, served, claim, _context(data, request), unless)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """A sealed package for each request, or why it has none.
@@ -215,11 +209,13 @@ class AdaptService:
 
     def _unchanged(self, asked: Asked, now: float) -> Answer | None:
         """That the device's package would be made again; not when more than half of its life is over."""
-        made_of, _, expires = (asked.unless or "").rpartition("-")
+        if asked.unless is None:
+            return None
+        made_of, _, expires = asked.unless.strip('"').rpartition("-")
         if made_of != asked.made_of or not expires.isascii() or not expires.isdigit():
             return None
         left_s = int(expires[:16]) - now
-        return Answer(None, str(asked.unless)) if 2 * left_s > self._lifetime_s else None
+        return Answer(None, f"{made_of}-{expires}") if 2 * left_s > self._lifetime_s else None
 
     def _generate(self, asked: Sequence[Asked], made: list[Made | None]) -> None:
         """Fill in what each model makes of its requests."""
@@ -275,6 +271,13 @@ class AdaptService:
             return _failure("the model made parameters that cannot be sent", error)
 
 
+def _context(data: bytes, request: AdaptRequest) -> str:
+    """Half a hash of the tensors as they travelled: what stands behind the header."""
+    tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
+    shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
+    return hashlib.blake2b(tensors, digest_size=16, key=shapes).hexdigest()
+
+
 def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:
     request, backend = asked.request, asked.served.backend
     return Issued(
@@ -311,12 +314,10 @@ def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[
 def _checked(
     tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]
 ) -> dict[str, Float32] | Exception:
-    """The tensors if they are complete, of the right shapes, float32 and finite."""
+    """The tensors if they are complete and of the right shapes; `seal` looks at their numbers."""
     shapes = {name: tuple(values.shape) for name, values in tensors.items()}
     if shapes != promised:
         return BackendError(f"the model made {shapes}, it promised {promised}")
-    if not all(values.dtype == np.float32 and np.isfinite(values).all() for values in tensors.values()):
-        return BackendError("the model made parameters that are not finite float32 numbers")
     return tensors
 
 

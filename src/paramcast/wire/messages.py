@@ -96,8 +96,8 @@ def _to_bytes(rows: Float32) -> NDArray[np.uint8]:
 
 def _from_bytes(rows: NDArray[np.uint8]) -> Float32:
     """The inverse of `_to_bytes`."""
-    codes, scales = (np.ascontiguousarray(part) for part in np.split(rows, [-4], axis=1))
-    return from_int8(codes.view(np.int8), scales.view("<f4")[:, 0])
+    scales = np.ascontiguousarray(rows[:, -4:]).view("<f4")[:, 0]
+    return from_int8(rows[:, :-4].view(np.int8), scales)
 
 
 def _check_arrays(arrays: dict[str, Array]) -> None:

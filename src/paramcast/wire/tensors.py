@@ -52,7 +52,7 @@ def pack(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> bytes:
             "data_offsets": [begin, end],
         }
         chunks.append(np.ascontiguousarray(array).tobytes())
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = _ENCODER.encode(header).encode()
     text += b" " * (-len(text) % 8)  # the format asks for data that begin at a multiple of 8 bytes
     return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *chunks])
 
@@ -81,7 +81,7 @@ def unpack(data: bytes | memoryview, max_header: int) -> tuple[dict[str, str], d
 
 def _parse_header(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        header = _DECODER.decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise FormatError("the header is no JSON object") from error
     if not isinstance(header, dict):
@@ -98,6 +98,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise FormatError(f"the header holds {name}")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _check_metadata(metadata: Any) -> dict[str, str]:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, String, bindparam, delete, insert, or_, select, update
 
 from paramcast.cloud.state.errors import StateInputError
+from paramcast.cloud.state.prepared import prepared
 from paramcast.cloud.state.schema import device_keys, devices, endorsements, enrolments, operators
 from paramcast.wire import Endorsement
 
@@ -36,25 +37,37 @@ class Known:
     spent_until: int = 0
 
 
-_KNOWN = (
-    select(device_keys, devices.c.signed_at, devices.c.spent_until)
-    .join(devices, devices.c.id == device_keys.c.device)
-    .where(device_keys.c.device.in_(bindparam("devices", expanding=True)))
-)
-_SPEND = (
-    update(devices)
-    .where(devices.c.id == bindparam("device"))
-    .values(signed_at=bindparam("signed"), spent_until=bindparam("spent"))
-)
+def _knowing(_: str, count: int) -> Any:
+    names = [bindparam(f"device{place}", type_=String) for place in range(count)]
+    return (
+        select(
+            device_keys.c.device,
+            device_keys.c.public_key,
+            device_keys.c.ends_at,
+            devices.c.signed_at,
+            devices.c.spent_until,
+        )
+        .join(devices, devices.c.id == device_keys.c.device)
+        .where(device_keys.c.device.in_(names))
+    )
+
+
+def _spending(_: str) -> Any:
+    one = update(devices).where(devices.c.id == bindparam("device"))
+    return one.values(signed_at=bindparam("signed"), spent_until=bindparam("spent"))
 
 
 def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str, Known]:
     """Those of the devices that have ever been enrolled: one statement, whatever their number."""
     found: dict[str, Known] = {}
-    for row in connection.execute(_KNOWN, {"devices": sorted(set(names))}):
-        one = found.setdefault(row.device, Known([], row.signed_at, row.spent_until))
-        if row.ends_at is None or row.ends_at > now_ms:
-            one.keys.append(row.public_key)
+    values = {f"device{place}": name for place, name in enumerate(set(names))}
+    if not values:
+        return found
+    knowing = prepared(_knowing, connection.dialect, len(values))
+    for device, public_key, ends_at, signed_at, spent_until in knowing.run(connection, values):
+        one = found.setdefault(device, Known([], signed_at, spent_until))
+        if ends_at is None or ends_at > now_ms:
+            one.keys.append(public_key)
     return found
 
 
@@ -65,7 +78,7 @@ def spend(connection: Connection, spent: Mapping[str, Known]) -> None:
             {"device": name, "signed": one.signed_at, "spent": one.spent_until}
             for name, one in sorted(spent.items())
         ]
-        connection.execute(_SPEND, rows)
+        prepared(_spending, connection.dialect).run_for_each(connection, rows)
 
 
 def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifetime_ms: int) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, insert, select, tuple_
+from sqlalchemy import BigInteger, Connection, bindparam, case, delete, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from paramcast.cloud.state.prepared import prepared
 from paramcast.cloud.state.schema import devices, feedback, packages
 
 _PRUNED_AT_ONCE = 2000
@@ -47,18 +47,12 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
     last: dict[str, int] = {}
     # In one order everywhere, so that two services cannot wait for each other's rows.
     for count in sorted(set(counts.values())):
-        rows = [
-            {
-                "id": device,
-                "sequence": reported[device] + count,
-                "first_seen_at": now_ms,
-                "last_seen_at": now_ms,
-            }
-            for device in sorted(counts)
-            if counts[device] == count
-        ]
-        taking = _taking(connection.dialect.name, count)
-        last |= {row.id: row.sequence for row in connection.execute(taking, rows)}
+        names = sorted(device for device in counts if counts[device] == count)
+        values: dict[str, Any] = {"now": now_ms}
+        for place, device in enumerate(names):
+            values[f"id{place}"], values[f"sequence{place}"] = device, reported[device] + count
+        taking = prepared(_taking, connection.dialect, count, len(names))
+        last.update(taking.run(connection, values))
     left = dict(counts)
     numbers: list[int] = []
     for device, _ in asked:
@@ -67,10 +61,20 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
     return numbers
 
 
-@lru_cache(maxsize=64)  # to write a statement takes longer than to run it
-def _taking(dialect: str, count: int) -> Any:
-    """The statement that raises a device's number by `count`, at least to what is given."""
-    statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(devices)
+def _taking(dialect: str, count: int, rows: int) -> Any:
+    """The statement that raises the numbers of so many devices by `count`, at least to what is given."""
+    now = bindparam("now", type_=BigInteger)
+    statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(devices).values(
+        [
+            {
+                "id": bindparam(f"id{place}"),
+                "sequence": bindparam(f"sequence{place}"),
+                "first_seen_at": now,
+                "last_seen_at": now,
+            }
+            for place in range(rows)
+        ]
+    )
     given, raised = statement.excluded.sequence, devices.c.sequence + count
     return statement.on_conflict_do_update(
         index_elements=[devices.c.id],
@@ -85,7 +89,11 @@ def record(connection: Connection, issued: Iterable[Issued]) -> None:
     """Keep what was issued."""
     rows = [vars(package) for package in issued]
     if rows:
-        connection.execute(insert(packages), rows)
+        prepared(_recording, connection.dialect).run_for_each(connection, rows)
+
+
+def _recording(_: str) -> Any:
+    return insert(packages).values({field.name: bindparam(field.name) for field in fields(Issued)})
 
 
 def issued_to(connection: Connection, device: str, last: int = 20) -> list[dict[str, Any]]:
