@@ -123,7 +123,7 @@ def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Map
     return columns
 
 
-def _milliseconds(row: Mapping[str, Any]) -> str:
+def milliseconds(row: Mapping[str, Any]) -> str:
     """Of adapting, and where: on the device, or on the cloud."""
     cost = row["cost"]
     if cost["cloud_query_ms"] is not None:
@@ -155,7 +155,7 @@ METHOD_COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **{f"a query at {n}": partial(_row_per_query, n) for n in ("1", "10", "100", "1000")},
     "device MMACs": lambda row: f"{row['cost']['adapt_device_macs'] / 1e6:,.1f}",
     "peak kB": lambda row: f"{row['cost']['adapt_device_peak_bytes'] / 1e3:,.0f}",
-    "ms": _milliseconds,
+    "ms": milliseconds,
     "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
 }
 """What every method takes -> how it is shown; products, memory and milliseconds are those of adapting, and `a

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from paramcast.bench.ledger import REUSE
+from paramcast.bench.report.labels import Box, place_labels
 from paramcast.bench.report.page import both, machine_words, render
 from paramcast.bench.report.svg import Chart, room
-from paramcast.bench.table import METHOD_COSTS, by_metric, method_columns, metric_name
+from paramcast.bench.table import METHOD_COLUMNS, by_metric, metric_name, milliseconds
 from paramcast.files import write_bytes
 
 Row = Mapping[str, Any]
+Cost = Callable[[Row], float]
+
+KINDS = {
+    "own": "paramcast",
+    "shuffled": "another device's package",
+    "free": "no labels of the device",
+    "labelled": "labels of the device",
+    "base": "no adaptation",
+}
+"""Class of the style sheet -> what has its colour."""
+
+_START = -1.0  # of the horizontal axis: names of what takes nothing have room on both sides
+_AHEAD = ("paramcast", "base", "shuffled")  # whose names are placed first
+_BYTES, _MACS = "bytes a query, up and down", "multiply-accumulates of the device to adapt"
 
 
 def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
@@ -26,65 +42,83 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
     metrics = [
         {
             "name": name,
-            "columns": list(method_columns(rows)),
-            "rows": [(row["method"], [show(row) for show in method_columns(rows).values()]) for row in rows],
-            "bytes": [
-                both(cost_chart, rows, partial(_bytes, n), f"bytes a query, if an adaptation serves {n}")
-                for n in ("1", "1000")
+            "columns": list(score_columns(rows)),
+            "rows": [(row, [show(row) for show in score_columns(rows).values()]) for row in rows],
+            "charts": [
+                both(cost_chart, rows, partial(_a_query, "1"), partial(_a_query, "1000"), _BYTES),
+                both(cost_chart, rows, _macs, None, _MACS),
             ],
-            "macs": both(cost_chart, rows, _macs, "multiply-accumulates of the device to adapt"),
         }
         for name, rows in by_metric(figures["rows"]).items()
     ]
-    chosen = [row for row in figures["rows"] if metric_name(row) == metrics[0]["name"]]
     page = render(
         "compare.html.j2",
         figures=figures,
         machine=machine_words(figures),
         first=figures["rows"][0],
         metrics=metrics,
-        chosen=chosen,
-        cost_columns=list(METHOD_COSTS),
-        costs=[(row["method"], [show(row) for show in METHOD_COSTS.values()]) for row in chosen],
+        chosen=[row for row, _ in metrics[0]["rows"]],
+        costs=COSTS,
+        kinds=KINDS,
+        kind_of=kind_of,
     )
     write_bytes(path, page.encode())
 
 
-def cost_chart(rows: Sequence[Row], cost: Any, title: str, width: int) -> str:
+def score_columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """How well methods do -> how it is shown."""
+    columns = dict(METHOD_COLUMNS)
+    if any(row["hindsight"] is not None for row in rows):
+        columns["in hindsight"] = lambda row: f"{row['hindsight']:.1f}"
+    return columns
+
+
+def cost_chart(rows: Sequence[Row], cost: Cost, shared: Cost | None, title: str, width: int) -> str:
     """Score against what adaptation takes, by powers of ten; what takes nothing stands at the left edge.
 
     Args:
         rows: Of one metric, a method each.
         cost: Row -> a number >= 0.
+        shared: Row -> what it is where many queries share it: a line goes there.
         title: Of the horizontal axis.
         width: In pixels.
     """
-    places = [_place(cost(row)) for row in rows]
-    end = math.ceil(max(1.0, *places)) + 0.6
+    end = math.ceil(max(1.0, *(_place(cost(row)) for row in rows))) + 0.6
     edges = [row["controls"]["own"][edge] for row in rows for edge in ("low", "high")]
-    chart = Chart(width, 380, (-0.4, end), room(edges), top=22, right=84)
+    chart = Chart(width, 460 if width >= 500 else 560, (_START, end), room(edges), top=22)
     chart.y_axis(f"{metric_name(rows[0])}, %")
-    step = 1 if width >= 500 else 2
-    chart.x_axis([(0.0, "0"), *power_marks(step, int(end), step)], title)
+    chart.x_axis([(0.0, "0"), *power_marks(1, int(end), 1 if width >= 500 else 2)], title)
     base = next(row["controls"]["base"]["mean"] for row in rows)
-    chart.path([(-0.4, base), (end, base)], "line base")
-    # The one that it is all about last, so that no other hides it.
-    for place, row in sorted(
-        zip(places, rows, strict=True), key=lambda pair: pair[1]["method"] == "paramcast"
-    ):
-        own, name = row["controls"]["own"], _colour(row["method"])
-        chart.path([(place, own["low"]), (place, own["high"])], f"whisker {name}")
+    chart.path([(_START, base), (end, base)], "line base")
+    ahead = [row for name in _AHEAD for row in rows if row["method"] == name]
+    order = [*ahead, *(row for row in rows if row not in ahead)]
+    for row in reversed(order):  # the one that it is all about last, so that no other hides it
+        own, kind, place = row["controls"]["own"], kind_of(row), _place(cost(row))
+        chart.path([(place, own["low"]), (place, own["high"])], f"whisker faint {kind}")
+        if shared:
+            chart.path([(_place(shared(row)), own["mean"]), (place, own["mean"])], f"whisker {kind}")
         about = f"{row['method']}: {own['mean']:.1f} % [{own['low']:.1f}, {own['high']:.1f}], {cost(row):,}"
-        chart.dot(place, own["mean"], f"dot {name}", about)
-    chart.end_labels(
-        [(row["controls"]["own"]["mean"], row["method"], _colour(row["method"])) for row in rows]
-    )
+        chart.dot(place, own["mean"], f"dot {kind}", about)
+    _name(chart, [(_place(cost(row)), row) for row in order])
     return chart.svg(f"{metric_name(rows[0])} of each method against {title}")
 
 
-def _colour(method: str) -> str:
+def _name(chart: Chart, places: Sequence[tuple[float, Row]]) -> None:
+    """Names beside the dots."""
+    points = [chart.at(place, row["controls"]["own"]["mean"]) for place, row in places]
+    area = Box(chart.left, chart.top, chart.width - chart.right, chart.height - chart.bottom)
+    labels = place_labels(points, [row["method"] for _, row in places], area)
+    for (x, y), label, (_, row) in zip(points, labels, places, strict=True):
+        if label and label.apart:
+            chart.parts.append(f'<path class="leader" d="M{x:.1f} {y:.1f}L{label.x:.1f} {label.y:.1f}"/>')
+        if label:
+            chart.text(label.x, label.y + 4, label.words, label.anchor, f"end halo {kind_of(row)}")
+
+
+def kind_of(row: Row) -> str:
     """The class that the style sheet has a colour for."""
-    return {"base": "base", "paramcast": "own", "shuffled": "shuffled"}.get(method, "constant")
+    own = {"base": "base", "paramcast": "own", "shuffled": "shuffled"}
+    return own.get(row["method"], "labelled" if row["cost"]["labels"] else "free")
 
 
 def _place(value: float) -> float:
@@ -97,11 +131,41 @@ def power_marks(first: int, last: int, step: int = 1) -> list[tuple[float, str]]
     return [(float(power), words[power - 1]) for power in range(first, last + 1, step)]
 
 
-def _bytes(reuse: str, row: Row) -> float:
+def short(number: float, unit: str = "") -> str:
+    """A number >= 0 in three digits: 0, 2.37 kB, 15.6 MB."""
+    for power, prefix in ((9, "G"), (6, "M"), (3, "k")):
+        if number >= 0.9995 * 10**power:
+            return f"{number / 10**power:#.3g}".rstrip(".") + f" {prefix}{unit}"
+    return f"{number:.3g} {unit}".rstrip() if number else "0"
+
+
+def _a_query(reuse: str, row: Row) -> float:
+    """Bytes up and down for a query, where an adaptation serves `reuse` of them."""
     total: float = row["cost"]["bytes_per_query"][reuse]
     return total
 
 
-def _macs(row: Row) -> int:
+def _macs(row: Row) -> float:
     macs: int = row["cost"]["adapt_device_macs"]
     return macs
+
+
+def _size(key: str, row: Row) -> str:
+    return short(row["cost"][key], "B")
+
+
+def _each(reuse: str, row: Row) -> str:
+    return short(_a_query(reuse, row), "B")
+
+
+COSTS: dict[str, Callable[[Row], str]] = {
+    "labels": lambda row: str(row["cost"]["labels"]),
+    "up": partial(_size, "bytes_up"),
+    "down": partial(_size, "bytes_down"),
+    **{f"a query at {reuse}": partial(_each, reuse) for reuse in map(str, REUSE)},
+    "MACs": lambda row: short(_macs(row)),
+    "peak": partial(_size, "adapt_device_peak_bytes"),
+    "ms": milliseconds,
+    "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
+}
+"""What every method takes -> how it is shown; see `bench.table.METHOD_COSTS`."""
