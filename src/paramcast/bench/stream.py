@@ -1,0 +1,291 @@
+"""When to ask: request policies on streams whose domain changes at times that the device does not know.
+
+A stream is what one device sees: stretches of clips, each of another domain (words, camera, mix of
+categories). Every clip is answered with the package that the device has before it observes the clip, so no
+package is ever judged on a clip that it was made from. Settings are chosen on streams of validation clips,
+once for all models and shifts, and judged on streams of clips that training never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from paramcast.bench.ratios import share_interval
+from paramcast.bench.table import align
+from paramcast.data.collection import Collection
+from paramcast.data.fleet import Split, build_fleet
+from paramcast.data.seeding import generator_for
+from paramcast.device.policy import Always, Every, History, Never, OnDrift, RequestPolicy
+from paramcast.device.support import MAX_CLIPS, Seen
+from paramcast.errors import InputError
+from paramcast.training.arrays import ClipData, DeviceData
+from paramcast.training.bank import Bank
+from paramcast.training.episodes import one_of
+from paramcast.training.evaluate import test_clips
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import interval
+from paramcast.training.views import UplinkTable, load_views
+
+SHIFTS = ("vocabulary", "category+camera+vocabulary")
+DOMAINS = 3
+SHORTEST, LONGEST = 40, 120
+"""Clips of a stretch, drawn evenly; fewer where a device has no more."""
+
+BUDGET = 0.1
+"""Share of the clips after which a policy may ask, to be chosen."""
+
+Make = Callable[[], RequestPolicy]
+REFERENCES: dict[str, Make] = {"always-8": lambda: Always(8), "always-16": Always}
+REGULAR: dict[str, Make] = {"every-10": lambda: Every(10), "every-20": lambda: Every(20)}
+GRID: dict[str, Make] = {
+    f"on-drift high={high} first={first}": (
+        lambda high=high, first=first: OnDrift(high, 0.75 * high, first)  # type: ignore[misc]
+    )
+    for high, first in product((1.6, 1.8, 2.0, 2.3, 2.6, 3.0, 4.0), (1, 2, 4))
+}
+
+Asked = tuple[int, int]
+"""A request: after how many clips, and with how many of the last ones."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one device sees, in order: each clip with the domain it is of, and as its runtime remembers it."""
+
+    clips: tuple[ClipData, ...]
+    domains: tuple[DeviceData, ...]
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Streams of one model, split and shift, and what it takes to judge them."""
+
+    model: TrainedModel
+    bank: Bank
+    table: UplinkTable
+    streams: tuple[Stream, ...]
+
+
+def bench_stream(
+    models: Sequence[TrainedModel],
+    collection: Collection,
+    *,
+    streams: int,
+    seed: int,
+    shifts: Sequence[str] = SHIFTS,
+) -> list[dict[str, Any]]:
+    """Rows of every policy under every shift, and under all together.
+
+    Args:
+        models: Trained on the collection for questions, with seeds of their own.
+        collection: Has the clips that they were not trained on.
+        streams: How many of each model and shift, for the choice and again for the judgement.
+        seed: Of the streams.
+        shifts: What the domains of a stream differ in; see `training.evaluate.evaluate`.
+
+    Raises:
+        InputError: A model is not for questions, or the collection is too small.
+    """
+    for model in models:
+        if not model.task.has_answers:
+            raise InputError("streams are measured with models for questions (--task qa or choice)")
+    drawn = [
+        [draw_streams(model, collection, split, shift, streams, seed) for shift in shifts for model in models]
+        for split in ("validation", "test")
+    ]
+    reference, chosen = _choose(drawn[0])
+    policies = {
+        "never": Never,
+        "always": (REFERENCES | REGULAR)[reference],
+        **REGULAR,
+        "on-drift": GRID[chosen],
+    }
+    settings = {"always": reference, "on-drift": chosen}
+    judged = [judge(group, policies) for group in tqdm(drawn[1], desc="judge", unit="group", disable=None)]
+    of_shift = {
+        shift: judged[place * len(models) : (place + 1) * len(models)] for place, shift in enumerate(shifts)
+    }
+    return [
+        _row(name, shift, groups, settings.get(name, name), len(models))
+        for shift, groups in {**of_shift, "all": judged}.items()
+        for name in policies
+    ]
+
+
+def draw_streams(
+    model: TrainedModel, collection: Collection, split: Split, shift: str, count: int, seed: int
+) -> Streams:
+    """Streams of clips that training never touched (`test`), or that only chose among its states."""
+    pool = test_clips(model, collection) if split == "test" else list(model.config.clips[split])
+    fleet = build_fleet(
+        collection,
+        shifts=shift.split("+"),
+        devices={split: DOMAINS * count},
+        seed=seed,
+        support=1,
+        query=LONGEST - 1,
+        pools={split: pool},
+        usable=model.task.usable,
+    )
+    bank, _, data = load_views(
+        model.store(collection),
+        collection,
+        [],
+        fleet.devices,
+        model.task,
+        model.answer_numbers,
+        model.config.categories,
+    )
+    table = model.table(bank)
+    rng = generator_for("stream", split, shift, seed)
+    made = []
+    for first in range(0, len(data), DOMAINS):
+        parts = [
+            (clip, device)
+            for device in data[first : first + DOMAINS]
+            for clip in device.clips[: rng.integers(SHORTEST, LONGEST + 1)]
+        ]
+        clips, domains = zip(*parts, strict=True)
+        made.append(Stream(clips, domains, tuple(_seen(table, clip) for clip in clips)))
+    return Streams(model, bank, table, tuple(made))
+
+
+def requests(stream: Stream, policy: RequestPolicy) -> list[Asked]:
+    """What the policy asks along a stream, with a cloud that always answers."""
+    asked: list[Asked] = []
+    for observed in range(1, len(stream.seen) + 1):
+        recent = stream.seen[max(0, observed - MAX_CLIPS) : observed]
+        since = observed - (asked[-1][0] if asked else 0)
+        if wanted := policy.wants(History(observed, since, recent, bool(asked))):
+            asked.append((observed, wanted))
+    return asked
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a policy on N streams, (N,) each: accuracy in percent, share of clips asked after."""
+
+    accuracy: np.ndarray
+    share: np.ndarray
+
+
+def judge(group: Streams, policies: Mapping[str, Make]) -> dict[str, Judged]:
+    """Run every policy along every stream, and answer every question on the way."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in policies}
+    for stream in group.streams:
+        plans = {name: requests(stream, make()) for name, make in policies.items()}
+        score = _Scores(group, stream, sorted({asked for plan in plans.values() for asked in plan}))
+        for name, plan in plans.items():
+            found[name].append((score.accuracy(plan), len(plan) / len(stream.clips)))
+    return {name: Judged(*np.array(pairs).T) for name, pairs in found.items()}
+
+
+class _Scores:
+    """The accuracy of plans along one stream; what two plans have in common is computed once."""
+
+    def __init__(self, group: Streams, stream: Stream, asked: Sequence[Asked]) -> None:
+        self._group, self._stream = group, stream
+        self._place = {one: place for place, one in enumerate(asked)}
+        self._right: dict[tuple[int | None, int, int], float] = {}
+        if asked:
+            supports = [stream.clips[at - count : at] for at, count in asked]
+            truths = [stream.domains[at - 1].truth for at, _ in asked]
+            self._packages = group.model.adaptor.generate(group.table.context(supports, truths))
+
+    def accuracy(self, plan: Sequence[Asked]) -> float:
+        """Percent of all questions of the stream, each clip under the package that was there before it."""
+        total = len(self._stream.clips)
+        starts = [0, *(at for at, _ in plan)]
+        packages = [None, *(self._place[one] for one in plan)]
+        right = sum(
+            self._run(package, start, end)
+            for package, start, end in zip(packages, starts, [*starts[1:], total], strict=True)
+            if start < end
+        )
+        return right / sum(len(clip.items) for clip in self._stream.clips)
+
+    def _run(self, package: int | None, start: int, end: int) -> float:
+        """Percent times questions of the clips from `start` to `end`."""
+        key = (package, start, end)
+        if key not in self._right:
+            clips = self._stream.clips[start:end]
+            device = replace(self._stream.domains[start], clips=clips, support=0)
+            values = None if package is None else one_of(self._packages, package)
+            model = self._group.model
+            figures = model.task.score(model.adaptor.dynamic, values, self._group.bank, device, [])
+            self._right[key] = next(iter(figures.values())) * sum(len(clip.items) for clip in clips)
+        return self._right[key]
+
+
+def _seen(table: UplinkTable, clip: ClipData) -> Seen:
+    """What a device's runtime remembers of the clip, without the features, which stay on it."""
+    texts = table.texts[clip.queries].mean(0, keepdims=True) if len(clip.queries) else table.texts[:0]
+    none = np.empty((0, 0), np.float32)
+    return Seen(table.anchors[clip.row][0], table.text(texts), none, none)
+
+
+def _choose(groups: Sequence[Streams]) -> tuple[str, str]:
+    """The better support of `always`; of the settings that keep to the budget, the one with most accuracy."""
+    judged = [
+        judge(group, REFERENCES | GRID) for group in tqdm(groups, desc="choose", unit="group", disable=None)
+    ]
+
+    def mean(name: str, what: str) -> float:
+        return float(np.mean([getattr(found[name], what).mean() for found in judged]))
+
+    affordable = [name for name in GRID if mean(name, "share") <= BUDGET]
+    return (
+        max(REFERENCES, key=lambda name: mean(name, "accuracy")),
+        max(affordable, key=lambda name: mean(name, "accuracy")),
+    )
+
+
+def _row(
+    name: str, shift: str, groups: Sequence[Mapping[str, Judged]], settings: str, models: int
+) -> dict[str, Any]:
+    """A policy's accuracy, its share of requests, and its share of the gain of asking after every clip."""
+    accuracy, never, always = (
+        np.concatenate([found[which].accuracy for found in groups]) for which in (name, "never", "always")
+    )
+    asked = np.concatenate([found[name].share for found in groups])
+    return {
+        "name": f"stream_{name}",
+        "shift": shift,
+        "settings": settings,
+        "models": models,
+        "streams": len(accuracy),
+        "accuracy": interval(accuracy).json(),
+        "gain": interval(accuracy - never).json(),
+        "share_of_gain": share_interval(accuracy - never, always - never).json(),
+        "share_of_requests": interval(asked).json(),
+    }
+
+
+def stream_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for a terminal."""
+    head = ["shift", "policy", "settings", "accuracy %", "gain", "of the gain %", "asked after % of clips"]
+    lines = [
+        [
+            row["shift"],
+            row["name"].removeprefix("stream_"),
+            row["settings"],
+            f"{row['accuracy']['mean']:.1f}",
+            _between(row["gain"], 1),
+            _between(row["share_of_gain"], 100),
+            f"{100 * row['share_of_requests']['mean']:.1f}",
+        ]
+        for row in rows
+    ]
+    return align([head, *lines])
+
+
+def _between(found: Mapping[str, float], scale: float) -> str:
+    mean, low, high = (scale * found[name] for name in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
