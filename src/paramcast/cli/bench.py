@@ -48,21 +48,17 @@ def recovery(
 ) -> None:
     """Evaluate under each shift, and all at once: how much of the oracle's gain is had with 8 clips."""
     with needs("paramcast bench recovery", "train"):
-        from paramcast.bench.demo import FULL
         from paramcast.bench.figures import write_figures
         from paramcast.bench.recovery import bench_recovery
         from paramcast.bench.table import controls_table
-        from paramcast.data.collection import Collection
-        from paramcast.data.world import demo_world
-        from paramcast.paths import cache_dir
         from paramcast.training.model import TrainedModel
-        from paramcast.training.pipeline import TrainingOptions, train
-    collection = Collection.open(data) if data else demo_world()
+        from paramcast.training.pipeline import train
+
+        collection, training, variants = _to_train(data, task, False, seed)
     if model_dir:
         model = TrainedModel.load(model_dir)
     else:
-        out = cache_dir("runs") / f"recovery-{collection.name}-{task}-{seed}"
-        model = train(collection, out, TrainingOptions(task, seed=seed, frames=FULL.training.frames))
+        model = train(collection, variants.with_name(variants.name.replace("variants", "recovery")), training)
     rows = bench_recovery(model, collection, devices=devices, seed=seed)
     click.echo("\n\n".join(controls_table([row]) for row in rows))
     if json_file is not None:
