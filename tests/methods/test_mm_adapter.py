@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from paramcast.errors import InputError
 from paramcast.methods import MultiModalAdapter
-from paramcast.methods.mm_adapter import FewShotError
+from paramcast.methods.mm_adapter import FewShotError, summary
 from paramcast.methods.mm_adapter.__main__ import command
 from paramcast.methods.mm_adapter.baselines import METHODS, Task, TipCache, linear_probe
 from paramcast.methods.mm_adapter.benchmark import interval, measure
@@ -422,3 +422,22 @@ def test_class_names() -> None:
     assert class_name(clip, "primaryMuscles") == "neck"
     assert class_name(clip, "level") is None
     assert class_name(clip, "force") is None
+
+
+def test_summary_pairs_by_task_shots_and_seed(tmp_path: Path) -> None:
+    def row(label: str, method: str, base: list[float]) -> dict[str, Any]:
+        found = {"seeds": base}
+        about = {"data": "d", "label": label, "shots": 1, "method": method}
+        return about | {"base": found, "new": found, "harmonic": found}
+
+    for label, plain, ours in (("a", [10.0, 20.0], [11.0, 23.0]), ("b", [50.0, 70.0], [51.0, 73.0])):
+        rows = [row(label, "zero-shot", plain), row(label, "Multi-Modal Adapter", ours)]
+        (tmp_path / f"{label}.json").write_text(json.dumps({"rows": rows}))
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    result = CliRunner().invoke(summary.command, files, catch_exceptions=False)
+    zero, adapter = result.output.splitlines()[2:]
+    assert zero.startswith("| zero-shot | 37.5 [")
+    assert "| +2.0 [-10.7, +14.7] | +2.0 " in adapter  # seeds gain 1 and 3: 2 -+ 12.706 · 1
+    (tmp_path / "a.json").write_text(json.dumps({"rows": [row("a", "zero-shot", [1.0, 2.0])]}))
+    result = CliRunner().invoke(summary.command, files)
+    assert isinstance(result.exception, FewShotError)

@@ -79,7 +79,7 @@ def linear_probe(task: Task) -> Fitted:
         probe = LogisticRegression(C=penalty, max_iter=1000).fit(rows, labels)
         weight, bias = torch.zeros(task.texts.shape), torch.full((len(task.texts),), -math.inf)
         weight[probe.classes_], bias[probe.classes_] = _both_rows(probe)
-        return _validated(task, lambda images, _: task.factor * images @ weight.T + bias, False)
+        return _validated(task, lambda images, texts: task.factor * images @ weight.T + bias, False)
 
     return _best(map(fitted, PENALTIES))
 
