@@ -75,9 +75,9 @@ class M3bat(Method):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
-            source, labels = _of_bank(0, self._source), torch.from_numpy(self._source[:, 2])
-            network = _Branches(task, module, (self.background.training.bank, bank), source[:1], rng)
-            train(network, source, labels, _of_bank(1, target), _loss_of(task), plan, rng)  # type: ignore[arg-type]
+            network = Branches(task, module, (self.background.training.bank, bank), rng)
+            source, labels = network.rows(0, self._source), torch.from_numpy(self._source[:, 2])
+            train(network, source, labels, network.rows(1, target), _loss_of(task), plan, rng)  # type: ignore[arg-type]
         return predictor(task, module.requires_grad_(False), bank)
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
@@ -97,7 +97,7 @@ class M3bat(Method):
         return sum(p.numel() for p in _trained(self.background.model.task, self.background.frozen))
 
 
-class _Branches(nn.Module):
+class Branches(nn.Module):
     """The base model as a network of M3BAT, with a domain discriminator for each of its representations.
 
     Where embeddings are compared nothing is joined, so there is no shared representation: two branches.
@@ -106,18 +106,26 @@ class _Branches(nn.Module):
         task: Of the base model.
         module: The base model, trained in place.
         banks: Of the source, and of the target.
-        like: (1, 4 + options) int64, see `encode`.
         rng: Draws the frames that a step sees.
     """
 
     def __init__(
-        self, task: Task, module: nn.Module, banks: tuple[Bank, Bank], like: Tensor, rng: np.random.Generator
+        self, task: Task, module: nn.Module, banks: tuple[Bank, Bank], rng: np.random.Generator
     ) -> None:
         super().__init__()
         self.task, self.base, self._banks, self._rng = task, module, banks, rng
-        with torch.no_grad():
-            widths = [z.shape[-1] for z in self.encode(like)]
+        if task.has_answers:
+            fusion = cast(Fusion, module.fusion)
+            widths = [fusion.width, fusion.image.out_features, fusion.text.out_features]
+        else:
+            model = cast(RetrievalModel, module)
+            widths = 2 * [model.image.out_features + model.shared_dim]
         self.discriminators = nn.ModuleList(Discriminator(width, _HIDDEN) for width in widths)
+
+    @staticmethod
+    def rows(bank: int, items: np.ndarray) -> Tensor:
+        """Items (N, 3 + options) of a bank, 0 being the source's -> (N, 4 + options) int64."""
+        return torch.from_numpy(np.insert(items, 0, bank, axis=1))
 
     def encode(self, x: Tensor, opened: bool = True) -> list[Tensor]:
         """Representations of items x (B, 4 + options): the bank's number, then as `ClipData.items`.
@@ -200,11 +208,6 @@ def _target(support: Support) -> np.ndarray:
     return np.column_stack(
         [shown, texts, np.full(count, -1), np.resize(asked.options, (count, asked.options.shape[1]))]
     )
-
-
-def _of_bank(number: int, items: np.ndarray) -> Tensor:
-    """(N, 1 + 3 + options) int64: items, behind the number of the bank that they are rows of."""
-    return torch.from_numpy(np.insert(items, 0, number, axis=1))
 
 
 def _loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
