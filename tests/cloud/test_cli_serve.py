@@ -7,35 +7,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
-
-HELPERS = Path(__file__).parents[1] / "device"
-# The command imports `paramcast.training.serving`, which needs torch and a trained model: here a small one.
-RUN = f"""
-import sys, types
-sys.path.insert(0, {str(HELPERS)!r})
-serving = types.ModuleType("paramcast.training.serving")
-def load_backend(folder):
-    from backends import TinyBackend
-    return TinyBackend()
-serving.load_backend = load_backend
-sys.modules["paramcast.training.serving"] = serving
-for name in sys.argv[1].split(","):
-    if name:
-        sys.modules[name] = None
-sys.argv = ["paramcast", *sys.argv[2:]]
-from paramcast.cli import main
-main()
-"""
+from processes import command
 
 
 def start(*arguments: str, without: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, without, "serve", *arguments],
+        command("serve", *arguments, without=without),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -21,6 +21,7 @@ COMMANDS = {
     "model": "publish models to the cloud, go back",
     "enroll": "a one-time token for a device",
     "access": "operators, revoked devices, the signing key",
+    "state": "the cloud's memory: upgrade, backup, restore",
     "device": "run a device",
     "bench": "measure the parts against something run beside them",
     "demo": "the whole loop on a generated world",

@@ -156,6 +156,8 @@ class AdaptService:
 
         That is its own RefusedError, TooManyError or BackendError, or the StateError of all: what a device
         has used up, and the number that its package carries, are in the state before an answer leaves.
+        Health checks need no state: a service without its database is not well, but starting it anew is no
+        cure.
         """
         with self._working:
             try:
@@ -165,7 +167,7 @@ class AdaptService:
                     spend(connection, admitted)
                     return self._issue(connection, asked, made)
             except StateError as error:
-                return [error] * len(asked)
+                return [error if one.claim else self._tried(one) for one in asked]
 
     def probes(self) -> list[Asked]:
         """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
@@ -251,6 +253,11 @@ class AdaptService:
             outcomes.append(outcome)
         record(connection, issued)
         return outcomes
+
+    def _tried(self, probe: Asked) -> Answer | Exception:
+        """What becomes of a health check without the state."""
+        (made,) = _generate(probe.served.backend, [probe.request])
+        return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
 
     def _sealed(
         self, asked: Asked, tensors: dict[str, Float32], sequence: int, expires: int

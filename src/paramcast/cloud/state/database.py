@@ -45,12 +45,13 @@ class Database:
         self.engine = engine
 
     @classmethod
-    def open(cls, where: str | Path, *, revision: str = "head") -> Database:
+    def open(cls, where: str | Path, *, revision: str = "head", only_new: bool = False) -> Database:
         """Open the database, and bring its schema to `revision`.
 
         Args:
             where: A file for SQLite, or a URL: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
-            revision: An older schema only for tests of migrations.
+            revision: An older schema only to restore a backup, and for tests of migrations.
+            only_new: Refuse a database that has a schema already.
 
         Raises:
             StateInputError: If the URL is no such URL, or the schema is that of a newer version.
@@ -59,7 +60,7 @@ class Database:
         engine = _engine(_url(where))
         try:
             with _told(engine):
-                _upgrade(engine, revision)
+                _upgrade(engine, revision, only_new)
         except BaseException:
             engine.dispose()
             raise
@@ -77,6 +78,14 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection for one look at the state. Raises StateError."""
         with _told(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees one moment, whatever is written meanwhile. Raises StateError."""
+        with _told(self.engine), self.engine.connect() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -174,7 +183,7 @@ def _engine(url: URL) -> Engine:
     return engine
 
 
-def _upgrade(engine: Engine, revision: str) -> None:
+def _upgrade(engine: Engine, revision: str, only_new: bool) -> None:
     """Bring the schema up to date in one transaction; of two processes, the second finds it done."""
     with engine.connect().execution_options(paramcast_writes=True) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
@@ -184,9 +193,11 @@ def _upgrade(engine: Engine, revision: str) -> None:
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
         current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
+        if current is not None and only_new:
+            raise StateInputError("the database holds a state already; restore into an empty one")
+        if not {current, revision} <= {*known, None, "head"}:
             raise StateInputError(
-                f"the state has schema {current}, which is unknown to this version: upgrade paramcast"
+                f"schema {current or revision} is unknown to this version: upgrade paramcast"
             )
         if current != scripts.get_current_head() or revision != "head":
             alembic.command.upgrade(config, revision)
