@@ -34,7 +34,7 @@ ANSWERS = 20
 DIRECTIONS = 64
 """Principal ones of what the head is given, in which everything is done."""
 
-_SMALL = {
+_SMALL: dict[str, Any] = {
     "clusters_per_class": 1,
     "rounds": 3,
     "local_steps": 8,
@@ -127,9 +127,8 @@ class CmdaOt(Method):
         return Work(macs, 3 * _FLOAT64 * most * target)  # cost, kernel and plan
 
     def _model(self, settings: Settings, seed: int) -> CMDAOT:
-        # CMDAOT multiplies its seed.
-        options: dict[str, Any] = {"alignment": settings["alignment"], "random_state": seed % 2**16}
-        return CMDAOT(**_SMALL, **options)
+        small = {"alignment": settings["alignment"], **_SMALL}
+        return CMDAOT(**small, random_state=seed % 2**16)  # which it multiplies
 
     def _clients(self, model: CMDAOT) -> list[Client]:
         return [

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 _ATTENTION = {  # torch's own table has that of other devices only; the arguments are shapes
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v)
+        lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v)  # type: ignore[no-untyped-call]
     ),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda made, q, k, v, *more, **named: sdpa_backward_flop_count(made, q, k, v)
+        lambda made, q, k, v, *more, **named: sdpa_backward_flop_count(made, q, k, v)  # type: ignore[no-untyped-call]
     ),
 }
 

@@ -97,4 +97,4 @@ def _cosines(adapter: MultiModalAdapter, x: Tensor, classes: Tensor) -> Tensor:
     """(N, E), (C, E) -> (N, C): cosines after the adapter."""
     x, classes = F.normalize(x, dim=-1), F.normalize(classes, dim=-1)
     with torch.no_grad():
-        return torch.cat([adapter.network_.cosines(some, classes) for some in x.split(_AT_ONCE)])
+        return torch.cat([adapter.network_.cosines(some, classes) for some in torch.split(x, _AT_ONCE)])
