@@ -29,7 +29,12 @@ from paramcast.files import write_json
 @click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
 @click.option("--shift", default="category", help="What devices differ in, as in `paramcast evaluate`.")
 @click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
-@click.option("--labels", default=16, type=click.IntRange(1), help="Labels a device of knn and fedavg_ft.")
+@click.option(
+    "--labels",
+    default=16,
+    type=click.IntRange(1),
+    help="Labels a device of knn, lora, fedavg_ft and mm_adapter.",
+)
 @seed_option
 @json_option
 @click.option("--html", "html_file", type=FILE, help="Write a page with tables and plots to this file.")

@@ -31,6 +31,7 @@ STEPS, BATCH = 40, 32
 """Of each device: about a second of one core. A step takes so many items of the source, and of the target."""
 
 _HIDDEN = 64
+_ANALYSED = 1000  # items of the source at most, for the shift analysis
 _FLOAT16, _FLOAT32 = 2, 4
 
 
@@ -54,7 +55,7 @@ class M3bat(Method):
         task, samples = background.model.task, background.training
         items = np.concatenate([clip.items for device in samples.devices for clip in device.clips])
         self._source = items[items[:, 2] >= 0] if task.has_answers else items
-        self._usual = modalities(samples.bank, self._source)
+        self._usual = modalities(samples.bank, self._source[:: -(-len(self._source) // _ANALYSED)])
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
         """Train a copy of the base model."""
