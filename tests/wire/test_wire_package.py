@@ -1,25 +1,19 @@
-"""Packages: round trip in every quantisation, size, and one attack for each rule."""
+"""Packages: round trip in every quantisation, size, and what may not be sealed."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import tracemalloc
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from paramcast import wire
 from paramcast.wire import Package, PackageError, make_key, open_package, public_key_hex, seal
-from paramcast.wire.package import MAGIC
-from paramcast.wire.signing import sign
-from paramcast.wire.tensors import pack
 
 KEY, OTHER_KEY = make_key(), make_key()
 MODEL, OTHER_MODEL = "a" * 64, "b" * 64
@@ -44,25 +38,6 @@ def opened(data: bytes, **changes: Any) -> Package:
         "expected": SHAPES,
     }
     return open_package(data, public_key_hex(KEY), **(rules | changes))
-
-
-def stored(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
-    tensors = {
-        "layer.weight": np.ones((4, 6), "i1"),
-        "layer.weight:s": np.ones(4, "f4"),
-        "layer.bias": np.ones(4, "i1"),
-        "layer.bias:s": np.ones(1, "f4"),
-    }
-    return {name: values for name, values in (tensors | changes).items() if values is not None}
-
-
-def forged(tensors: dict[str, np.ndarray], head: dict[str, str] = HEAD, key: wire.SigningKey = KEY) -> bytes:
-    """A rightly signed package with contents that `seal` would refuse to write."""
-    return signed(pack(head, tensors), key)
-
-
-def signed(content: bytes, key: wire.SigningKey = KEY, kind: bytes = b"\x01") -> bytes:
-    return MAGIC + kind + sign(key, kind + content) + content
 
 
 ROUNDING = {"fp32": 0.0, "fp16": 0.0005, "int8": 0.004, "int4": 0.0715}
@@ -161,149 +136,3 @@ def test_a_package_over_the_limit_is_not_sealed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("paramcast.wire.limits.MAX_PACKAGE_BYTES", 400)
     with pytest.raises(wire.TooLarge):
         seal(package(), KEY)
-
-
-def good() -> bytes:
-    return seal(package(), KEY)
-
-
-def int4(codes: np.ndarray) -> bytes:
-    """A rightly signed package of format 2 with one tensor."""
-    tensors = {"x": codes, "x:s": np.ones(1, "f4")}
-    return signed(pack(HEAD | {"q": "int4"}, tensors), kind=b"\x02")
-
-
-ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]]] = {
-    "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, wire.TooLarge),
-    "empty": (lambda: b"", {}, wire.BadFormat),
-    "cut in the signature": (lambda: good()[:40], {}, wire.BadFormat),
-    "cut in the data": (lambda: good()[:-1], {}, wire.BadSignature),
-    "longer": (lambda: good() + b"\0", {}, wire.BadSignature),
-    "other magic": (lambda: b"PK" + good()[2:], {}, wire.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x03" + good()[5:], {}, wire.BadFormat),
-    "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, wire.BadSignature),
-    "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, wire.BadSignature),
-    "signed without the format byte": (
-        lambda: MAGIC + b"\x01" + sign(KEY, good()[69:]) + good()[69:],
-        {},
-        wire.BadSignature,
-    ),
-    "foreign device": (good, {"device": "cam-2"}, wire.WrongDevice),
-    "foreign model": (good, {"model": OTHER_MODEL}, wire.WrongModel),
-    "replayed": (good, {"after": 5}, wire.StaleSequence),
-    "rolled back": (good, {"after": 9}, wire.StaleSequence),
-    "expired": (good, {"now": NOW + 60.0}, wire.Expired),
-    "missing tensor": (lambda: forged(stored(**{"layer.bias": None})), {}, wire.MissingTensor),
-    "missing scale": (lambda: forged(stored(**{"layer.bias:s": None})), {}, wire.MissingTensor),
-    "extra tensor": (lambda: forged(stored(more=np.ones(1, "i1"))), {}, wire.UnexpectedTensor),
-    "path in a name": (lambda: forged(stored(**{"../../x": np.ones(1, "i1")})), {}, wire.UnexpectedTensor),
-    "surrogate in a name": (
-        lambda: forged(stored(**{"\ud800": np.ones(1, "i1")})),
-        {},
-        wire.UnexpectedTensor,
-    ),
-    "wrong shape": (lambda: forged(stored(**{"layer.bias": np.ones(5, "i1")})), {}, wire.WrongShape),
-    "transposed": (lambda: forged(stored(**{"layer.weight": np.ones((6, 4), "i1")})), {}, wire.WrongShape),
-    "scale for each value": (
-        lambda: forged(stored(**{"layer.bias:s": np.ones(4, "f4")})),
-        {},
-        wire.WrongShape,
-    ),
-    "wrong dtype": (lambda: forged(stored(**{"layer.bias": np.ones(4, "f4")})), {}, wire.WrongDtype),
-    "int8 said, fp32 sent": (
-        lambda: forged(stored(), HEAD | {"q": "fp32"}),
-        {"expected": {"layer.weight": (4, 6)}},
-        wire.UnexpectedTensor,
-    ),
-    "scale NaN": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.nan, "f4")})), {}, wire.NotFinite),
-    "scale Inf": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.inf, "f4")})), {}, wire.NotFinite),
-    "scale overflows": (
-        lambda: forged(
-            stored(**{"layer.bias:s": np.full(1, 3e38, "f4"), "layer.bias": np.full(4, 127, "i1")})
-        ),
-        {},
-        wire.NotFinite,
-    ),
-    "NaN in fp32": (
-        lambda: forged({"x": np.full(1, np.nan, "f4")}, HEAD | {"q": "fp32"}),
-        {"expected": {"x": (1,)}},
-        wire.NotFinite,
-    ),
-    "Inf in fp16": (
-        lambda: forged({"x": np.full(1, np.inf, "f2")}, HEAD | {"q": "fp16"}),
-        {"expected": {"x": (1,)}},
-        wire.NotFinite,
-    ),
-    "unknown quantisation": (lambda: forged(stored(), HEAD | {"q": "int2"}), {}, wire.BadFormat),
-    "int4 in format 1": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, wire.BadFormat),
-    "int8 in format 2": (lambda: signed(pack(HEAD, stored()), kind=b"\x02"), {}, wire.BadFormat),
-    "int4 of another length": (
-        lambda: int4(np.ones((1, 2), "u1")),
-        {"expected": {"x": (5,)}},
-        wire.WrongShape,
-    ),
-    "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, wire.WrongDtype),
-    "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, wire.BadFormat),
-    "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, wire.BadFormat),
-    "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, wire.BadFormat),
-    "form malformed": (lambda: forged(stored(), HEAD | {"f": "../x"}), {}, wire.BadFormat),
-    "metadata with more": (lambda: forged(stored(), HEAD | {"x": ""}), {}, wire.BadFormat),
-    "header length lies": (lambda: signed((2**63).to_bytes(8, "little") + b"{}"), {}, wire.BadFormat),
-    "shape lies": (
-        lambda: signed(pack(HEAD, stored()).replace(b'"shape":[4,6]', b'"shape":[9,9]')),
-        {},
-        wire.BadFormat,
-    ),
-}
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks(attack: str) -> None:
-    make, rules, error = ATTACKS[attack]
-    assert opened(good()).sequence == 5
-    assert opened(forged(stored())).sequence == 5
-    with pytest.raises(error) as caught:
-        opened(make(), **rules)
-    assert type(caught.value) is error
-    assert len(str(caught.value).encode()) < 400
-
-
-@pytest.mark.parametrize("key", ["", "00", "g" * 64, "A" * 64, "00" * 32])
-def test_a_malformed_public_key_opens_nothing(key: str) -> None:
-    with pytest.raises(wire.BadSignature):
-        open_package(good(), key, device="cam-1", model=MODEL, after=0, now=0, expected=SHAPES)
-
-
-def test_every_flipped_bit_is_refused() -> None:
-    data = good()
-    for bit in range(8 * len(data)):
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        with pytest.raises((wire.BadSignature, wire.BadFormat)):
-            opened(bytes(changed))
-
-
-def test_hostile_packages_allocate_little() -> None:
-    many = {f"t{place}": np.ones(1, "i1") for place in range(200)}
-    hostile = [forged(many), *(make() for name, (make, _, _) in ATTACKS.items() if name != "oversize")]
-    tracemalloc.start()
-    try:
-        for data in hostile:
-            with pytest.raises(PackageError):
-                opened(data, after=5)
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
-
-
-@settings(max_examples=200)
-@given(st.binary(max_size=400), st.integers(0, 2000), st.binary(min_size=1, max_size=4))
-def test_any_bytes_are_refused_even_if_rightly_signed(noise: bytes, place: int, patch: bytes) -> None:
-    content = bytearray(pack(HEAD, stored()))
-    place %= len(content)
-    content[place : place + len(patch)] = patch
-    for data in (noise, MAGIC + noise, signed(noise)):
-        with pytest.raises(PackageError):
-            opened(data)
-    with contextlib.suppress(PackageError):
-        opened(signed(bytes(content)))

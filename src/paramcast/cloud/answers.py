@@ -56,7 +56,7 @@ class LimitedBodies:
 
 
 STATUS: dict[type[Exception], int] = {
-    BadSignature: 422,
+    BadSignature: 403,
     MessageError: 422,
     RefusedError: 401,
     TooManyError: 429,

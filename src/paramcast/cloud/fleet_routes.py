@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy import insert
 
-from paramcast.cloud.gate import Claim
+from paramcast.cloud.gate import Claim, RefusedError, read_credentials
 from paramcast.cloud.metrics import Metrics
 from paramcast.cloud.service import AdaptService
 from paramcast.cloud.state import identities
@@ -24,7 +24,15 @@ from paramcast.wire.limits import DEVICE_ID, MAX_SEQUENCE
 _DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
 _Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Signature = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
-_Signed = Annotated[str, Header(description="Paramcast DEVICE TIME NONCE SIGNATURE")]
+_Signed = Annotated[str | None, Header(description="Paramcast DEVICE TIME NONCE SIGNATURE")]
+
+
+def _whole(value: Any) -> Any:
+    """In JSON, 5.0 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -55,7 +63,7 @@ class NewKey(_Body):
 class Feedback(_Body):
     """What came of a package. `gain` in percentage points, as the device measured it."""
 
-    sequence: int = Field(ge=1, le=MAX_SEQUENCE)
+    sequence: Whole = Field(ge=1, le=MAX_SEQUENCE)
     applied: bool
     gain: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
     reason: str | None = Field(default=None, max_length=300, pattern="^[^\\x00]*$")
@@ -72,6 +80,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
     router = APIRouter()
     database = service.database
     refusals: dict[int | str, dict[str, Any]] = {
+        400: {"description": "the body is no text"},
         401: {"description": "the signature is missing, wrong, too old or used; `code` says which"},
         403: {"description": "the token or the key is not accepted"},
         413: {"description": "the body is too large"},
@@ -80,15 +89,10 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         503: {"description": "the state cannot be used now"},
     }
 
-    def admitted(request: Request, device: str, header: str, body: bytes) -> None:
+    def admitted(request: Request, credentials: Credentials, body: bytes) -> None:
         """Let a signed request in, in a transaction of its own; its time is used up whatever follows."""
-        claim = Claim(
-            device,
-            Credentials.read(header) if header else None,
-            hashlib.sha256(body).digest(),
-            request.method,
-            request.url.path,
-        )
+        device, digest = credentials.device, hashlib.sha256(body).digest()
+        claim = Claim(device, credentials, digest, request.method, request.url.path)
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
             service.gate.admit(claim, table)
@@ -103,15 +107,16 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         return JSONResponse({"device": asked.device, "public_key": public_key})
 
     @router.post("/v1/key", responses=refusals, openapi_extra=_described(NewKey))
-    async def rotate(request: Request, authorization: _Signed = "") -> JSONResponse:
+    async def rotate(request: Request, authorization: _Signed = None) -> JSONResponse:
         """Change a device's key; the old one holds for another day."""
         body = await request.body()
-        device = Credentials.read(authorization).device
+        credentials = _credentials(authorization)
+        device = credentials.device
         asked = _parsed(NewKey, body)
         check_proof(asked.public_key, device, "next", asked.proof)
 
         def change() -> None:
-            admitted(request, device, authorization, body)
+            admitted(request, credentials, body)
             with database.writing() as connection:
                 identities.rotate(connection, device, asked.public_key, _now_ms())
 
@@ -119,14 +124,15 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         return JSONResponse({"device": device, "public_key": asked.public_key})
 
     @router.post("/v1/feedback", responses=refusals, openapi_extra=_described(Feedback))
-    async def report(request: Request, authorization: _Signed = "") -> JSONResponse:
+    async def report(request: Request, authorization: _Signed = None) -> JSONResponse:
         """Keep what a device says of a package that it was given. Signed requests only."""
         body = await request.body()
-        device = Credentials.read(authorization).device
+        credentials = _credentials(authorization)
+        device = credentials.device
         told = _parsed(Feedback, body)
 
         def keep() -> None:
-            admitted(request, device, authorization, body)
+            admitted(request, credentials, body)
             with database.writing() as connection:
                 row = {**told.model_dump(), "device": device, "received_at": _now_ms()}
                 connection.execute(insert(feedback).values(row))
@@ -146,6 +152,14 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         return JSONResponse({"public_key": public_key, "endorsements": chain})
 
     return router
+
+
+def _credentials(header: str | None) -> Credentials:
+    """What the header says. Raises RefusedError if there is none, or no such."""
+    credentials = read_credentials(header)
+    if credentials is None:
+        raise RefusedError("unsigned", "this must be signed by an enrolled device")
+    return credentials
 
 
 def _parsed(model: type[Body], body: bytes) -> Body:

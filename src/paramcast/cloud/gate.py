@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from paramcast.cloud.state.identities import Known
 from paramcast.errors import InputError
-from paramcast.wire import BadSignature, Credentials
+from paramcast.wire import BadSignature, Credentials, MessageError
 
 ADAPT = ("POST", "/v1/adapt")
 
@@ -17,7 +17,7 @@ class RefusedError(InputError):
     """The request is not let in.
 
     Attributes:
-        code: `unsigned`, `foreign`, `unknown`, `revoked`, `forged`, `clock` or `replayed`.
+        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `forged`, `clock` or `replayed`.
         nonce: Of the request, if it was signed.
         time_us: A time at which it could be signed and would be let in; of `clock` and `replayed` only.
     """
@@ -126,6 +126,16 @@ class Gate:
         if over_us > 0:
             raise TooManyError(max(1, -int(-over_us // 1e6)))
         return int(spent)
+
+
+def read_credentials(header: str | None) -> Credentials | None:
+    """What an `authorization` header says, if there is one. Raises RefusedError if it says nothing."""
+    if header is None:
+        return None
+    try:
+        return Credentials.read(header)
+    except MessageError as error:
+        raise RefusedError("malformed", str(error)) from error
 
 
 def _check_signature(claim: Claim, credentials: Credentials, known: Known) -> None:

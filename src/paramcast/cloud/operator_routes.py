@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from paramcast.cloud.fleet_routes import Whole
 from paramcast.cloud.gate import RefusedError
 from paramcast.cloud.service import AdaptService
 from paramcast.cloud.state import StateInputError, identities, models
@@ -28,7 +29,7 @@ class Token(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     device: str | None = Field(default=None, pattern=_DEVICE)
-    lifetime_s: int = Field(default=86400, ge=60, le=30 * 86400)
+    lifetime_s: Whole = Field(default=86400, ge=60, le=30 * 86400)
 
 
 class Rollback(BaseModel):
@@ -56,6 +57,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         return check
 
     responses: dict[int | str, dict[str, Any]] = {
+        400: {"description": "the body is no text"},
         401: {"description": "no operator's token"},
         403: {"description": "the operator's role is not enough, or what is asked is not possible"},
         413: {"description": "the body is too large"},

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from paramcast.cloud.gate import Claim, Gate, RefusedError, TooManyError
+from paramcast.cloud.gate import Claim, Gate, RefusedError, TooManyError, read_credentials
 from paramcast.cloud.models import AdaptBackend, Models, Served
 from paramcast.cloud.state import Database, StateError
 from paramcast.cloud.state.identities import Known, known, spend
@@ -20,7 +20,6 @@ from paramcast.cloud.state.ledger import Issued, record, take_sequences
 from paramcast.errors import InputError, ParamcastError
 from paramcast.wire import (
     AdaptRequest,
-    Credentials,
     MessageError,
     Package,
     PackageError,
@@ -136,6 +135,7 @@ class AdaptService:
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
+            RefusedError: If the header is malformed.
         """
         request = AdaptRequest.decode(data)
         served = self.models.pick(request.model, request.device)
@@ -146,7 +146,7 @@ class AdaptService:
             )
         if request.sequence >= MAX_SEQUENCE:
             raise MessageError("the device's sequence numbers are used up; give it a new id")
-        credentials = None if authorization is None else Credentials.read(authorization)
+        credentials = read_credentials(authorization)
         digest = hashlib.sha256(data).digest() if credentials else b""
         claim = Claim(request.device, credentials, digest)
         return Asked(request, served, claim, _context(data, request), unless)

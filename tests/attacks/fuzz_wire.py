@@ -1,0 +1,77 @@
+"""Coverage-guided fuzzing of all that is read from strangers: requests, packages, headers.
+
+    python tests/attacks/fuzz_wire.py [atheris options]      # e.g. -runs=1000000 -rss_limit_mb=512 -timeout=5
+
+Anything but the error that is meant for bad bytes is a finding: the input is written to a file, exit code 77.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["paramcast.wire"]):
+    from paramcast.wire import AdaptRequest, Credentials, MessageError, PackageError, open_package
+    from paramcast.wire.package import MAGIC
+    from paramcast.wire.signing import SigningKey, sign
+
+KEY = SigningKey(bytes(32))
+PUBLIC = bytes(KEY.verify_key).hex()
+EXPECTED = {"layer.weight": (4, 6), "layer.bias": (4,)}
+
+
+def try_one(data: bytes) -> None:
+    """Read `data` as each of the things that it could be."""
+    with contextlib.suppress(MessageError):
+        request = AdaptRequest.decode(data)
+        again = AdaptRequest.decode(request.encode())
+        assert (again.device, again.sequence, again.anchors.shape) == (
+            request.device,
+            request.sequence,
+            request.anchors.shape,
+        )
+    with contextlib.suppress(MessageError):
+        Credentials.read(data.decode("latin-1"))
+    kind, content = data[:1], data[1:]
+    # Rightly signed, so that what stands behind the signature is reached.
+    for package in (data, MAGIC + kind + sign(KEY, kind + content) + content):
+        with contextlib.suppress(PackageError):
+            open_package(package, PUBLIC, device="cam-1", model="a" * 64, after=0, now=0, expected=EXPECTED)
+
+
+def seeds() -> list[bytes]:
+    """Whole ones of each kind, from which the fuzzer goes on."""
+    import numpy as np
+
+    from paramcast.wire import Package, authorise, seal
+
+    request = AdaptRequest(
+        "cam-1", "a" * 64, 7, np.ones((3, 4), "f4"), np.ones((2, 4), "f4"), np.array([0, 2])
+    )
+    tensors = {name: np.ones(shape, "f4") for name, shape in EXPECTED.items()}
+    packages = [
+        seal(Package("cam-1", "a" * 64, 5, 9, "full", quantisation, tensors), KEY)
+        for quantisation in ("fp32", "fp16", "int8", "int4")
+    ]
+    header = authorise(
+        KEY, device="cam-1", method="POST", path="/v1/adapt", body=b"", time_us=1, nonce="A" * 22
+    )
+    return [request.encode(), header.encode(), *(data[4:5] + data[69:] for data in packages)]
+
+
+def main() -> None:
+    """Fuzz from the seeds, or from a folder of inputs that is given."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        for place, data in enumerate(seeds()):
+            (Path(folder) / f"seed-{place}").write_bytes(data)
+        atheris.Setup([*sys.argv, folder], try_one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
