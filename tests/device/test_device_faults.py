@@ -23,7 +23,7 @@ import pytest
 from bundles import make_bundle
 from test_device_runtime import sealed
 
-from paramcast.device import AdaptationLoop, BundleError, CloudClient, DeviceRuntime, client, loop
+from paramcast.device import AdaptationLoop, BundleError, CloudClient, CloudError, DeviceRuntime, client, loop
 from paramcast.device.policy import Always
 from paramcast.wire import SigningKey, public_key_hex
 
@@ -213,7 +213,11 @@ def test_no_network_at_the_start(tmp_path: Path, key: SigningKey, clip: Clip, no
             assert f"in {pause} s" in lost.status()["cloud"]["waits_for"]
             now["steady"] += pause
             assert not lost.ask()
-    status = lost.status()
+        status = lost.status()
+        for _ in range(2000):  # offline for weeks
+            lost._failed(CloudError("no network"))
+        assert not lost.ask()
+        assert "in 3600 s" in lost.status()["cloud"]["waits_for"]
     assert (status["source"], status["why"]) == ("base", "no package has been taken up yet")
     assert status["cloud"]["failures"] == 4
     assert "no answer from the cloud" in status["cloud"]["last_failure"]["message"]

@@ -96,8 +96,9 @@ class _Loop:
 
     def _failed(self, error: Exception) -> None:
         with self._lock:
-            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
             self._failures += 1
+            # The exponent is bounded too: a device that is offline for weeks fails a thousand times.
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 1, 16))
             self._not_before = _monotonic() + pause
             self._last_failure = {"error": type(error).__name__, "message": str(error)}
 
