@@ -21,7 +21,7 @@ from test_device_runtime import sealed
 from paramcast import wire
 from paramcast.device import DeviceInputError, DeviceRuntime, PackageLost
 from paramcast.device.store import MAX_PACKAGES, Kept, PackageStore, StoreState, _read_state
-from paramcast.wire import SigningKey, public_key_hex
+from paramcast.wire import SigningKey, endorse, make_key, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 DAY = 86400
@@ -262,6 +262,25 @@ def test_users_and_tasks_share_a_folder_and_nothing_else(
     for name in ("", "a/b", "x" * 130):
         with pytest.raises(DeviceInputError):
             device.for_user(name)
+
+
+def test_packages_outlive_the_key_that_they_were_signed_with(
+    bundle: Path, store: Path, load: Any, key: SigningKey
+) -> None:
+    """The cloud changes its key: what ran is run on over restarts, and can be gone back to."""
+    runtime, new = load(), make_key()
+    runtime.apply(sealed(runtime, key))
+    assert runtime.follow([endorse(key, public_key_hex(new))])
+    assert load().status()["sequence"] == 1
+    with pytest.raises(wire.BadSignature):  # what arrives has to be signed with the new one
+        runtime.apply(sealed(runtime, key, sequence=2))
+    runtime.apply(sealed(runtime, new, sequence=2, scale=2))
+    again = load()
+    assert (again.status()["sequence"], again.public_key) == (2, public_key_hex(new))
+    again.roll_back(1)
+    assert load().status()["sequence"] == 1
+    other = DeviceRuntime.load(bundle, "cam-1", store=store, public_key=public_key_hex(make_key()))
+    assert (other.status()["source"], other.status()["refused"]["error"]) == ("base", "BadSignature")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, P
 from paramcast.device.graphs import Graphs
 from paramcast.device.inputs import Parameters
 from paramcast.device.store import Kept, PackageStore, StoreState
-from paramcast.wire import Endorsement, Package, PackageError, follow, open_package
+from paramcast.wire import BadSignature, Endorsement, Package, PackageError, follow, open_package
 from paramcast.wire.signing import is_public_key
 
 T = TypeVar("T")
@@ -65,12 +66,17 @@ class ParameterKeeper:
         """
         self._bundle, self._device, self._store = bundle, device, store
         self._try_out = try_out
-        self.public_key = public_key
+        self._keys: tuple[str, ...] = () if public_key is None else (public_key,)
         self.current = self._base("no package has been taken up yet")
         self._state = StoreState()
         self._changing = threading.Lock()
         self.refused: dict[str, str] | None = None
         self.store_error: str | None = None
+
+    @property
+    def public_key(self) -> str | None:
+        """Hex of the cloud's key that packages which arrive are checked with, if any is known."""
+        return self._keys[0] if self._keys else None
 
     @property
     def highest(self) -> int:
@@ -89,8 +95,10 @@ class ParameterKeeper:
         wrong, and a restart takes nothing up.
         """
         self._to_store(lambda store: store.clean())
-        if self.public_key is None:
-            self.public_key = self._to_store(lambda store: store.load_key())
+        pinned = self._to_store(lambda store: store.load_keys()) or ()
+        # A given key that the cloud has used is where the chain of the pinned ones began.
+        if not self._keys or self._keys[0] in pinned:
+            self._keys = pinned
         found = self._to_store(lambda store: store.state())
         self._state = found or self._rebuilt()
         there = self._to_store(lambda store: store.digests()) or []
@@ -183,8 +191,7 @@ class ParameterKeeper:
         with self._changing:
             known = self.public_key
             if known is None:
-                self.public_key = public_key
-                self._to_store(lambda store: store.save_key(public_key))
+                self._pin((public_key,))
             elif known != public_key:
                 raise CloudError(
                     f"the cloud's key is {public_key[:12]}..., this device trusts {known[:12]}... only"
@@ -201,9 +208,12 @@ class ParameterKeeper:
             newest = known and follow(known, endorsements)
             if newest is None or newest == known:
                 return False
-            self.public_key = newest
-            self._to_store(lambda store: store.save_key(newest))
+            self._pin((newest, *self._keys))
             return True
+
+    def _pin(self, keys: tuple[str, ...]) -> None:
+        self._keys = keys
+        self._to_store(lambda store: store.save_keys(keys))
 
     def status(self) -> dict[str, Any]:
         """What runs and why, as JSON types; see `DeviceRuntime.status`."""
@@ -244,6 +254,9 @@ class ParameterKeeper:
         if data is None:
             name = kept.sequence or kept.sha256[:12]
             raise PackageLost(f"package {name} is gone from the store, or damaged")
+        for former in self._keys[1:]:  # a package outlives the key that it was signed with
+            with suppress(BadSignature):
+                return self._open(data, after=0, now=now, key=former)
         return self._open(data, after=0, now=now)
 
     def _find(self, sequence: int) -> Kept:
@@ -270,12 +283,13 @@ class ParameterKeeper:
         self._to_store(lambda store: store.save_state(state))
         self._state = state
 
-    def _open(self, data: bytes, *, after: int, now: float) -> Package:
-        if self.public_key is None:
+    def _open(self, data: bytes, *, after: int, now: float, key: str | None = None) -> Package:
+        key = key or self.public_key
+        if key is None:
             raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")
         return open_package(
             data,
-            self.public_key,
+            key,
             device=self._device,
             model=self._bundle.model,
             after=after,

@@ -1,9 +1,9 @@
-"""What a device keeps over a restart: its packages by content, which of them it runs, and the key it trusts.
+"""What a device keeps over a restart: its packages by content, which of them it runs, and the keys it trusts.
 
 A folder serves several tasks and several users: each pair of a device id and a base model has a slot of its
 own in it, with
 
-    cloud.key              hex of the cloud's public key
+    cloud.key              the cloud's public keys in hex, the newest first
     state.json             which package runs, and what is known of each
     SHA256.pcpk            a package, as it arrived, under the sha256 of its bytes
 
@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,17 +129,17 @@ class PackageStore:
         write_bytes(self._path(sha256), data)
         return sha256
 
-    def load_key(self) -> str | None:
-        """The pinned public key (hex), or None if there is none. Raises OSError if it cannot be read."""
+    def load_keys(self) -> tuple[str, ...]:
+        """The pinned public keys (hex), the newest first. Raises OSError if they cannot be read."""
         try:
-            text = (self._slot / "cloud.key").read_text(encoding="ascii", errors="replace").strip()
+            text = (self._slot / "cloud.key").read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
-            return None
-        return text if is_public_key(text) else None
+            return ()
+        return tuple(line for line in text.split() if is_public_key(line))
 
-    def save_key(self, public_key: str) -> None:
-        """Pin `public_key` (hex). Raises OSError if it cannot be written."""
-        write_bytes(self._slot / "cloud.key", f"{public_key}\n".encode())
+    def save_keys(self, public_keys: Sequence[str]) -> None:
+        """Pin `public_keys` (hex), the newest first. Raises OSError if they cannot be written."""
+        write_bytes(self._slot / "cloud.key", "".join(f"{key}\n" for key in public_keys).encode())
 
     def _path(self, sha256: str) -> Path:
         return self._slot / f"{sha256}.pcpk"
