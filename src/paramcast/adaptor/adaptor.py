@@ -20,7 +20,7 @@ Evidence = Literal["anchor", "reasoner", "clip"]
 """What an adaptor is given of a support clip: its anchor frames' features as they are, the ADR's distribution
 given these, or, to compare with, the mean feature of the whole clip."""
 
-CENTRE_DIMS = 32
+CENTRE_DIMS = 16
 """Leading directions of text features in which a device's mean is taken away."""
 
 
