@@ -19,7 +19,15 @@ from paramcast.methods import CMDAOT
 from paramcast.methods.cmda_ot import FederationError, FederationInputError
 from paramcast.methods.cmda_ot.alignment import ALIGNMENTS, Aligner
 from paramcast.methods.cmda_ot.messages import Evidence
-from paramcast.methods.cmda_ot.pseudo import beliefs, guidance, match, spectral_clusters
+from paramcast.methods.cmda_ot.pseudo import (
+    agreement,
+    beliefs,
+    guidance,
+    match,
+    plan_share,
+    reliability,
+    spectral_clusters,
+)
 from paramcast.methods.cmda_ot.transport import TransportSettings, plan, refined, transport
 
 FAST: dict[str, Any] = {"rounds": 3, "local_steps": 40, "learning_rate": 0.02, "hidden": 16, "batch_size": 64}
@@ -117,10 +125,11 @@ def test_no_source_sample_leaves_a_client(domains: Any) -> None:
             "client",
             "present",
             "distances",
-            "votes",
+            "plan",
+            "model",
             "cost",
         }
-        assert evidence.votes.shape == ((domain < 0).sum(), 3)
+        assert evidence.plan.shape == evidence.model.shape == ((domain < 0).sum(), 3)
 
 
 def _arrays(answer: Any) -> list[np.ndarray]:
@@ -168,7 +177,7 @@ def test_bad_evidence_is_left_out(domains: Any) -> None:
     X, y, domain = domains
 
     def spoil(step: str, answer: Any) -> Any:
-        return replace(answer, votes=answer.votes * np.inf) if step == "evidence" else answer
+        return replace(answer, plan=answer.plan * np.inf) if step == "evidence" else answer
 
     model = Recorded(spoil).fit(X, y, domain)
     assert set(model.scores_) == {"2"}
@@ -208,7 +217,14 @@ def test_bad_input(domains: Any, change: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"alignment": "no"}, {"reg_entropy": 0}, {"subset_share": 1.5}, {"rounds": 0}, {"reg_class": -1}],
+    [
+        {"alignment": "no"},
+        {"reg_entropy": 0},
+        {"subset_share": 1.5},
+        {"rounds": 0},
+        {"reg_class": -1},
+        {"random_state": None},
+    ],
 )
 def test_bad_options(domains: Any, options: dict[str, Any]) -> None:
     X, y, domain = domains
@@ -232,6 +248,21 @@ def test_text_labels_missing_class_and_constant_feature(domains: Any) -> None:
     kept = ~((domain == 1) & (y == 2))  # source 1 has no cow
     model = CMDAOT(**FAST).fit(X[kept], names[kept], domain[kept])
     assert model.score(X[domain < 0], names[domain < 0]) > 0.8
+
+
+@pytest.mark.parametrize("rows", [1, 2, 11])
+def test_few_target_rows_and_one_source(domains: Any, rows: int) -> None:
+    X, y, domain = domains
+    kept = np.concatenate([np.flatnonzero(domain == 1), np.flatnonzero(domain < 0)[:rows]])
+    model = CMDAOT(**FAST).fit(X[kept], y[kept], domain[kept])
+    assert model.predict(X[domain < 0]).shape == (60,)
+    assert len(model.pseudo_rows_) <= rows
+
+
+def test_clusters_matched_to_classes_as_in_the_paper(domains: Any) -> None:
+    X, y, domain = domains
+    model = CMDAOT(**FAST, cluster_weight=1.0).fit(X, y, domain)
+    assert model.score(X[domain < 0], y[domain < 0]) > 0.9
 
 
 class OneTable(CMDAOT):
@@ -311,7 +342,7 @@ def test_mini_batches_need_bounded_memory() -> None:
     target = centres[truth] + rng.normal(size=(1_000, 6))
     settings = TransportSettings(0.02, 0.01, batch_size=200, iterations=2, inner=20)
     tracemalloc.start()
-    moved, votes, _ = transport(source, labels, target, 4, settings, rng)
+    moved, votes, _ = transport(source, labels, target, target, 4, settings, rng)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.isfinite(moved).all()
@@ -323,18 +354,20 @@ def test_mini_batches_need_bounded_memory() -> None:
 def test_more_target_than_source() -> None:
     rng = np.random.default_rng(0)
     settings = TransportSettings(0.05, 0.0, batch_size=16)
+    target = rng.normal(size=(70, 2))
     moved, votes, _ = transport(
-        rng.normal(size=(20, 2)), np.arange(20) % 2, rng.normal(size=(70, 2)), 2, settings, rng
+        rng.normal(size=(20, 2)), np.arange(20) % 2, target, target[:, :1] + 9, 2, settings, rng
     )
-    assert moved.shape == (20, 2)
+    assert moved.shape == (20, 1)  # to where the target is in the other space
+    assert (moved > 5).all()
     np.testing.assert_allclose(votes.sum(1), 1)
 
 
 def test_hierarchical_match_and_guidance() -> None:
     distances = np.array([[0.0, 5, 5], [5, 0, 5], [0, 0, 0]])
     votes = np.full((9, 3), 1 / 3)
-    first = Evidence("a", np.array([True, True, False]), distances, votes, 0.5)
-    second = Evidence("b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes, 0.5)
+    first = Evidence("a", np.array([True, True, False]), distances, votes, votes, 0.5)
+    second = Evidence("b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes, votes, 0.5)
     clusters = np.repeat([0, 1, 2], 3)
     shares = match([first, second], np.bincount(clusters))
     np.testing.assert_array_equal(shares.argmax(1), [0, 1, 2])
@@ -363,11 +396,29 @@ def test_beliefs_spread_to_neighbours_and_trust_the_near_source() -> None:
     noisy = votes.copy()
     noisy[::5] = noisy[::5, ::-1]  # a fifth is told wrongly, each among neighbours told rightly
     present, distances = np.ones(2, bool), np.zeros((2, 1))
-    near = Evidence("near", present, distances, noisy, 0.2)
-    far = Evidence("far", present, distances, votes[:, ::-1], 0.4)
+    near = Evidence("near", present, distances, noisy, noisy, 0.2)
+    far = Evidence("far", present, distances, votes[:, ::-1], votes[:, ::-1], 0.4)
     belief = beliefs([near, far], np.zeros(60, int), 0.0, target)
     np.testing.assert_array_equal(belief.argmax(1), truth)
     np.testing.assert_allclose(belief.sum(1), 1)
+
+
+def test_what_clients_agree_in_counts_more() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(3, size=200)
+
+    def seen(errors: float) -> np.ndarray:
+        return np.eye(3)[np.where(rng.random(200) < errors, rng.integers(3, size=200), truth)]
+
+    sure, unsure = [seen(0.1), seen(0.1), seen(0.1)], [seen(0.7), seen(0.7), seen(0.7)]
+    assert agreement([sure[0], sure[0]]) == pytest.approx(1)
+    assert abs(agreement([seen(1.0), seen(1.0)])) < 0.15
+    assert plan_share(sure, unsure) > 0.8
+    assert plan_share(unsure, sure) < 0.2
+    assert plan_share(sure[:1], unsure[:1]) == 0.5  # one client: nobody to agree with
+    assert reliability(sure[:2]) < reliability(sure) < 1  # more clients, a surer mean
+    constant = np.eye(3)[np.zeros(200, int)]
+    assert agreement([constant, constant]) == 0  # that all is one class is no agreement
 
 
 def test_refining_finds_a_linear_shift() -> None:

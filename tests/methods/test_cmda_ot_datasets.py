@@ -1,4 +1,4 @@
-"""The benchmark sets of CMDA-OT are read as their protocols say."""
+"""The sets of CMDA-OT are read as their protocols say; its benchmarks measure what they write."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from paramcast.methods.cmda_ot import __main__ as cli
-from paramcast.methods.cmda_ot import scaling
-from paramcast.methods.cmda_ot.baselines import METHODS
-from paramcast.methods.cmda_ot.datasets import OFFICE_DOMAINS, mgr, office
+from paramcast.errors import InputError
+from paramcast.methods.cmda_ot import bench
+from paramcast.methods.cmda_ot.__main__ import command
+from paramcast.methods.cmda_ot.baselines import GROUPS
+from paramcast.methods.cmda_ot.datasets import OFFICE_DOMAINS, Problem, mgr, office
 from paramcast.methods.cmda_ot.errors import FederationInputError
+from paramcast.methods.cmda_ot.selection import digits, noiseless, wisdm, words
 
 
 def test_office(shared_data: Path) -> None:
@@ -38,39 +40,106 @@ def test_mgr(shared_data: Path) -> None:
         assert len(np.unique(each.y)) == 10
 
 
+def test_sets_for_choosing(shared_data: Path) -> None:
+    made = [*digits(shared_data), *wisdm(shared_data / "features"), *words(shared_data / "msrvtt")]
+    assert [len(each.sources) for each in made] == [3] * 8 + [2] * 3
+    for each in made:
+        samples = [X for X, _ in each.sources] + [each.X]
+        assert all(np.isfinite(X).all() for X in samples)
+        assert {X.shape[1] for X in samples} == {each.X.shape[1]}
+        assert set(each.y) <= {c for _, y in each.sources for c in y}
+    benchmark = {each.target for each in mgr(shared_data / "features")}
+    assert {each.target for each in noiseless(shared_data / "features")} == {"noiseless"}
+    assert "noiseless" not in benchmark
+
+
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FederationInputError, match=r"mgr\.npy does not exist"):
-        next(mgr(tmp_path))
+    for make, name in ((mgr, r"mgr\.npy"), (office, r"surf\.mat"), (wisdm, r"\.arff")):
+        with pytest.raises(FederationInputError, match=rf"{name} does not exist"):
+            next(make(tmp_path))
 
 
 def test_every_baseline_runs_and_the_command_writes_its_figures(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = tuple(mgr(shared_data / "features", targets=("f16",)))
     few = [
-        replace(each, sources=tuple((X[::8], y[::8]) for X, y in each.sources), X=each.X[::8], y=each.y[::8])
-        for each in every[:1]
-    ]
-    monkeypatch.setattr(cli, "mgr", lambda folder, **wanted: few)
+        replace(each, sources=tuple((X[::4], y[::4]) for X, y in each.sources), X=each.X[::4], y=each.y[::4])
+        for each in digits(tmp_path)
+    ][:2]
+    monkeypatch.setitem(bench.SETS, "digits", lambda folder: iter(few))
     path = tmp_path / "figures.json"
-    arguments = [str(shared_data / "features"), "--data", "mgr", "--target", "f16", "--json", str(path)]
-    names = [name for name in METHODS if "aligned" not in name]
-    asked = [argument for name in names for argument in ("--method", name)]
-    result = CliRunner().invoke(cli.command, [*arguments, *asked], catch_exceptions=False)
+    arguments = ["bench", "--data", "digits", "--seeds", "1", "--target", "plain", "--json", str(path)]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     figures = json.loads(path.read_text())
-    measured = [row for row in figures["rows"] if "published" not in row]
-    assert [row["method"] for row in measured] == names
-    assert all(0 <= row["accuracy"]["f16"] <= 100 for row in measured)
-    assert len({row["accuracy"]["f16"] for row in measured}) > 3
-    assert len(figures["rows"]) == len(names) + len(cli.PUBLISHED)
+    assert [row["method"] for row in figures["rows"]] == list(GROUPS["main"])
+    for row in figures["rows"]:
+        (accuracy,) = row["runs"]["plain"]
+        assert row["mean"] == row["low"] == row["high"] == {"plain": accuracy}
+        assert 20 < accuracy <= 100  # ten classes
+    assert len({row["mean"]["plain"] for row in figures["rows"]}) > 6
     assert figures["seed"] == [0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_figures_are_of_all_folds_and_seeds(tmp_path: Path) -> None:
+    problems = list(digits(tmp_path))
+    folds = [problems[0], replace(problems[0], fold=2), problems[1]]
+    seen = []
+
+    def method(problem: Problem, seed: int) -> float:
+        seen.append((problem, seed))
+        return float(len(seen))
+
+    (row,) = bench.measure(folds, {"counted": method}, 2, bench.Runs(None, {}))
+    assert row["runs"] == {"plain": [1, 2, 3, 4], "rotated": [5, 6]}
+    assert row["mean"] == {"plain": 2.5, "rotated": 5.5}
+    assert row["low"]["plain"] < 2.5 < row["high"]["plain"]
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    path, problems = tmp_path / "figures.runs", list(digits(tmp_path))[:2]
+    asked = []
+
+    def method(problem: Problem, seed: int) -> float:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(problem.target)
+        return 50.0 + seed
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(problems, {"m": method}, 2, bench.Runs(path, {"commit": "a"}))
+    with path.open("a") as file:
+        file.write('["m", "rot')  # killed while it wrote
+    asked.clear()
+    (row,) = bench.measure(problems, {"m": method}, 2, bench.Runs(path, {"commit": "a"}))
+    assert asked == ["rotated", "rotated"]
+    assert row["runs"] == {"plain": [50, 51], "rotated": [50, 51]}
+    with pytest.raises(InputError, match=r"other settings \(commit\)"):
+        bench.Runs(path, {"commit": "b"})
+
+
+def test_published_rows_are_marked() -> None:
+    assert all(row["published"] and "runs" not in row for row in bench.published())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "magic"], "no method 'magic'; there are: CMDA-OT; pooled"),
+        (["--target", "moon"], "no target 'moon'; there are: plain; rotated"),
+    ],
+)
+def test_wrong_names_are_told(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(command, ["bench", "--data", "digits", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
 
 
 def test_scaling_rows(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     result = CliRunner().invoke(
-        scaling.command, ["--samples", "200", "--json", str(path)], catch_exceptions=False
+        command, ["scaling", "--samples", "200", "--json", str(path)], catch_exceptions=False
     )
     assert result.exit_code == 0
     for row in json.loads(path.read_text())["rows"]:

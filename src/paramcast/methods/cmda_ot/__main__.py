@@ -1,105 +1,91 @@
-"""`python -m paramcast.methods.cmda_ot`: the benchmark of CMDA-OT."""
+"""`python -m paramcast.methods.cmda_ot`: adapt to tables of one's own, and measure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from paramcast.figures import write_figures
-from paramcast.methods.cmda_ot.baselines import FORESTS, METHODS
-from paramcast.methods.cmda_ot.datasets import MGR_DOMAINS, OFFICE_DOMAINS, Problem, mgr, office
+from paramcast.methods.cmda_ot.bench import bench
+from paramcast.methods.cmda_ot.errors import FederationInputError
+from paramcast.methods.cmda_ot.estimator import CMDAOT
+from paramcast.methods.cmda_ot.scaling import scaling
+from paramcast.methods.cmda_ot.tables import Table, read_table, write_predictions
 from paramcast.methods.commandline import json_option, run
 
-PUBLISHED = {
-    "pooled": (22.90, 38.25, 51.57, 47.80),
-    "Sinkhorn, class-regularised": (58.02, 60.47, 66.55, 63.87),
-    "WBT, regularised": (70.60, 83.10, 83.92, 90.00),
-}
-"""Of `mgr`, by target, with a random forest (README of eddardd/WBTransport); not measured here."""
+_CSV = click.Path(path_type=Path, dir_okay=False)
 
 
-def published() -> list[dict[str, Any]]:
-    """The rows of `PUBLISHED`, which were not measured here."""
-    targets = MGR_DOMAINS[1:]
-    return [
-        {"method": name, "accuracy": dict(zip(targets, each, strict=True)), "published": True}
-        for name, each in PUBLISHED.items()
-    ]
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """CMDA-OT: label a target from several labelled sources, none of which shares its samples.
+
+    With every source in a process of its own: python -m paramcast.methods.cmda_ot.flower
+    """
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--data", required=True, type=click.Choice(["office", "mgr"]), help="Set to measure on.")
-@click.option("--target", "targets", multiple=True, help="Domain to adapt to; default: all of the protocol.")
-@click.option(
-    "--method", "names", multiple=True, type=click.Choice([*METHODS, *FORESTS]), help="Default: all."
-)
-@click.option(
-    "--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds from 0 on."
-)
-@click.option(
-    "--folds",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1, 5),
-    help="Of `mgr`: how many of its folds.",
-)
+@command.command()
+@click.option("--source", "sources", required=True, multiple=True, type=_CSV, help="CSV; one a source.")
+@click.option("--target", required=True, type=_CSV, help="CSV of the target, with the sources' columns.")
+@click.option("--label", default="label", show_default=True, help="Column of the sources that is the class.")
+@click.option("--out", required=True, type=_CSV, help="CSV for the target's classes and probabilities.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @json_option
-def command(
-    folder: Path,
-    data: str,
-    targets: tuple[str, ...],
-    names: tuple[str, ...],
-    seeds: int,
-    folds: int,
-    json_file: Path | None,
+def adapt(
+    sources: tuple[Path, ...], target: Path, label: str, out: Path, seed: int, json_file: Path | None
 ) -> None:
-    """Accuracy on each target, on the data in FOLDER (`mgr` knows the target noiseless, too)."""
+    """Label the rows of one table from several labelled ones.
+
+    Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
+    accuracy that is printed at the end, and for nothing else.
+    """
     torch.set_num_threads(1)
-    known = OFFICE_DOMAINS if data == "office" else MGR_DOMAINS
-    for target in targets:
-        if target not in known:
-            raise click.BadParameter(f"{target!r} is not a domain of {data}: {', '.join(known)}")
-    wanted = {"targets": targets} if targets else {}
-    every = (office if data == "office" else mgr)(folder, **wanted)
-    problems = [problem for problem in every if problem.fold <= folds]
-    chosen = {**METHODS, **(FORESTS if data == "mgr" else {})}
-    rows = measure(problems, {name: chosen[name] for name in names or chosen if name in chosen}, seeds)
-    for row in rows:
-        figures = "  ".join(f"{name} {value:6.2f}" for name, value in row["accuracy"].items())
-        click.echo(f"{row['method']:26}  {figures}")
+    asked = read_table(target, label)
+    X, y, domain = [asked.X], [np.full(len(asked.X), "")], [np.full(len(asked.X), -1)]
+    for number, path in enumerate(sources, start=1):
+        samples, labels = _source(path, label, asked)
+        X.append(samples)
+        y.append(labels)
+        domain.append(np.full(len(samples), number))
+    stacked, numbers = np.concatenate(X), np.concatenate(domain)
+    model = CMDAOT(random_state=seed).fit(stacked, np.concatenate(y), sample_domain=numbers)
+    write_predictions(out, label, model.classes_, model.predict_proba(asked.X))
+    for number, path in enumerate(sources, start=1):
+        click.echo(f"{path}: {_part(model, str(number))}")
+    row = {"target": target.name, "rows": len(asked.X), "accuracy": None}
+    if asked.y is not None:
+        row["accuracy"] = round(100 * float(model.score(asked.X, asked.y)), 2)
+        click.echo(f"accuracy on {target}: {row['accuracy']} %")
+    click.echo(f"{len(asked.X)} labels in {out}")
     if json_file:
-        asked = "".join(f" --method {name!r}" for name in names) + "".join(f" --target {t}" for t in targets)
-        asked += f" --folds {folds}" if data == "mgr" else ""
-        typed = f"python -m paramcast.methods.cmda_ot FOLDER --data {data} --seeds {seeds}{asked}"
-        write_figures(json_file, typed, range(seeds), rows + (published() if data == "mgr" else []))
+        given = "".join(f" --source {path.name}" for path in sources)
+        typed = f"python -m paramcast.methods.cmda_ot adapt{given} --target {target.name} --label {label}"
+        write_figures(json_file, f"{typed} --out {out.name} --seed {seed}", seed, [row])
 
 
-def measure(problems: list[Problem], methods: dict[str, Any], seeds: int) -> list[dict[str, Any]]:
-    """One row a method: mean accuracy in percent by target, over folds and seeds, and its deviation."""
-    rows = []
-    with tqdm(total=len(problems) * seeds * len(methods), unit="fit", disable=None) as bar:
-        for name, method in methods.items():
-            values: dict[str, list[float]] = defaultdict(list)
-            for problem in problems:
-                for seed in range(seeds):
-                    values[problem.target].append(method(problem, seed))
-                    bar.update()
-            rows.append(
-                {
-                    "method": name,
-                    "accuracy": {target: round(float(np.mean(each)), 2) for target, each in values.items()},
-                    "deviation": {target: round(float(np.std(each)), 2) for target, each in values.items()},
-                }
-            )
-    return rows
+def _source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.ndarray]:
+    table = read_table(path, label)
+    if table.y is None:
+        raise FederationInputError(f"{path} has no column {label!r}: name that of its classes with --label")
+    if (table.y == "").any():
+        raise FederationInputError(f"{path}: {label!r} is empty in some row; a source needs all labels")
+    return table.ordered(target.columns, path), table.y
 
+
+def _part(model: CMDAOT, client: str) -> str:
+    """What a source did."""
+    failed = [each for each in model.left_out_ if each.client == client]
+    if client not in model.scores_:
+        return f"left out in {failed[-1].step}: {failed[-1].reason}"
+    moved = "moved to the target" if model.transported_[client] else "used as it is"
+    return f"{moved}; agrees with {100 * model.scores_[client]:.1f} % of the surest pseudo-labels"
+
+
+command.add_command(bench)
+command.add_command(scaling)
 
 if __name__ == "__main__":
     run(command)

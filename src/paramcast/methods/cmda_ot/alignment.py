@@ -39,11 +39,6 @@ class CommonScale:
         bounded: np.ndarray = np.clip(scaled, -FURTHEST, FURTHEST)
         return bounded
 
-    def back(self, scaled: np.ndarray) -> np.ndarray:
-        """(M, D) float64 in the target's units -> (M, D) float64."""
-        samples: np.ndarray = scaled * np.where(self._constant, 0, self._scale) + self._mean
-        return samples
-
 
 class Aligner:
     """Maps samples of one domain to the common scale.

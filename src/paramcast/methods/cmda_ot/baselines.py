@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import ot
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.preprocessing import StandardScaler
 
 from paramcast.methods.cmda_ot import model
 from paramcast.methods.cmda_ot.alignment import Aligner, Alignment
@@ -27,7 +28,12 @@ FOREST_TREES, FOREST_DEPTH = 1000, 13
 
 
 class Prepared:
-    """A problem after alignment, classes numbered from 0: sources (n, D), (n,); target X (N, D), y (N,)."""
+    """A problem after alignment, classes numbered from 0: sources (n, D), (n,); target X (N, D), y (N,).
+
+    Args:
+        problem: The problem.
+        alignment: As of CMDA-OT, so that what alignment alone brings is seen; `none` leaves all as it is.
+    """
 
     def __init__(self, problem: Problem, alignment: Alignment) -> None:
         classes = np.unique(np.concatenate([y for _, y in problem.sources]))
@@ -43,40 +49,43 @@ class Prepared:
 
     def scored(self, X: np.ndarray, y: np.ndarray, seed: int) -> float:
         """Accuracy in percent of the classifier trained on X (n, D), y (n,)."""
+        scale = StandardScaler().fit(X)
         start = model.initial(X.shape[1], self.classes, _TRAINING.hidden, seed)
-        weights = model.train(start, X, y, ROUNDS * STEPS, _TRAINING, seed)
-        return 100 * model.accuracy(weights, self.X, self.y)
+        weights = model.train(start, scale.transform(X), y, ROUNDS * STEPS, _TRAINING, seed)
+        return 100 * model.accuracy(weights, scale.transform(self.X), self.y)
 
-    def forest(self, X: np.ndarray, y: np.ndarray) -> float:
+    def forest(self, X: np.ndarray, y: np.ndarray, seed: int) -> float:
         """The same with the published protocol's random forest."""
-        trees = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, random_state=0).fit(X, y)
+        trees = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, random_state=seed).fit(X, y)
         return 100 * float(trees.score(self.X, self.y))
 
     def moved(self, X: np.ndarray, y: np.ndarray, seed: int, reg_class: float) -> np.ndarray:
         """X (n, D) after Sinkhorn transport to the target."""
         plans = replace(_PLANS, reg_class=reg_class)
-        images, _, _ = transport(X, y, self.X, self.classes, plans, np.random.default_rng(seed))
+        images, _, _ = transport(X, y, self.X, self.X, self.classes, plans, np.random.default_rng(seed))
         return images
 
 
 def pooled(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
     """All sources as one training set."""
     data = Prepared(problem, alignment)
-    return data.forest(*data.pooled()) if forest else data.scored(*data.pooled(), seed)
+    return data.forest(*data.pooled(), seed) if forest else data.scored(*data.pooled(), seed)
 
 
 def fedavg(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
     """Federated averaging by number of samples (McMahan et al., 2017): no transport, no pseudo-labels."""
     data = Prepared(problem, alignment)
+    # Means and deviations over all sources need no sample to be shared, either.
+    scale = StandardScaler().fit(data.pooled()[0])
     weights = model.initial(data.X.shape[1], data.classes, _TRAINING.hidden, seed)
     sizes = np.array([len(y) for _, y in data.sources], dtype=float)
     for number in range(ROUNDS):
         local = [
-            model.train(weights, X, y, STEPS, _TRAINING, seed * 1000 + number * 10 + source)
+            model.train(weights, scale.transform(X), y, STEPS, _TRAINING, seed * 1000 + number * 10 + source)
             for source, (X, y) in enumerate(data.sources)
         ]
         weights = model.average(local, sizes / sizes.sum())
-    return 100 * model.accuracy(weights, data.X, data.y)
+    return 100 * model.accuracy(weights, scale.transform(data.X), data.y)
 
 
 def sinkhorn(
@@ -86,13 +95,13 @@ def sinkhorn(
     data = Prepared(problem, alignment)
     X, y = data.pooled()
     images = data.moved(X, y, seed, reg_class)
-    return data.forest(images, y) if forest else data.scored(images, y, seed)
+    return data.forest(images, y, seed) if forest else data.scored(images, y, seed)
 
 
 def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
     """Joint class proportions and transport (Redko et al., AISTATS 2019; POT's), by label propagation."""
     data = Prepared(problem, alignment)
-    solver = ot.da.JCPOTTransport(reg_e=0.05, max_iter=100)
+    solver = ot.da.JCPOTTransport(reg_e=0.005, max_iter=100, norm="max")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         solver.fit([X for X, _ in data.sources], [y for _, y in data.sources], data.X)
@@ -100,7 +109,7 @@ def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
     return 100 * float((np.nan_to_num(shares).argmax(1) == data.y).mean())
 
 
-def barycentre(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
+def barycentre(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
     """Wasserstein barycentre transport (Montesuma, Mboula, ICASSP 2021).
 
     Every class has a barycentre of its own over the sources, which is the label-aware barycentre where
@@ -116,7 +125,8 @@ def barycentre(problem: Problem, seed: int, alignment: Alignment = "none") -> fl
         start = rng.normal(everyone.mean(0), everyone.std(0), (int((y == c).sum()), data.X.shape[1]))
         masses = [np.full(len(group), 1 / len(group)) for group in groups]
         middle[y == c] = ot.lp.free_support_barycenter(groups, masses, start, numItermax=10)
-    return data.scored(data.moved(middle, y, seed, _PLANS.reg_class), y, seed)
+    images = data.moved(middle, y, seed, _PLANS.reg_class)
+    return data.forest(images, y, seed) if forest else data.scored(images, y, seed)
 
 
 def cmda_ot(problem: Problem, seed: int, **options: object) -> float:
@@ -126,7 +136,7 @@ def cmda_ot(problem: Problem, seed: int, **options: object) -> float:
     return 100 * float(estimator.score(problem.X, problem.y))
 
 
-METHODS: dict[str, Method] = {
+_BASELINES: dict[str, Method] = {
     "pooled": pooled,
     "FedAvg": fedavg,
     "Sinkhorn": partial(sinkhorn, reg_class=0.0),
@@ -134,14 +144,22 @@ METHODS: dict[str, Method] = {
     "JCPOT": jcpot,
     "WBT": barycentre,
 }
-METHODS |= {f"{name}, aligned": partial(method, alignment="quantiles") for name, method in METHODS.items()}
-METHODS |= {
-    "CMDA-OT": cmda_ot,
-    "CMDA-OT, not aligned": partial(cmda_ot, alignment="none"),
-    "CMDA-OT, no fine-tuning": partial(cmda_ot, tune_steps=0, final_steps=0),
+GROUPS: dict[str, dict[str, Method]] = {
+    "main": {
+        "CMDA-OT": cmda_ot,
+        **_BASELINES,
+        **{f"{name}, aligned": partial(each, alignment="quantiles") for name, each in _BASELINES.items()},
+    },
+    "ablations": {
+        "CMDA-OT": cmda_ot,
+        "not aligned": partial(cmda_ot, alignment="none"),
+        "clusters matched to classes": partial(cmda_ot, cluster_weight=1.0),
+        "no fine-tuning": partial(cmda_ot, tune_steps=0, final_steps=0),
+    },
+    "forests": {
+        "pooled, forest": partial(pooled, forest=True),
+        "Sinkhorn, class-regularised, forest": partial(sinkhorn, reg_class=_PLANS.reg_class, forest=True),
+        "WBT, forest": partial(barycentre, forest=True),
+    },
 }
-FORESTS: dict[str, Method] = {
-    "pooled, forest": partial(pooled, forest=True),
-    "Sinkhorn, class-regularised, forest": partial(sinkhorn, reg_class=_PLANS.reg_class, forest=True),
-}
-"""The published protocol of `mgr`; its classifier cannot be averaged."""
+"""By name; `forests` have the classifier of `mgr`'s published protocol, which cannot be averaged."""

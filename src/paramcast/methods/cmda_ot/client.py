@@ -46,23 +46,28 @@ class Client:
     def evidence(self, invitation: Invitation) -> Evidence:
         """Transport the source to the target; tell what it says of the target's classes.
 
-        Its votes are those of the plan and of two models, one of the source as it is and one of the
-        transported source, so that pseudo-labels are not the plan's alone.
+        It says so twice, by its plan and by a model of the source as it is, so that pseudo-labels are not
+        the plan's alone: the choice between the two sources is to be made by them.
         """
         rng = np.random.default_rng(self._seed)
         classes, common = invitation.classes, CommonScale(invitation.target)
-        images, mass, cost = transport(
-            common(self._raw), self._labels, common(invitation.target), classes, self._settings, rng
+        self._target = Aligner(self._alignment, invitation.target)(invitation.target)
+        self._moved, plan, cost = transport(
+            common(self._raw),
+            self._labels,
+            common(invitation.target),
+            self._target,
+            classes,
+            self._settings,
+            rng,
         )
-        aligner = Aligner(self._alignment, invitation.target)
-        self._target, self._moved = aligner(invitation.target), aligner(common.back(images))
         start = model.initial(self._target.shape[1], classes, self._training.hidden, self._seed)
         self._models = [self._trained(start, X, 4 * self._steps, 0) for X in (self._source, self._moved)]
-        views = [mass, mass, *(model.probabilities(each, self._target) for each in self._models)]
+        said = model.probabilities(self._models[0], self._target)
         present, distances = class_distances(
             self._source, self._labels, self._target, invitation.clusters, classes, rng
         )
-        return Evidence(self.name, present, distances, np.mean(views, axis=0), cost)
+        return Evidence(self.name, present, distances, plan, said, cost)
 
     def choose(self, guidance: Guidance) -> None:
         """Keep the transported source only if it makes a better model of the pseudo-labelled subset."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,26 +47,21 @@ class Problem:
         return X, y, domain
 
 
-def office(folder: Path, targets: tuple[str, ...] = OFFICE_DOMAINS) -> Iterator[Problem]:
+def office(folder: Path) -> Iterator[Problem]:
     """Each domain as the target of the other three; features min-max scaled over all domains."""
-    stored = loadmat(_existing(folder, OFFICE_FILE))
-    X, y = _scaled(np.asarray(stored["D"], dtype=float)), stored["y"].ravel().astype(int)
+    stored = loadmat(existing(folder, OFFICE_FILE))
+    X, y = scaled(np.asarray(stored["D"], dtype=float)), stored["y"].ravel().astype(int)
     names = [str(np.asarray(name).item()) for name in stored["domain_names"].ravel()]
     starts = stored["domains"].ravel()
-    parts = {
-        name.lower(): (X[first:last], y[first:last])
-        for name, first, last in zip(names, starts[:-1], starts[1:], strict=True)
-    }
-    for target in targets:
-        sources = tuple(part for name, part in parts.items() if name != target)
-        yield Problem(target, 0, sources, *parts[target])
+    domains = zip(names, starts[:-1], starts[1:], strict=True)
+    return turned({name.lower(): (X[first:last], y[first:last]) for name, first, last in domains})
 
 
 def mgr(folder: Path, targets: tuple[str, ...] = MGR_DOMAINS[1:]) -> Iterator[Problem]:
     """The published protocol: min-max scaling, constant column dropped, transductive, four folds of five."""
-    data = np.load(_existing(folder, MGR_FILES[0]), allow_pickle=False)
-    folds = json.loads(_existing(folder, MGR_FILES[1]).read_text(encoding="utf-8"))
-    X, y = _scaled(np.delete(data[:, :-2], _CONSTANT_COLUMN, axis=1)), data[:, -2].astype(int)
+    data = np.load(existing(folder, MGR_FILES[0]), allow_pickle=False)
+    folds = json.loads(existing(folder, MGR_FILES[1]).read_text(encoding="utf-8"))
+    X, y = scaled(np.delete(data[:, :-2], _CONSTANT_COLUMN, axis=1)), data[:, -2].astype(int)
 
     def part(domain: int, left_out: int) -> tuple[np.ndarray, np.ndarray]:
         of_domain = folds[f"Domain {domain + 1}"]
@@ -80,13 +75,26 @@ def mgr(folder: Path, targets: tuple[str, ...] = MGR_DOMAINS[1:]) -> Iterator[Pr
             yield Problem(target, fold, tuple(part(each, fold) for each in others), *part(number, fold))
 
 
-def _scaled(X: np.ndarray) -> np.ndarray:
+def turned(domains: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[Problem]:
+    """Each domain in turn as the target of all others."""
+    for target, (X, y) in domains.items():
+        sources = tuple(part for name, part in domains.items() if name != target)
+        yield Problem(target, 0, sources, X, y)
+
+
+def scaled(X: np.ndarray) -> np.ndarray:
+    """Every column of X (N, D) to [0, 1]; a constant one becomes 0."""
     low, high = X.min(0), X.max(0)
-    scaled: np.ndarray = (X - low) / np.where(high > low, high - low, 1)
-    return scaled
+    result: np.ndarray = (X - low) / np.where(high > low, high - low, 1)
+    return result
 
 
-def _existing(folder: Path, name: str) -> Path:
+def existing(folder: Path, name: str) -> Path:
+    """The path of a file in a folder.
+
+    Raises:
+        FederationInputError: It is not there.
+    """
     path = folder / name
     if not path.is_file():
         raise FederationInputError(f"{path} does not exist; give the folder that holds {name}")

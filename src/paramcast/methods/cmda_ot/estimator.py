@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,15 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Collaborative multi-source domain adaptation through optimal transport (arXiv 2404.06599).
 
     Domains follow skada: rows with a positive `sample_domain` are labelled sources, one client a value; rows
-    with a negative one are the target, whose labels are never read.
+    with a negative one are the target (all of them together), whose labels are never read.
 
     Args:
         alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
         reg_entropy, reg_class: Of the Sinkhorn transport, where the mean cost of a batch is 1.
         batch_size: Largest number of samples of either side in one transport plan.
         clusters_per_class: Spectral clusters of the target for each class.
-        cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1].
+        cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1]; with 0 nothing
+            is clustered.
         subset_share: Surest share of the target that is the pseudo-labelled subset, in (0, 1].
         rounds: Of federated averaging.
         local_steps: Optimiser steps of a client in a round.
@@ -235,7 +237,8 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "at least 1": lambda v: v >= 1}
         for rule, names in ranges.items():
             for name in names:
-                if not tests[rule](getattr(self, name)):
+                value = getattr(self, name)
+                if not isinstance(value, Real) or not tests[rule](value):
                     raise FederationInputError(f"{name} must be {rule}; got {getattr(self, name)!r}")
         for name in ("subset_share", "cluster_weight", "dropout"):
             if getattr(self, name) > 1:

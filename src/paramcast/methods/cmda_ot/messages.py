@@ -36,14 +36,16 @@ class Evidence:
         client: Its name.
         present: (C,) bool, the classes that its source has.
         distances: (C, K) float64 >= 0, Wasserstein distance of class to cluster; 0 where not present.
-        votes: (N, C) float64, its belief of the class of each target sample; rows sum to 1.
+        plan: (N, C) float64, the classes that its plan brings to each target sample; rows sum to 1.
+        model: (N, C) float64, what a model of the source as it is says of them; rows sum to 1.
         cost: Mean cost of its transport plan >= 0, where that of all pairs is 1.
     """
 
     client: str
     present: np.ndarray
     distances: np.ndarray
-    votes: np.ndarray
+    plan: np.ndarray
+    model: np.ndarray
     cost: float
 
 

@@ -60,7 +60,7 @@ def train(
         torch.manual_seed(seed)
         net = _loaded(weights, settings.dropout).train()
         optimiser = torch.optim.AdamW(
-            net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         for _ in range(steps):
             rows = torch.randperm(len(samples))[: settings.batch_size]

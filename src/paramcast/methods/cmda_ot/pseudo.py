@@ -6,6 +6,7 @@ class c to cluster k is their Wasserstein distance; a plan between classes and c
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ LARGEST_SPECTRAL = 2000
 LARGEST_GROUP = 50
 """Samples of a class or cluster that a Wasserstein distance uses at most."""
 NEIGHBOURS = 10
-SPREAD, SPREADINGS = 0.8, 20
+SPREAD, SPREADINGS = 0.5, 10
 """Share that a sample takes from its neighbours, and how often."""
 TRUST = 0.1
 """A client whose plan costs this share of the mean cost more than the cheapest counts 1 / e of it."""
@@ -121,36 +122,95 @@ def match(evidence: Sequence[Evidence], sizes: np.ndarray, reg: float = 0.05) ->
 
 
 def beliefs(
-    evidence: Sequence[Evidence], clusters: np.ndarray, weight: float, target: np.ndarray
+    evidence: Sequence[Evidence],
+    clusters: np.ndarray,
+    weight: float,
+    target: np.ndarray,
+    together: np.ndarray | None = None,
 ) -> np.ndarray:
     """What all clients together say of the class of each target sample, spread along the target's graph.
 
-    A client counts the less the further its source is from the target, and not at all for a class that it
-    lacks; a sample says what its neighbours say (Zhou et al., NIPS 2003, "Learning
-    with Local and Global Consistency").
+    Plans and models each count by how well clients agree in them: their errors are a client's own, so what
+    they agree in is what the target shows. A client counts the less the further its source is from the
+    target, and not at all for a class that it lacks; a sample says what its neighbours say (Zhou et al.,
+    NIPS 2003, "Learning with Local and Global Consistency").
 
     Args:
         evidence: At least one client's.
         clusters: (N,) int in [0, K).
         weight: In [0, 1]; that of the cluster's class shares, beside 1 - weight of the clients' votes.
-        target: (N, D) float64, in common units.
+        target: (N, D) float64, aligned.
+        together: (N, C) float64, once there is one: what the clients' common model says, which then is half
+            of what models say.
 
     Returns:
         (N, C) float64, rows summing to 1.
     """
+    plans, models = [each.plan for each in evidence], [each.model for each in evidence]
+    share = plan_share(plans, models)
+    trust = trusts(evidence)
+    modelled = _voted(models, trust)
+    if together is not None:
+        modelled = (modelled + together) / 2
+    votes = share * _voted(plans, trust) + (1 - share) * modelled
+    if weight:
+        votes = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
+    return spread(votes, target)
+
+
+def trusts(evidence: Sequence[Evidence]) -> np.ndarray:
+    """(clients, C) float64: how much each client counts for each class; 0 for one that it lacks."""
     costs = np.array([each.cost for each in evidence])
     trust = np.exp(-(costs - costs.min()) / max(TRUST * float(costs.mean()), 1e-300))
-    weights = trust[:, None] * np.array([each.present for each in evidence])  # (clients, C)
-    votes = np.einsum("ec,enc->nc", weights, [each.votes for each in evidence])
-    votes /= np.maximum(weights.sum(0), 1e-300)
-    votes /= np.maximum(votes.sum(1, keepdims=True), 1e-300)
-    start: np.ndarray = (1 - weight) * votes + weight * match(evidence, np.bincount(clusters))[clusters]
+    weights: np.ndarray = trust[:, None] * np.array([each.present for each in evidence])
+    return weights
+
+
+def _voted(votes: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """(N, C) float64: the clients' votes of one kind, averaged by their weights; rows sum to 1."""
+    mean = np.einsum("ec,enc->nc", weights, votes) / np.maximum(weights.sum(0), 1e-300)
+    shares: np.ndarray = mean / np.maximum(mean.sum(1, keepdims=True), 1e-300)
+    return shares
+
+
+def plan_share(plans: Sequence[np.ndarray], models: Sequence[np.ndarray]) -> float:
+    """How much the plans count beside the models: their share of both squared reliabilities, in [0, 1].
+
+    Args:
+        plans: (N, C) votes of each client.
+        models: The same.
+    """
+    squares = [reliability(each) ** 2 for each in (plans, models)]
+    return squares[0] / sum(squares)
+
+
+def reliability(votes: Sequence[np.ndarray]) -> float:
+    """Of the mean of the clients' votes, in (0, 1], from how well single ones agree (Spearman-Brown).
+
+    n k / (1 + (n - 1) k), k being the agreement, at least 0.01, and n the number of clients.
+    """
+    count, kappa = len(votes), max(agreement(votes), 0.01)
+    return count * kappa / (1 + (count - 1) * kappa)
+
+
+def agreement(votes: Sequence[np.ndarray]) -> float:
+    """Cohen's kappa between the most probable classes of two clients, averaged over all pairs; 1 of one."""
+    best = [np.eye(each.shape[1])[each.argmax(1)] for each in votes]
+    kappas = []
+    for first, second in itertools.combinations(best, 2):
+        chance = float(first.mean(0) @ second.mean(0))
+        kappas.append(((first * second).sum(1).mean() - chance) / max(1 - chance, 1e-12))
+    return float(np.mean(kappas)) if kappas else 1.0
+
+
+def spread(belief: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(N, C) float64 -> the same, each sample's mixed with its neighbours'; rows sum to 1."""
     if len(target) <= NEIGHBOURS:
-        return start
+        return belief
     graph = _graph(target)
-    spread = start
+    spread = belief
     for _ in range(SPREADINGS):
-        spread = SPREAD * (graph @ spread) + (1 - SPREAD) * start
+        spread = SPREAD * (graph @ spread) + (1 - SPREAD) * belief
     shares: np.ndarray = spread / spread.sum(1, keepdims=True)
     return shares
 

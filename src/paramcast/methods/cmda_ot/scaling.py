@@ -1,4 +1,4 @@
-"""`python -m paramcast.methods.cmda_ot.scaling`: seconds and memory by number of samples."""
+"""`python -m paramcast.methods.cmda_ot scaling`: seconds and memory by number of samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from paramcast.figures import write_figures
 from paramcast.methods.cmda_ot.estimator import CMDAOT
 from paramcast.methods.cmda_ot.transport import TransportSettings, transport
-from paramcast.methods.commandline import json_option, run
+from paramcast.methods.commandline import json_option
 
 SIZES = (1_000, 10_000, 100_000)
 CLASSES, FEATURES = 10, 10
@@ -35,7 +35,7 @@ def transported(samples: int) -> float:
     """Transport `samples` to as many; accuracy in percent of the labels that they bring along."""
     rng = np.random.default_rng(0)
     (source, labels), (target, truth) = blobs(samples, 0.0, rng), blobs(samples, 1.0, rng)
-    _, votes, _ = transport(source, labels, target, CLASSES, TransportSettings(), rng)
+    _, votes, _ = transport(source, labels, target, target, CLASSES, TransportSettings(), rng)
     return 100 * float((votes.argmax(1) == truth).mean())
 
 
@@ -74,10 +74,10 @@ def _peak_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option("--samples", "sizes", multiple=True, type=click.IntRange(100), default=SIZES, show_default=True)
 @json_option
-def command(sizes: tuple[int, ...], json_file: Path | None) -> None:
+def scaling(sizes: tuple[int, ...], json_file: Path | None) -> None:
     """CPU seconds and peak memory of one transport, and of a whole fit, each in a process of its own."""
     rows = []
     for name in MEASURED:
@@ -90,11 +90,7 @@ def command(sizes: tuple[int, ...], json_file: Path | None) -> None:
                 f"({each['before_mb']:.1f} before)  accuracy {each['accuracy']:6.2f}"
             )
     if json_file:
-        typed = "python -m paramcast.methods.cmda_ot.scaling" + "".join(
+        typed = "python -m paramcast.methods.cmda_ot scaling" + "".join(
             f" --samples {size}" for size in sizes
         )
         write_figures(json_file, typed, 0, rows)
-
-
-if __name__ == "__main__":
-    run(command)

@@ -94,10 +94,9 @@ class Server:
         self.settings, self._training, self._seed = settings, training, seed
         self._at_once = at_once
         self._target = Aligner(alignment, target)(target)
-        self._graphed = CommonScale(target)(target)
-        clusters = spectral_clusters(
-            self._graphed, settings.clusters_per_class * classes, np.random.default_rng(seed)
-        )
+        # Clusters that count for nothing are not looked for.
+        count = settings.clusters_per_class * classes if settings.cluster_weight else 1
+        clusters = spectral_clusters(CommonScale(target)(target), count, np.random.default_rng(seed))
         self.invitation = Invitation(target, clusters, classes)
         self.left_out: list[LeftOut] = []
         self.transported: dict[str, bool] = {}
@@ -115,10 +114,8 @@ class Server:
         answers = self._ask(
             "evidence", clients, lambda each: each.evidence(self.invitation), self._check_evidence
         )
-        belief = beliefs(
-            list(answers.values()), self.invitation.clusters, self.settings.cluster_weight, self._graphed
-        )
-        self.guidance = guidance(belief, self.settings.subset_share)
+        evidence = list(answers.values())
+        self.guidance = guidance(self._believed(evidence, None), self.settings.subset_share)
         joined = [each for each in clients if each.name in answers]
         chosen = self._ask("choose", joined, lambda each: each.choose(self.guidance), lambda _: None)
         joined = [each for each in joined if each.name in chosen]
@@ -126,10 +123,17 @@ class Server:
         weights = model.initial(features, self.invitation.classes, self._training.hidden, self._seed)
         for number in range(1, self.settings.rounds + 1):
             weights = self._round(number, weights, joined)
+        if not self.settings.final_steps:
+            return weights
         # All of the target as it is believed to be; no dropout, as these samples are what is asked for.
-        everything, settings = guidance(belief, 1.0).labels, replace(self._training, dropout=0.0)
+        belief = self._believed(evidence, model.probabilities(weights, self._target))
+        everything, training = guidance(belief, 1.0).labels, replace(self._training, dropout=0.0)
         steps = self.settings.final_steps
-        return model.train(weights, self._target, everything, steps, settings, self._seed * 1000)
+        return model.train(weights, self._target, everything, steps, training, self._seed * 1000)
+
+    def _believed(self, evidence: Sequence[Evidence], together: np.ndarray | None) -> np.ndarray:
+        clusters, weight = self.invitation.clusters, self.settings.cluster_weight
+        return beliefs(evidence, clusters, weight, self._target, together)
 
     def _round(self, number: int, weights: Arrays, clients: Sequence[AnyClient]) -> Arrays:
         message = Global(number, weights)
@@ -196,7 +200,8 @@ class Server:
         shapes = {
             "present": (classes,),
             "distances": (classes, clusters),
-            "votes": (samples, classes),
+            "plan": (samples, classes),
+            "model": (samples, classes),
             "cost": (),
         }
         for field in fields(answer):

@@ -112,6 +112,7 @@ def transport(
     source: np.ndarray,
     labels: np.ndarray,
     target: np.ndarray,
+    places: np.ndarray,
     classes: int,
     settings: TransportSettings,
     rng: np.random.Generator,
@@ -122,23 +123,24 @@ def transport(
         source: (n, D) float64.
         labels: (n,) int in [0, classes).
         target: (m, D) float64.
+        places: (m, E) float64, where target samples are in the space that the source is to be moved to.
         classes: C.
         settings: Of the plans.
         rng: Draws the batches.
 
     Returns:
-        (n, D) barycentric images of the source, diag(1 / G 1) G target; (m, C) the class shares of the mass
+        (n, E) barycentric images of the source, diag(1 / G 1) G places; (m, C) the class shares of the mass
         that each target sample receives, rows summing to 1; and the mean cost of the plans, where that of all
         pairs is 1: how far the source is from the target, whatever their units.
     """
     source = refined(source, labels, target, settings, rng)
     costs = []
-    moved = np.empty_like(source)
+    moved = np.empty((len(source), places.shape[1]))
     votes = np.zeros((len(target), classes))
     counts: np.ndarray = np.zeros(len(target))
     for rows, columns in _batches(len(source), len(target), settings.batch_size, rng):
         coupling = plan(source[rows], labels[rows], target[columns], settings)
-        moved[rows] = coupling @ target[columns] / coupling.sum(1, keepdims=True)
+        moved[rows] = coupling @ places[columns] / coupling.sum(1, keepdims=True)
         share = coupling.T @ np.eye(classes)[labels[rows]]
         votes[columns] += share / share.sum(1, keepdims=True)
         counts[columns] += 1

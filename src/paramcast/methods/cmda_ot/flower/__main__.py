@@ -8,6 +8,7 @@ import click
 import numpy as np
 import torch
 
+from paramcast.files import replacing
 from paramcast.methods.cmda_ot.errors import FederationInputError
 from paramcast.methods.cmda_ot.estimator import CMDAOT
 from paramcast.methods.cmda_ot.flower import ADDRESS
@@ -48,7 +49,8 @@ def server(
     (samples,) = _loaded(target)
     model = CMDAOT(rounds=rounds, random_state=seed)
     serve(model, samples, np.arange(classes), count, address, timeout, timeout)
-    np.save(out, model.predict(samples))
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.save(file, model.predict(samples))
     for each in model.left_out_:
         click.echo(f"{each.step}: client {each.client} was left out: {each.reason}")
     scores = ", ".join(f"client {name} {100 * score:.1f} %" for name, score in model.scores_.items())

@@ -1,0 +1,99 @@
+"""CSV tables as the command line takes them: a header, numbers, and the label in a column of its own."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paramcast.files import replacing
+from paramcast.methods.cmda_ot.errors import FederationInputError
+
+
+@dataclass(frozen=True)
+class Table:
+    """One domain.
+
+    Attributes:
+        columns: Names of the features.
+        X: (N, D) float64, finite.
+        y: (N,) str, or None where there is no column of labels.
+    """
+
+    columns: tuple[str, ...]
+    X: np.ndarray
+    y: np.ndarray | None
+
+    def ordered(self, columns: tuple[str, ...], path: Path) -> np.ndarray:
+        """X with its columns in the order asked for.
+
+        Raises:
+            FederationInputError: Some are missing, or there are others.
+        """
+        for have, want, problem in (
+            (self.columns, columns, "lacks"),
+            (columns, self.columns, "has, and the target has not,"),
+        ):
+            missing = [name for name in want if name not in have]
+            if missing:
+                raise FederationInputError(f"{path} {problem} the columns {', '.join(missing)}")
+        return self.X[:, [self.columns.index(name) for name in columns]]
+
+
+def read_table(path: Path, label: str) -> Table:
+    """Read a CSV file whose first line names the columns.
+
+    Args:
+        path: The file.
+        label: Name of the column of labels, which may be absent.
+
+    Raises:
+        FederationInputError: It cannot be read, has no rows, or a cell is no finite number; the message
+            names the line and the column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FederationInputError(f"{path} cannot be read: {error}") from error
+    if len(set(header)) != len(header) or not any(name != label for name in header):
+        raise FederationInputError(f"{path}: its first line must name the columns, each once")
+    if not rows:
+        raise FederationInputError(f"{path} has no rows below its first line")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise FederationInputError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns")
+    places = [place for place, name in enumerate(header) if name != label]
+    X = np.array([[_number(row[p], path, line, header[p]) for p in places] for line, row in rows])
+    y = np.array([row[header.index(label)] for _, row in rows]) if label in header else None
+    return Table(tuple(header[p] for p in places), X, y)
+
+
+def write_predictions(path: Path, label: str, classes: np.ndarray, shares: np.ndarray) -> None:
+    """Write a CSV file, a line for each row of the target: the label, and the probability of each class.
+
+    Args:
+        path: The file, replaced as a whole.
+        label: Name of the first column.
+        classes: (C,) str.
+        shares: (N, C) float64.
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([label, *(f"p({name})" for name in classes)])
+        for row in shares:
+            writer.writerow([classes[row.argmax()], *(f"{share:.4f}" for share in row)])
+
+
+def _number(cell: str, path: Path, line: int, column: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise FederationInputError(f"{path}, line {line}, column {column}: {cell!r} is no finite number")
+    return value
