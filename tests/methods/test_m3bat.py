@@ -17,7 +17,7 @@ from paramcast.methods.m3bat import DomainError, LabelsError, OptionError, Sampl
 from paramcast.methods.m3bat.makers import Shifted, make_shifted
 
 KINDS = {"classification": M3BATClassifier, "regression": M3BATRegressor}
-QUICK: dict[str, Any] = {"steps": 12, "hidden": 8, "batch_size": 16, "random_state": 0}
+QUICK: dict[str, Any] = {"steps": 12, "hidden": 8, "batch_size": 16, "networks": 2, "random_state": 0}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,8 +40,8 @@ def fitted(kind: type, data: Shifted, **options: Any) -> Any:
 
 @parametrize_with_checks(
     [
-        M3BATClassifier(steps=50, hidden=32, batch_size=32),
-        M3BATRegressor(steps=400, hidden=32, batch_size=32),
+        M3BATClassifier(steps=50, hidden=32, batch_size=32, networks=2),
+        M3BATRegressor(steps=120, hidden=32, batch_size=32, networks=2, learning_rate=1e-2),
     ]
 )
 def test_scikit_learn_accepts_the_estimators(
@@ -73,9 +73,11 @@ def test_target_labels_are_never_read(task: str, alignment: str) -> None:
     pairs = zip(data.y, data.sample_domain, strict=True)
     labels = [Untouchable() if domain < 0 else value.item() for value, domain in pairs]
     masked = fitted(KINDS[task], data, alignment=alignment)
+    assert len(masked.trials_) > 1
     for y in (labels, np.fromiter(labels, dtype=object)):
         guarded = KINDS[task](modalities=data.modalities, alignment=alignment, **QUICK)
         guarded.fit(data.X, y, sample_domain=data.sample_domain)
+        assert guarded.trials_ == masked.trials_
         np.testing.assert_array_equal(guarded.predict(data.X), masked.predict(data.X))
 
 
@@ -99,17 +101,31 @@ def test_labels_are_masked_as_skada_does() -> None:
 # What is learnt
 
 
-def test_alignment_recovers_from_a_shift_that_is_known() -> None:
-    data = made("regression", rows=300, offset=0.0, gain=2.0)
+@pytest.mark.parametrize("shift", [{"offset": 1.5, "gain": 1.0}, {"offset": 0.0, "gain": 2.0}])
+def test_alignment_recovers_from_a_shift_that_is_known(shift: dict[str, float]) -> None:
+    data = made("regression", rows=300, **shift)
     target = data.sample_domain < 0
-    options = {"steps": 250, "hidden": 32, "batch_size": 32}
+    options = {"steps": 150, "hidden": 16, "batch_size": 32, "learning_rate": 1e-2}
     errors = {
-        name: np.abs(fitted(M3BATRegressor, data, **options, **setting).predict(data.X) - data.y)[
-            target
-        ].mean()
-        for name, setting in {"source": {"alignment": "none"}, "m3bat": {}}.items()
+        alignment: np.abs(
+            fitted(M3BATRegressor, data, **options, alignment=alignment).predict(data.X) - data.y
+        )[target].mean()
+        for alignment in ("none", "adversarial")
     }
-    assert errors["m3bat"] < 0.9 * errors["source"]
+    assert errors["adversarial"] < 0.8 * errors["none"]
+
+
+def test_people_who_differ_are_not_aligned_away() -> None:
+    # The target's states are others, the sensors are the same: the source model is right.
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(600, 3)) + np.where(np.arange(600) < 300, 0.0, 0.8)[:, None]
+    X = state @ rng.normal(size=(3, 8)) + rng.normal(size=(600, 8))
+    y = state.sum(1) + 0.1 * rng.normal(size=600)
+    domains = np.where(np.arange(600) < 300, 1, -1)
+    model = M3BATRegressor(steps=150, hidden=16, batch_size=32, learning_rate=1e-2, random_state=0)
+    model.fit(X, mask_targets(y, domains), sample_domain=domains)
+    assert model.strength_ == 0
+    assert [trial.strength for trial in model.trials_] == [0.0, 0.1, 0.3, 1.0]
 
 
 def test_the_shifted_modality_weighs_most() -> None:
@@ -141,7 +157,7 @@ def test_each_option_trains_and_makes_its_own_model(task: str, options: dict[str
     data = made(task)
     model, again, plain = (fitted(KINDS[task], data, **o) for o in (options, options, {}))
     np.testing.assert_array_equal(model.predict(data.X), again.predict(data.X))
-    assert not np.array_equal(model._outputs(data.X), plain._outputs(data.X))
+    assert not np.array_equal(model._answers(data.X), plain._answers(data.X))
     assert np.isfinite(model.score(data.X, data.y))
     assert clone(model).get_params() == model.get_params()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(data.X), model.predict(data.X))
@@ -155,12 +171,12 @@ def test_raw_windows_go_through_convolutions() -> None:
     domains = np.where(rng.permutation(120) < 60, 1, -1)
     X[domains < 0, :, 2] += 0.1
     modalities = {"swing": [0, 1], "noise": [2]}
-    model = M3BATClassifier(modalities=modalities, **{**QUICK, "steps": 150, "hidden": 16, "strength": 0.1})
+    options = {**QUICK, "steps": 150, "hidden": 16, "learning_rate": 1e-2}
+    model = M3BATClassifier(modalities=modalities, **options)
     model.fit(X, mask_targets(y, domains), sample_domain=domains)
     assert model.weights_["noise"] > model.weights_["swing"]
     assert model.score(X[domains < 0], y[domains < 0]) > 0.9
     assert model.predict_proba(X).shape == (120, 2)
-    assert model.representation(X).shape == (120, 16 * 3)
     with pytest.raises(SamplesError, match=r"\(50, 2\).*\(50, 3\)"):
         model.predict(X[:, :, :2])
 
@@ -232,7 +248,9 @@ def test_labels_that_teach_nothing_are_refused(task: str, y: Any, message: str) 
         ({"modalities": {"a": [99]}}, "columns 0 to 15"),
         ({"steps": 0}, "steps=0"),
         ({"dropout": 1.0}, "dropout"),
-        ({"strength": -1}, "strength"),
+        ({"strength": -1}, "strength=-1"),
+        ({"strength": []}, "strength"),
+        ({"networks": 0}, "networks=0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

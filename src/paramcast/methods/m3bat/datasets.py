@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from paramcast.errors import InputError, MissingExtraError
 from paramcast.methods.m3bat.domains import Task
 from paramcast.methods.m3bat.makers import make_shifted
+from paramcast.methods.m3bat.shift import summarise_windows
 
 WINDOW, STRIDE = 100, 100  # samples: 2 s at 50 Hz, without overlap
 _WISDM_COLUMNS = 43
 _FOLDS = 3
+SHIFTS: Mapping[str, dict[str, Any]] = {
+    "offset": {"offset": 1.5, "gain": 1.0},
+    "gain": {"offset": 0.0, "gain": 2.0},
+    "both": {"offset": 1.5, "gain": 1.5},
+    "turned": {"offset": 0.0, "gain": 1.0, "angle": 40.0},
+}
+"""Of the made data: arguments of `make_shifted`."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,25 @@ def diabetes_pairs(seed: int) -> Iterator[Pair]:
             yield _pair(name, "regression", X, raw.target, np.ones(len(X)), target, rows, modalities, seed)
 
 
-def shifted_pairs(seed: int) -> Iterator[Pair]:
-    """Made data with known truth: one modality of two has another offset, another gain, or both."""
-    for name, (offset, gain) in {"offset": (1.5, 1.0), "gain": (0.0, 2.0), "both": (1.5, 1.5)}.items():
-        made = make_shifted(rows=600, offset=offset, gain=gain, seed=seed)
+def watch_table_pairs(seed: int) -> Iterator[Pair]:
+    """The pairs of `seglearn_pairs` as tables: mean and deviation of every channel over a window."""
+    for pair in seglearn_pairs(seed):
+        channels = pair.X.shape[2]
+        modalities = {
+            name: [*columns, *(channels + column for column in columns)]
+            for name, columns in pair.modalities.items()
+        }
+        X, X_test = summarise_windows(pair.X), summarise_windows(pair.X_test)
+        yield replace(pair, X=X, X_test=X_test, modalities=modalities)
+
+
+def shifted_pairs(seed: int, task: Task = "regression") -> Iterator[Pair]:
+    """Made data with known truth: one modality of two has another offset, gain, both, or is turned."""
+    for name, shift in SHIFTS.items():
+        made = make_shifted(rows=600, task=task, seed=seed, **shift)
         target = made.sample_domain < 0
         rows = np.arange(len(made.X))
-        yield _pair(
-            name, "regression", made.X, made.y, np.ones(len(rows)), target, rows, made.modalities, seed
-        )
+        yield _pair(name, task, made.X, made.y, np.ones(len(rows)), target, rows, made.modalities, seed)
 
 
 def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,9 +193,11 @@ def read_seglearn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.
 
 
 SETS: dict[str, Callable[[int], Iterator[Pair]]] = {
-    "seglearn": seglearn_pairs,
-    "diabetes": diabetes_pairs,
     "shifted": shifted_pairs,
+    "shifted-classes": partial(shifted_pairs, task="classification"),
+    "diabetes": diabetes_pairs,
+    "seglearn": seglearn_pairs,
+    "seglearn-table": watch_table_pairs,
 }
 """Sets that need no file."""
 

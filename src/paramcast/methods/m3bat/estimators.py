@@ -7,7 +7,7 @@ sensing by multi-branch adversarial training. docs/methods/m3bat.md says what is
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,10 +22,18 @@ from paramcast.methods.m3bat.branches import by_modality, by_shift
 from paramcast.methods.m3bat.domains import Task, source_labels, source_rows
 from paramcast.methods.m3bat.errors import OptionError, SamplesError
 from paramcast.methods.m3bat.network import BranchNetwork
+from paramcast.methods.m3bat.selection import Trial, choose, folds, judge, target_weights
 from paramcast.methods.m3bat.shift import ShiftTable, cohens_d, shift_table, summarise_windows
-from paramcast.methods.m3bat.training import Alignment, Plan, train
+from paramcast.methods.m3bat.training import Alignment, Plan, TaskLoss, train
 
 FURTHEST = 50.0  # deviations of the source; a value further out is taken as this far
+STRENGTHS: dict[Alignment, tuple[float, ...]] = {
+    "adversarial": (0.0, 0.1, 0.3, 1.0),
+    "coral": (0.0, 1.0, 10.0, 100.0),
+    "none": (0.0,),
+}
+"""What `strength=None` chooses from; 0 is the source model."""
+_AT_ONCE = 1024  # rows that are answered together
 _CHOICES = {
     "branches": ("auto", "modality", "shift", "one"),
     "weighting": ("shift", "uniform"),
@@ -45,14 +53,15 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         modalities: Mapping[str, Sequence[Any]] | None = None,
         branches: Literal["auto", "modality", "shift", "one"] = "auto",
         shift_branches: int = 2,
-        strength: float = 1.0,
+        strength: float | Sequence[float] | None = None,
+        networks: int = 4,
         weighting: Literal["shift", "uniform"] = "shift",
         discriminators: Literal["branch", "one"] = "branch",
         schedule: Literal["staged", "end_to_end"] = "staged",
         alignment: Alignment = "adversarial",
-        hidden: int = 64,
+        hidden: int = 32,
         dropout: float = 0.1,
-        steps: int = 600,
+        steps: int = 300,
         batch_size: int = 64,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-3,
@@ -63,6 +72,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         self.branches = branches
         self.shift_branches = shift_branches
         self.strength = strength
+        self.networks = networks
         self.weighting = weighting
         self.discriminators = discriminators
         self.schedule = schedule
@@ -94,48 +104,83 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
             OptionError: An option has a value that it cannot have.
             M3BATDivergedError: The loss became infinite.
         """
-        self._check_options()
+        strengths = self._check_options()
         data = self._samples(X, reset=True)
         source = source_rows(sample_domain, len(data))
         labels = self._encode_labels(source_labels(y, source, self._task, masked=sample_domain is not None))
-        rng = check_random_state(self.random_state)
+        domains = np.zeros(len(data)) if sample_domain is None else np.asarray(sample_domain)
+        random = check_random_state(self.random_state)
         inputs, targets = data[source], data[~source]
         self.window_shape_ = data.shape[1:]
         self._fit_scale(inputs)
         self._fit_branches(inputs, targets)
+        rng = np.random.default_rng(random.randint(2**31 - 1))
+        held_out = folds(domains[source], self.networks, rng)
+        strengths = strengths if len(targets) else (0.0,)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.randint(2**31 - 1)))
+            torch.manual_seed(int(random.randint(2**31 - 1)))
             network = self._network(data)
-            self.losses_ = train(
+            # Networks of one number begin alike whatever their strength.
+            network.take(list(range(self.networks)) * len(strengths))
+            losses = train(
                 network,
                 self._scaled(inputs).float(),
                 labels,
                 self._scaled(targets).float() if len(targets) else None,
                 self._task_loss(),
-                self._plan(),
-                np.random.default_rng(rng.randint(2**31 - 1)),
+                self._plan(strengths),
+                rng,
+                [np.setdiff1d(np.arange(len(inputs)), rows) for rows in held_out],
             )
         # Double precision, so that a row's answer does not depend on the rows beside it.
         self.network_ = network.double()
+        self.trials_ = (
+            self._trials(strengths, inputs, labels, targets, held_out) if len(strengths) > 1 else ()
+        )
+        chosen = choose(self.trials_) if self.trials_ else 0
+        self.strength_ = strengths[chosen]
+        members = range(chosen * self.networks, (chosen + 1) * self.networks)
+        self.network_.take(members)
+        self.losses_ = losses[:, members].mean(1)
         return self
 
-    def representation(self, X: Any) -> np.ndarray:
-        """What the heads see: the shared representation and the branches', (N, hidden * (1 + B)) float64."""
-        with torch.inference_mode():
-            return torch.cat(self._encoded(X), dim=1).numpy()
+    def _trials(
+        self,
+        strengths: Sequence[float],
+        source: np.ndarray,
+        labels: Tensor,
+        target: np.ndarray,
+        held_out: Sequence[np.ndarray],
+    ) -> tuple[Trial, ...]:
+        """What is known of every strength without target labels."""
+        by_strength = (len(strengths), self.networks)
+        scaled = [self._scaled(side) for side in (source, target)]
+        flat = [side.numpy() if side.ndim == 2 else summarise_windows(side.mT.numpy()) for side in scaled]
+        sides = [self._networks(side) for side in scaled]
+        weights = target_weights(*flat)
+        answers = [side.reshape(*by_strength, *side.shape[1:]) for side in sides]
+        return tuple(
+            judge(self._task, strength, of_source, of_target, labels.numpy(), held_out, weights)
+            for strength, of_source, of_target in zip(strengths, *answers, strict=True)
+        )
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """(N, classes) logits or (N, 1) standardised values, float64."""
-        with torch.inference_mode():
-            encoded = self._encoded(X)
-            return self.network_.predict(encoded).numpy()
-
-    def _encoded(self, X: Any) -> list[Tensor]:
+    def _answers(self, X: Any) -> np.ndarray:
+        """(N, K) probabilities, or (N, 1) values in deviations of the source labels, float64."""
         check_is_fitted(self)
         data = self._samples(X, reset=False)
         if data.shape[1:] != self.window_shape_:
             raise SamplesError(f"X has rows of shape {data.shape[1:]}, but fit saw {self.window_shape_}")
-        return self.network_.encode(self._scaled(data))
+        mean: np.ndarray = self._networks(self._scaled(data)).mean(0)
+        return mean
+
+    def _networks(self, scaled: Tensor) -> np.ndarray:
+        """What every network answers, (M, N, K)."""
+        network, answers = self.network_, []
+        with torch.inference_mode():
+            for rows in torch.split(scaled, _AT_ONCE):
+                outputs = network.predict(network.encode(rows.expand(network.members, *rows.shape)))
+                answers.append(outputs.softmax(-1) if self._task == "classification" else outputs)
+        return torch.cat(answers, dim=1).numpy()
 
     def _samples(self, X: Any, reset: bool) -> np.ndarray:
         try:
@@ -146,19 +191,25 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
             raise SamplesError(f"X has {data.ndim} dimensions; give a table (N, F) or windows (N, T, C)")
         return data
 
-    def _check_options(self) -> None:
+    def _check_options(self) -> tuple[float, ...]:
+        """The strengths to choose from."""
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         if self.branches == "modality" and not self.modalities:
             raise OptionError("branches='modality' needs modalities={name: [columns], ...}")
-        for name in ("shift_branches", "hidden", "steps", "batch_size"):
+        for name in ("shift_branches", "networks", "hidden", "steps", "batch_size"):
             if int(getattr(self, name)) < 1:
                 raise OptionError(f"{name}={getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.dropout < 1:
             raise OptionError(f"dropout={self.dropout}; it must be at least 0 and below 1")
-        if self.strength < 0 or not self.learning_rate > 0 or self.weight_decay < 0:
-            raise OptionError("strength and weight_decay must be 0 or more, learning_rate above 0")
+        if self.weight_decay < 0 or not self.learning_rate > 0:
+            raise OptionError("weight_decay must be 0 or more, learning_rate above 0")
+        given = STRENGTHS[self.alignment] if self.strength is None else self.strength
+        strengths = tuple(float(each) for each in (given if np.iterable(given) else [given]))
+        if not strengths or not all(each >= 0 for each in strengths):
+            raise OptionError(f"strength={self.strength}; it must be 0 or more, or several such numbers")
+        return strengths
 
     def _fit_scale(self, source: np.ndarray) -> None:
         """Standardise by the source alone, so that no method is adapted already by its scaling."""
@@ -204,6 +255,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
 
     def _network(self, data: np.ndarray) -> BranchNetwork:
         return BranchNetwork(
+            self.networks,
             list(self.branches_.values()),
             columns=data.shape[-1],
             windows=data.ndim == 3,
@@ -213,14 +265,14 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
             joint=self.discriminators == "one",
         )
 
-    def _plan(self) -> Plan:
+    def _plan(self, strengths: tuple[float, ...]) -> Plan:
         weights = (1.0,) if self.discriminators == "one" else tuple(self.weights_.values())
         return Plan(
             steps=self.steps,
             batch=self.batch_size,
             rate=self.learning_rate,
             decay=self.weight_decay,
-            strength=self.strength,
+            strength=tuple(each for each in strengths for _ in range(self.networks)),
             weights=weights,
             alignment=self.alignment,
             staged=self.schedule == "staged",
@@ -236,12 +288,8 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         """Number of outputs of the network."""
 
     @abstractmethod
-    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """L_task: (outputs, labels) -> ()."""
-
-    @abstractmethod
-    def losses(self, X: Any, y: Any) -> np.ndarray:
-        """L_task of every row, (N,): what label-free selection compares."""
+    def _task_loss(self) -> TaskLoss:
+        """L_task: (outputs (M, N, K), labels (M, N)) -> (M,)."""
 
 
 def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -255,7 +303,7 @@ def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
     """Multi-branch adversarial adaptation, for classes.
 
-        L = L_task + sum_b w_b lambda(p) L_dom,b
+        L = L_task + strength * lambda(p) * sum_b w_b L_dom,b
 
     The classes are those of all source domains together: what one source lacks is learnt from the others.
 
@@ -264,7 +312,10 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
         branches: 'modality', 'shift' (equal groups by |d|), 'one' (a single branch, that is DANN); 'auto' is
             'modality' where modalities are given, else 'shift'.
         shift_branches: Number of groups for 'shift'.
-        strength: Factor of the domain losses, >= 0.
+        strength: Factor of the domain losses, >= 0. Of several, the one is used that does best by what can be
+            told without target labels (`selection`). None: 0, 0.1, 0.3, 1 (of 'coral' 0, 1, 10, 100).
+        networks: So many networks are trained for every strength, each without another part of the source,
+            and answer together; 1 holds nothing out.
         weighting: w_b from the branch's mean |d|, or all 1.
         discriminators: One for each branch, or one of all representations together.
         schedule: 'staged' (source only, then shared, then modality-specific) or 'end_to_end'.
@@ -284,25 +335,21 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
         branches_: Name -> column indices.
         weights_: w_b of 'shared' and of every branch.
         shift_: ShiftTable, None without target rows.
-        losses_: Of every training step.
+        strength_: The strength that is used; 0 is the source model.
+        trials_: What was known of every strength, () where there was one.
+        losses_: (steps,) of training, mean over the networks that are used.
     """
 
     _task: Task = "classification"
 
     def predict(self, X: Any) -> np.ndarray:
         """(N,) most probable classes."""
-        outputs = self._outputs(X)
-        return np.asarray(self.classes_[outputs.argmax(1)])
+        answers = self._answers(X)
+        return np.asarray(self.classes_[answers.argmax(1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """(N, K) probabilities, columns in the order of `classes_`, rows sum to 1."""
-        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
-
-    def losses(self, X: Any, y: Any) -> np.ndarray:
-        """Cross-entropy (N,) of every row; a class that fit never saw costs as much as probability 1e-12."""
-        probabilities = self.predict_proba(X)
-        hits = np.asarray(y)[:, None] == self.classes_
-        return np.asarray(-np.log(np.maximum((probabilities * hits).sum(1), 1e-12)))
+        """(N, K) probabilities, mean over the networks; columns in the order of `classes_`, rows sum to 1."""
+        return self._answers(X)
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -311,8 +358,8 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
     def _output_size(self) -> int:
         return len(self.classes_)
 
-    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        return F.cross_entropy
+    def _task_loss(self) -> TaskLoss:
+        return lambda outputs, labels: F.cross_entropy(outputs.mT, labels, reduction="none").mean(-1)
 
 
 class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
@@ -325,13 +372,8 @@ class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
     _task: Task = "regression"
 
     def predict(self, X: Any) -> np.ndarray:
-        """(N,) float64."""
-        return self._outputs(X)[:, 0] * self.label_scale_ + self.label_mean_
-
-    def losses(self, X: Any, y: Any) -> np.ndarray:
-        """Absolute error (N,) of every row, in deviations of the source labels."""
-        error: np.ndarray = np.abs(self.predict(X) - np.asarray(y)) / self.label_scale_
-        return error
+        """(N,) float64, mean over the networks."""
+        return self._answers(X)[:, 0] * self.label_scale_ + self.label_mean_
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:
         self.label_mean_, deviation = float(labels.mean()), float(labels.std())
@@ -341,5 +383,5 @@ class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
     def _output_size(self) -> int:
         return 1
 
-    def _task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda outputs, values: F.smooth_l1_loss(outputs[:, 0], values)
+    def _task_loss(self) -> TaskLoss:
+        return lambda outputs, values: F.smooth_l1_loss(outputs[..., 0], values, reduction="none").mean(-1)

@@ -1,7 +1,8 @@
 """Multi-modal data with a shift whose truth is known, as skada's makers give for single-modal data.
 
 A hidden state u causes two modalities: a steady one, noisy and alike in both domains, and a drifting one,
-precise, which the target's device measures with another offset and gain. A source model leans on the latter.
+precise, which the target's device measures with another offset and gain, or turned. A source model leans on
+the latter.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def make_shifted(
     columns: int = 8,
     offset: float = 1.5,
     gain: float = 1.5,
+    angle: float = 0.0,
     task: Task = "regression",
     seed: int = 0,
 ) -> Shifted:
@@ -47,6 +49,8 @@ def make_shifted(
         columns: Of each modality.
         offset: Added to the drifting modality in the target, in standard deviations; 0 for none.
         gain: Factor of the drifting modality in the target; 1 for none.
+        angle: Degrees by which each pair of neighbouring columns of the drifting modality is turned in the
+            target, as the axes of a sensor that is worn otherwise; 0 for none.
         task: y = u_1 + sin(2 u_2) / 2 + 0.1 noise, or whether that is above 0.
         seed: Of all draws.
     """
@@ -57,7 +61,7 @@ def make_shifted(
     steady = _measure(state, columns, 1.0, rng)
     drifting = _measure(state, columns, 0.1, rng)
     direction = rng.choice([-1.0, 1.0], size=columns)
-    drifting[target] = gain * drifting[target] + offset * direction
+    drifting[target] = gain * _turned(drifting[target], angle) + offset * direction
     return Shifted(
         X=np.concatenate([steady, drifting], axis=1),
         y=value if task == "regression" else (value > 0).astype(np.int64),
@@ -72,3 +76,14 @@ def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Gener
     mixing /= np.linalg.norm(mixing, axis=0)
     measured: np.ndarray = state @ mixing + noise * rng.normal(size=(len(state), columns))
     return measured
+
+
+def _turned(measured: np.ndarray, angle: float) -> np.ndarray:
+    """(N, C) with columns (0, 1), (2, 3), ... turned in their plane; an odd last column stays."""
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    turned = measured.copy()
+    even = measured.shape[1] - measured.shape[1] % 2
+    first, second = measured[:, 0:even:2], measured[:, 1:even:2]
+    turned[:, 0:even:2] = cosine * first - sine * second
+    turned[:, 1:even:2] = sine * first + cosine * second
+    return turned

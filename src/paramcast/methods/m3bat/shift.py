@@ -80,7 +80,7 @@ class ShiftTable:
             axes.barh(mine, self.d[order[mine]], color=f"C{number}", label=name)
         axes.set_yticks(range(len(order)), [self.features[i] for i in order], fontsize=7)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_xlabel("Cohen's d, target against source")
+        axes.set(xlabel="Cohen's d, target against source", ylabel="feature")
         axes.legend(title="branch")
         figure.savefig(path)
 

@@ -1,9 +1,9 @@
-"""The staged training of M3BAT."""
+"""The staged training of M3BAT: many networks at once, each with its own strength and its own rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +17,13 @@ from paramcast.errors import ParamcastError
 from paramcast.methods.m3bat.network import BranchNetwork
 
 Alignment = Literal["adversarial", "coral", "none"]
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP, SHARED = 0.2, 0.3
 """Shares of training: on the source alone, then aligned by the shared encoder; the branches have the rest."""
+BETAS = (0.5, 0.999)
+"""Of Adam. Encoders and discriminators play against each other, and the usual momentum of 0.9 makes such
+games swing: with it, networks that differed in their seed alone ended at alignments that contradicted each
+other."""
 
 
 class M3BATDivergedError(ParamcastError):
@@ -34,7 +39,7 @@ class Plan:
         batch: Rows of the source in a step, and as many of the target.
         rate: Peak learning rate of AdamW; it falls to zero by half a cosine.
         decay: Weight decay.
-        strength: Factor of the alignment loss, >= 0.
+        strength: Factor of the alignment loss, >= 0; of M networks side by side one for each, (M,).
         weights: (1 + B,) w_b of the shared representation and the branches; (1,) for one discriminator.
         alignment: By domain discriminators, by covariances (Deep CORAL), or not at all.
         staged: Warm-up, shared, then branches; otherwise everything from the first step ("end to end").
@@ -45,7 +50,7 @@ class Plan:
     batch: int
     rate: float
     decay: float
-    strength: float
+    strength: float | tuple[float, ...]
     weights: tuple[float, ...]
     alignment: Alignment
     staged: bool
@@ -79,94 +84,109 @@ def train(
     source: Tensor,
     labels: Tensor,
     target: Tensor | None,
-    task_loss: Callable[[Tensor, Tensor], Tensor],
+    task_loss: TaskLoss,
     plan: Plan,
     rng: np.random.Generator,
-) -> list[float]:
-    """Train the network in place: L = L_task + sum_b w_b lambda(p) L_dom,b, and leave it in evaluation mode.
+    pools: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Train a network, or M side by side, in place, and leave it in evaluation mode.
+
+        L = L_task + strength * lambda(p) * sum_b w_b L_dom,b
 
     Args:
         network: Trained in place.
-        source: (Ns, F) or (Ns, C, T) float32.
+        source: (Ns, ...) float32, or whatever the network encodes. Its batches are (batch, ...), or
+            (M, batch, ...) where `plan.strength` names M networks.
         labels: (Ns,) int64 classes, or float32 values.
-        target: (Nt, ...) float32, or None: then nothing is aligned. There is no argument for its labels.
-        task_loss: (outputs, labels) -> ().
+        target: (Nt, ...), or None: then nothing is aligned. There is no argument for its labels.
+        task_loss: (outputs, labels) -> (), or (M,).
         plan: Length, rates, weights, stages.
         rng: Draws the batches.
+        pools: P index arrays: the source rows that network 0, ..., P - 1 may learn from, then network P, ...;
+            M is a multiple of P, and networks that share a pool get the same batches. None: all rows.
 
     Returns:
-        The loss of every step.
+        (steps,) or (steps, M), the loss of every step.
 
     Raises:
-        M3BATDivergedError: The loss became infinite or NaN.
+        M3BATDivergedError: A loss became infinite or NaN.
     """
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
-    source_batches = _batches(len(source), plan.batch, rng)
-    target_batches = _batches(len(target), plan.batch, rng) if target is not None else None
-    losses: list[float] = []
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=plan.rate, betas=BETAS, weight_decay=plan.decay, fused=True
+    )
+    strength = torch.tensor(plan.strength)
+    pools = pools or [np.arange(len(source))]
+    source_rows = _batches(pools, plan, rng)
+    target_rows = None
+    if target is not None:
+        target_rows = _batches([np.arange(len(target))] * len(pools), plan, rng)
+    losses = []
     network.train()
     for step in tqdm(range(plan.steps), desc="M3BAT", unit="step", disable=None if plan.progress else True):
         p = step / plan.steps
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate * 0.5 * (1 + math.cos(math.pi * p))
+        optimiser.param_groups[0]["lr"] = plan.rate * 0.5 * (1 + math.cos(math.pi * p))
         aligned, opened = stage(p, plan)
-        rows = next(source_batches)
-        encoded = network.encode(source[rows], opened)
-        loss = task_loss(network.predict(encoded), labels[rows])
-        if aligned and target is not None and target_batches is not None:
-            other = network.encode(target[next(target_batches)], opened)
-            loss = loss + plan.strength * ramp(adversarial_share(p, plan)) * _alignment(
-                network, encoded, other, plan
-            )
+        encoded = network.encode(source[source_rows[step]], opened)
+        loss = task_loss(network.predict(encoded), labels[source_rows[step]])
+        if aligned and target is not None and target_rows is not None:
+            other = network.encode(target[target_rows[step]], opened)
+            share = ramp(adversarial_share(p, plan))
+            loss = loss + share * strength * _alignment(network, encoded, other, plan)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
+        losses.append(loss.detach().numpy())
+        if not np.isfinite(losses[-1]).all():
             raise M3BATDivergedError(
-                f"the loss is {losses[-1]} at step {step}; lower learning_rate or strength"
+                f"the loss is {losses[-1].max()} at step {step}; lower learning_rate or strength"
             )
     network.eval()
-    return losses
+    return np.array(losses)
 
 
-def domain_loss(logits: Tensor, is_target: Tensor) -> Tensor:
-    """L_dom: binary cross-entropy (), each domain with half of the weight whatever its number of rows.
+def domain_loss(source: Tensor, target: Tensor) -> Tensor:
+    """L_dom: binary cross-entropy (...,), each domain with half of the weight whatever its number of rows.
 
     Args:
-        logits: (N,) of being target.
-        is_target: (N,) float, 0 or 1; both occur.
+        source: (..., Ns) logits of being target.
+        target: (..., Nt).
     """
-    each = F.binary_cross_entropy_with_logits(logits, is_target, reduction="none")
-    return 0.5 * (
-        (each * is_target).sum() / is_target.sum() + (each * (1 - is_target)).sum() / (1 - is_target).sum()
-    )
+    return 0.5 * (F.softplus(source).mean(-1) + F.softplus(-target).mean(-1))
 
 
 def coral_loss(source: Tensor, target: Tensor) -> Tensor:
-    """Deep CORAL (Sun and Saenko, 2016): ||C_s - C_t||_F^2 / (4 D^2) of representations (Ns, D), (Nt, D)."""
-    return (_covariance(source) - _covariance(target)).square().sum() / (4 * source.shape[1] ** 2)
+    """Deep CORAL (Sun and Saenko, 2016): ||C_s - C_t||_F^2 / (4 D^2), (...,).
+
+    Args:
+        source: (..., Ns, D) representations.
+        target: (..., Nt, D).
+    """
+    return (_covariance(source) - _covariance(target)).square().sum((-2, -1)) / (4 * source.shape[-1] ** 2)
 
 
 def _alignment(network: BranchNetwork, source: list[Tensor], target: list[Tensor], plan: Plan) -> Tensor:
     if plan.alignment == "coral":
-        return coral_loss(torch.cat(source, dim=1), torch.cat(target, dim=1))
-    both = [torch.cat(pair) for pair in zip(source, target, strict=True)]
-    is_target = torch.cat([torch.zeros(len(source[0])), torch.ones(len(target[0]))])
-    found = [domain_loss(logits, is_target) for logits in network.domains(both)]
-    weights = torch.tensor(plan.weights[: len(found)])
-    return (weights * torch.stack(found)).sum()
+        return coral_loss(torch.cat(source, dim=-1), torch.cat(target, dim=-1))
+    logits = zip(plan.weights, network.domains(source), network.domains(target), strict=False)
+    return torch.stack([weight * domain_loss(*sides) for weight, *sides in logits]).sum(0)
 
 
 def _covariance(x: Tensor) -> Tensor:
-    centred = x - x.mean(0)
-    return centred.T @ centred / max(1, len(x) - 1)
+    centred = x - x.mean(-2, keepdim=True)
+    return centred.mT @ centred / max(1, x.shape[-2] - 1)
 
 
-def _batches(rows: int, size: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Index tensors without end: every row once before any row again."""
-    while True:
-        order = rng.permutation(rows)
-        for start in range(0, max(1, rows - rows % size), size):
-            yield torch.from_numpy(order[start : start + size])
+def _batches(pools: Sequence[np.ndarray], plan: Plan, rng: np.random.Generator) -> Tensor:
+    """(steps, M, batch) rows, or (steps, batch) of one network: all of a pool once before any of it again."""
+    size = min(plan.batch, *(len(pool) for pool in pools))
+    drawn = torch.from_numpy(np.stack([endless(pool, size, plan.steps, rng) for pool in pools], axis=1))
+    if isinstance(plan.strength, tuple):
+        return drawn.repeat(1, len(plan.strength) // len(pools), 1)
+    return drawn[:, 0]
+
+
+def endless(pool: np.ndarray, size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """(steps, size) rows of a pool."""
+    each_round = len(pool) // size
+    rounds = [rng.permutation(pool)[: each_round * size] for _ in range(-(-steps // each_round))]
+    return np.concatenate(rounds).reshape(-1, size)[:steps]

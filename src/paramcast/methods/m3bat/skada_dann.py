@@ -1,0 +1,189 @@
+"""The deep DANN of skada (scikit-adaptation.github.io), as a baseline for classes.
+
+skada's training loop, losses and module, around the same encoder, discriminator, optimiser and rule of choice
+as ours. Its way remains: the factor of the domain loss is the same from the first step to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.errors import MissingExtraError
+from paramcast.methods.m3bat.estimators import STRENGTHS, M3BATClassifier
+from paramcast.methods.m3bat.network import BranchNetwork, Discriminator, reverse_gradient
+from paramcast.methods.m3bat.selection import choose, folds, judge, target_weights
+from paramcast.methods.m3bat.shift import summarise_windows
+from paramcast.methods.m3bat.training import BETAS, endless
+
+NETWORKS = 2
+"""Of each strength; half of ours, as they are trained one after the other."""
+
+
+class SkadaDANN:
+    """DANN by skada, behind what the benchmark uses of M3BATClassifier.
+
+    Args:
+        steps: Optimiser steps of every network.
+        random_state: Seed.
+
+    Attributes:
+        classes_: (K,) sorted.
+        strength_: The factor of the domain loss that was chosen.
+    """
+
+    def __init__(self, steps: int, random_state: int) -> None:
+        self.steps = steps
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_domain: np.ndarray) -> Self:
+        """Train networks of every strength, one after the other, and keep those of the best.
+
+        Args:
+            X: (N, F) or (N, T, C).
+            y: (N,) labels, masked at target rows.
+            sample_domain: (N,) positive for source, negative for target.
+
+        Raises:
+            MissingExtraError: skada or skorch is not installed.
+        """
+        source, rng = sample_domain > 0, np.random.default_rng(self.random_state)
+        axes = tuple(range(X.ndim - 1))
+        self._mean, deviation = X[source].mean(axes), X[source].std(axes)
+        self._deviation = np.where(deviation > 0, deviation, np.inf)
+        scaled = self._scaled(X)
+        self.classes_, labels = np.unique(y[source], return_inverse=True)
+        codes = np.full(len(y), -1)
+        codes[source] = labels
+        held_out = folds(sample_domain[source], NETWORKS, rng)
+        pools = [np.setdiff1d(np.flatnonzero(source), np.flatnonzero(source)[rows]) for rows in held_out]
+        pools = [np.concatenate([pool, np.flatnonzero(~source)]) for pool in pools]
+        weights = target_weights(*(_table(scaled[side]) for side in (source, ~source)))
+        trials, fitted = [], []
+        for strength in STRENGTHS["adversarial"]:
+            nets = [
+                self._net(strength, number, scaled).fit(scaled[rows], codes[rows], sample_domain[rows])
+                for number, rows in enumerate(pools)
+            ]
+            answers = np.stack([_answers(net, scaled) for net in nets])
+            told, asked = answers[:, source], answers[:, ~source]
+            trials.append(judge("classification", strength, told, asked, labels, held_out, weights))
+            fitted.append(nets)
+        chosen = choose(trials)
+        self._nets, self.strength_ = fitted[chosen], trials[chosen].strength
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """(N, K) probabilities, mean over the networks."""
+        found: np.ndarray = np.mean([_answers(net, self._scaled(X)) for net in self._nets], axis=0)
+        return found
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        scaled = ((X - self._mean) / self._deviation).astype(np.float32)
+        return scaled if X.ndim == 2 else np.ascontiguousarray(scaled.transpose(0, 2, 1))
+
+    def _net(self, strength: float, number: int, scaled: np.ndarray) -> Any:
+        try:
+            from skada.deep import DANN
+            from skorch.callbacks import LRScheduler
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("the DANN of skada", "methods") from error
+        seed = self.random_state * NETWORKS + number
+        torch.manual_seed(seed)
+        defaults = M3BATClassifier()
+        decay = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.steps, step_every="batch")
+        net = DANN(
+            _Module(scaled, len(self.classes_), defaults.hidden, defaults.dropout),
+            layer_name="encoder",
+            reg=strength,
+            domain_classifier=_Domains(defaults.hidden),
+            max_epochs=1,
+            batch_size=defaults.batch_size,
+            optimizer=torch.optim.AdamW,
+            optimizer__lr=defaults.learning_rate,
+            optimizer__betas=BETAS,
+            optimizer__weight_decay=defaults.weight_decay,
+            callbacks=[decay],
+            train_split=None,
+            verbose=0,
+        )
+        draws = {"steps": self.steps, "seed": seed}
+        return net.set_params(
+            iterator_train=_Batches, **{f"iterator_train__{key}": value for key, value in draws.items()}
+        )
+
+
+class _Module(nn.Module):
+    """The network of one branch, as skada wants it: the layer `encoder` has what is aligned."""
+
+    def __init__(self, scaled: np.ndarray, classes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        columns, windows = scaled.shape[1], scaled.ndim == 3
+        network = BranchNetwork(1, [range(columns)], columns, windows, classes, hidden, dropout, joint=False)
+        self.encoder = nn.Sequential(_Alone(network.encoders[0]))
+        self.head = _Alone(network.heads[0])
+
+    def forward(self, X: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """(N, F) or (N, C, T) -> (N, K) logits."""
+        logits: Tensor = self.head(self.encoder(X))
+        return logits
+
+
+class _Alone(nn.Module):
+    """A module of one network side by side, without the axis of networks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.module(x[None])[0]
+        return found
+
+
+class _Domains(nn.Module):
+    """Probability of being target. skada 0.6's own ends in a softmax of one number: it says 1 always."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.discriminator = Discriminator(hidden, hidden // 2)
+
+    def forward(self, x: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        found: Tensor = self.discriminator(reverse_gradient(x)).sigmoid()[:, 0]
+        return found
+
+
+class _Batches:
+    """As many source as target rows a batch, in skada's form; its own iterator takes rows one by one.
+
+    Args:
+        dataset: skada's, with X (N, ...), y (N,) and sample_domain (N,).
+        batch_size: Rows of either side.
+        steps: Number of batches.
+        seed: Of the draws.
+    """
+
+    def __init__(self, dataset: Any, batch_size: int, steps: int, seed: int) -> None:
+        rng, self.dataset = np.random.default_rng(seed), dataset
+        source = dataset.sample_domain.numpy() >= 0
+        sides = [np.flatnonzero(side) for side in (source, ~source)]
+        size = min(batch_size, *(len(side) for side in sides))
+        self.rows = torch.from_numpy(np.hstack([endless(side, size, steps, rng) for side in sides]))
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        data = self.dataset
+        for rows in self.rows:
+            yield {"X": data.X[rows], "sample_domain": data.sample_domain[rows]}, data.y[rows]
+
+
+def _table(scaled: np.ndarray) -> np.ndarray:
+    return scaled if scaled.ndim == 2 else summarise_windows(scaled.swapaxes(1, 2))
+
+
+def _answers(net: Any, scaled: np.ndarray) -> np.ndarray:
+    found: np.ndarray = net.predict_proba(scaled, sample_domain=np.full(len(scaled), -1), allow_source=True)
+    return found
