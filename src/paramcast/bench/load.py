@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -124,13 +124,13 @@ def connections(url: str, count: int) -> Iterator[list[Connection]]:
             connection.close()
 
 
-def http_request(path: str, body: bytes | None = None) -> bytes:
-    """The bytes of a GET, or of a POST of `body`."""
-    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: bench\r\n"
+def http_request(path: str, body: bytes | None = None, headers: str = "") -> bytes:
+    """The bytes of a GET, or of a POST of `body`; `headers` are whole lines."""
+    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: bench\r\n{headers}"
     return head.encode() + (b"\r\n" if body is None else b"content-length: %d\r\n\r\n%b" % (len(body), body))
 
 
-def closed_loop(pool: Sequence[Connection], requests: Sequence[bytes], seconds: float) -> Load:
+def closed_loop(pool: Sequence[Connection], requests: Iterable[bytes], seconds: float) -> Load:
     """Every connection sends as soon as it has its answer, for so many seconds.
 
     Raises:
@@ -155,7 +155,7 @@ def closed_loop(pool: Sequence[Connection], requests: Sequence[bytes], seconds: 
     return Load(taken, seconds, (time.process_time() - computing) / seconds)
 
 
-def open_loop(pool: Sequence[Connection], requests: Sequence[bytes], rate: float, seconds: float) -> Load:
+def open_loop(pool: Sequence[Connection], requests: Iterable[bytes], rate: float, seconds: float) -> Load:
     """Requests are due at a fixed rate whatever the server does, and count from when each was due.
 
     A request that waits for a free connection is waiting already: nothing is left out because the server was
@@ -163,7 +163,7 @@ def open_loop(pool: Sequence[Connection], requests: Sequence[bytes], rate: float
 
     Args:
         pool: As many connections are used at once at most.
-        requests: Sent in turn.
+        requests: Sent in turn, and from the first again once all were sent.
         rate: Requests a second.
         seconds: For so long.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,12 +27,14 @@ class ProcessError(ParamcastError):
 
 
 @contextmanager
-def cloud_service(model_dir: Path, folder: Path) -> Iterator[str]:
+def cloud_service(model_dir: Path, folder: Path, **settings: object) -> Iterator[str]:
     """Run `paramcast serve` on a free port until the block ends; gives its URL.
 
     Args:
         model_dir: The trained model.
-        folder: Where its key (`cloud.key`), its log and the file that says it is ready are.
+        folder: Where its key (`cloud.key`), its state (`cloud.db`), its log and the file that says it is
+            ready are.
+        settings: Of `paramcast.cloud.settings`.
 
     Raises:
         ProcessError: It did not start; the message has the last line of its log.
@@ -42,7 +45,13 @@ def cloud_service(model_dir: Path, folder: Path) -> Iterator[str]:
     options = ["--model", model_dir, "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*PARAMCAST, "serve", *map(str, options)], stdout=output, stderr=subprocess.STDOUT
+            [*PARAMCAST, "serve", *map(str, options)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                **{f"PARAMCAST_{name.upper()}": str(value) for name, value in settings.items()},
+            },
         )
     try:
         deadline = time.monotonic() + START_S

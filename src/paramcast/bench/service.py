@@ -16,6 +16,7 @@ from tqdm import tqdm
 from paramcast.bench.load import Connection, Load, closed_loop, connections, http_request, open_loop
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
+from paramcast.bench.signers import Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.cloud import AdaptService
 from paramcast.models.edits import FORMS
@@ -23,7 +24,7 @@ from paramcast.training.model import TrainedModel
 from paramcast.training.serving import OnnxBackend
 from paramcast.wire import AdaptRequest, make_key
 
-DEVICES, CONNECTIONS = 64, 32
+DEVICES, CONNECTIONS, SIGNERS = 64, 32, 512
 LOADED_FORM = "codes"
 """The form of the default model: it is put under load, of the others an adaptation is timed alone."""
 
@@ -54,15 +55,16 @@ def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> li
             requests = [
                 made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(DEVICES)
             ]
-            with cloud_service(folder, Path(scratch) / form / "cloud") as url:
+            with cloud_service(folder, Path(scratch) / form / "cloud", rate_per_minute=0) as url:
                 rows += _form_rows(form, url, requests[0].encode(), seconds)
                 if form == forms[0]:
-                    rows = _load_rows(url, OnnxBackend(model), requests, seconds) + rows
+                    signers = Signers(Path(scratch) / form / "cloud" / "cloud.db", requests, SIGNERS)
+                    rows = _load_rows(url, OnnxBackend(model), requests, signers, seconds) + rows
     return rows
 
 
 def _load_rows(
-    url: str, backend: OnnxBackend, requests: Sequence[AdaptRequest], seconds: float
+    url: str, backend: OnnxBackend, requests: Sequence[AdaptRequest], signers: Signers, seconds: float
 ) -> list[dict[str, Any]]:
     """Throughput in short turns with what it is compared with, so that what else the machine does hits all.
 
@@ -85,25 +87,37 @@ def _load_rows(
         backend.generate(list(requests[:batch]))  # the first run of a shape is slower
         loads: list[Load] = []
         rates: list[tuple[float, ...]] = []
+        signers.sign(1000)
+        warm = closed_loop(busy, signers, seconds / 4)
         for _ in range(_TURNS):
             bare = _calls(backend.generate, requests, batch, seconds / _TURNS)
             loads.append(closed_loop(busy, sent, seconds / _TURNS))
+            signers.sign(int(2 * warm.rate * seconds / _TURNS))
+            signed = closed_loop(busy, signers, seconds / _TURNS).rate
             local = _calls(in_process, bodies, batch, seconds / _TURNS)
             single = _calls(backend.generate, requests, 1, seconds / _TURNS)
-            rates.append((loads[-1].rate, local, single, bare))
-        over_http, without_http, one_a_call, bare = np.median(rates, axis=0)
+            rates.append((loads[-1].rate, signed, local, single, bare))
+        over_http, over_http_signed, without_http, one_a_call, bare = np.median(rates, axis=0)
         seen = _mean_batch(before, _counters(pool[0]))
         steady = open_loop(pool, sent, over_http / 2, seconds)
+        signers.sign(int(over_http_signed / 2 * seconds))
+        steady_signed = open_loop(pool, signers, over_http_signed / 2, seconds)
     p50, p99 = np.percentile(steady.taken_ms, [50, 99])
+    p50_signed, p99_signed = np.percentile(steady_signed.taken_ms, [50, 99])
     against = f"the bare generator, {batch} a call: {bare:,.0f}/s"
     at_half = f"at {over_http / 2:,.0f}/s, open loop"
-    http_ratio, local_ratio, single_ratio, _ = np.median([np.divide(r, r[-1]) for r in rates], axis=0)
+    at_half_signed = f"at {over_http_signed / 2:,.0f}/s, open loop"
+    ratios = np.median([np.divide(r, r[-1]) for r in rates], axis=0)
+    http_ratio, signed_ratio, local_ratio, single_ratio, _ = ratios
     return [
         row("throughput", over_http, "adaptations/s", against, http_ratio),
+        row("throughput_signed", over_http_signed, "adaptations/s", against, signed_ratio),
         row("in_process", without_http, "adaptations/s", against, local_ratio),
         row("generator_one_a_call", one_a_call, "adaptations/s", against, single_ratio),
         row("latency_p50", p50, "ms", at_half),
         row("latency_p99", p99, "ms", at_half),
+        row("latency_p50_signed", p50_signed, "ms", at_half_signed),
+        row("latency_p99_signed", p99_signed, "ms", at_half_signed),
         row("mean_batch", seen, "requests"),
         row("load_generator", 100 * float(np.median([load.busy for load in loads])), "% of a core"),
     ]

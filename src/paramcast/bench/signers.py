@@ -1,0 +1,58 @@
+"""Enrolled devices that put a service under load: every request is signed, and sent once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+from paramcast.bench.load import http_request
+from paramcast.cloud import Database
+from paramcast.cloud.state import identities
+from paramcast.wire import AdaptRequest, authorise, make_key, new_nonce, public_key_hex
+
+PATH = "/v1/adapt"
+
+
+class Signers:
+    """Signed requests without end, of each device in turn: never two of one device under way at once."""
+
+    def __init__(self, state: Path, requests: Sequence[AdaptRequest], devices: int) -> None:
+        """Enrol so many devices in `state`, which ask what `requests` ask."""
+        database, keys = Database.open(state), [make_key() for _ in range(devices)]
+        with database.writing() as connection:
+            now_ms = int(1000 * time.time())
+            for number, key in enumerate(keys):
+                token = identities.new_enrolment(connection, None, now_ms, 60_000)
+                identities.enrol(connection, token, f"signer-{number}", public_key_hex(key), now_ms)
+        database.close()
+        self._turn = cycle(
+            [
+                (key, f"signer-{number}", replace(asked, device=f"signer-{number}").encode())
+                for number, (key, asked) in enumerate(zip(keys, cycle(requests), strict=False))
+            ]
+        )
+        self._ready: deque[bytes] = deque()
+
+    def sign(self, count: int) -> None:
+        """Sign so many beforehand, so that the load generator does not while it measures."""
+        self._ready.extend(self._signed() for _ in range(count - len(self._ready)))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The next ones."""
+        return self
+
+    def __next__(self) -> bytes:
+        """The next one."""
+        return self._ready.popleft() if self._ready else self._signed()
+
+    def _signed(self) -> bytes:
+        key, device, body = next(self._turn)
+        now_us = time.time_ns() // 1000
+        header = authorise(
+            key, device=device, method="POST", path=PATH, body=body, time_us=now_us, nonce=new_nonce()
+        )
+        return http_request(PATH, body, f"authorization: {header}\r\n")
