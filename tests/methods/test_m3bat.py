@@ -155,7 +155,7 @@ def test_the_shifted_modality_weighs_most() -> None:
 @pytest.mark.parametrize("task", KINDS)
 def test_each_option_trains_and_makes_its_own_model(task: str, options: dict[str, Any]) -> None:
     data = made(task)
-    model, again, plain = (fitted(KINDS[task], data, **o) for o in (options, options, {}))
+    model, again, plain = (fitted(KINDS[task], data, strength=1.0, **o) for o in (options, options, {}))
     np.testing.assert_array_equal(model.predict(data.X), again.predict(data.X))
     assert not np.array_equal(model._answers(data.X), plain._answers(data.X))
     assert np.isfinite(model.score(data.X, data.y))
