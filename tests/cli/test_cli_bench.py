@@ -72,10 +72,13 @@ def test_the_service_of_a_trained_model(model: Path, tmp_path: Path, run: Run) -
     assert 0 < rows["throughput"]["ratio"] < 1
 
 
-def test_the_device(tmp_path: Path, run: Run) -> None:
+def test_the_device(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "f.json"
-    rows = rows_of(file, run("bench", "device", "--rounds", 3, "--json", file))
+    options = ["--rounds", 3, "--model", model, "--data", world, "--json", file]
+    rows = rows_of(file, run("bench", "device", *options))
     for form in FORMS:
+        for kind in ("answer", "head"):
+            assert rows[f"{kind}_baked_{form}"]["against"] == f"{kind}_base"
         answer, head = rows[f"answer_adapted_{form}"], rows[f"head_adapted_{form}"]
         assert (answer["against"], head["against"]) == ("answer_base", "head_base")
         assert answer["value"] > 10 * head["value"]  # the trunks are in it
@@ -84,6 +87,31 @@ def test_the_device(tmp_path: Path, run: Run) -> None:
         assert rows[f"swap_{form}"]["unit"] == "ms"
     assert rows["cold_start"]["value"] > rows["answer_base"]["value"] / 8
     assert rows["trunk_int8"]["against"] == "trunk_fp32"
+    assert rows["trunk_int8_accuracy"]["against"] == "trunk_fp32_accuracy"
+    assert rows["observe"]["ratio"] < 1  # one frame of the eight
+    head, whole = (rows[f"fine_tuning_step_{of}_macs"]["value"] for of in ("head", "all"))
+    assert 0 < head < whole
+    assert rows["fine_tuning_step_all"]["against"] == "swap"
+    assert rows["swap_kept_codes"]["value"] > 0
+
+
+def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    options = ["--model", model, "--data", world, "--streams", 2, "--shift", "vocabulary", "--json", file]
+    done = run("bench", "stream", *options)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    policies = ["never", "always", "every-10", "every-20", "on-drift"]
+    assert [(row["shift"], row["name"]) for row in rows] == [
+        (shift, f"stream_{policy}") for shift in ("vocabulary", "all") for policy in policies
+    ]
+    shares = {row["name"]: row["share_of_requests"]["mean"] for row in rows}
+    assert (shares["stream_never"], shares["stream_always"]) == (0, 1)
+    assert shares["stream_every-20"] < shares["stream_every-10"] <= 0.1
+    assert 0 < shares["stream_on-drift"] < 1
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["stream_never"]["gain"]["mean"] == 0
+    assert all(row["streams"] == 2 for row in rows)
 
 
 def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
@@ -127,6 +155,8 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("service", "--model", "nowhere", "--seconds", 1),
         ("service", "--seconds", 0),
         ("device", "--rounds", 0),
+        ("device", "--model", "nowhere"),
+        ("stream", "--model", "nowhere"),
         ("recovery", "--data", "nowhere"),
         ("adr", "--data", "nowhere"),
         ("bytes", "--data", "nowhere", "--task", "retrieval"),

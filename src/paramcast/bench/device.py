@@ -3,7 +3,7 @@
 An *answer* is what a user waits for: from 8 frames as pixels and a question as a string to an answer as a
 string, both trunks included. The *head* is the part of it that adaptation touches: the same from features,
 without the trunks. Both are compared with the same model exported with its weights as constants and without
-parameter inputs.
+parameter inputs. *Baked*: adapted, with the package's tensors made constants on the device.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paramcast.bench.fine_tuning import fine_tuning_rows, observation_row
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, made_up_request, untrained_model
 from paramcast.device import DeviceRuntime
+from paramcast.device.bake import bake
 from paramcast.encoders import image_encoder
 from paramcast.encoders.base import onnx_session
 from paramcast.files import write_json
@@ -38,13 +39,18 @@ from paramcast.wire import Package, SigningKey, make_key, public_key_hex, seal
 DEVICE = "bench"
 QUESTION = "what is the man in the red shirt doing?"
 STARTS = 3
+STARTED = "codes"
+"""The form whose starts, and whose swaps against fine-tuning, are measured."""
 Call = Callable[[], object]
 _COLD = """
 import sys
 from pathlib import Path
 import numpy as np
 from paramcast.device import DeviceRuntime
-runtime = DeviceRuntime.load(sys.argv[1], "bench")
+from paramcast.device.bake import bake
+runtime = DeviceRuntime.load(sys.argv[1], "bench", store=sys.argv[3] or None)
+if sys.argv[4]:
+    runtime.bake()
 runtime.answer(np.zeros((1, 224, 224, 3), np.uint8), [sys.argv[2]])
 # Not by getrusage: its peak counts the parent's memory from before the exec.
 status = Path("/proc/self/status")
@@ -71,21 +77,37 @@ def bench_device(seed: int, rounds: int = 30) -> list[dict[str, Any]]:
             bundle = export_bundle(model, Path(scratch) / form, public_key_hex(key))
             (made,) = OnnxBackend(model).generate([made_up_request(model, DEVICE, seed=seed)])
             runtime = DeviceRuntime.load(bundle, DEVICE)
-            swaps.append(_swap_row(runtime, model, made, key, 3 * rounds))  # and leaves it adapted
+            swap = _swap(runtime, made, key, 4 * rounds + 6)
+            swaps.append(time_row(f"swap_{form}", in_turns(form, {f"swap_{form}": swap}, 3 * rounds)))
             answers[f"answer_adapted_{form}"] = _answer(runtime, frames)
-            heads[f"head_adapted_{form}"] = _head(bundle, model, made, seed)
+            heads[f"head_adapted_{form}"] = _head(bundle / "answer.onnx", model, made, seed)
+            baked = _baked(runtime, made, key)
+            answers[f"answer_baked_{form}"] = _answer(baked, frames)
+            graph = bake((bundle / "answer.onnx").read_bytes(), made)
+            heads[f"head_baked_{form}"] = _head(graph, model, {}, seed)
+            if form == STARTED:
+                store = Path(scratch) / "store"
+                keeping = _swap(DeviceRuntime.load(bundle, DEVICE, store), made, key, rounds + 3)
+                swaps.append(
+                    time_row(f"swap_kept_{form}", in_turns("keeping", {f"swap_kept_{form}": keeping}, rounds))
+                )
+                others = [
+                    *_start_rows(bundle, store),
+                    observation_row(runtime, frames, QUESTION, rounds),
+                    *fine_tuning_rows(model, swap, seed, rounds),
+                ]
         plain = _plain_bundle(bundle, model, Path(scratch) / "plain")
         answers["answer_base"] = _answer(DeviceRuntime.load(plain, DEVICE), frames)
-        heads["head_base"] = _head(plain, model, {}, seed)
+        heads["head_base"] = _head(plain / "answer.onnx", model, {}, seed)
         whole = in_turns("answers", answers, rounds)
         alone = in_turns("heads", heads, 20 * rounds)
         return [
             time_row("answer_base", whole),
-            *(time_row(f"answer_adapted_{form}", whole, "answer_base") for form in FORMS),
+            *(time_row(name, whole, "answer_base") for name in answers if name != "answer_base"),
             time_row("head_base", alone),
-            *(time_row(f"head_adapted_{form}", alone, "head_base") for form in FORMS),
+            *(time_row(name, alone, "head_base") for name in heads if name != "head_base"),
             *swaps,
-            *_start_rows(bundle),
+            *others,
             _trunk_row(frames[:1], rounds),
         ]
 
@@ -94,14 +116,14 @@ def _answer(runtime: DeviceRuntime, frames: np.ndarray) -> Call:
     return lambda: runtime.answer(frames, [QUESTION])
 
 
-def _head(bundle: Path, model: TrainedModel, made: dict[str, np.ndarray], seed: int) -> Call:
+def _head(graph: Path | bytes, model: TrainedModel, made: dict[str, np.ndarray], seed: int) -> Call:
     """One question about a clip whose features are given, on one thread: it is too short for more."""
     config, rng = model.config, np.random.default_rng(seed)
     feed = made | {
         "frames": rng.normal(size=(1, config.frames, config.image_dim)).astype(np.float32),
         "questions": rng.normal(size=(1, config.text_dim)).astype(np.float32),
     }
-    session = onnx_session(bundle / "answer.onnx", threads=1)
+    session = onnx_session(graph, threads=1)
     return lambda: session.run(None, feed)
 
 
@@ -115,29 +137,42 @@ def _plain_bundle(bundle: Path, model: TrainedModel, out: Path) -> Path:
     return out
 
 
-def _swap_row(
-    runtime: DeviceRuntime, model: TrainedModel, made: dict[str, np.ndarray], key: SigningKey, rounds: int
-) -> dict[str, Any]:
-    """Checking a sealed package, trying it, and taking it up."""
-    name = f"swap_{model.config.form}"
-    expires = int(time.time()) + 3600
-    first = Package(DEVICE, model.sha256(), 1, expires, model.config.form, "int8", made)
-    sequences = count(1)
-    sealed = (seal(replace(first, sequence=number), key) for number in sequences)
-    ready = iter([next(sealed) for _ in range(rounds + 3)])
-    return time_row(name, in_turns(name, {name: lambda: runtime.apply(next(ready))}, rounds))
+def _swap(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey, times: int) -> Call:
+    """Checking a sealed package, trying it and taking it up, so many times; leaves the device adapted."""
+    ready = deque(_sealed(runtime, number + 1, made, key) for number in range(times))
+    return lambda: runtime.apply(ready.popleft())
 
 
-def _start_rows(bundle: Path) -> list[dict[str, Any]]:
-    """A fresh process, from its start to its first answer."""
-    starts, peaks = [], []
-    for _ in range(STARTS):
-        start = time.perf_counter()
-        command = [sys.executable, "-c", _COLD, str(bundle), QUESTION]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        starts.append(1e3 * (time.perf_counter() - start))
-        peaks.append(int(done.stdout) * 1024 / 1e6)
-    return [row("cold_start", float(np.median(starts)), "ms"), row("peak_mb", max(peaks), "MB")]
+def _sealed(runtime: DeviceRuntime, sequence: int, made: dict[str, np.ndarray], key: SigningKey) -> bytes:
+    bundle, expires = runtime.bundle, int(time.time()) + 3600
+    return seal(Package(runtime.device_id, bundle.model, sequence, expires, bundle.form, "int8", made), key)
+
+
+def _baked(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey) -> DeviceRuntime:
+    """Another user of the device, whose parameters are constants of the model; the trunks are shared."""
+    baked = runtime.for_user("baked")
+    baked.apply(_sealed(baked, 1, made, key))
+    baked.bake()
+    return baked
+
+
+def _start_rows(bundle: Path, store: Path) -> list[dict[str, Any]]:
+    """A fresh process, from its start to its first answer, and the most memory that it had."""
+    kinds = {"": ("", ""), "_adapted": (str(store), ""), "_baked": (str(store), "baked")}
+    rows = []
+    for kind, arguments in kinds.items():
+        starts, peaks = [], []
+        for _ in range(STARTS):
+            start = time.perf_counter()
+            command = [sys.executable, "-c", _COLD, str(bundle), QUESTION, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            starts.append(1e3 * (time.perf_counter() - start))
+            peaks.append(int(done.stdout) * 1024 / 1e6)
+        rows += [
+            row(f"cold_start{kind}", float(np.median(starts)), "ms"),
+            row(f"peak_mb{kind}", max(peaks), "MB"),
+        ]
+    return rows
 
 
 def _trunk_row(frame: np.ndarray, rounds: int) -> dict[str, Any]:

@@ -85,16 +85,74 @@ def service(model_dir: Path | None, seconds: float, seed: int, json_file: Path |
 
 
 @command.command(context_settings={"show_default": True})
-@click.option("--rounds", default=30, type=click.IntRange(1), help="Timed answers of each form.")
+@click.option("--seconds", default=300.0, type=click.FloatRange(5), help="Length of the load.")
+@click.option("--rate", default=500.0, type=click.FloatRange(1), help="Signed requests a second.")
 @seed_option
 @json_option
-def device(rounds: int, seed: int, json_file: Path | None) -> None:
-    """Time a device: answers at base and adapted, swaps, a cold start."""
+def soak(seconds: float, rate: float, seed: int, json_file: Path | None) -> None:
+    """Load a real server for minutes: does its memory stay flat, is everything answered."""
+    with needs("paramcast bench soak", "train,cloud"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.rows import rows_table
+        from paramcast.bench.soak import bench_soak
+    rows = bench_soak(seconds, rate, seed)
+    click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+
+
+@command.command(context_settings={"show_default": True})
+@click.option("--state", help="An empty state: a file or a URL.  [default: a temporary SQLite file]")
+@click.option(
+    "--devices",
+    "sizes",
+    multiple=True,
+    default=(100, 10_000, 1_000_000),
+    type=click.IntRange(32),
+    help="Devices known, rising; may be given several times.",
+)
+@seed_option
+@json_option
+def registry(state: str | None, sizes: tuple[int, ...], seed: int, json_file: Path | None) -> None:
+    """Time an adaptation with few devices known and with many, signed and recorded."""
+    with needs("paramcast bench registry", "train,cloud"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.registry import bench_registry
+        from paramcast.bench.rows import rows_table
+    rows = bench_registry(state, seed, sorted(sizes))
+    click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+
+
+@command.command(context_settings={"show_default": True})
+@click.option("--rounds", default=30, type=click.IntRange(1), help="Timed answers of each form.")
+@click.option(
+    "--model",
+    "model_dirs",
+    type=FOLDER,
+    multiple=True,
+    help="A trained model, to see what the int8 trunk costs in accuracy; may be repeated.",
+)
+@click.option("--data", type=FOLDER, help="The collection of --model.  [default: the demo world]")
+@seed_option
+@json_option
+def device(
+    rounds: int, model_dirs: tuple[Path, ...], data: Path | None, seed: int, json_file: Path | None
+) -> None:
+    """Time a device: answers at base, adapted and baked; swaps, starts, memory, and a step of fine-tuning."""
     with needs("paramcast bench device", "train"):
         from paramcast.bench.device import bench_device
         from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
+        from paramcast.bench.trunks import trunk_accuracy_rows
+        from paramcast.data.collection import Collection
+        from paramcast.data.world import demo_world
+        from paramcast.training.model import TrainedModel
+    models = [TrainedModel.load(folder) for folder in model_dirs]
     rows = bench_device(seed, rounds)
+    if models:
+        rows += trunk_accuracy_rows(models, Collection.open(data) if data else demo_world(), seed)
     click.echo(rows_table(rows))
     if json_file is not None:
         write_figures(json_file, typed_command(), seed, rows)
@@ -155,6 +213,44 @@ def headroom(
             folder=kept or Path(scratch),
         )
     click.echo(headroom_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
+
+
+@command.command(context_settings={"show_default": True})
+@click.option("--model", "model_dirs", type=FOLDER, multiple=True, help="A trained model; may be repeated.")
+@click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
+@click.option("--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given.")
+@click.option("--streams", default=6, type=click.IntRange(1), help="Streams for each model and shift.")
+@click.option(
+    "--shift",
+    "shifts",
+    multiple=True,
+    default=("vocabulary", "category+camera+vocabulary"),
+    help="What a stream's domains differ in; may be given several times.",
+)
+@seed_option
+@json_option
+def stream(
+    model_dirs: tuple[Path, ...],
+    data: Path | None,
+    seeds: int,
+    streams: int,
+    shifts: tuple[str, ...],
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    """When to ask: policies on streams whose domain changes at times that the device does not know."""
+    with needs("paramcast bench stream", "train"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.fleet_models import demo_sized_models
+        from paramcast.bench.stream import bench_stream, stream_table
+        from paramcast.data.collection import Collection
+        from paramcast.data.world import demo_world
+    collection = Collection.open(data) if data else demo_world()
+    models = demo_sized_models(collection, model_dirs, range(seed, seed + seeds))
+    rows = bench_stream(models, collection, streams=streams, seed=seed, shifts=shifts)
+    click.echo(stream_table(rows))
     if json_file is not None:
         write_figures(json_file, typed_command(), seed, rows)
 

@@ -1,0 +1,83 @@
+"""What it would take to fine-tune on the device instead: milliseconds, products and memory of a step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramcast.bench.rows import in_turns, row, time_row
+from paramcast.device import DeviceRuntime
+from paramcast.methods.meter import measure
+from paramcast.training.model import TrainedModel
+
+CLIPS, QUESTIONS = 8, 8
+"""Labelled clips of a step, and questions about each."""
+
+LABELS = CLIPS * QUESTIONS
+
+
+def fine_tuning_rows(
+    model: TrainedModel, swap: Callable[[], object], seed: int, rounds: int
+) -> list[dict[str, Any]]:
+    """One full-batch step of Adam on 64 labels, of the answer head alone and of all heads, against a swap.
+
+    The trunks' features are given: they are computed once, and an adapting device computes them too. torch's
+    own code, some hundred megabytes, is not counted.
+
+    Args:
+        model: For questions.
+        swap: Checks, tries and takes up a package.
+        seed: Of the made-up features and labels.
+        rounds: Timed steps.
+    """
+    steps = {f"fine_tuning_step_{of}": _step(model, of, seed) for of in ("head", "all")}
+    times = in_turns("fine-tuning", {"swap": swap, **steps}, rounds)
+    rows = []
+    for name, step in steps.items():
+        work = measure(step)
+        rows += [
+            time_row(name, times, "swap"),
+            row(f"{name}_macs", work.macs, "products"),
+            row(f"{name}_memory", work.peak_bytes / 1e6, "MB"),
+        ]
+    return rows
+
+
+def _step(model: TrainedModel, of: str, seed: int) -> Callable[[], Tensor]:
+    """A step on a copy of the base model, with the optimiser's state made by a first one."""
+    config, rng = model.config, np.random.default_rng(seed)
+    module = copy.deepcopy(model.base).train()
+    trained = list((module.get_submodule("head") if of == "head" else module).parameters())
+    module.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_()
+    optimiser = torch.optim.Adam(trained, lr=1e-4)
+    frames = torch.from_numpy(rng.normal(size=(CLIPS, config.frames, config.image_dim)).astype(np.float32))
+    texts = torch.from_numpy(rng.normal(size=(CLIPS, QUESTIONS, config.text_dim)).astype(np.float32))
+    answers = torch.from_numpy(rng.integers(0, len(config.answers), LABELS))
+    mask = torch.ones(CLIPS, config.frames, dtype=torch.bool)
+
+    def step() -> Tensor:
+        optimiser.zero_grad()
+        logits = module(frames, mask, texts).flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, answers)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return loss
+
+    step()
+    return step
+
+
+def observation_row(runtime: DeviceRuntime, frames: np.ndarray, question: str, rounds: int) -> dict[str, Any]:
+    """What a clip of the support set costs that was not answered about: one frame and its queries."""
+    calls: dict[str, Callable[[], object]] = {
+        "answer": lambda: runtime.answer(frames, [question]),
+        "observe": lambda: runtime.observe(frames, [question]),
+    }
+    return time_row("observe", in_turns("observing", calls, rounds), "answer")

@@ -1,0 +1,56 @@
+"""What an int8 image trunk costs in accuracy: a model trained on fp32 features, run on int8 ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from paramcast.bench.rows import row
+from paramcast.data.collection import Collection
+from paramcast.training.evaluate import draw_fleet, test_clips
+from paramcast.training.model import TrainedModel, feature_store
+from paramcast.training.views import load_views
+
+DEVICES = 20
+"""Test devices a model; they share its test clips, so more say little more."""
+
+
+def trunk_accuracy_rows(
+    models: Sequence[TrainedModel], collection: Collection, seed: int
+) -> list[dict[str, Any]]:
+    """The base model's accuracy with each trunk, in the mean over models and test devices; nothing shifts.
+
+    Args:
+        models: Trained with an fp32 trunk that has an int8 twin.
+        collection: Has the clips that they were not trained on.
+        seed: Of the devices.
+    """
+    fp32, int8 = (
+        float(np.mean([_accuracy(model, collection, seed, suffix) for model in models]))
+        for suffix in ("", "-int8")
+    )
+    return [
+        row("trunk_fp32_accuracy", fp32, "%"),
+        row("trunk_int8_accuracy", int8, "%", "trunk_fp32_accuracy", int8 / fp32),
+    ]
+
+
+def _accuracy(model: TrainedModel, collection: Collection, seed: int, suffix: str) -> float:
+    config = replace(model.config, image_encoder=model.config.image_encoder + suffix)
+    clips = test_clips(model, collection)
+    fleet = draw_fleet(model, collection, "test", clips, "none", DEVICES, 1, seed)
+    bank, gallery, data = load_views(
+        feature_store(collection, config),
+        collection,
+        clips,
+        fleet.devices,
+        model.task,
+        model.answer_numbers,
+        config.categories,
+    )
+    dynamic = model.adaptor.dynamic
+    scores = [model.task.score(dynamic, None, bank, device, gallery) for device in data]
+    return float(np.mean([next(iter(score.values())) for score in scores]))
