@@ -81,9 +81,9 @@ def _load_rows(
 
     with connections(url, 2 * CONNECTIONS) as pool:
         busy = pool[:CONNECTIONS]
-        before = _counters(pool[0])
+        before = counters(pool[0])
         closed_loop(busy, sent, seconds / 4)
-        batch = _mean_batch(before, _counters(pool[0]))
+        batch = _mean_batch(before, counters(pool[0]))
         backend.generate(list(requests[:batch]))  # the first run of a shape is slower
         loads: list[Load] = []
         rates: list[tuple[float, ...]] = []
@@ -98,7 +98,7 @@ def _load_rows(
             single = _calls(backend.generate, requests, 1, seconds / _TURNS)
             rates.append((loads[-1].rate, signed, local, single, bare))
         over_http, over_http_signed, without_http, one_a_call, bare = np.median(rates, axis=0)
-        seen = _mean_batch(before, _counters(pool[0]))
+        seen = _mean_batch(before, counters(pool[0]))
         steady = open_loop(pool, sent, over_http / 2, seconds)
         signers.sign(int(over_http_signed / 2 * seconds))
         steady_signed = open_loop(pool, signers, over_http_signed / 2, seconds)
@@ -132,7 +132,7 @@ def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: i
     return calls * batch / (time.perf_counter() - start)
 
 
-def _counters(connection: Connection) -> dict[str, float]:
+def counters(connection: Connection) -> dict[str, float]:
     """What the server counts."""
     text = connection.exchange(http_request("/metrics")).decode()
     return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}

@@ -9,6 +9,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -44,6 +45,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, time and files of the process, where the system tells
 
         def counter(name: str, what: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(name, what, labels, namespace="paramcast", registry=registry)

@@ -1,0 +1,63 @@
+"""A service under steady load for minutes: does its memory stay flat, and is every request answered."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from paramcast.bench.load import connections, open_loop
+from paramcast.bench.processes import cloud_service
+from paramcast.bench.rows import row
+from paramcast.bench.service import CONNECTIONS, SIGNERS, counters
+from paramcast.bench.signers import Signers
+from paramcast.bench.untrained import made_up_request, untrained_model
+
+TURN_S = 5.0
+WARM = 0.2
+"""Share of the time before memory is looked at: pools and caches fill first."""
+
+
+def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
+    """Load a real server with signed requests, open loop, and look at its memory after every few seconds.
+
+    Args:
+        seconds: For so long.
+        rate: Requests a second; an answer other than 200 fails the bench.
+        seed: Of the made-up requests.
+
+    Raises:
+        LoadError: If a request was not answered with a package.
+    """
+    model = untrained_model("codes")
+    requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(64)]
+    memory: list[float] = []
+    taken: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model.save(folder / "model")
+        with cloud_service(folder / "model", folder / "cloud", rate_per_minute=0) as url:
+            signers = Signers(folder / "cloud" / "cloud.db", requests, SIGNERS)
+            end = time.monotonic() + seconds
+            with tqdm(unit="request", disable=None) as bar:
+                while time.monotonic() < end:
+                    signers.sign(int(rate * TURN_S))
+                    with connections(url, 2 * CONNECTIONS) as pool:  # new ones: idle ones are closed
+                        load = open_loop(pool, signers, rate, TURN_S)
+                        memory.append(counters(pool[0])["process_resident_memory_bytes"] / 1e6)
+                    taken += load.taken_ms
+                    bar.update(len(load.taken_ms))
+    looked_at = np.array(memory[int(WARM * len(memory)) :])
+    growth = float(np.polyfit(np.arange(len(looked_at)), looked_at, 1)[0]) * 60 / TURN_S
+    half = len(looked_at) // 2
+    first, last = float(np.median(looked_at[:half])), float(np.median(looked_at[half:]))
+    return [
+        row("soak_answers", len(taken), "requests", f"at {rate:,.0f}/s for {seconds:,.0f} s, none refused"),
+        row("soak_p99", float(np.percentile(taken, 99)), "ms"),
+        row("soak_memory", last, "MB", f"the first half after warming: {first:,.1f} MB", last / first),
+        row("soak_growth", growth, "MB a minute"),
+    ]

@@ -1,0 +1,31 @@
+"""The benches of the cloud run, on states that are filled for real and services that listen."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from paramcast.bench.registry import bench_registry
+from paramcast.bench.soak import bench_soak
+from paramcast.cloud import Database
+from paramcast.cloud.state.schema import device_keys, devices, packages
+
+
+def test_the_registry_is_filled_and_asked(url: str) -> None:
+    rows = bench_registry(url, seed=1, sizes=(64, 1500))
+    kind = url.split(":")[0]
+    assert [row["name"] for row in rows] == [f"registry_{kind}_64", f"registry_{kind}_1500"]
+    assert rows[0]["ratio"] == 1
+    assert all(row["value"] > 0 for row in rows)
+    database = Database.open(url)
+    with database.reading() as connection:
+        assert connection.execute(select(func.count()).select_from(devices)).scalar() == 1500
+        assert connection.execute(select(func.count()).select_from(device_keys)).scalar() >= 1500
+        asked = connection.execute(select(func.count(packages.c.device.distinct()))).scalar_one()
+        assert asked > 1000  # spread over many, not the same few
+    database.close()
+
+
+def test_a_short_soak() -> None:
+    rows = {row["name"]: row for row in bench_soak(seconds=6, rate=40, seed=1)}
+    assert rows["soak_answers"]["value"] >= 200
+    assert 0.5 < rows["soak_memory"]["ratio"] < 1.5
