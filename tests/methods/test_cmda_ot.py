@@ -394,7 +394,8 @@ def test_beliefs_spread_to_neighbours_and_trust_the_near_source() -> None:
     target = rng.normal(size=(60, 2)) * 0.3 + 4 * truth[:, None]
     votes = np.eye(2)[truth]
     noisy = votes.copy()
-    noisy[::5] = noisy[::5, ::-1]  # a fifth is told wrongly, each among neighbours told rightly
+    # A fifth is told wrongly, though not surely, each among neighbours that are told rightly.
+    noisy[::5] = 0.4 * votes[::5] + 0.6 * votes[::5, ::-1]
     present, distances = np.ones(2, bool), np.zeros((2, 1))
     near = Evidence("near", present, distances, noisy, noisy, 0.2)
     far = Evidence("far", present, distances, votes[:, ::-1], votes[:, ::-1], 0.4)
