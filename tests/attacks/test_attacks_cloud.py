@@ -214,6 +214,34 @@ def test_nobody_takes_another_s_key_as_the_next(cloud: Cloud) -> None:
     assert cloud.post(replace(sent, path="/v1/key")).status_code == 403
 
 
+def test_a_key_that_was_left_behind_cannot_lock_the_device_out(cloud: Cloud) -> None:
+    """For a day it still signs requests, but names no other key."""
+    old, new = make_key(), make_key()
+    with cloud.database.writing() as connection:
+        token = identities.new_enrolment(connection, "cam-7", 0, 10**15)
+        identities.enrol(connection, token, "cam-7", public_key_hex(old), 1)
+
+    def change(signer: SigningKey, key: SigningKey) -> int:
+        proof = prove_key(key, "cam-7", "next")
+        body = json.dumps({"public_key": public_key_hex(key), "proof": proof}).encode()
+        sent = signed(signer, "cam-7", body, path="/v1/key")
+        return cloud.post(replace(sent, path="/v1/key")).status_code
+
+    assert change(old, new) == 200
+    assert change(old, make_key()) == 403
+    assert change(old, new) == 200  # the device may have lost the answer
+    assert change(new, make_key()) == 200
+
+
+def test_a_token_for_whoever_comes_takes_no_enrolled_device_s_name(cloud: Cloud) -> None:
+    with cloud.database.writing() as connection:
+        token = identities.new_enrolment(connection, None, now_us() // 1000, 10**9)
+    headers = {"content-type": "application/json"}
+    for device, status in (("cam-1", 403), ("cam-6", 200)):
+        body = enrolment(token, device, make_key(), {})
+        assert httpx2.post(f"{cloud.url}/v1/enrol", content=body, headers=headers).status_code == status
+
+
 @pytest.mark.parametrize("path", ["/v1/enrol", "/v1/key", "/v1/feedback", "/v1/operator/enrolments"])
 def test_no_route_reads_more_than_the_limit(cloud: Cloud, path: str) -> None:
     body = b'{"token": "' + b"x" * MAX_REQUEST_BYTES + b'"}'

@@ -89,14 +89,18 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         503: {"description": "the state cannot be used now"},
     }
 
-    def admitted(request: Request, credentials: Credentials, body: bytes) -> None:
-        """Let a signed request in, in a transaction of its own; its time is used up whatever follows."""
+    def admitted(request: Request, credentials: Credentials, body: bytes) -> str:
+        """Let a signed request in, in a transaction of its own: its time is used up whatever follows.
+
+        Returns the key that signed it.
+        """
         device, digest = credentials.device, hashlib.sha256(body).digest()
         claim = Claim(device, credentials, digest, request.method, request.url.path)
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
-            service.gate.admit(claim, table)
+            key = service.gate.admit(claim, table)
             identities.spend(connection, table)
+        return str(key)
 
     @router.post("/v1/enrol", responses=refusals)
     def enrol(asked: Enrolment) -> JSONResponse:
@@ -116,9 +120,9 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         check_proof(asked.public_key, device, "next", asked.proof)
 
         def change() -> None:
-            admitted(request, credentials, body)
+            key = admitted(request, credentials, body)
             with database.writing() as connection:
-                identities.rotate(connection, device, asked.public_key, _now_ms())
+                identities.rotate(connection, device, key, asked.public_key, _now_ms())
 
         await run_in_threadpool(change)
         return JSONResponse({"device": device, "public_key": asked.public_key})

@@ -78,8 +78,11 @@ class Gate:
     burst: int = 10
     clock: Callable[[], float] = field(default=time.time)
 
-    def admit(self, claim: Claim, table: MutableMapping[str, Known]) -> None:
+    def admit(self, claim: Claim, table: MutableMapping[str, Known]) -> str | None:
         """Let a request in, and note in `table` that its device has used its time and rate.
+
+        Returns:
+            The key that signed it (hex), or None if it is not signed and need not be.
 
         Raises:
             RefusedError: It is not who it says, or is not let in now.
@@ -90,14 +93,14 @@ class Gate:
         if credentials is None:
             if known is not None or self.required:
                 raise RefusedError("unsigned", f"requests of device {device} must be signed")
-            return
+            return None
         if credentials.device != device:
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
         if known is None:
             raise RefusedError("unknown", f"device {device} is not enrolled here")
         if not known.keys:
             raise RefusedError("revoked", f"the keys of device {device} are revoked; enrol it again")
-        _check_signature(claim, credentials, known)
+        key = _signing_key(claim, credentials, known)
         now_us = int(1e6 * self.clock())
         # The signature comes first: nobody else is told when a device was here last.
         if abs(credentials.time_us - now_us) > 1e6 * self.skew_s:
@@ -115,6 +118,7 @@ class Gate:
                 max(now_us, known.signed_at + 1),
             )
         table[device] = Known(known.keys, credentials.time_us, self._spent(known.spent_until, now_us))
+        return key
 
     def _spent(self, spent_until: int, now_us: int) -> int:
         """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
@@ -138,11 +142,11 @@ def read_credentials(header: str | None) -> Credentials | None:
         raise RefusedError("malformed", str(error)) from error
 
 
-def _check_signature(claim: Claim, credentials: Credentials, known: Known) -> None:
+def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
     for key in known.keys:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
-            return
+            return key
         except BadSignature:
             continue
     raise RefusedError("forged", f"the signature is not one of device {claim.device} under this request")

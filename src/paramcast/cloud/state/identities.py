@@ -93,21 +93,30 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
     """Use up a token, and give `device` its key: the only one from now on.
 
     Raises:
-        StateInputError: If the token is not one, is used or too old, or is for another device; or the key is
-            in use.
+        StateInputError: If the token is not one, is used or too old, or is for another device; or it is for
+            whoever comes, and the device is enrolled already; or the key is in use.
     """
+    live = select(device_keys.c.device).where(
+        device_keys.c.device == device,
+        or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms),
+    )
+    enrolled = connection.execute(live.limit(1)).first() is not None
+    for_it = enrolments.c.device == device
     used = connection.execute(
         update(enrolments)
         .where(
             enrolments.c.digest == _digest(token),
             enrolments.c.used_at.is_(None),
             enrolments.c.expires_at > now_ms,
-            or_(enrolments.c.device.is_(None), enrolments.c.device == device),
+            for_it if enrolled else or_(enrolments.c.device.is_(None), for_it),
         )
         .values(used_at=now_ms, used_by=device)
     ).rowcount
     if not used:
-        raise StateInputError("the token is unknown, used, too old or for another device; ask for a new one")
+        raise StateInputError(
+            "the token is unknown, used, too old or not for this device (an enrolled one needs one of its own); "
+            "ask for a new one"
+        )
     revoke(connection, device, now_ms)
     _add_key(connection, device, public_key, now_ms)
     if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
@@ -115,15 +124,21 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
         connection.execute(insert(devices).values(row))
 
 
-def rotate(connection: Connection, device: str, public_key: str, now_ms: int) -> None:
-    """Give an enrolled device a new key; the ones before hold for another day. Safe to repeat.
+def rotate(connection: Connection, device: str, signed_by: str, public_key: str, now_ms: int) -> None:
+    """Give an enrolled device a new key; the one before holds for another day. Safe to repeat.
 
     Raises:
-        StateInputError: If the key is another device's, or was revoked.
+        StateInputError: If the key is another device's, or was revoked; or it is not the device's newest
+            key that asks: who has found an older one must not lock the device out.
     """
-    found = connection.execute(select(device_keys).where(device_keys.c.public_key == public_key)).first()
-    if found is not None and found.device == device and found.ends_at is None:
+    newest = select(device_keys.c.public_key).where(
+        device_keys.c.device == device, device_keys.c.ends_at.is_(None)
+    )
+    keys = list(connection.execute(newest).scalars())
+    if public_key in keys:
         return
+    if signed_by not in keys:
+        raise StateInputError("only the device's newest key may name the next one")
     _end_keys(connection, device, now_ms + ROTATION_GRACE_MS)
     _add_key(connection, device, public_key, now_ms)
 
