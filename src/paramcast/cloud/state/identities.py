@@ -114,8 +114,8 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
     ).rowcount
     if not used:
         raise StateInputError(
-            "the token is unknown, used, too old or not for this device (which needs one in its own name if it "
-            "is enrolled already); ask for a new one"
+            "the token is unknown, used, too old or not for this device; ask for a new one, in the device's "
+            "name if it is enrolled already"
         )
     revoke(connection, device, now_ms)
     _add_key(connection, device, public_key, now_ms)
