@@ -19,9 +19,13 @@ from paramcast.methods.modules import fused, predictor
 from paramcast.training.tasks.base import Asked
 from paramcast.training.tasks.retrieval import embedded
 
-ANSWERS = 100
+ANSWERS = 50
 """The most frequent ones are the classes of questions: every question attends to each of them."""
 
+_SHORT = {
+    "epochs": 40,
+    "patience": 8,
+}  # options of `MultiModalAdapter`, for about a second of one core a device
 _AT_ONCE = 16  # texts, each with a sequence of all candidates
 
 
@@ -47,7 +51,8 @@ class MmAdapter(Method):
         """
         if support.labelled is None:
             raise ValueError("a few-shot adapter needs labels")
-        options = {"mask": settings["mask"], "blend": float(settings["blend"]), "random_state": seed % 2**31}
+        chosen = {"mask": settings["mask"], "blend": float(settings["blend"])}
+        options = {**_SHORT, **chosen, "random_state": seed % 2**31}
         adapt = self._questions if self.background.model.task.has_answers else self._retrieval
         return adapt(support, support.labelled, options)
 
