@@ -113,7 +113,7 @@ def test_equations(mask: Any) -> None:
         hidden = network.down[1](network.down[0](sequence))
         added = attention_mask(4, mask).double()
         mixed, _ = network.attention(hidden, hidden, hidden, attn_mask=added, need_weights=False)
-        shift = F.normalize(network.up[2](F.gelu(network.up[0](mixed))), dim=-1)
+        shift = F.normalize(network.widen(F.gelu(network.narrow(mixed))), dim=-1)
         expected = F.normalize(0.2 * shift + 0.8 * sequence, dim=-1)
         torch.testing.assert_close(adapted[0], expected[-1])
         torch.testing.assert_close(adapted[1], expected[:-1])
@@ -227,6 +227,7 @@ def test_scale_fits_the_encoder() -> None:
         ({"y": None}, "y is None"),
         ({"y": np.zeros(6), "class_texts": None}, "y has one class"),
         ({"y": np.arange(6) / 7, "class_texts": None}, "Unknown label type"),
+        ({"y": np.full(6, np.inf), "class_texts": None}, "y contains infinity"),
         ({"y": np.arange(6) + 1}, "whole numbers from 0 to 5"),
         ({"y": np.arange(6) / 2}, "whole numbers"),
         ({"X_val": np.ones((2, DIM))}, "both X_val and y_val"),

@@ -118,9 +118,14 @@ def clip_adapter(task: Task) -> Fitted:
 def multi_modal_adapter(task: Task, mask: Mask = "bias") -> Fitted:
     """The estimator itself, with its defaults."""
     model = MultiModalAdapter(mask, scale=task.scale, random_state=task.seed)
-    shots = [each.numpy() for each in (task.shots.images, task.shots.labels)]
-    held = [each.numpy() for each in (task.shots.val_images, task.shots.val_labels)]
-    model.fit(*shots, task.texts.numpy(), *held)
+    shots = task.shots
+    model.fit(
+        shots.images.numpy(),
+        shots.labels.numpy(),
+        task.texts.numpy(),
+        shots.val_images.numpy(),
+        shots.val_labels.numpy(),
+    )
     return Fitted(
         model.validation_, lambda images, texts: task.factor * model.network_.cosines(images, texts)
     )

@@ -107,12 +107,8 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shots = shots_of(images, rows, self._validation(X_val, y_val), seed)
         self.scale_ = fitted_scale(images @ texts.T, rows) if self.scale is None else self.scale
         self.texts_ = texts.numpy()
-        best: Validation | None = None
-        for rate in self._rates():
-            network, found = self._trained(shots, texts, rate, seed)
-            if best is None or found > best:
-                best, self.network_, self.learning_rate_ = found, network, rate
-        self.validation_ = best
+        found = [(rate, *self._trained(shots, texts, rate, seed)) for rate in self._rates()]
+        self.learning_rate_, self.network_, self.validation_ = max(found, key=lambda each: each[2])
         return self
 
     def predict_proba(self, X: Any, class_texts: Any = None) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import column_or_1d
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 from torch.nn import functional as F
@@ -57,6 +57,7 @@ def class_labels(y: Any, rows: int) -> tuple[np.ndarray, Tensor]:
     """(N,) labels of any kind -> the classes, sorted, and (N,) int64 rows of them."""
     array = column(y, rows, "y")
     try:
+        assert_all_finite(array, input_name="y")
         check_classification_targets(array)
     except ValueError as error:
         raise FewShotError(str(error)) from error

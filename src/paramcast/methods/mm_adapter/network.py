@@ -48,7 +48,7 @@ class AdapterNet(nn.Module):
         self.mask, self.blend = mask, blend
         self.down = nn.Sequential(nn.Linear(dim, BOTTLENECK), nn.Linear(BOTTLENECK, WIDTH))
         self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-        self.up = nn.Sequential(nn.Linear(WIDTH, BOTTLENECK), nn.GELU(), nn.Linear(BOTTLENECK, dim))
+        self.narrow, self.widen = nn.Linear(WIDTH, BOTTLENECK), nn.Linear(BOTTLENECK, dim)
 
     def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Adapt.
@@ -60,7 +60,7 @@ class AdapterNet(nn.Module):
         Returns:
             Images (B, D), and for each image its own texts (B, C, D), L2-normalised.
         """
-        shift = F.normalize(self.up[-1](self._inner(images, texts)), dim=-1)
+        shift = F.normalize(self.widen(self._inner(images, texts)), dim=-1)
         adapted = F.normalize(self.blend * shift + (1 - self.blend) * _sequences(texts, images), dim=-1)
         return adapted[:, -1], adapted[:, :-1]
 
@@ -72,8 +72,8 @@ class AdapterNet(nn.Module):
         u / |u| blend to a length of sqrt(blend² + (1 - blend)² + 2 blend (1 - blend) <s, u> / |u|).
         """
         inner = self._inner(images, texts)
-        weight, bias = self.up[-1].weight, self.up[-1].bias
-        shift = F.normalize(self.up[-1](inner[:, -1]), dim=-1)
+        weight, bias = self.widen.weight, self.widen.bias
+        shift = F.normalize(self.widen(inner[:, -1]), dim=-1)
         adapted = F.normalize(self.blend * shift + (1 - self.blend) * images, dim=-1)
         g = inner[:, :-1]
         squared = ((g @ (weight.T @ weight)) * g).sum(-1) + 2 * g @ (weight.T @ bias) + bias @ bias
@@ -92,11 +92,12 @@ class AdapterNet(nn.Module):
             F.linear(self.down(rows), attention.in_proj_weight, attention.in_proj_bias)
             for rows in (texts, images)
         ]
-        heads = _sequences(*parts).unflatten(-1, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)
-        mask = attention_mask(len(texts), self.mask).to(heads)
-        mixed = F.scaled_dot_product_attention(*heads.unbind(), attn_mask=mask).transpose(1, 2).flatten(2)
+        sequences = _sequences(*parts)
+        query, key, value = sequences.view(*sequences.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        mask = attention_mask(len(texts), self.mask).to(sequences)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
         # No activation lies between the attention's output layer and the next: they are one matrix.
-        out, narrow = attention.out_proj, self.up[0]
+        out, narrow = attention.out_proj, self.narrow
         both = F.linear(mixed, narrow.weight @ out.weight, narrow.weight @ out.bias + narrow.bias)
         return F.gelu(both)
 
