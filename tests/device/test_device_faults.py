@@ -6,6 +6,7 @@ test_device_store.py, as it needs processes of its own.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from test_device_runtime import sealed
 
 from paramcast.device import AdaptationLoop, BundleError, CloudClient, CloudError, DeviceRuntime, client, loop
 from paramcast.device.policy import Always
-from paramcast.wire import SigningKey, public_key_hex
+from paramcast.wire import SigningKey, endorse, make_key, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 YEAR_S = 365 * 86400
@@ -39,6 +40,7 @@ class Cloud:
     good: Callable[[], bytes]
     fault: Callable[[BaseHTTPRequestHandler, bytes], None] | None = None
     asked: int = 0
+    endorsements: list[dict[str, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -67,6 +69,9 @@ def serve(cloud: Cloud) -> Iterator[str]:
             cloud.asked += 1
             with suppress(BrokenPipeError, ConnectionResetError):  # the device hangs up on what drips
                 (cloud.fault or (lambda handler, good: send(handler, 200, good)))(self, cloud.good())
+
+        def do_GET(self) -> None:
+            send(self, 200, json.dumps({"endorsements": cloud.endorsements}).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -196,6 +201,20 @@ def test_a_package_that_may_not_be_run(setting: Setting, now: dict[str, float], 
     bad = sealed(setting.runtime, setting.key, **{"sequence": 2, **changes})
     setting.cloud.fault = lambda handler, good: send(handler, 200, bad)
     goes_on(setting, now, error, message)
+
+
+def test_the_cloud_changes_its_key(setting: Setting, now: dict[str, float]) -> None:
+    """Without an endorsement by the key that the device trusts, the new one is refused; with it, followed."""
+    new = make_key()
+    package = sealed(setting.runtime, new, sequence=2)
+    setting.cloud.fault = lambda handler, good: send(handler, 200, package)
+    assert not setting.loop.observe(setting.clip(1), ["who"])
+    assert setting.loop.status()["cloud"]["last_failure"]["error"] == "BadSignature"
+    assert setting.loop.status()["sequence"] == 1
+    setting.cloud.endorsements = [asdict(endorse(setting.key, public_key_hex(new)))]
+    now["steady"] += 11
+    assert setting.loop.ask()
+    assert setting.restarted().status()["sequence"] == 2
 
 
 def test_no_network_at_the_start(tmp_path: Path, key: SigningKey, clip: Clip, now: dict[str, float]) -> None:
