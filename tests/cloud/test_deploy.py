@@ -27,7 +27,7 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
     stop_s = int(unit.split("TimeoutStopSec=")[1].split("\n")[0])
     assert stop_s > drain_s
     # The program and its page are not installed where the tests run.
-    unit = unit.replace("/opt/paramcast/bin/paramcast", "/bin/sh").replace("Documentation=", "#")
+    unit = unit.replace("/usr/local/lib/paramcast/bin/paramcast", "/bin/sh").replace("Documentation=", "#")
     (tmp_path / "paramcast.service").write_text(unit)
     done = subprocess.run(
         ["systemd-analyze", "verify", str(tmp_path / "paramcast.service")], capture_output=True, text=True
