@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from paramcast.training.statistics import RESAMPLES, Interval
+from paramcast.training.statistics import RESAMPLES, Interval, interval
 
 
-def share_interval(part: np.ndarray, whole: np.ndarray, seed: int = 0) -> Interval:
+def share_interval(part: np.ndarray, whole: np.ndarray, seed: int = 0) -> Interval | None:
     """mean(part) / mean(whole) and its 95 % percentile bootstrap, paired over the same streams or devices.
 
     Args:
         part: (N,) one figure each.
-        whole: (N,) likewise; the mean should be well above zero, or the ratio says nothing.
+        whole: (N,) likewise.
         seed: Of the resampling.
+
+    Returns:
+        None where the interval of mean(whole) is not above zero: of nothing there is no share.
     """
+    if interval(whole, seed).low <= 0:
+        return None
     drawn = np.random.default_rng(seed).integers(len(part), size=(RESAMPLES, len(part)))
-    ratios = part[drawn].mean(1) / whole[drawn].mean(1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    parts, wholes = part[drawn].mean(1), whole[drawn].mean(1)
+    low, high = np.percentile(parts[wholes > 0] / wholes[wholes > 0], [2.5, 97.5])
     return Interval(float(part.mean() / whole.mean()), float(low), float(high))

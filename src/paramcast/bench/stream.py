@@ -253,11 +253,15 @@ def _choose(groups: Sequence[Streams]) -> tuple[str, str]:
 def _row(
     name: str, shift: str, groups: Sequence[Mapping[str, Judged]], settings: str, models: int
 ) -> dict[str, Any]:
-    """A policy's accuracy, its share of requests, and its share of the gain of asking after every clip."""
+    """A policy's accuracy, its share of requests, and its share of the gain of asking after every clip.
+
+    The share is None where that gain is not surely above zero.
+    """
     accuracy, never, always = (
         np.concatenate([found[which].accuracy for found in groups]) for which in (name, "never", "always")
     )
     asked = np.concatenate([found[name].share for found in groups])
+    share = share_interval(accuracy - never, always - never)
     return {
         "name": f"stream_{name}",
         "shift": shift,
@@ -266,7 +270,7 @@ def _row(
         "streams": len(accuracy),
         "accuracy": interval(accuracy).json(),
         "gain": interval(accuracy - never).json(),
-        "share_of_gain": share_interval(accuracy - never, always - never).json(),
+        "share_of_gain": share.json() if share else None,
         "share_of_requests": interval(asked).json(),
     }
 
@@ -289,6 +293,8 @@ def stream_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return align([head, *lines])
 
 
-def _between(found: Mapping[str, float], scale: float) -> str:
+def _between(found: Mapping[str, float] | None, scale: float) -> str:
+    if found is None:
+        return "nothing to gain"
     mean, low, high = (scale * found[name] for name in ("mean", "low", "high"))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
