@@ -25,7 +25,7 @@ ANSWERS = 50
 _SHORT = {
     "epochs": 40,
     "patience": 8,
-}  # options of `MultiModalAdapter`, for about a second of one core a device
+}  # options of `MultiModalAdapter`, for seconds of one core a device
 _AT_ONCE = 16  # texts, each with a sequence of all candidates
 
 
