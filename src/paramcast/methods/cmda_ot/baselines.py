@@ -101,11 +101,14 @@ def sinkhorn(
 def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
     """Joint class proportions and transport (Redko et al., AISTATS 2019; POT's), by label propagation."""
     data = Prepared(problem, alignment)
-    solver = ot.da.JCPOTTransport(reg_e=0.005, max_iter=100, norm="max")
+    sources, labels = [X for X, _ in data.sources], [y for _, y in data.sources]
+    # POT's solver takes costs as they are, so that its entropy would mean another thing for every set.
+    unit = np.sqrt(max(ot.dist(X, data.X).max() for X in sources))
+    solver = ot.da.JCPOTTransport(reg_e=0.005, max_iter=100)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        solver.fit([X for X, _ in data.sources], [y for _, y in data.sources], data.X)
-        shares = solver.transform_labels([y for _, y in data.sources])
+        solver.fit([X / unit for X in sources], labels, data.X / unit)
+        shares = solver.transform_labels(labels)
     return 100 * float((np.nan_to_num(shares).argmax(1) == data.y).mean())
 
 

@@ -54,7 +54,8 @@ def office(folder: Path) -> Iterator[Problem]:
     names = [str(np.asarray(name).item()) for name in stored["domain_names"].ravel()]
     starts = stored["domains"].ravel()
     domains = zip(names, starts[:-1], starts[1:], strict=True)
-    return turned({name.lower(): (X[first:last], y[first:last]) for name, first, last in domains})
+    parts = {name.lower(): (X[first:last], y[first:last]) for name, first, last in domains}
+    return turned({name: parts[name] for name in OFFICE_DOMAINS})
 
 
 def mgr(folder: Path, targets: tuple[str, ...] = MGR_DOMAINS[1:]) -> Iterator[Problem]:
