@@ -1,0 +1,16 @@
+"""`paramcast bench`: measure the parts, each against something that is run beside it. One file a command."""
+
+from __future__ import annotations
+
+import click
+
+from paramcast.cli.bench import adr, bytes, device, headroom, recovery, registry, service, soak, stream
+
+
+@click.group(name="bench")
+def command() -> None:
+    """Measure adaptation, the cloud service and the device."""
+
+
+for part in (recovery, headroom, adr, bytes, stream, device, service, soak, registry):
+    command.add_command(part.command)

@@ -1,0 +1,42 @@
+"""`paramcast bench device`: answers, swaps, starts and memory of a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+
+
+@click.command(name="device", context_settings={"show_default": True})
+@click.option("--rounds", default=30, type=click.IntRange(1), help="Timed answers of each form.")
+@click.option(
+    "--model",
+    "model_dirs",
+    type=FOLDER,
+    multiple=True,
+    help="A trained model, to see what the int8 trunk costs in accuracy; may be repeated.",
+)
+@click.option("--data", type=FOLDER, help="The collection of --model.  [default: the demo world]")
+@seed_option
+@json_option
+def command(
+    rounds: int, model_dirs: tuple[Path, ...], data: Path | None, seed: int, json_file: Path | None
+) -> None:
+    """Time a device: answers at base, adapted and baked; swaps, starts, memory, and a step of fine-tuning."""
+    with needs("paramcast bench device", "train"):
+        from paramcast.bench.device import bench_device
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.rows import rows_table
+        from paramcast.bench.trunks import trunk_accuracy_rows
+        from paramcast.data.collection import Collection
+        from paramcast.data.world import demo_world
+        from paramcast.training.model import TrainedModel
+    models = [TrainedModel.load(folder) for folder in model_dirs]
+    rows = bench_device(seed, rounds)
+    if models:
+        rows += trunk_accuracy_rows(models, Collection.open(data) if data else demo_world(), seed)
+    click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)

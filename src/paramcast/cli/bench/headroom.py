@@ -1,0 +1,78 @@
+"""`paramcast bench headroom`: where there is something to gain."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import (
+    FOLDER,
+    json_option,
+    needs,
+    seed_option,
+    test_data_option,
+    trained_model_option,
+    trained_on_option,
+    typed_command,
+)
+
+
+@click.command(name="headroom", context_settings={"show_default": True})
+@trained_model_option
+@test_data_option
+@trained_on_option
+@click.option(
+    "--shift",
+    "shifts",
+    multiple=True,
+    default=("none", "category", "camera", "vocabulary"),
+    help="What devices differ in; may be given several times.",
+)
+@click.option("--devices", default=40, type=click.IntRange(2), help="Test devices under each shift.")
+@click.option(
+    "--labelled",
+    default=40,
+    type=click.IntRange(8, 64),
+    help="Clips of a device, all of whose labels fine-tuning has.",
+)
+@seed_option
+@json_option
+@click.option(
+    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
+)
+def command(
+    model_dir: Path,
+    data: Path,
+    trained_on: Path | None,
+    shifts: tuple[str, ...],
+    devices: int,
+    labelled: int,
+    seed: int,
+    json_file: Path | None,
+    out: Path | None,
+) -> None:
+    """Map where there is something to gain: the oracle, and fine-tuning on all labels of many clips."""
+    with needs("paramcast bench headroom", "train"), needs("paramcast bench headroom", "methods"):
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.headroom import bench_headroom, headroom_table
+        from paramcast.data.collection import Collection
+        from paramcast.training.model import TrainedModel
+    model, collection = TrainedModel.load(model_dir), Collection.open(data)
+    before = Collection.open(trained_on) if trained_on else collection
+    kept = out or (json_file.with_suffix(".parts") if json_file else None)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = bench_headroom(
+            model,
+            collection,
+            before,
+            shifts=shifts,
+            devices=devices,
+            labelled_clips=labelled,
+            seed=seed,
+            folder=kept or Path(scratch),
+        )
+    click.echo(headroom_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)

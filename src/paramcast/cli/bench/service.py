@@ -1,0 +1,28 @@
+"""`paramcast bench service`: a real server under load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+
+
+@click.command(name="service", context_settings={"show_default": True})
+@click.option("--model", "model_dir", type=FOLDER, help="A trained model; else ones of the default sizes.")
+@click.option("--seconds", default=4.0, type=click.FloatRange(0.5), help="Length of each load.")
+@seed_option
+@json_option
+def command(model_dir: Path | None, seconds: float, seed: int, json_file: Path | None) -> None:
+    """Load a real server over loopback: throughput, latency, and every form's bytes."""
+    with needs("paramcast bench service", "train,cloud"):
+        import uvicorn  # noqa: F401  the service is a process of its own; better to know before it is started
+
+        from paramcast.bench.figures import write_figures
+        from paramcast.bench.rows import rows_table
+        from paramcast.bench.service import bench_service
+    rows = bench_service(model_dir, seed, seconds)
+    click.echo(rows_table(rows))
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
