@@ -83,7 +83,7 @@ class OnDrift:
     half of `support`, so as not to replace it by a worse one.
     """
 
-    def __init__(self, high: float = 2.0, low: float = 1.5, first: int = 1, support: int = SUPPORT) -> None:
+    def __init__(self, high: float = 2.0, low: float = 1.5, first: int = 2, support: int = SUPPORT) -> None:
         """Prepare.
 
         Args:
