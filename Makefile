@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint
+.PHONY: install demo test lint docs
 
 install: $(VENV)/.installed
 
@@ -16,8 +16,8 @@ demo: install
 	$(BIN)/paramcast demo
 
 lint: install
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check src tests examples docs
+	$(BIN)/ruff format --check src tests examples docs
 	$(BIN)/mypy
 
 # open_clip for its test, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
@@ -30,3 +30,6 @@ $(VENV)/clip/.installed: $(VENV)/.installed
 # A worker for each core; the models are small, so further threads would only wait for each other.
 test: lint $(VENV)/clip/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+docs: install  # the tables and figures of docs/results.md, from benchmarks/
+	$(BIN)/python docs/build_results.py

@@ -69,6 +69,11 @@ def test_the_readme_s_links_lead_somewhere() -> None:
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
-@pytest.mark.parametrize("target", ["install", "demo", "test", "lint"])
+@pytest.mark.parametrize("target", ["install", "demo", "test", "lint", "docs"])
 def test_the_make_targets_are_there(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_page_of_results_says_what_the_committed_files_say() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "build_results.py"), "--check"]
+    assert subprocess.run(command, capture_output=True).returncode == 0, "run: make docs"

@@ -1,0 +1,239 @@
+"""Fill the tables of `results.md`, and draw its figures, from the committed files in `benchmarks/`.
+
+    python docs/build_results.py            # rewrites what lies between the markers, and docs/figures/
+    python docs/build_results.py --check    # changes nothing; exit code 1 if the page is not up to date
+
+So no figure on that page is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, FIGURES, BENCHMARKS = ROOT / "docs/results.md", ROOT / "docs/figures", ROOT / "benchmarks"
+CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
+COLLECTIONS = {"demo": "demo world", "msrvtt": "MSR-VTT", "youcook2": "MSR-VTT to YouCook2"}
+MARKED = r"(<!-- table: {} -->\n).*?(<!-- end -->)"
+
+Row = Mapping[str, Any]
+Key = tuple[str, str, str, str, int]
+"""Collection, task, shift, figure, support clips."""
+
+
+def evaluations() -> dict[Key, list[Row]]:
+    """Rows of `benchmarks/adaptation/COLLECTION-...-SEED.json`, one a seed, by what they are about."""
+    found: dict[Key, list[Row]] = defaultdict(list)
+    for path in sorted((BENCHMARKS / "adaptation").glob("*.json")):
+        collection = path.stem.split("-")[0]
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            found[collection, row["task"], row["shift"], _figure(row), row["support"]].append(row)
+    return found
+
+
+def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
+    """A line for each collection, task, shift, figure and support size; seeds side by side."""
+    head = ["collection, task", "shift, figure", "clips", *CONTROLS, "gain of each seed", "recovery", "worse"]
+    lines = []
+    for (collection, task, shift, figure, support), rows in found.items():
+        controls = [_mean(row["controls"][name]["mean"] for row in rows) for name in CONTROLS]
+        room = _mean(_room(row) for row in rows)
+        gains = [row["gain"] for row in rows]
+        recovery = f"{100 * _mean(gain['mean'] for gain in gains) / room:.0f} %" if room > 0.5 else "no room"
+        lines.append(
+            [
+                f"{COLLECTIONS[collection]}, {task}",
+                f"{shift}, {figure}",
+                str(support),
+                *(f"{value:.1f}" for value in controls),
+                "; ".join(_interval(gain) for gain in gains),
+                recovery,
+                f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
+            ]
+        )
+    return _markdown(head, lines)
+
+
+def bytes_table(rows: Sequence[Row]) -> str:
+    """Every form in int8, and codes in every quantisation."""
+    lines = [
+        [row["form"], row["quantisation"], f"{row['bytes_down']:,}", _interval(row, "value"), _share(row)]
+        for row in rows
+        if row["quantisation"] == "int8" or row["form"].startswith("codes")
+    ]
+    return _markdown(["form", "quantisation", "bytes down", "gain, points", "of the best"], lines)
+
+
+def adr_table(rows: Sequence[Row]) -> str:
+    """Every row of `paramcast bench adr` that has an interval, and the coverage."""
+    lines = [
+        [row["name"].replace("_", " "), f"{row['value']:.2f}", _edges(row), row["unit"], _share(row)]
+        for row in rows
+    ]
+    return _markdown(["what", "value", "95 % interval", "unit", "of the whole clip's"], lines)
+
+
+def compare_table(paths: Sequence[Path]) -> str:
+    """A line for each method: its figures by seed, and what an adaptation takes."""
+    found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for path in paths:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            found[_figure(row)][row["method"]].append(row)
+    figure, methods = next(iter(found.items()))
+    lines = []
+    for method, rows in sorted(methods.items(), key=lambda item: -_mean(_own(row) for row in item[1])):
+        cost = rows[0]["cost"]
+        lines.append(
+            [
+                method,
+                f"{_mean(row['cost']['labels'] for row in rows):.0f}",
+                f"{_mean(_own(row) for row in rows):.1f}",
+                "; ".join(_interval(row["gain"]) for row in rows),
+                f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
+                f"{cost['bytes_up'] + cost['bytes_down']:,.0f}",
+                f"{cost['device_macs'] / 1e6:,.1f}",
+            ]
+        )
+    head = ["method", "labels", f"{figure}, %", "gain of each seed", "worse", "bytes", "million MACs"]
+    return _markdown(head, lines)
+
+
+def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
+    """The gain of each seed and its interval, at 8 clips, one line a shift and figure."""
+    shown = [(key, rows) for key, rows in found.items() if key[-1] == 8 and not key[3].startswith("R@5")]
+    fig, axes = plt.subplots(figsize=(8, 0.42 * len(shown) + 1))
+    for place, (_, rows) in enumerate(reversed(shown)):
+        for number, row in enumerate(rows):
+            gain, height = row["gain"], place + 0.18 * (number - (len(rows) - 1) / 2)
+            axes.plot([gain["low"], gain["high"]], [height, height], color="#2b6cb0", lw=1.6)
+            axes.plot(gain["mean"], height, "o", color="#2b6cb0", ms=4)
+        room = _mean(_room(row) for row in rows)
+        axes.plot([room, room], [place - 0.35, place + 0.35], color="#c05621", lw=2)
+    labels = [f"{COLLECTIONS[key[0]]}: {key[2]}, {key[3]}" for key, _ in reversed(shown)]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.axvline(0, color="#888888", lw=0.8)
+    axes.set_xlabel("gain, points: a dot a seed, 95 % interval; bar: the oracle")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color="#e2e2e2", lw=0.6)
+    _save(fig, path)
+
+
+def bytes_figure(rows: Sequence[Row], path: Path) -> None:
+    """Gain against the bytes of a package, by form."""
+    fig, axes = plt.subplots(figsize=(8, 4))
+    for form in dict.fromkeys(row["form"] for row in rows):
+        mine = sorted((row for row in rows if row["form"] == form), key=lambda row: row["bytes_down"])
+        sizes, gains = [row["bytes_down"] for row in mine], [row["value"] for row in mine]
+        spread = np.abs(np.array([[row["low"], row["high"]] for row in mine]).T - gains)
+        axes.errorbar(sizes, gains, spread, fmt="o-", ms=4, lw=1.2, elinewidth=0.7, capsize=2, label=form)
+    axes.axvline(600, color="#888888", lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes of a signed package; dotted: 600")
+    axes.set_ylabel("gain, points (95 % over devices)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2)
+    _save(fig, path)
+
+
+def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
+    """Name of a marker in the page -> its table; only of what there are files of."""
+    made = {"adaptation": adaptation_table(found)}
+    for name, table in (("bytes", bytes_table), ("adr", adr_table)):
+        if (path := BENCHMARKS / f"{name}.json").exists():
+            made[name] = table(_rows(path))
+    for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
+        made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
+    return made
+
+
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """The page with every table in its place.
+
+    Raises:
+        ValueError: A table has no place in the page.
+    """
+    for name, table in made.items():
+        block = re.compile(MARKED.format(re.escape(name)), re.DOTALL)
+        if not block.search(page):
+            raise ValueError(f"docs/results.md has no place for the table {name!r}")
+        page = block.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page)
+    return page
+
+
+def main() -> int:
+    """Do as the command line says."""
+    parser = argparse.ArgumentParser(description="Fill the tables of docs/results.md from benchmarks/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if it is not up to date")
+    check = parser.parse_args().check
+    found = evaluations()
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page, tables(found))
+    if check:
+        return int(new != page)
+    PAGE.write_text(new, encoding="utf-8")
+    FIGURES.mkdir(exist_ok=True)
+    adaptation_figure(found, FIGURES / "adaptation.svg")
+    bytes_figure(_rows(BENCHMARKS / "bytes.json"), FIGURES / "bytes.svg")
+    return 0
+
+
+def _rows(path: Path) -> list[Row]:
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def _figure(row: Row) -> str:
+    name = row["metric"].replace("r@", "R@").replace("top1", "top-1")
+    return name + {"device": ", own clips", "collection": ", all clips"}.get(row.get("gallery", ""), "")
+
+
+def _own(row: Row) -> float:
+    return float(row["controls"]["own"]["mean"])
+
+
+def _room(row: Row) -> float:
+    """What the oracle gains over the better of base and constant control."""
+    controls = row["controls"]
+    return float(controls["oracle"]["mean"] - max(controls[name]["mean"] for name in ("base", "constant")))
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _interval(row: Row, mean: str = "mean") -> str:
+    return f"{row[mean]:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+
+
+def _edges(row: Row) -> str:
+    return f"{row['low']:.2f} to {row['high']:.2f}" if "low" in row else ""
+
+
+def _share(row: Row) -> str:
+    return "" if row.get("ratio") is None else f"{100 * row['ratio']:.0f} %"
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *lines])
+
+
+def _save(fig: Any, path: Path) -> None:
+    mpl.rcParams["svg.hashsalt"] = path.stem  # the same bytes from the same figures
+    fig.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    plt.close(fig)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
