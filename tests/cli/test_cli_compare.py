@@ -85,7 +85,7 @@ def test_it_prints_the_table_and_writes_the_page(
     for row in figures["rows"]:
         assert f"\n{row['method']} " in done.stdout
         assert f"<th>{row['method']}</th>" in page
-    assert page.count("<svg") == 6  # bytes at two reuses and the device's work, wide and narrow
+    assert page.count("<svg") == 4  # bytes and the device's work, wide and narrow
     assert "Traceback" not in done.stderr
 
 
@@ -116,7 +116,7 @@ def test_what_was_done_is_not_done_again(
     [
         (("--methods", "magic"), "no method is called 'magic'"),
         (("--methods", "csls"), "does not serve task 'qa'"),
-        (("--shift", "weather"), "no shift is called weather"),
+        (("--methods", "base", "--shift", "weather"), "no shift is called weather"),
     ],
 )
 def test_what_cannot_be_is_one_line(

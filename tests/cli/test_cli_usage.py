@@ -26,7 +26,6 @@ WRONG = [
     ("train", "paramcast train: Missing option '--data'"),
     ("evaluate", "paramcast evaluate: Missing option '--model'"),
     ("export", "paramcast export: Missing option '--model'"),
-    ("serve", "paramcast serve: Missing option '--model'"),
     ("data check", "paramcast data check: Missing argument 'DIR'"),
     ("device run", "paramcast device run: Missing option '--bundle'"),
     ("train --data d --out m", "paramcast train: Missing option '--task'. Choose from: qa,"),

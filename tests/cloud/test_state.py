@@ -265,13 +265,9 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
         Database.open(tmp_path / "x.db")
 
 
-def test_a_database_that_comes_back_is_used_again(
-    new_url: Callable[[], str], request: pytest.FixtureRequest
-) -> None:
-    url = new_url()
-    if not url.startswith("postgresql"):
-        pytest.skip("SQLite has no server that could go")
-    opened, server = Database.open(url), request.getfixturevalue("postgres_server")
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)  # SQLite has no server that could go
+def test_a_database_that_comes_back_is_used_again(new_url: Callable[[], str], postgres_server: Any) -> None:
+    opened, server = Database.open(new_url()), postgres_server
     assert taken(opened, ("a", 0)) == [1]
     server.stop()
     with pytest.raises(StateError):

@@ -195,7 +195,7 @@ def test_what_is_saved_makes_the_same_packages(form: str, task: str, tmp_path: P
 
 
 def test_models_of_before_there_was_a_choice_of_evidence_load(tmp_path: Path) -> None:
-    model = untrained_model("codes", "qa")
+    model = untrained_model("lowrank", "qa")
     model.save(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
     for name in ("evidence", "anchors", "form_options"):

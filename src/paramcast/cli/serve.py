@@ -75,6 +75,9 @@ def command(config: Path | None, ready_file: Path | None, **options: Any) -> Non
         _serve(settings, listener, ready_file, load_backend)
 
 
+_OPEN = "paramcast: warning: open to devices that are not enrolled; close it with --require-enrolment"
+
+
 def _serve(
     settings: Settings, listener: socket.socket, ready_file: Path | None, load: Callable[[Path], Any]
 ) -> None:
@@ -84,16 +87,13 @@ def _serve(
 
     key = load_or_make_key(settings.key)
     url = _url(listener, "https" if settings.tls_certificate else "http")
-    if not settings.require_enrolment:
-        click.echo(
-            "paramcast: warning: open to devices that are not enrolled; close it with --require-enrolment",
-            err=True,
-        )
     with opened_state(settings.where, "paramcast serve") as database:
         if settings.model is not None:
             models = load(settings.model)
         else:
             models = PublishedModels(database, model_store(settings.store, settings.where), load)
+        if not settings.require_enrolment:
+            click.echo(_OPEN, err=True)
         app = create_app(
             models,
             key,
@@ -121,6 +121,7 @@ def _serve(
             app,
             log_config=None,
             access_log=False,
+            ws="none",
             timeout_graceful_shutdown=settings.drain_s,
             **_tls(settings),
         )

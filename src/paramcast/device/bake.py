@@ -67,7 +67,7 @@ def _bytes_field(number: int, content: bytes) -> bytes:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Each field's number, all of its bytes, and its content (empty where it is a number)."""
+    """Each field's number (0 unless it has a length of its own), all of its bytes, and its content."""
     at = 0
     while at < len(message):
         start = at
@@ -85,7 +85,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]
             raise ValueError(f"wire type {kind} at byte {start} is none that an ONNX file has")
         if at > len(message):
             raise ValueError(f"the field at byte {start} is cut")
-        yield number, message[start:at], content
+        yield (number if kind == _LENGTH else 0), message[start:at], content
 
 
 def _varint(value: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn import config_context
 from torch import Tensor, nn
 
 from paramcast.errors import MissingExtraError
@@ -88,8 +89,9 @@ class SkadaDANN:
 
     def _net(self, strength: float, number: int, scaled: np.ndarray) -> Any:
         try:
-            from skada.deep import DANN
-            from skorch.callbacks import LRScheduler
+            with config_context():  # skada's import switches metadata routing on, for everybody
+                from skada.deep import DANN
+                from skorch.callbacks import LRScheduler
         except ModuleNotFoundError as error:
             raise MissingExtraError("the DANN of skada", "methods") from error
         seed = self.random_state * NETWORKS + number
