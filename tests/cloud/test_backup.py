@@ -122,7 +122,9 @@ def test_it_is_of_one_moment(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no gzip", gzip.compress(b"[]"), gzip.compress(b'["other", 1]\n'), gzip.compress(b"{")]
+    "data",
+    [b"", b"no gzip", gzip.compress(b"[]"), gzip.compress(b'["other", 1]\n'), gzip.compress(b"{")],
+    ids=["nothing", "no gzip", "an empty list", "another format", "half an object"],  # gzip holds the time
 )
 def test_what_is_no_backup_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.gz").write_bytes(data)
