@@ -1,4 +1,4 @@
-"""Models of the demo's size, one a seed: what benchmarks of whole devices are run with."""
+"""Models of the demo's size, one a seed, and where runs of that size are kept: for all benchmarks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from paramcast.bench.demo import FULL
 from paramcast.data.collection import Collection
 from paramcast.paths import cache_dir
 from paramcast.training.model import TrainedModel
+from paramcast.training.options import TrainingOptions
 from paramcast.training.pipeline import train
 
 
 def demo_sized_models(
-    collection: Collection, folders: Sequence[Path], seeds: Iterable[int]
+    collection: Collection, folders: Sequence[Path], seeds: Iterable[int], task: str = "qa"
 ) -> list[TrainedModel]:
     """The models in `folders`; where there are none, one is trained for each seed, or taken from the cache.
 
@@ -23,12 +24,11 @@ def demo_sized_models(
     """
     if folders:
         return [TrainedModel.load(folder) for folder in folders]
-    return [_trained(collection, seed) for seed in seeds]
+    asked = [replace(FULL.training, task=task, seed=seed) for seed in seeds]
+    return [train(collection, run_folder("model", collection, options), options) for options in asked]
 
 
-def _trained(collection: Collection, seed: int) -> TrainedModel:
-    options = replace(FULL.training, seed=seed)
+def run_folder(kind: str, collection: Collection, options: TrainingOptions) -> Path:
+    """Where the cache keeps a run of this `kind`: another folder for another size, task or seed."""
     size = f"{options.frames}-{options.devices}-{options.adaptor_steps}"
-    return train(
-        collection, cache_dir("runs") / f"stream-{collection.name}-{options.task}-{size}-{seed}", options
-    )
+    return cache_dir("runs") / f"{kind}-{collection.name}-{options.task}-{size}-{options.seed}"

@@ -29,11 +29,10 @@ def to_train(
 ) -> tuple[Collection, TrainingOptions, Path]:
     """The collection, training of the demo's size, and the folder that is for it."""
     from paramcast.bench.demo import FULL, QUICK
+    from paramcast.bench.fleet_models import run_folder
     from paramcast.data.collection import Collection
     from paramcast.data.world import demo_world
-    from paramcast.paths import cache_dir
 
     collection = Collection.open(data) if data else demo_world()
     training = replace((QUICK if quick else FULL).training, task=task, seed=seed)
-    size = f"{training.frames}-{training.devices}-{training.adaptor_steps}"
-    return collection, training, cache_dir("runs") / f"variants-{collection.name}-{task}-{size}-{seed}"
+    return collection, training, run_folder("variants", collection, training)

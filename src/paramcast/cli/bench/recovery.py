@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import to_train
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
 
 
@@ -28,16 +27,13 @@ def command(
     """Evaluate under each shift, and all at once: how much of the oracle's gain is had with 8 clips."""
     with needs("paramcast bench recovery", "train"):
         from paramcast.bench.figures import write_figures
+        from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.recovery import bench_recovery
         from paramcast.bench.table import controls_table
-        from paramcast.training.model import TrainedModel
-        from paramcast.training.pipeline import train
-
-        collection, training, variants = to_train(data, task, False, seed)
-    if model_dir:
-        model = TrainedModel.load(model_dir)
-    else:
-        model = train(collection, variants.with_name(variants.name.replace("variants", "recovery")), training)
+        from paramcast.data.collection import Collection
+        from paramcast.data.world import demo_world
+    collection = Collection.open(data) if data else demo_world()
+    (model,) = demo_sized_models(collection, [model_dir] if model_dir else [], [seed], task)
     rows = bench_recovery(model, collection, devices=devices, seed=seed)
     click.echo("\n\n".join(controls_table([row]) for row in rows))
     if json_file is not None:
