@@ -1,6 +1,7 @@
-"""The cloud under attack is the one of the other tests: tiny generators on a real server."""
+"""The cloud under attack, and the packages, are those of the other tests."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
+for room in ("device", "wire"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -12,36 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packages import HEAD, KEY, MODEL, NOW, OTHER_KEY, OTHER_MODEL, SHAPES, opened, package
 
 from paramcast import wire
-from paramcast.wire import Package, PackageError, make_key, open_package, public_key_hex, seal
+from paramcast.wire import PackageError, open_package, seal
 from paramcast.wire.package import MAGIC
 from paramcast.wire.signing import sign
 from paramcast.wire.tensors import pack
-
-KEY, OTHER_KEY = make_key(), make_key()
-MODEL, OTHER_MODEL = "a" * 64, "b" * 64
-NOW = 1_000_000
-SHAPES = {"layer.weight": (4, 6), "layer.bias": (4,)}
-HEAD = {"d": "cam-1", "m": MODEL, "s": "5", "e": str(NOW + 60), "f": "full", "q": "int8"}
-
-
-def package(**changes: Any) -> Package:
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(size=shape).astype("f4") for name, shape in SHAPES.items()}
-    made = Package("cam-1", MODEL, 5, NOW + 60, "full", "int8", tensors)
-    return dataclasses.replace(made, **changes)
-
-
-def opened(data: bytes, **changes: Any) -> Package:
-    rules: dict[str, Any] = {
-        "device": "cam-1",
-        "model": MODEL,
-        "after": 4,
-        "now": float(NOW),
-        "expected": SHAPES,
-    }
-    return open_package(data, public_key_hex(KEY), **(rules | changes))
 
 
 def stored(**changes: np.ndarray | None) -> dict[str, np.ndarray]:

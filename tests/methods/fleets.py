@@ -22,6 +22,7 @@ from paramcast.training.views import UplinkTable
 
 IMAGE, TEXT, FRAMES, ANSWERS, OPTIONS = 20, 12, 3, 7, 4
 CLIPS, QUESTIONS, SUPPORT = 14, 3, 6
+TASKS = ("qa", "choice", "retrieval")
 
 
 def tiny_model(task: str) -> TrainedModel:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fleets import SUPPORT, tiny_background, tiny_collection, tiny_model, tiny_samples
+from fleets import SUPPORT, TASKS, tiny_model, tiny_samples
 from torch import Tensor
 
 from paramcast.bench.compare import CompareOptions, compare
@@ -23,16 +23,7 @@ from paramcast.methods.support import labelled_of, support_of
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.tasks.base import Asked
 
-TASKS = ("qa", "choice", "retrieval")
 CASES = [(name, task) for name in METHODS for task in TASKS if task in make_method(name).tasks]
-
-
-@pytest.fixture(scope="module")
-def backgrounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Background]:
-    return {
-        task: tiny_background(tiny_model(task), tiny_collection(tmp_path_factory.mktemp(task)))
-        for task in TASKS
-    }
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fleets import ANSWERS, SUPPORT, tiny_background, tiny_collection, tiny_model, tiny_samples
+from fleets import ANSWERS, SUPPORT, TASKS, tiny_samples
 from torch import Tensor
 
 from paramcast.errors import InputError
@@ -20,16 +20,7 @@ from paramcast.methods.registry import make_method
 from paramcast.methods.support import support_of
 from paramcast.training.bank import Bank
 
-TASKS = ("qa", "choice", "retrieval")
 COMMON = 3  # answers that tests let count as common
-
-
-@pytest.fixture(scope="module")
-def backgrounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Background]:
-    return {
-        task: tiny_background(tiny_model(task), tiny_collection(tmp_path_factory.mktemp(task)))
-        for task in TASKS
-    }
 
 
 @pytest.fixture(scope="module")
