@@ -13,6 +13,7 @@ from paramcast.methods.cmda_ot.messages import Evidence
 from paramcast.methods.cmda_ot.pseudo import (
     agreement,
     beliefs,
+    class_distances,
     guidance,
     match,
     plan_share,
@@ -158,3 +159,17 @@ def test_refining_finds_a_linear_shift() -> None:
     source = target @ (np.eye(5) + 0.2 * rng.normal(size=(5, 5))) + 2
     moved = refined(source, labels, target, TransportSettings(), rng)
     assert np.linalg.norm(moved - target) < 0.5 * np.linalg.norm(source - target)
+
+
+def test_a_single_cluster_needs_no_distances() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 0, 2, 2])
+    source, target = rng.normal(size=(4, 2)), rng.normal(size=(6, 2))
+    halves = np.repeat([0, 1], 3)
+    _, apart = class_distances(source, labels, target, halves, 3, rng)
+    np.testing.assert_array_equal(apart > 0, [[True, True], [False, False], [True, True]])
+    before = rng.bit_generator.state
+    present, distances = class_distances(source, labels, target, np.zeros(6, int), 3, rng)
+    np.testing.assert_array_equal(present, [True, False, True])
+    np.testing.assert_array_equal(distances, np.zeros((3, 1)))
+    assert rng.bit_generator.state == before  # nothing was drawn, hence nothing computed of samples

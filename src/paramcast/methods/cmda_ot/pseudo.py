@@ -79,15 +79,18 @@ def class_distances(
         rng: Draws the samples of large groups.
 
     Returns:
-        present (C,) bool, and distances (C, K) float64, 0 where a class is not present.
+        present (C,) bool, and distances (C, K) float64, 0 where a class is not present; 0 for a single cluster,
+        as there is nothing to choose between.
     """
+    present = np.bincount(labels, minlength=classes) > 0
+    distances = np.zeros((classes, clusters.max() + 1))
+    if distances.shape[1] == 1:
+        return present, distances
 
     def some(group: np.ndarray) -> np.ndarray:
         return group[rng.permutation(len(group))[:LARGEST_GROUP]]
 
-    groups = [some(target[clusters == k]) for k in range(clusters.max() + 1)]
-    present = np.bincount(labels, minlength=classes) > 0
-    distances = np.zeros((classes, len(groups)))
+    groups = [some(target[clusters == k]) for k in range(distances.shape[1])]
     for c in np.flatnonzero(present):
         of_class = some(source[labels == c])
         distances[c] = [np.sqrt(max(ot.emd2([], [], ot.dist(of_class, group)), 0)) for group in groups]
