@@ -79,8 +79,8 @@ def class_distances(
         rng: Draws the samples of large groups.
 
     Returns:
-        present (C,) bool, and distances (C, K) float64, 0 where a class is not present; 0 for a single cluster,
-        as there is nothing to choose between.
+        present (C,) bool, and distances (C, K) float64, 0 where a class is not present; all 0 of a single
+        cluster, as there is nothing to choose between.
     """
     present = np.bincount(labels, minlength=classes) > 0
     distances = np.zeros((classes, clusters.max() + 1))
