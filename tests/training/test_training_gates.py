@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.training.gates import CAUTION, WORTH, Outcomes, calibrate, fit_gate
+from paramcast.training.gates import CAUTION, WORTH, Outcomes, calibrate, fit_gate, promise
 from paramcast.training.model import TrainedModel
 from paramcast.training.serving import OnnxBackend
 
@@ -20,7 +20,7 @@ def made_up(count: int, seed: int, noise: float = 1.0) -> tuple[Outcomes, np.nda
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(count, 256)).astype(np.float32)
     truth = 3 * hidden[:, 0]
-    return Outcomes(hidden, truth + rng.normal(size=count) * noise), truth
+    return Outcomes(hidden, truth + rng.normal(size=count) * noise, np.full(count, 50.0)), truth
 
 
 def test_gains_are_expected_as_they_were_learned() -> None:
@@ -61,6 +61,13 @@ def test_where_nothing_is_foretold_the_mean_decides(gain: float) -> None:
     calibrate(adaptor, known._replace(gains=gain - 0.01 * known.gains))  # the more expected, the less gained
     accepted = adaptor.gate(torch.from_numpy(known.hidden))
     assert (accepted == (gain > WORTH)).all()
+
+
+def test_what_an_adaptor_costs_kinds_that_a_gate_would_refuse_does_not_count() -> None:
+    gains, refused = np.array([6.0, 2.0, -3.0, 1.0]), np.array([20.0, 30.0, 60.0, 70.0])
+    known = Outcomes(np.zeros((4, 1), np.float32), gains, refused)
+    assert promise(known, ["words", "words", "none", "none"]) == 45 + (4 + 4) / 4
+    assert promise(known, ["words", "none", "words", "none"]) == 45 + (1.5 * 4) / 4
 
 
 @pytest.mark.parametrize("form", ["full", "codes"])

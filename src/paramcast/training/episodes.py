@@ -117,23 +117,6 @@ def moved_view(bank: Bank, table: UplinkTable, seed: int) -> tuple[Bank, UplinkT
     return moved, table.of(moved)
 
 
-def score_devices(
-    task: Task,
-    adaptor: Adaptor,
-    bank: Bank,
-    devices: Sequence[DeviceData],
-    gallery: Sequence[ClipData],
-    packages: dict[str, Tensor] | None,
-) -> float:
-    """Mean over devices and figures, in percent, under `packages` (N, *shape); None is the base model."""
-    means = []
-    for place, device in enumerate(devices):
-        values = None if packages is None else one_of(packages, place)
-        figures = task.score(adaptor.dynamic, values, bank, device, gallery)
-        means.append(float(np.mean(list(figures.values()))))
-    return float(np.mean(means))
-
-
 def generate(
     adaptor: Adaptor, table: UplinkTable, devices: Sequence[DeviceData], support: int
 ) -> dict[str, Tensor]:

@@ -66,3 +66,8 @@ def training_fleet(
     if not drawn:
         raise InputError(f"collection {collection.name!r} has no clips for task {task.name!r}")
     return drawn
+
+
+def kind_of(device: Device) -> str:
+    """The shifts of a device of `training_fleet`, such as 'category+camera'."""
+    return device.id.split("-")[0]

@@ -38,10 +38,12 @@ class Outcomes(NamedTuple):
     Attributes:
         hidden: (N, H) float32, what the FDA made of their contexts.
         gains: (N,) float64, by the edit, of the mean of the task's figures, in percent points.
+        refused: (N,) float64, the mean of the task's figures without the edit, in percent.
     """
 
     hidden: np.ndarray
     gains: np.ndarray
+    refused: np.ndarray
 
 
 def outcomes(
@@ -72,21 +74,35 @@ def outcomes(
         hidden = adaptor.eval().encode(inputs)
         packages = adaptor.values(hidden, inputs)
     unedited = {name: value[None] for name, value in adaptor.unedited().items()}
-    gains = np.zeros(len(devices))
+    scores = np.zeros((2, len(devices)))
     for place, device in enumerate(devices):
         package = one_of(packages, place)
-        own, refused = (
-            np.mean(list(task.score(adaptor.dynamic, values, bank, device, gallery).values()))
-            for values in (package, package | unedited)
-        )
-        gains[place] = own - refused
-    return Outcomes(hidden.numpy(), gains)
+        for row, values in zip(scores, (package, package | unedited), strict=True):
+            row[place] = np.mean(list(task.score(adaptor.dynamic, values, bank, device, gallery).values()))
+    own, refused = scores
+    return Outcomes(hidden.numpy(), own - refused, refused)
+
+
+def promise(known: Outcomes, kinds: Sequence[str]) -> float:
+    """Mean figure, in percent, if a gate refused all edits of those kinds of devices that lose by them.
+
+    An adaptor is chosen by it: by the mean without a gate, one would win that does little, as most kinds of
+    devices have nothing to gain.
+
+    Args:
+        known: Of N devices.
+        kinds: Of each, the shifts that it has.
+    """
+    total, named = np.copy(known.refused), np.array(kinds)
+    for kind in set(kinds):
+        total[named == kind] += max(0.0, float(known.gains[named == kind].mean()))
+    return float(total.mean())
 
 
 def joined(parts: Iterable[Outcomes]) -> Outcomes:
     """All of them as one."""
-    hidden, gains = zip(*parts, strict=True)
-    return Outcomes(np.concatenate(hidden), np.concatenate(gains))
+    hidden, gains, refused = zip(*parts, strict=True)
+    return Outcomes(np.concatenate(hidden), np.concatenate(gains), np.concatenate(refused))
 
 
 def gate_lessons(adaptor: Adaptor, lessons: Lessons, view: tuple[Bank, UplinkTable]) -> Iterator[Outcomes]:

@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from paramcast.adaptor import Adaptor
 from paramcast.training.bank import Bank
-from paramcast.training.episodes import SUPPORT_SIZES, Lessons, generate, moved_view, score_devices
+from paramcast.training.episodes import SUPPORT_SIZES, Lessons, moved_view
 from paramcast.training.fitting import Schedule, fit
-from paramcast.training.gates import Outcomes, calibrate, fit_gate, gate_lessons, joined, outcomes
+from paramcast.training.fleets import kind_of
+from paramcast.training.gates import Outcomes, calibrate, fit_gate, gate_lessons, joined, outcomes, promise
 from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
 from paramcast.training.views import UplinkTable
@@ -64,7 +65,15 @@ def _base_loss(
 
 
 def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
-    return lambda: score_devices(data.task, model.adaptor, data.bank, data.validation, data.gallery, None)
+    def score() -> float:
+        """Mean over validation devices and figures, in percent."""
+        found = (
+            data.task.score(model.adaptor.dynamic, None, data.bank, device, data.gallery)
+            for device in data.validation
+        )
+        return float(np.mean([np.mean(list(figures.values())) for figures in found]))
+
+    return score
 
 
 def train_adaptors(
@@ -89,6 +98,7 @@ def train_adaptors(
     if model.adaptor.reasoner:
         model.adaptor.reasoner.fit(*table.pairs(data.clips))
     model.base.requires_grad_(False)
+    kinds = [kind_of(device.device) for device in data.validation]
     scores = {}
     adaptors = {condition: model.adaptors[condition] for condition in conditions}
     for condition, adaptor in adaptors.items():
@@ -102,14 +112,11 @@ def train_adaptors(
         def validate(adaptor: Adaptor = adaptor) -> float:
             model.base.load_state_dict(final)
             model.base.eval()
-            found = []
-            for bank, seen in views:
-                for support in VALIDATION_SUPPORTS:
-                    packages = generate(adaptor, seen, data.validation, support)
-                    found.append(
-                        score_devices(data.task, adaptor, bank, data.validation, data.gallery, packages)
-                    )
-            return float(np.mean(found))
+            known = (
+                outcomes(data.task, adaptor, view, data.validation, data.gallery, [size])
+                for view, size in product(views, VALIDATION_SUPPORTS)
+            )
+            return float(np.mean([promise(each, kinds) for each in known]))
 
         steps = data.options.adaptor_steps
         scores[condition] = fit(
