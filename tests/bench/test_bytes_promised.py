@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from paramcast.bench.bytes import DOWN, UP
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.training.serving import OnnxBackend
 from paramcast.wire import Package, make_key, seal
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 
 @pytest.mark.parametrize("task", ["qa", "choice", "retrieval"])
 def test_an_adaptation_takes_no_more_bytes_than_is_said(task: str) -> None:
     model = untrained_model("codes", task)
-    request = made_up_request(model, "a-device-of-some-name", clips=8)
+    request = made_up_request(model, str(UUID(int=1)), clips=8)
     assert len(request.encode()) <= 8 * UP
     (tensors,) = OnnxBackend(model).generate([request])
-    package = Package(request.device, model.sha256(), 10**6, 2 * 10**9, "codes", "int8", tensors)
+    package = Package(
+        request.device, model.sha256(), 10**6, 2 * 10**9, "codes", DEFAULT_QUANTISATION, tensors
+    )
     assert 300 < len(seal(package, make_key())) <= DOWN

@@ -199,7 +199,7 @@ def test_what_is_no_model_of_this_module_is_refused(quick: OwnModel, tmp_path: P
 
 def test_packages_travel_signed_and_do_what_they_did_in_the_cloud(trained: OwnModel) -> None:
     device, key = corners_devices(1, 7, truth=True)[0], make_key()
-    cloud = AdaptService(OnnxBackend(trained), key, lifetime_s=60, quantisation="int8")
+    cloud = AdaptService(OnnxBackend(trained), key, lifetime_s=60)
     data = trained.request("watch-7", device.context[:8]).encode()
     assert AdaptRequest.decode(data).anchors.shape == (8, 3)
     assert len(data) < 700

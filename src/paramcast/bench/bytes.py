@@ -34,7 +34,7 @@ FORMS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "residual": ("residual", {}),
     "lowrank 4": ("lowrank", {"rank": 4}),
     "lowrank 1": ("lowrank", {"rank": 1}),
-    "codes 384": ("codes", {"count": 384}),
+    "codes 400": ("codes", {"count": 400}),
     "codes 192": ("codes", {"count": 192}),
     "codes 64": ("codes", {"count": 64}),
     "codes 16": ("codes", {"count": 16}),

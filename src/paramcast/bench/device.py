@@ -35,6 +35,7 @@ from paramcast.training.export import export_bundle, write_graphs
 from paramcast.training.model import TrainedModel
 from paramcast.training.serving import OnnxBackend
 from paramcast.wire import Package, SigningKey, make_key, public_key_hex, seal
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 DEVICE = "bench"
 QUESTION = "what is the man in the red shirt doing?"
@@ -145,7 +146,8 @@ def _swap(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey, 
 
 def _sealed(runtime: DeviceRuntime, sequence: int, made: dict[str, np.ndarray], key: SigningKey) -> bytes:
     bundle, expires = runtime.bundle, int(time.time()) + 3600
-    return seal(Package(runtime.device_id, bundle.model, sequence, expires, bundle.form, "int8", made), key)
+    how = bundle.form, DEFAULT_QUANTISATION
+    return seal(Package(runtime.device_id, bundle.model, sequence, expires, *how, made), key)
 
 
 def _baked(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey) -> DeviceRuntime:

@@ -69,7 +69,6 @@ class _Asking:
             backend,
             make_key(),
             lifetime_s=3600,
-            quantisation="int8",
             database=database,
             gate=Gate(required=True),
         )

@@ -74,7 +74,7 @@ def _load_rows(
     """
     bodies = [request.encode() for request in requests]
     sent = [http_request("/v1/adapt", body) for body in bodies]
-    service = AdaptService(backend, make_key(), lifetime_s=3600, quantisation="int8")
+    service = AdaptService(backend, make_key(), lifetime_s=3600)
 
     def in_process(batch: Sequence[bytes]) -> None:
         service.answer([service.read(body) for body in batch])

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--state", help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]")
 @click.option("--store", type=FOLDER, help="Folder of published models.  [default: beside a state in a file]")
 @click.option(
-    "--quantisation", type=click.Choice(QUANTISATIONS), help="How parameters travel.  [default: int8]"
+    "--quantisation", type=click.Choice(QUANTISATIONS), help="How parameters travel.  [default: int4]"
 )
 @click.option(
     "--require-enrolment/--open",

@@ -29,6 +29,7 @@ from paramcast.cloud.service import AdaptService, Answer, Asked, BackendError
 from paramcast.cloud.state import Database, StateError
 from paramcast.errors import InputError
 from paramcast.wire import SigningKey, public_key_hex
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def create_app(
     key: SigningKey,
     *,
     lifetime_s: int = 7 * 86400,
-    quantisation: str = "int8",
+    quantisation: str = DEFAULT_QUANTISATION,
     database: Database | None = None,
     gate: Gate | None = None,
     largest_batch: int = 32,

@@ -28,7 +28,7 @@ from paramcast.wire import (
     seal,
 )
 from paramcast.wire.limits import MAX_SEQUENCE
-from paramcast.wire.quantise import QUANTISATIONS, Float32
+from paramcast.wire.quantise import DEFAULT_QUANTISATION, QUANTISATIONS, Float32
 
 
 class BackendError(ParamcastError):
@@ -82,7 +82,7 @@ class AdaptService:
         key: SigningKey,
         *,
         lifetime_s: int,
-        quantisation: str,
+        quantisation: str = DEFAULT_QUANTISATION,
         database: Database | None = None,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,

@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 from paramcast.errors import InputError
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 
 class Settings(BaseSettings):
@@ -27,7 +28,9 @@ class Settings(BaseSettings):
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
     store: Path | None = Field(None, description="folder of published models; beside a state in a file")
-    quantisation: Literal["fp32", "fp16", "int8", "int4"] = Field("int8", description="how parameters travel")
+    quantisation: Literal["fp32", "fp16", "int8", "int4"] = Field(
+        DEFAULT_QUANTISATION, description="how parameters travel"
+    )
     lifetime_s: int = Field(7 * 86400, gt=0, description="seconds in which a package may be taken up")
     require_enrolment: bool = Field(False, description="serve enrolled devices only")
     clock_skew_s: float = Field(

@@ -27,7 +27,7 @@ class QuestionAnswering(Task):
     targets = AnswerModel.targets
     base_epochs = 8
     has_answers = True
-    codes = 192  # every word that a device has of its own is an edit of its own (docs/log.md)
+    codes = 400  # every word that a device has of its own is an edit of its own (docs/log.md)
 
     def items(self, clip: Clip) -> list[Item]:
         """One for each question."""
