@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     type=FOLDER,
     help="The trained model's folder.  [default: what `paramcast model publish` put in service]",
 )
+@click.option(
+    "--bundle",
+    type=FOLDER,
+    multiple=True,
+    help="What `paramcast export` wrote, for the page at the service's address; may be repeated.",
+)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]"
@@ -68,7 +74,7 @@ def command(config: Path | None, ready_file: Path | None, **options: Any) -> Non
         from paramcast.cloud.logs import set_up_logs
         from paramcast.cloud.settings import Settings
         from paramcast.training.serving import load_backend
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     settings = Settings.gather(config, **given)
     set_up_logs(settings.log_format, settings.log_level)
     with opened_listener(settings.host, settings.port) as listener:
@@ -83,8 +89,9 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from paramcast.cloud import Gate, PublishedModels, create_app
+    from paramcast.cloud import BrowserBundle, Gate, PublishedModels, create_app
 
+    bundles = [BrowserBundle.open(folder) for folder in settings.bundle]
     key = load_or_make_key(settings.key)
     url = _url(listener, "https" if settings.tls_certificate else "http")
     with opened_state(settings.where, "paramcast serve") as database:
@@ -109,6 +116,7 @@ def _serve(
             largest_batch=settings.largest_batch,
             waiting_room=settings.waiting_room,
             keep_s=86400 * settings.keep_days,
+            bundles=bundles,
         )
 
         def announce() -> None:

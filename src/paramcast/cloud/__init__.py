@@ -1,6 +1,7 @@
 """The service that turns a device's request into a signed parameter package. Needs the `cloud` extra."""
 
 from paramcast.cloud.app import create_app
+from paramcast.cloud.bundles import BrowserBundle
 from paramcast.cloud.gate import Gate
 from paramcast.cloud.models import AdaptBackend, Models, PublishedModels, Served, WrongModelError
 from paramcast.cloud.service import AdaptService, BackendError
@@ -11,6 +12,7 @@ __all__ = [
     "AdaptBackend",
     "AdaptService",
     "BackendError",
+    "BrowserBundle",
     "Database",
     "Gate",
     "ModelStore",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,12 +19,14 @@ from paramcast import __version__
 from paramcast.cloud.adapt_route import OPERATION, PATH, AdaptRoute
 from paramcast.cloud.answers import LATER, LimitedBodies, add_error_handlers, error
 from paramcast.cloud.batching import Batcher
+from paramcast.cloud.bundles import BrowserBundle, bundle_routes
 from paramcast.cloud.fleet_routes import fleet_routes
 from paramcast.cloud.gate import Gate
 from paramcast.cloud.housekeeping import housekeeping
 from paramcast.cloud.metrics import Metrics
 from paramcast.cloud.models import AdaptBackend, Models
 from paramcast.cloud.operator_routes import operator_routes
+from paramcast.cloud.page import page_routes
 from paramcast.cloud.service import AdaptService, Answer, Asked, BackendError
 from paramcast.cloud.state import Database, StateError
 from paramcast.errors import InputError
@@ -64,6 +66,7 @@ def create_app(
     largest_batch: int = 32,
     waiting_room: int = 512,
     keep_s: float = 30 * 86400,
+    bundles: Sequence[BrowserBundle] = (),
 ) -> FastAPI:
     """The service for one model, or for several.
 
@@ -78,6 +81,7 @@ def create_app(
         waiting_room: Requests that may wait: 512 are half a second of work, and 128 MB if all are as large
             as they may be.
         keep_s: Seconds for which packages and feedback stay on record.
+        bundles: Base models that the page at `/` may load, the first one if it is not told which.
 
     Raises:
         InputError: If the lifetime or the quantisation is not possible.
@@ -152,5 +156,7 @@ def create_app(
 
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
+    app.include_router(bundle_routes(bundles))
+    app.include_router(page_routes())
     add_error_handlers(app, key)
     return app

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
     store: Path | None = Field(None, description="folder of published models; beside a state in a file")
+    bundle: list[Path] = Field([], description="bundles that browsers may load at the page `/`")
     quantisation: Literal["fp32", "fp16", "int8", "int4"] = Field(
         DEFAULT_QUANTISATION, description="how parameters travel"
     )

@@ -1,0 +1,97 @@
+"""The page that is a device in a browser: built from `web/`, packed with this package, served at `/`."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".md": "text/markdown; charset=utf-8",
+}
+SECURITY = {
+    # The page may talk to its own service and to nobody else: whatever ran in it, pictures had nowhere to go.
+    # (data: are icons in the page's own code; blob: is the video file that the user opened.)
+    "content-security-policy": "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self' 'wasm-unsafe-eval'",
+            "worker-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self' data:",
+            "img-src 'self' data:",
+            "media-src blob:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    ),
+    # Isolation from other origins, for which browsers give WebAssembly its threads.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class _Asset:
+    media_type: str
+    gzipped: bytes
+    etag: str
+
+
+@cache
+def _asset(path: Path) -> _Asset:
+    """A file of the page; what is large is packed compressed already, as `NAME.gz`."""
+    packed = path.with_name(f"{path.name}.gz")
+    data = packed.read_bytes() if packed.exists() else gzip.compress(path.read_bytes(), mtime=0)
+    return _Asset(_TYPES[path.suffix], data, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+
+
+def page_routes() -> APIRouter:
+    """The page and its files."""
+    router = APIRouter(include_in_schema=False)
+    names = {path.name.removesuffix(".gz") for path in (STATIC / "assets").iterdir()}
+
+    @router.get("/")
+    def index(request: Request) -> Response:
+        return _answer(request, STATIC / "index.html", "no-cache")
+
+    @router.get("/licenses.md")
+    def licenses(request: Request) -> Response:
+        return _answer(request, STATIC / "licenses.md", "no-cache")
+
+    @router.get("/assets/{name}")
+    def asset(request: Request, name: str) -> Response:
+        if name not in names:
+            return PlainTextResponse("there is no such file", 404, SECURITY)
+        # The name of each holds a hash of its content.
+        return _answer(request, STATIC / "assets" / name, "public, max-age=31536000, immutable")
+
+    return router
+
+
+def _answer(request: Request, path: Path, caching: str) -> Response:
+    asset = _asset(path)
+    headers = {**SECURITY, "etag": asset.etag, "cache-control": caching, "vary": "accept-encoding"}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(
+            asset.gzipped, headers=headers | {"content-encoding": "gzip"}, media_type=asset.media_type
+        )
+    return Response(gzip.decompress(asset.gzipped), headers=headers, media_type=asset.media_type)

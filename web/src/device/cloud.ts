@@ -1,0 +1,233 @@
+/** Talking to the cloud: strict with what it answers, and with a record of every byte that left the tab. */
+
+import { type Bytes, utf8 } from "../wire/bytes";
+import { authorise, checkTime, type Endorsement, newNonce, proveKey } from "../wire/credentials";
+import { PackageError } from "../wire/errors";
+import { MAX_PACKAGE_BYTES } from "../wire/limits";
+import type { Package } from "../wire/package";
+import { isPublicKey, makeKey, publicKeyHex } from "../wire/signing";
+import type { Device } from "./device";
+import { CloudError, messageOf } from "./errors";
+import type { Identity, Store } from "./store";
+
+const MAX_JSON_BYTES = 1024 * 1024;
+const TIMEOUT_MS = 30_000;
+
+/** One exchange: bytes of the bodies, without headers. */
+export interface Exchange {
+  what: string;
+  up: number;
+  down: number;
+  status: number;
+  milliseconds: number;
+}
+
+interface Call {
+  method: "GET" | "POST";
+  path: string;
+  body?: Bytes;
+  type?: string;
+  limit: number;
+  /** Whether an enrolled device signs it. */
+  signed?: boolean;
+}
+
+export class Cloud {
+  /** Everything that was exchanged since the page was loaded. */
+  readonly log: Exchange[] = [];
+  private aheadUs = 0;
+  private lastUs = 0;
+
+  /** @param identity the device's; once it is enrolled, its requests are signed. */
+  constructor(
+    private readonly service: string,
+    private readonly store: Store,
+    private identity: Identity,
+  ) {}
+
+  get enrolled(): boolean {
+    return this.identity.key !== null && this.identity.cloudKey !== "";
+  }
+
+  /**
+   * Have parameters made for the device and take them up; trusts the cloud's key on first use.
+   *
+   * @throws CloudError if it cannot be reached or refuses; PackageError if the package may not be run.
+   */
+  async adapt(device: Device): Promise<Package> {
+    const body = device.request();
+    if (device.publicKey === null) await this.trust(device);
+    const call: Call = { method: "POST", path: "/v1/adapt", body, limit: MAX_PACKAGE_BYTES, signed: true };
+    const sealed = await this.send({ ...call, type: "application/octet-stream" });
+    try {
+      return await device.apply(sealed);
+    } catch (error) {
+      if (!(error instanceof PackageError && error.rule === "BadSignature")) throw error;
+      await this.follow(device); // perhaps the cloud has a newer key, which the trusted one endorsed
+      return device.apply(sealed);
+    }
+  }
+
+  /** Enrol the device with a one-time token: its requests are signed from then on. @throws CloudError */
+  async enrol(token: string): Promise<void> {
+    const { device } = this.identity;
+    const key = this.identity.key ?? (await makeKey()); // that of a try before is used again
+    this.identity = { device, key, cloudKey: "" };
+    await this.store.saveIdentity(this.identity);
+    const asked = {
+      token,
+      device,
+      public_key: await publicKeyHex(key),
+      proof: await proveKey(key, device, token),
+    };
+    const reply = await this.json({
+      method: "POST",
+      path: "/v1/enrol",
+      body: utf8(JSON.stringify(asked)),
+      type: "application/json",
+      limit: MAX_JSON_BYTES,
+    });
+    if (!isPublicKey(reply.public_key)) throw new CloudError("the cloud gave no public key");
+    this.identity = { device, key, cloudKey: reply.public_key };
+    await this.store.saveIdentity(this.identity);
+  }
+
+  private async trust(device: Device): Promise<void> {
+    const path = `/v1/model?model=${device.bundle.model}`;
+    const described = await this.json({ method: "GET", path, limit: MAX_JSON_BYTES });
+    if (described.model !== device.bundle.model) {
+      throw new CloudError(
+        "the cloud adapts another base model than the one that this page runs; load it again",
+      );
+    }
+    // An enrolled device has known its cloud's key since then; a later one is endorsed by it.
+    await device.trust(this.identity.cloudKey || described.public_key);
+  }
+
+  private async follow(device: Device): Promise<void> {
+    const told = await this.json({ method: "GET", path: "/v1/keys", limit: MAX_JSON_BYTES });
+    const { endorsements } = told;
+    if (!Array.isArray(endorsements) || !endorsements.every(isEndorsement)) {
+      throw new CloudError("the cloud's answer is no chain of keys");
+    }
+    await device.follow(endorsements);
+  }
+
+  private async json(call: Call): Promise<Record<string, unknown>> {
+    return jsonObject(await this.send(call));
+  }
+
+  /** The body of a good answer. @throws CloudError for any other. */
+  private async send(call: Call, mayMendClock = true): Promise<Bytes> {
+    const nonce = newNonce();
+    const headers = new Headers(call.type ? { "content-type": call.type } : {});
+    if (call.signed && this.enrolled) headers.set("authorization", await this.signature(call, nonce));
+    const { status, data, later } = await this.exchange(call, headers);
+    if (status >= 200 && status < 300) return data;
+    const told = jsonOrNothing(data);
+    if (mayMendClock && (await this.mendClock(told, nonce))) return this.send(call, false);
+    const text = typeof told.error === "string" ? told.error.slice(0, 300) : "no reason given";
+    const when = later ? `; it asks to come back in ${later} s` : "";
+    throw new CloudError(`the cloud answered ${status}: ${text}${when}`, String(told.code ?? ""));
+  }
+
+  private async signature(call: Call, nonce: string): Promise<string> {
+    const { device, key } = this.identity;
+    this.lastUs = Math.max(Date.now() * 1000 + this.aheadUs, this.lastUs + 1);
+    const body = call.body ?? new Uint8Array();
+    return authorise(key!, {
+      device,
+      method: call.method,
+      path: call.path,
+      body,
+      timeUs: this.lastUs,
+      nonce,
+    });
+  }
+
+  /** Believe the time that the cloud has signed in refusing the request of `nonce`; whether it told any. */
+  private async mendClock(told: Record<string, unknown>, nonce: string): Promise<boolean> {
+    const { time_us: timeUs, signature } = told;
+    if (!this.enrolled || !Number.isSafeInteger(timeUs) || typeof signature !== "string") return false;
+    try {
+      await checkTime(this.identity.cloudKey, nonce, timeUs as number, signature);
+    } catch {
+      return false;
+    }
+    this.aheadUs = (timeUs as number) - Date.now() * 1000;
+    this.lastUs = 0;
+    return true;
+  }
+
+  private async exchange(
+    call: Call,
+    headers: Headers,
+  ): Promise<{ status: number; data: Bytes; later: string }> {
+    const start = performance.now();
+    const record: Exchange = {
+      what: `${call.method} ${call.path.split("?")[0]}`,
+      up: call.body?.length ?? 0,
+      down: 0,
+      status: 0,
+      milliseconds: 0,
+    };
+    this.log.push(record);
+    try {
+      const response = await fetch(this.service + call.path, {
+        method: call.method,
+        headers,
+        body: call.body,
+        cache: "no-store",
+        credentials: "omit",
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const data = await limited(response, call.limit);
+      record.status = response.status;
+      record.down = data.length;
+      return { status: response.status, data, later: response.headers.get("retry-after") ?? "" };
+    } catch (error) {
+      if (error instanceof CloudError) throw error;
+      throw new CloudError(`no answer from the cloud: ${messageOf(error)}`);
+    } finally {
+      record.milliseconds = performance.now() - start;
+    }
+  }
+}
+
+/** The whole body, unless it is longer than `limit`: the rest of that is never read. */
+async function limited(response: Response, limit: number): Promise<Bytes> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const reader = response.body?.getReader();
+  for (let part = await reader?.read(); part && !part.done; part = await reader!.read()) {
+    size += part.value.length;
+    if (size > limit) throw new CloudError(`the cloud's answer has more than ${limit} bytes`);
+    chunks.push(part.value);
+  }
+  return new Uint8Array(await new Blob(chunks as Bytes[]).arrayBuffer());
+}
+
+function jsonObject(data: Bytes): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(data));
+  } catch {
+    value = null;
+  }
+  if (typeof value !== "object" || value === null)
+    throw new CloudError("the cloud's answer is no JSON object");
+  return value as Record<string, unknown>;
+}
+
+function jsonOrNothing(data: Bytes): Record<string, unknown> {
+  try {
+    return jsonObject(data);
+  } catch {
+    return {};
+  }
+}
+
+function isEndorsement(link: unknown): link is Endorsement {
+  const { old, new: next, signature } = (link ?? {}) as Record<string, unknown>;
+  return [old, next, signature].every((text) => typeof text === "string");
+}

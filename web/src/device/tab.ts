@@ -1,0 +1,293 @@
+/** The device as the page talks to it: in a worker, so that the page stays awake while the model works. */
+
+import { bench, type BenchRow } from "./bench";
+import { type Bundle, fetchBundle, type Progress, type Task } from "./bundle";
+import { Cloud, type Exchange } from "./cloud";
+import { Device, type Status } from "./device";
+import { type Backend, loadEngine } from "./engine";
+import { DeviceInputError } from "./errors";
+import { type Frames, Graphs, type Matrix } from "./graphs";
+import { type Identity, Store } from "./store";
+import { most, type Ranked, softmax } from "./ranking";
+
+export interface Options {
+  /** The service's address; the page's own. */
+  service: string;
+  /** sha256 of the base model; null: the service's first. */
+  model: string | null;
+  backend: Backend | null;
+}
+
+export interface Opened {
+  task: Task;
+  model: string;
+  form: string;
+  frames: number;
+  sampling: Bundle["sampling"];
+  answers: number;
+  /** Bytes of the bundle's files. */
+  bytes: number;
+  backend: Backend;
+  threads: number;
+  enrolled: boolean;
+}
+
+/** A question about a clip (`clip`: its number), or a text to search all clips for (`clip`: null). */
+export interface Query {
+  clip: number | null;
+  text: string;
+  /** Choice: what to choose from. */
+  options: string[];
+}
+
+/** What the base model says and, once there is a package, what the adapted one does. */
+export interface Comparison {
+  base: Ranked[];
+  own: Ranked[] | null;
+  /** Milliseconds from the features of clip and texts to the answer. */
+  baseMs: number;
+  ownMs: number | null;
+  /** Milliseconds from the question, and the options, to their features: the same for both. */
+  textMs: number;
+}
+
+export interface Adapted {
+  sequence: number;
+  form: string;
+  quantisation: string;
+  expires: number;
+  bytesUp: number;
+  bytesDown: number;
+  /** From the press of the button to running parameters. */
+  milliseconds: number;
+  /** Of which: checking, trying, keeping and taking up the package. */
+  swapMs: number;
+}
+
+interface Clip {
+  features: Matrix;
+  /** What was asked about it; of a text searched for, every clip. */
+  asked: string[];
+}
+
+/** Made once a page; every method but `open` needs an open one. */
+export class Tab {
+  private parts: { device: Device; cloud: Cloud } | null = null;
+  private readonly clips: Clip[] = [];
+  private readonly texts = new Map<string, { features: Matrix; milliseconds: number }>();
+
+  /** Load the model and start; goes on with the package that the browser has kept. */
+  async open({ service, model, backend }: Options, progress: Progress): Promise<Opened> {
+    await claimTab();
+    const store = new Store();
+    const [engine, bundle] = await Promise.all([loadEngine(backend), fetchBundle(service, model, progress)]);
+    const graphs = await Graphs.open(engine, bundle);
+    const identity = (await store.identity()) ?? newIdentity();
+    await store.saveIdentity(identity);
+    const cloud = new Cloud(service, store, identity);
+    this.parts = { device: await Device.start(identity.device, bundle, graphs, store), cloud };
+    return {
+      task: bundle.task,
+      model: bundle.model,
+      form: bundle.form,
+      frames: bundle.frames,
+      sampling: bundle.sampling,
+      answers: bundle.answers.length,
+      bytes: [...bundle.files.values()].reduce((sum, file) => sum + file.length, 0),
+      backend: engine.backend,
+      threads: engine.threads,
+      enrolled: cloud.enrolled,
+    };
+  }
+
+  /** Run the trunk over a clip's frames; its number and the milliseconds. */
+  async addClip(frames: Frames): Promise<{ clip: number; milliseconds: number }> {
+    const start = performance.now();
+    const features = await this.device.look(frames);
+    this.clips.push({ features, asked: [] });
+    return { clip: this.clips.length - 1, milliseconds: performance.now() - start };
+  }
+
+  /** Answer with the base model and with the parameters that run. */
+  async compare(query: Query): Promise<Comparison> {
+    const texts = [query.text, ...query.options];
+    await this.textsOf(texts);
+    const textMs = texts.reduce((sum, text) => sum + this.texts.get(text)!.milliseconds, 0);
+    for (const clip of this.clips) {
+      const isAbout = query.clip === null || this.clips[query.clip] === clip;
+      if (isAbout && !clip.asked.includes(query.text)) clip.asked.push(query.text);
+    }
+    const timed = async (which: "base" | "current"): Promise<[Ranked[], number]> => {
+      const begin = performance.now();
+      const ranked = await this.ranked(query, which);
+      return [ranked, performance.now() - begin];
+    };
+    const [base, baseMs] = await timed("base");
+    const [own, ownMs] = this.device.status().source === "base" ? [null, null] : await timed("current");
+    return { base, own, baseMs, ownMs, textMs };
+  }
+
+  /** The logits of one question about one clip, of all answers or of its options. */
+  async logits(query: Query, which: "base" | "current"): Promise<Float32Array> {
+    const clip = this.clip(query.clip);
+    const question = await this.textsOf([query.text]);
+    const parameters = this.device.of(which);
+    if (this.device.bundle.task === "qa") {
+      return (await this.graphs.answer(clip.features, question, parameters)).values;
+    }
+    if (this.device.bundle.task !== "choice")
+      throw new DeviceInputError("this model searches, it does not answer");
+    const options = await this.textsOf(query.options);
+    return (await this.graphs.choose(clip.features, question, options, parameters)).values;
+  }
+
+  /** The cosine of a text and of every clip, in their order. */
+  async scores(text: string, which: "base" | "current"): Promise<number[]> {
+    const parameters = this.device.of(which);
+    const wanted = (await this.graphs.embedTexts(await this.textsOf([text]), parameters)).values;
+    const scores: number[] = [];
+    for (const { features } of this.clips) {
+      const { values } = await this.graphs.embedClip(features, parameters);
+      scores.push(values.reduce((sum, value, place) => sum + value * wanted[place], 0));
+    }
+    return scores;
+  }
+
+  /** The request that `adapt` would send now. */
+  async request(): Promise<Uint8Array> {
+    await this.observe();
+    return this.device.request();
+  }
+
+  /** Send the anchors' and queries' features, and take up the parameters that come back. */
+  async adapt(): Promise<Adapted> {
+    await this.observe();
+    const { device, cloud } = this.opened;
+    const start = performance.now();
+    const before = cloud.log.length;
+    const made = await cloud.adapt(device);
+    const milliseconds = performance.now() - start;
+    const exchanges = cloud.log.slice(before);
+    const sent = exchanges.findLast(({ what }) => what === "POST /v1/adapt")!;
+    return {
+      sequence: made.sequence,
+      form: made.form,
+      quantisation: made.quantisation,
+      expires: made.expires,
+      bytesUp: sent.up,
+      bytesDown: sent.down,
+      milliseconds,
+      swapMs: milliseconds - exchanges.reduce((sum, exchange) => sum + exchange.milliseconds, 0),
+    };
+  }
+
+  /** Check a sealed package and take it up, as if it had come from the cloud. */
+  async apply(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+    return (await this.device.apply(bytes)).sequence;
+  }
+
+  /** Enrol this tab with a one-time token. */
+  enrol(token: string): Promise<void> {
+    return this.opened.cloud.enrol(token);
+  }
+
+  /** Run an earlier package again, or the base model: 0. */
+  rollBack(to: number): Promise<void> {
+    return this.device.rollBack(to);
+  }
+
+  status(): Status {
+    return this.device.status();
+  }
+
+  /** Every exchange with the cloud since the page was loaded. */
+  log(): Exchange[] {
+    return this.opened.cloud.log;
+  }
+
+  /** Time answers, from pixels to the answer, at base and adapted in turns. */
+  bench(frames: Frames, question: string, rounds: number): Promise<BenchRow[]> {
+    return bench(this.device, frames, question, rounds);
+  }
+
+  /** The ids of a text's tokens. */
+  tokens(text: string): number[] {
+    return this.graphs.tokens(text);
+  }
+
+  /** The support set is every clip with what was asked about it. */
+  private async observe(): Promise<void> {
+    this.device.forget();
+    for (const { features, asked } of this.clips) {
+      this.device.observe(features, asked.length ? await this.textsOf(asked) : null);
+    }
+  }
+
+  private async ranked(query: Query, which: "base" | "current"): Promise<Ranked[]> {
+    const { task, answers } = this.device.bundle;
+    if (task === "retrieval") {
+      const scores = await this.scores(query.text, which);
+      return most(scores, (clip) => String(clip));
+    }
+    const texts = task === "qa" ? answers : query.options;
+    return most(softmax(await this.logits(query, which)), (place) => texts[place]);
+  }
+
+  /** Features of texts; those of a text are computed once. */
+  private async textsOf(texts: readonly string[]): Promise<Matrix> {
+    for (const text of texts) {
+      if (this.texts.has(text)) continue;
+      const start = performance.now();
+      const features = await this.device.read([text]);
+      this.texts.set(text, { features, milliseconds: performance.now() - start });
+    }
+    const rows = texts.map((text) => this.texts.get(text)!.features);
+    if (!rows.length) throw new DeviceInputError("there is no text to read");
+    const { columns } = rows[0];
+    const values = new Float32Array(rows.length * columns);
+    rows.forEach((row, place) => values.set(row.values, place * columns));
+    return { values, rows: rows.length, columns };
+  }
+
+  private clip(number: number | null): Clip {
+    const clip = number === null ? undefined : this.clips[number];
+    if (!clip) throw new DeviceInputError("open a video first");
+    return clip;
+  }
+
+  private get opened(): NonNullable<Tab["parts"]> {
+    if (!this.parts) throw new DeviceInputError("the model is not loaded yet");
+    return this.parts;
+  }
+
+  private get device(): Device {
+    return this.opened.device;
+  }
+
+  private get graphs(): Graphs {
+    return this.device.graphs;
+  }
+}
+
+function newIdentity(): Identity {
+  return { device: `tab-${crypto.randomUUID().slice(0, 8)}`, key: null, cloudKey: "" };
+}
+
+const RELOAD_MS = 3000;
+
+/** One tab at a time is this device: two would use up each other's sequence numbers. */
+async function claimTab(): Promise<void> {
+  // What is loaded again meets the lock of the page before it for a moment.
+  const signal = AbortSignal.timeout(RELOAD_MS);
+  await new Promise<void>((claimed, failed) => {
+    const held = () => {
+      claimed();
+      return new Promise(() => undefined); // until the tab is closed
+    };
+    navigator.locks.request("paramcast device", { signal }, held).catch(() => {
+      failed(
+        new DeviceInputError("this device is open in another tab; close that one and load this one again"),
+      );
+    });
+  });
+}

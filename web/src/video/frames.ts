@@ -1,0 +1,154 @@
+/** Frames out of a video file or a camera: decoded by the browser, few and small, never sent anywhere. */
+
+import type { Sampling } from "../device/bundle";
+import type { Frames } from "../device/graphs";
+import { colourHistogram, sceneIndices, sceneStarts, uniformTimes } from "./sampling";
+
+const SHORT_SIDE = 256;
+const LOOK_SECONDS = 0.1;
+const [LOOK_WIDTH, LOOK_HEIGHT] = [48, 27];
+const CAMERA_SECONDS = 4;
+const WAIT_MS = 15_000;
+
+export interface Clip {
+  name: string;
+  frames: Frames;
+  /** Pictures of the frames, for the page. */
+  pictures: ImageBitmap[];
+}
+
+export class VideoError extends Error {}
+
+/**
+ * Take `count` frames of a video file, spread as the model's training spread them.
+ *
+ * `uniform` takes segments of the frames, which a browser does not count: here they are segments of the time, the same
+ * at a constant frame rate.
+ *
+ * @throws VideoError if the browser cannot play the file.
+ */
+export async function framesOfFile(file: File, count: number, sampling: Sampling): Promise<Clip> {
+  const url = URL.createObjectURL(file);
+  const video = Object.assign(document.createElement("video"), {
+    muted: true,
+    preload: "auto",
+    playsInline: true,
+  });
+  try {
+    video.src = url;
+    await happened(video, "loadeddata", file.name);
+    const duration = await durationOf(video);
+    const times =
+      sampling === "scene" ? await sceneTimes(video, duration, count) : uniformTimes(duration, count);
+    const taker = new Taker(video);
+    for (const time of times) {
+      await seek(video, time);
+      await taker.take();
+    }
+    return taker.clip(file.name);
+  } finally {
+    video.removeAttribute("src");
+    video.load();
+    URL.revokeObjectURL(url);
+  }
+}
+
+/** Take `count` frames of four seconds of a camera that plays in `video`. */
+export async function framesOfCamera(video: HTMLVideoElement, count: number, name: string): Promise<Clip> {
+  const taker = new Taker(video);
+  const start = performance.now();
+  for (const time of uniformTimes(CAMERA_SECONDS, count)) {
+    await new Promise((resolve) => setTimeout(resolve, start + 1000 * time - performance.now()));
+    await taker.take();
+  }
+  return taker.clip(name);
+}
+
+/** Collects frames of one size; the browser turns them upright. */
+class Taker {
+  private readonly context: CanvasRenderingContext2D;
+  private readonly taken: Uint8ClampedArray[] = [];
+  private readonly pictures: ImageBitmap[] = [];
+
+  constructor(private readonly video: HTMLVideoElement) {
+    const { videoWidth, videoHeight } = video;
+    if (!videoWidth || !videoHeight) throw new VideoError("this file shows no pictures");
+    const scale = Math.min(1, SHORT_SIDE / Math.min(videoWidth, videoHeight));
+    this.context = drawing(Math.round(videoWidth * scale), Math.round(videoHeight * scale));
+  }
+
+  async take(): Promise<void> {
+    const { width, height } = this.context.canvas;
+    this.context.drawImage(this.video, 0, 0, width, height);
+    this.taken.push(this.context.getImageData(0, 0, width, height).data);
+    this.pictures.push(await createImageBitmap(this.context.canvas));
+  }
+
+  clip(name: string): Clip {
+    const { width, height } = this.context.canvas;
+    const frames = { rgb: withoutAlpha(this.taken), count: this.taken.length, height, width };
+    return { name, frames, pictures: this.pictures };
+  }
+}
+
+function drawing(width: number, height: number): CanvasRenderingContext2D {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true })!;
+  context.imageSmoothingQuality = "high";
+  return context;
+}
+
+function withoutAlpha(frames: Uint8ClampedArray[]): Uint8Array {
+  const pixels = frames[0].length / 4;
+  const rgb = new Uint8Array(3 * pixels * frames.length);
+  frames.forEach((rgba, frame) => {
+    for (let pixel = 0; pixel < pixels; pixel++) {
+      const to = 3 * (frame * pixels + pixel);
+      rgb[to] = rgba[4 * pixel];
+      rgb[to + 1] = rgba[4 * pixel + 1];
+      rgb[to + 2] = rgba[4 * pixel + 2];
+    }
+  });
+  return rgb;
+}
+
+/** Seconds; files that were recorded live tell theirs only when their end is sought. */
+async function durationOf(video: HTMLVideoElement): Promise<number> {
+  if (!Number.isFinite(video.duration)) await seek(video, Number.MAX_SAFE_INTEGER);
+  if (!(Number.isFinite(video.duration) && video.duration > 0))
+    throw new VideoError("this file has no length");
+  return video.duration;
+}
+
+async function sceneTimes(video: HTMLVideoElement, duration: number, count: number): Promise<number[]> {
+  const context = drawing(LOOK_WIDTH, LOOK_HEIGHT);
+  const times = Array.from(
+    { length: Math.max(1, Math.floor(duration / LOOK_SECONDS)) },
+    (_, look) => look * LOOK_SECONDS,
+  );
+  const histograms: Float64Array[] = [];
+  for (const time of times) {
+    await seek(video, time);
+    context.drawImage(video, 0, 0, LOOK_WIDTH, LOOK_HEIGHT);
+    histograms.push(colourHistogram(context.getImageData(0, 0, LOOK_WIDTH, LOOK_HEIGHT).data));
+  }
+  return sceneIndices(sceneStarts(histograms), times.length, count).map((look) => times[look]);
+}
+
+/** A moment that falls on the border of two frames is meant to show the later one. */
+const INTO_FRAME_S = 0.001;
+
+async function seek(video: HTMLVideoElement, time: number): Promise<void> {
+  video.currentTime = time + INTO_FRAME_S;
+  await happened(video, "seeked", "the video");
+}
+
+function happened(video: HTMLVideoElement, event: string, what: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = () =>
+      reject(new VideoError(`${what} cannot be played by this browser; try MP4 (H.264) or WebM`));
+    video.addEventListener(event, () => resolve(), { once: true });
+    video.addEventListener("error", fail, { once: true });
+    setTimeout(fail, WAIT_MS);
+  });
+}

@@ -1,0 +1,40 @@
+/** Bytes as text and back. */
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+export function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The bytes of lower- or upper-case hex digits; null for any other text. */
+export function fromHex(text: string): Bytes | null {
+  if (!/^([0-9a-fA-F]{2})*$/.test(text)) return null;
+  return Uint8Array.from({ length: text.length / 2 }, (_, place) =>
+    parseInt(text.slice(2 * place, 2 * place + 2), 16),
+  );
+}
+
+export function toBase64Url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+export function joined(...parts: Uint8Array[]): Bytes {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+export function utf8(text: string): Bytes {
+  return new TextEncoder().encode(text);
+}
+
+export async function sha256(bytes: Bytes): Promise<Bytes> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+}

@@ -1,0 +1,15 @@
+/** The limits of the wire format: those of `paramcast.wire.limits`. */
+
+export const MAX_REQUEST_BYTES = 256 * 1024;
+export const MAX_PACKAGE_BYTES = 64 * 1024 * 1024;
+export const MAX_PACKAGE_HEADER_BYTES = 1024 * 1024;
+export const MAX_DIMENSIONS = 8;
+export const MAX_CLIPS = 256;
+export const MAX_QUERIES = 2048;
+export const QUERIES_A_CLIP = 8; // of which a device sends the mean
+export const MAX_SEQUENCE = Number.MAX_SAFE_INTEGER;
+export const MAX_TIME = Number.MAX_SAFE_INTEGER;
+
+export const DEVICE_ID = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
+export const SHA256 = /^[0-9a-f]{64}$/;
+export const FORM = /^[a-z][a-z0-9_-]{0,31}$/;

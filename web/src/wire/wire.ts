@@ -1,0 +1,6 @@
+/** What devices and the cloud say to each other. */
+
+export * from "./credentials";
+export { openPackage } from "./package";
+export { encodeRequest } from "./request";
+export { makeKey, publicKeyHex } from "./signing";
