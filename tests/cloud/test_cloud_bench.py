@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from paramcast.bench.registry import bench_registry
 from paramcast.bench.soak import bench_soak
+from paramcast.bench.wake import bench_wake
 from paramcast.cloud import Database
 from paramcast.cloud.state.schema import device_keys, devices, packages
 
@@ -29,3 +30,13 @@ def test_a_short_soak() -> None:
     rows = {row["name"]: row for row in bench_soak(seconds=6, rate=40, seed=1)}
     assert rows["soak_answers"]["value"] >= 200
     assert 0.5 < rows["soak_memory"]["ratio"] < 1.5
+
+
+def test_a_small_fleet_wakes_at_once_and_finds_no_room() -> None:
+    rows = {row["name"]: row for row in bench_wake(devices=400, seed=1, room=8)}
+    assert (rows["wake_served"]["value"], rows["wake_served"]["ratio"]) == (400, 1)
+    assert rows["wake_refused"]["value"] > 100  # most had to come back, at times of their own
+    assert 1 < rows["wake_attempts"]["value"] < 5
+    assert rows["wake_other"]["value"] == 0
+    assert rows["wake_waiting"]["value"] <= 8
+    assert rows["wake_memory"]["ratio"] < 1.5

@@ -58,6 +58,7 @@ class AdaptRoute:
         begin, status = time.perf_counter(), 500
         try:
             body = await _body(receive)
+            self._batcher.check_room()
             headers = dict(scope["headers"])
             answer = await self._batcher.ask(
                 self._service.read(

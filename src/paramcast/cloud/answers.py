@@ -111,7 +111,10 @@ _HIDDEN: dict[type[Exception], str] = {
 def _headers(problem: Exception) -> dict[str, str] | None:
     if isinstance(problem, TooManyError):
         return {"retry-after": str(problem.retry_after_s)}
-    if isinstance(problem, (OverloadedError, StateError)):
+    if isinstance(problem, OverloadedError):
+        # Whoever is sent away does not keep a connection meanwhile.
+        return {"retry-after": str(problem.retry_after_s), "connection": "close"}
+    if isinstance(problem, StateError):
         return LATER
     return {"www-authenticate": SCHEME} if isinstance(problem, RefusedError) else None
 

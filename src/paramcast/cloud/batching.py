@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from paramcast.cloud.metrics import Metrics
+from paramcast.cloud.pace import Pace
 from paramcast.errors import ParamcastError
 
 Asked = TypeVar("Asked")
@@ -16,7 +18,15 @@ Given = TypeVar("Given")
 
 
 class OverloadedError(ParamcastError):
-    """More is waiting than may wait."""
+    """More is waiting than may wait.
+
+    Attributes:
+        retry_after_s: When to come back.
+    """
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many requests are waiting; come back in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class Batcher(Generic[Asked, Given]):
@@ -47,6 +57,7 @@ class Batcher(Generic[Asked, Given]):
         self._waiting: deque[tuple[Asked, asyncio.Future[Given]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
         self._busy = False
+        self._pace = Pace()
         self._metrics = metrics
         metrics.watch(lambda: self.waiting)
 
@@ -60,6 +71,16 @@ class Batcher(Generic[Asked, Given]):
         """Requests that wait now."""
         return len(self._waiting)
 
+    def check_room(self) -> None:
+        """Return if there is room for one more now: worth knowing before a request is looked at.
+
+        Raises:
+            OverloadedError: There is none.
+        """
+        if self.full:
+            self._metrics.refused.inc()
+            raise OverloadedError(self._pace.come_back_s())
+
     async def ask(self, asked: Asked, *, whatever_waits: bool = False) -> Given:
         """The outcome for one request.
 
@@ -70,9 +91,8 @@ class Batcher(Generic[Asked, Given]):
         Raises:
             OverloadedError: There is no room.
         """
-        if self.full and not whatever_waits:
-            self._metrics.refused.inc()
-            raise OverloadedError("too many requests are waiting")
+        if not whatever_waits:
+            self.check_room()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Given] = loop.create_future()
         self._waiting.append((asked, future))
@@ -88,14 +108,17 @@ class Batcher(Generic[Asked, Given]):
         batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
         self._metrics.count_batch(len(batch))
         requests = [asked for asked, _ in batch]
+        begin = time.perf_counter()
         working = asyncio.get_running_loop().run_in_executor(self._thread, self._work, requests)
-        working.add_done_callback(lambda done: self._give([future for _, future in batch], done))
+        working.add_done_callback(lambda done: self._give([future for _, future in batch], done, begin))
 
     def _give(
         self,
         futures: Sequence[asyncio.Future[Given]],
         done: asyncio.Future[Sequence[Given | Exception]],
+        begin: float,
     ) -> None:
+        self._pace.worked(len(futures), time.perf_counter() - begin)
         self._next_batch()  # first: the thread works while the answers are sent
         error = done.exception()
         outcomes = [error] * len(futures) if error else done.result()

@@ -70,8 +70,10 @@ class Retries:
         asked = retry_after_s(reply.headers)
         if asked > LONGEST_WAIT_S:
             raise CloudError(f"the cloud at {self._url} asks to come back in {asked:.0f} s: {problem}")
-        # Jitter, so that a fleet that lost its cloud does not come back at one moment.
-        return asked + random.uniform(0, FIRST_WAIT_S * 2 ** (self._failed - 1))
+        # Jitter, so that a fleet that lost its cloud does not come back at one moment; over a whole second
+        # where the cloud has said when, as it says so in whole seconds.
+        spread = max(FIRST_WAIT_S * 2 ** (self._failed - 1), 1.0 if asked else 0.0)
+        return asked + random.uniform(0, spread)
 
     def _clock_was_wrong(self, reply: Reply) -> bool:
         """Whether the cloud refused the time of the signature, and has told a better one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from paramcast.cli.bench import adr, bytes, device, headroom, recovery, registry, service, soak, stream
+from paramcast.cli.bench import adr, bytes, device, headroom, recovery, registry, service, soak, stream, wake
 
 
 @click.group(name="bench")
@@ -12,5 +12,5 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (recovery, headroom, adr, bytes, stream, device, service, soak, registry):
+for part in (recovery, headroom, adr, bytes, stream, device, service, soak, wake, registry):
     command.add_command(part.command)
