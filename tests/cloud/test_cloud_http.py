@@ -16,6 +16,7 @@ from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
 
 from paramcast.cloud import create_app
 from paramcast.wire import MAX_REQUEST_BYTES, AdaptRequest, Package, make_key, open_package, public_key_hex
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 KEY = make_key()
 REQUEST = AdaptRequest(
@@ -33,7 +34,7 @@ def test_a_request_becomes_a_package(url: str) -> None:
     reply = httpx2.post(f"{url}/v1/adapt", content=REQUEST.encode())
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "application/octet-stream"
-    assert opened(reply.content, "cam-1").quantisation == "int8"
+    assert opened(reply.content, "cam-1").quantisation == DEFAULT_QUANTISATION
 
 
 def test_the_model_is_described(url: str) -> None:
@@ -44,7 +45,7 @@ def test_the_model_is_described(url: str) -> None:
         "task": "qa",
         "parameters": {name: list(shape) for name, shape in parameter_shapes("full").items()},
         "uplink_dims": [IMAGE_UP, TEXT_UP],
-        "quantisation": "int8",
+        "quantisation": DEFAULT_QUANTISATION,
         "lifetime_s": 7 * 86400,
         "public_key": public_key_hex(KEY),
     }
