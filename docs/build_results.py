@@ -62,7 +62,7 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
                 f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
             ]
         )
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def bytes_table(rows: Sequence[Row]) -> str:
@@ -72,7 +72,7 @@ def bytes_table(rows: Sequence[Row]) -> str:
         for row in rows
         if row["quantisation"] == "int8" or row["form"].startswith("codes")
     ]
-    return _markdown(["form", "quantisation", "bytes down", "gain, points", "of the best"], lines)
+    return markdown(["form", "quantisation", "bytes down", "gain, points", "of the best"], lines)
 
 
 def adr_table(rows: Sequence[Row]) -> str:
@@ -81,7 +81,7 @@ def adr_table(rows: Sequence[Row]) -> str:
         [row["name"].replace("_", " "), f"{row['value']:.2f}", _edges(row), row["unit"], _share(row)]
         for row in rows
     ]
-    return _markdown(["what", "value", "95 % interval", "unit", "of the whole clip's"], lines)
+    return markdown(["what", "value", "95 % interval", "unit", "of the whole clip's"], lines)
 
 
 def compare_table(paths: Sequence[Path]) -> str:
@@ -106,7 +106,7 @@ def compare_table(paths: Sequence[Path]) -> str:
             ]
         )
     head = ["method", "labels", f"{figure}, %", "gain of each seed", "worse", "bytes", "million MACs"]
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
@@ -157,16 +157,21 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     return made
 
 
-def filled(page: str, made: Mapping[str, str]) -> str:
+def filled(page: str, made: Mapping[str, str], name: str) -> str:
     """The page with every table in its place.
+
+    Args:
+        page: Its text.
+        made: Name of a marker -> table.
+        name: Of the page, for the error.
 
     Raises:
         ValueError: A table has no place in the page.
     """
-    for name, table in made.items():
-        block = re.compile(MARKED.format(re.escape(name)), re.DOTALL)
+    for marker, table in made.items():
+        block = re.compile(MARKED.format(re.escape(marker)), re.DOTALL)
         if not block.search(page):
-            raise ValueError(f"docs/results.md has no place for the table {name!r}")
+            raise ValueError(f"{name} has no place for the table {marker!r}")
         page = block.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page)
     return page
 
@@ -178,7 +183,7 @@ def main() -> int:
     check = parser.parse_args().check
     found = evaluations()
     page = PAGE.read_text(encoding="utf-8")
-    new = filled(page, tables(found))
+    new = filled(page, tables(found), PAGE.name)
     if check:
         return int(new != page)
     PAGE.write_text(new, encoding="utf-8")
@@ -224,7 +229,8 @@ def _share(row: Row) -> str:
     return "" if row.get("ratio") is None else f"{100 * row['ratio']:.0f} %"
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *lines])
 
