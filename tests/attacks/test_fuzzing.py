@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from backends import TinyBackend, serving
 
+from paramcast.bench.fuzz import FindingError, bench_fuzz
 from paramcast.cloud import Database, create_app
 from paramcast.cloud.state import identities
 from paramcast.wire import make_key
@@ -18,16 +18,37 @@ from paramcast.wire import make_key
 RUNS = 20_000
 
 
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install atheris")
+needs_atheris = pytest.mark.skipif(find_spec("atheris") is None, reason="pip install 'paramcast[fuzz]'")
+
+
+@needs_atheris
 def test_a_short_run_of_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
-    fuzzer = Path(__file__).parent / "fuzz_wire.py"
-    options = [f"-runs={RUNS}", "-seed=1", "-max_len=2048", "-rss_limit_mb=512", "-timeout=5"]
-    # By a shell, as a process counts the memory of the one that started it as its own at first.
-    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, str(fuzzer), *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)[0]) >= RUNS
-    assert max(map(int, re.findall(r"cov: (\d+)", done.stderr))) > 150  # it gets inside
+    rows = {row["name"]: row for row in bench_fuzz(RUNS, seed=1, findings=tmp_path / "findings")}
+    assert rows["fuzz_inputs"]["value"] >= RUNS
+    assert rows["fuzz_reached"]["value"] > 150  # it gets inside
+    assert rows["fuzz_memory"]["ratio"] < 1
+    assert not list((tmp_path / "findings").iterdir())
+
+
+@needs_atheris
+def test_the_fuzzer_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that breaks on some bytes is found out, and the bytes are kept."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'paramcast.bench.fuzz_wire' in sys.orig_argv:\n"
+        "    from paramcast.wire.credentials import Credentials\n"
+        "    read = Credentials.read\n"
+        "    def broken(header):\n"
+        "        if 'Q' in header:\n"
+        "            raise ZeroDivisionError\n"
+        "        return read(header)\n"
+        "    Credentials.read = broken\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(FindingError, match="ZeroDivisionError"):
+        bench_fuzz(RUNS, seed=1, findings=tmp_path / "findings")
+    (kept,) = (tmp_path / "findings").iterdir()
+    assert b"Q" in kept.read_bytes()
 
 
 def test_the_service_keeps_to_its_schema(tmp_path: Path) -> None:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import click
 
-from paramcast.cli.bench import adr, bytes, device, headroom, recovery, registry, service, soak, stream, wake
+from paramcast.cli.bench import (
+    adr,
+    bytes,
+    device,
+    fuzz,
+    headroom,
+    recovery,
+    registry,
+    service,
+    soak,
+    stream,
+    wake,
+)
 
 
 @click.group(name="bench")
@@ -12,5 +24,5 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (recovery, headroom, adr, bytes, stream, device, service, soak, wake, registry):
+for part in (recovery, headroom, adr, bytes, stream, device, service, soak, wake, registry, fuzz):
     command.add_command(part.command)

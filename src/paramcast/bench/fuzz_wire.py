@@ -1,6 +1,6 @@
-"""Coverage-guided fuzzing of all that is read from strangers: requests, packages, headers.
+"""The program that `paramcast bench fuzz` runs: atheris over all that is read from strangers.
 
-    python tests/attacks/fuzz_wire.py [atheris options]      # e.g. -runs=1000000 -rss_limit_mb=512 -timeout=5
+    python -m paramcast.bench.fuzz_wire [options of libFuzzer]
 
 Anything but the error that is meant for bad bytes is a finding: the input is written to a file, exit code 77.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
+from pathlib import Path
 
 import atheris
 
@@ -20,6 +22,30 @@ with atheris.instrument_imports(include=["paramcast.wire"]):
 KEY = SigningKey(bytes(32))
 PUBLIC = bytes(KEY.verify_key).hex()
 EXPECTED = {"layer.weight": (4, 6), "layer.bias": (4,)}
+WORDS = (
+    *('"__metadata__":{', '"dtype":"U8"', '"dtype":"I8"', '"dtype":"F16"', '"dtype":"F32"'),
+    *(
+        '"shape":[',
+        '"data_offsets":[0,',
+        '"layer.weight":{',
+        '"layer.bias":{',
+        "NaN",
+        "Infinity",
+        "-1",
+        "1e308",
+    ),
+    *(
+        "9007199254740991",
+        "9007199254740992",
+        "18446744073709551616",
+        "../",
+        "\\u0000",
+        "[[[[",
+        "{{{{",
+        "Paramcast ",
+    ),
+)
+"""What it may write into inputs: words of the formats, and numbers at their limits."""
 
 
 def try_one(data: bytes) -> None:
@@ -62,14 +88,15 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
-    """Fuzz from the seeds, or from a folder of inputs that is given."""
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
+    """Fuzz from the seeds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, words = Path(scratch) / "seeds", Path(scratch) / "words"
+        folder.mkdir()
         for place, data in enumerate(seeds()):
-            (Path(folder) / f"seed-{place}").write_bytes(data)
-        atheris.Setup([*sys.argv, folder], try_one)
+            (folder / f"seed-{place}").write_bytes(data)
+        escaped = ["".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS]
+        words.write_text("".join(f'"{word}"\n' for word in escaped), encoding="ascii")
+        atheris.Setup([*sys.argv, f"-dict={words}", str(folder)], try_one)
         atheris.Fuzz()
 
 
