@@ -50,7 +50,7 @@ class DemoOptions:
         return replace(self, devices=devices, training=replace(self.training, seed=seed))
 
 
-FULL = DemoOptions(40, TrainingOptions("qa", frames=4, devices=60, adaptor_steps=300))
+FULL = DemoOptions(40, TrainingOptions("qa", frames=4, devices=60, adaptor_steps=600))
 QUICK = DemoOptions(16, TrainingOptions("qa", frames=2, devices=20, adaptor_steps=40))
 
 

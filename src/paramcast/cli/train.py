@@ -24,7 +24,7 @@ SAMPLINGS = ("uniform", "time", "scene")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
 @click.option(
-    "--steps", "adaptor_steps", default=400, type=click.IntRange(1), help="Training steps of each adaptor."
+    "--steps", "adaptor_steps", default=600, type=click.IntRange(1), help="Training steps of each adaptor."
 )
 @click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
 @json_option

@@ -33,7 +33,7 @@ class TrainingOptions:
     frames: int = 8
     sampling: str = "uniform"
     devices: int = 200
-    adaptor_steps: int = 400
+    adaptor_steps: int = 600
     form_options: Mapping[str, int] = field(default_factory=dict)
     evidence: Evidence = "reasoner"
     anchors: int = 1
