@@ -162,7 +162,9 @@ function stacked(parts: Matrix[]): Matrix {
 
 function tokenizerOf(bundle: Bundle): Tokenizer {
   try {
-    return new Tokenizer(JSON.parse(new TextDecoder().decode(bundle.files.get("tokenizer.json"))), {});
+    const told = JSON.parse(new TextDecoder().decode(bundle.files.get("tokenizer.json")));
+    // A model of whole words finds its token for unknown ones in the second argument only.
+    return new Tokenizer(told, { unk_token: told.model.unk_token });
   } catch (error) {
     throw new BundleError(`tokenizer.json is no tokenizer: ${messageOf(error)}`);
   }

@@ -135,12 +135,18 @@ async function sceneTimes(video: HTMLVideoElement, duration: number, count: numb
   return sceneIndices(sceneStarts(histograms), times.length, count).map((look) => times[look]);
 }
 
+/** A seek within the frame that is shown already shows no new one: for so long it is waited for. */
+const SAME_FRAME_MS = 500;
+
 /** A moment that falls on the border of two frames is meant to show the later one. */
 const INTO_FRAME_S = 0.001;
 
 async function seek(video: HTMLVideoElement, time: number): Promise<void> {
+  // `seeked` comes when the frame is decoded, sometimes before it is what is drawn.
+  const shown = new Promise<void>((resolve) => void video.requestVideoFrameCallback(() => resolve()));
   video.currentTime = time + INTO_FRAME_S;
   await happened(video, "seeked", "the video");
+  await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, SAME_FRAME_MS))]);
 }
 
 function happened(video: HTMLVideoElement, event: string, what: string): Promise<void> {

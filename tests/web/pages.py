@@ -1,0 +1,108 @@
+"""Driving the page that is a device."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Page, expect
+
+PATIENCE_MS = 60_000
+FLAGS = [
+    "--no-sandbox",  # root may not have one
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+ROOT = Path(__file__).parents[2]
+_BROUGHT = (
+    ROOT / ".venv" / "browser" / "chromium"
+)  # by `make test`, where no package of the system may be installed
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def browser_path() -> str | None:
+    """A Chromium to test with."""
+    given = os.environ.get("PARAMCAST_BROWSER")
+    found = (
+        given or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    )
+    return found or (str(_BROUGHT) if _BROUGHT.exists() else None)
+
+
+def load(page: Page, url: str) -> None:
+    """Open the page and wait until its model runs."""
+    page.goto(url)
+    expect(page.get_by_role("heading", name="Show it something")).to_be_visible()
+
+
+def call(page: Page, method: str, *arguments: Any) -> Any:
+    """Call the device in the page; arrays come back as lists."""
+    script = """async ([method, given]) => {
+        const value = await paramcast.tab[method](...given);
+        return ArrayBuffer.isView(value) ? Array.from(value) : value;
+    }"""
+    return page.evaluate(script, [method, list(arguments)])
+
+
+def refusal(page: Page, method: str, *arguments: Any) -> str:
+    """The name of the error that a call ends in; empty if it ends well."""
+    script = """async ([method, given]) => {
+        const unpacked = given.map((one) => (one?.base64 ? Uint8Array.fromBase64(one.base64) : one));
+        try { await paramcast.tab[method](...unpacked); return ""; } catch (error) { return error.name; }
+    }"""
+    return str(page.evaluate(script, [method, list(arguments)]))
+
+
+def packed(data: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def apply(page: Page, sealed: bytes) -> str:
+    """Have the page take up a package; the name of the rule that it breaks, if it does."""
+    return refusal(page, "apply", packed(sealed))
+
+
+def add_clip(page: Page, frames: np.ndarray) -> int:
+    """Show the device frames (T, H, W, 3) uint8; the clip's number."""
+    count, height, width, _ = frames.shape
+    script = """async ({ base64, ...shape }) => {
+        const { clip } = await paramcast.tab.addClip({ rgb: Uint8Array.fromBase64(base64), ...shape });
+        return clip;
+    }"""
+    shape = {"count": count, "height": height, "width": width}
+    return int(page.evaluate(script, packed(np.ascontiguousarray(frames).tobytes()) | shape))
+
+
+def frames_of(page: Page, file: int, count: int, sampling: str = "uniform") -> np.ndarray:
+    """The frames (T, H, W, 3) uint8 that the page takes of a file that was chosen on it."""
+    script = """async ([file, count, sampling]) => {
+        const { files } = document.querySelector("input[type=file]");
+        const { frames } = await paramcast.framesOfFile(files[file], count, sampling);
+        return { ...frames, rgb: frames.rgb.toBase64() };
+    }"""
+    told = page.evaluate(script, [file, count, sampling])
+    pixels = np.frombuffer(base64.b64decode(told["rgb"]), np.uint8)
+    return pixels.reshape(told["count"], told["height"], told["width"], 3)
+
+
+def query(text: str, clip: int | None = 0, options: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"clip": clip, "text": text, "options": list(options)}
+
+
+def ask(page: Page, question: str) -> None:
+    """Ask by hand, and wait for the answer."""
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".answer h3").first).to_contain_text(question)
+
+
+def said(page: Page, text: str) -> None:
+    """Wait until the page says so."""
+    expect(page.get_by_role("status")).to_contain_text(text)
