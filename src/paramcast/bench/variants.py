@@ -19,7 +19,7 @@ from paramcast.training.evaluate import test_clips, test_fleet
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Metric
-from paramcast.training.views import load_views
+from paramcast.training.views import UplinkTable, load_views
 
 SHIFT = "category+camera+vocabulary"
 SUPPORT = 8
@@ -67,9 +67,12 @@ class TestDevices:
         """The clips that a device adapts by."""
         return device.clips[: min(SUPPORT, device.support)]
 
-    def packages(self, model: TrainedModel, condition: str = "support") -> dict[str, Tensor]:
-        """Package tensors (N, *shape), as they are generated."""
-        return generate(model.adaptors[condition], model.table(self.bank), self.devices, SUPPORT)
+    def packages(
+        self, model: TrainedModel, condition: str = "support", table: UplinkTable | None = None
+    ) -> dict[str, Tensor]:
+        """Package tensors (N, *shape), as they are generated; of the model's own table if of no other."""
+        table = table or model.table(self.bank)
+        return generate(model.adaptors[condition], table, self.devices, SUPPORT)
 
     def scores(
         self, name: str, model: TrainedModel, packages: Sequence[dict[str, Tensor] | None]

@@ -6,6 +6,7 @@ import click
 
 from paramcast.cli.bench import (
     adr,
+    anchors,
     bytes,
     device,
     fuzz,
@@ -24,5 +25,5 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (recovery, headroom, adr, bytes, stream, device, service, soak, wake, registry, fuzz):
+for part in (recovery, headroom, adr, anchors, bytes, stream, device, service, soak, wake, registry, fuzz):
     command.add_command(part.command)
