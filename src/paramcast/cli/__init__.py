@@ -25,6 +25,7 @@ COMMANDS = {
     "device": "run a device",
     "bench": "measure the parts against something run beside them",
     "demo": "the whole loop on a generated world",
+    "doctor": "what is installed, what is missing, how to get it",
 }
 
 
