@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint docs
+.PHONY: install demo test lint docs web
 
 install: $(VENV)/.installed
 
@@ -27,8 +27,25 @@ $(VENV)/clip/.installed: $(VENV)/.installed
 		open-clip-torch torchvision timm ftfy
 	touch $@
 
+# The page of `paramcast serve` from web/. What is built is committed: nobody needs Node to install paramcast.
+web: web/node_modules/.installed
+	npm --prefix web run check
+	npm --prefix web run build
+
+web/node_modules/.installed: web/package-lock.json
+	npm --prefix web ci
+	touch $@
+
+# A browser for the page's tests: the system's, Debian's package, or a build that npm carries. And Node, to build the
+# page anew; where there is none, and no way to it, its tests are skipped.
+$(VENV)/.browser: $(VENV)/.installed web/package-lock.json
+	command -v npm >/dev/null || apt-get install -y --no-install-recommends nodejs npm || true
+	! command -v npm >/dev/null || $(MAKE) web/node_modules/.installed
+	tests/web/bring_browser.sh $(VENV)/browser
+	touch $@
+
 # A worker for each core; the models are small, so further threads would only wait for each other.
-test: lint $(VENV)/clip/.installed
+test: lint $(VENV)/clip/.installed $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 docs: install  # the tables and figures of docs/results.md, from benchmarks/
