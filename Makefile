@@ -27,6 +27,11 @@ $(VENV)/clip/.installed: $(VENV)/.installed
 		open-clip-torch torchvision timm ftfy
 	touch $@
 
+# Ray for its tests alone: nothing else needs it, and it is 450 MB.
+$(VENV)/.ray: $(VENV)/.installed
+	$(BIN)/pip install --no-compile -c constraints.txt -e '.[ray]'
+	touch $@
+
 # The page of `paramcast serve` from web/. What is built is committed: nobody needs Node to install paramcast.
 web: web/node_modules/.installed
 	npm --prefix web run check
@@ -36,16 +41,15 @@ web/node_modules/.installed: web/package-lock.json
 	npm --prefix web ci
 	touch $@
 
-# A browser for the page's tests: the system's, Debian's package, or a build that npm carries. And Node, to build the
-# page anew; where there is none, and no way to it, its tests are skipped.
+# A browser for the page's tests: the system's, Debian's package, or a build that npm carries. Where there is no Node,
+# the test that builds the page anew is skipped.
 $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
-	command -v npm >/dev/null || apt-get install -y --no-install-recommends nodejs npm || true
 	! command -v npm >/dev/null || $(MAKE) web/node_modules/.installed
 	tests/web/bring_browser.sh $(VENV)/browser
 	touch $@
 
 # A worker for each core; the models are small, so further threads would only wait for each other.
-test: lint $(VENV)/clip/.installed $(VENV)/.browser
+test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 docs: install  # the tables and figures of docs/results.md, from benchmarks/

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from paramcast.cli.common import needs
-from paramcast.errors import InputError
 
 if TYPE_CHECKING:
-    from paramcast.cloud import Database, ModelStore
+    from paramcast.cloud import Database
 
 state_option = click.option(
     "--state",
@@ -45,16 +44,3 @@ def opened_state(state: str, what: str) -> Iterator[Database]:
         yield database
     finally:
         database.close()
-
-
-def model_store(store: Path | None, state: str) -> ModelStore:
-    """The folder of published models.
-
-    Raises:
-        InputError: If it has to be given.
-    """
-    from paramcast.cloud import ModelStore
-
-    if store is None and "://" in state:
-        raise InputError("with a state that is no file, say where published models lie: --store FOLDER")
-    return ModelStore(store or Path(state).with_suffix(".models"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.cloud_options import model_store, opened_state, state_option, store_option
+from paramcast.cli.cloud_options import opened_state, state_option, store_option
 from paramcast.cli.common import FOLDER, needs
 
 
@@ -30,9 +30,10 @@ def publish(folder: Path, share: int, state: str, store: Path | None) -> None:
     Publish the same folder again with a larger share to promote a canary.
     """
     with needs("paramcast model", "train,cloud"):
+        from paramcast.cloud import ModelStore
         from paramcast.cloud.state import models
         from paramcast.training.serving import load_backend
-    published = model_store(store, state)
+    published = ModelStore.beside(state, store)
     backend = load_backend(folder)  # first: what cannot be served is not published
     with opened_state(state, "paramcast model") as database:
         digest = published.add(folder)

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paramcast.cli.cloud_options import model_store, opened_state
 from paramcast.cli.common import FILE, FOLDER, needs
 from paramcast.errors import InputError
 from paramcast.files import write_json
-from paramcast.wire import load_or_make_key, public_key_hex
 from paramcast.wire.quantise import QUANTISATIONS
 
 if TYPE_CHECKING:
@@ -89,47 +87,26 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from paramcast.cloud import BrowserBundle, Gate, PublishedModels, create_app
+    from paramcast.cloud.launch import launched
 
-    bundles = [BrowserBundle.open(folder) for folder in settings.bundle]
-    key = load_or_make_key(settings.key)
     url = _url(listener, "https" if settings.tls_certificate else "http")
-    with opened_state(settings.where, "paramcast serve") as database:
-        if settings.model is not None:
-            models = load(settings.model)
-        else:
-            models = PublishedModels(database, model_store(settings.store, settings.where), load)
+    with launched(settings, load) as cloud:
         if not settings.require_enrolment:
             click.echo(_OPEN, err=True)
-        app = create_app(
-            models,
-            key,
-            lifetime_s=settings.lifetime_s,
-            quantisation=settings.quantisation,
-            database=database,
-            gate=Gate(
-                settings.require_enrolment,
-                settings.clock_skew_s,
-                settings.rate_per_minute,
-                settings.burst,
-            ),
-            largest_batch=settings.largest_batch,
-            waiting_room=settings.waiting_room,
-            keep_s=86400 * settings.keep_days,
-            bundles=bundles,
-        )
 
         def announce() -> None:
             if ready_file is not None:
-                write_json(ready_file, {"url": url, "public_key": public_key_hex(key)})
+                write_json(ready_file, {"url": url, "public_key": cloud.public_key})
             served = settings.model or "what is published"
-            click.echo(f"paramcast serves {served} at {url} public key {public_key_hex(key)}")
+            click.echo(f"paramcast serves {served} at {url} public key {cloud.public_key}")
 
         config = uvicorn.Config(
-            app,
+            cloud.app,
             log_config=None,
             access_log=False,
             ws="none",
+            # Who waits to be let in waits unseen: no more of them than are let wait inside.
+            backlog=settings.waiting_room,
             timeout_graceful_shutdown=settings.drain_s,
             **_tls(settings),
         )

@@ -29,6 +29,7 @@ from paramcast.cloud.operator_routes import operator_routes
 from paramcast.cloud.page import page_routes
 from paramcast.cloud.service import AdaptService, Answer, Asked, BackendError
 from paramcast.cloud.state import Database, StateError
+from paramcast.cloud.tracing import Tracing
 from paramcast.errors import InputError
 from paramcast.wire import SigningKey, public_key_hex
 from paramcast.wire.quantise import DEFAULT_QUANTISATION
@@ -67,6 +68,7 @@ def create_app(
     waiting_room: int = 512,
     keep_s: float = 30 * 86400,
     bundles: Sequence[BrowserBundle] = (),
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The service for one model, or for several.
 
@@ -82,12 +84,19 @@ def create_app(
             as they may be.
         keep_s: Seconds for which packages and feedback stay on record.
         bundles: Base models that the page at `/` may load, the first one if it is not told which.
+        tracing: Traces batches; without it they are not traced.
 
     Raises:
         InputError: If the lifetime or the quantisation is not possible.
     """
     service = AdaptService(
-        models, key, lifetime_s=lifetime_s, quantisation=quantisation, database=database, gate=gate
+        models,
+        key,
+        lifetime_s=lifetime_s,
+        quantisation=quantisation,
+        database=database,
+        gate=gate,
+        tracing=tracing,
     )
     metrics = Metrics()
     batcher: Batcher[Asked, Answer] = Batcher(
@@ -101,6 +110,8 @@ def create_app(
         gc.freeze()
         async with housekeeping(service, keep_s):
             yield
+        if tracing:
+            tracing.close()
 
     app = CloudApp(
         title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]

@@ -17,6 +17,7 @@ from paramcast.cloud.models import AdaptBackend, Models, Served
 from paramcast.cloud.state import Database, StateError
 from paramcast.cloud.state.identities import Known, known, spend
 from paramcast.cloud.state.ledger import Issued, record, take_sequences
+from paramcast.cloud.tracing import Tracing
 from paramcast.errors import InputError, ParamcastError
 from paramcast.wire import (
     AdaptRequest,
@@ -45,6 +46,7 @@ class Asked:
         claim: Who it says it is from; None for the service's own health checks, which leave no trace.
         context: 32 hex digits that tell what parameters are made from, but not what it is.
         unless: The tag of the package that the device has: none is made if it would be the same again.
+        origin: What was traced when it was read.
         received: When it was read (`time.perf_counter`).
     """
 
@@ -53,6 +55,7 @@ class Asked:
     claim: Claim | None
     context: str = ""
     unless: str | None = None
+    origin: object = None
     received: float = field(default_factory=time.perf_counter)
 
     @property
@@ -85,6 +88,7 @@ class AdaptService:
         quantisation: str = DEFAULT_QUANTISATION,
         database: Database | None = None,
         gate: Gate | None = None,
+        tracing: Tracing | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
@@ -102,6 +106,7 @@ class AdaptService:
         self.models = models if isinstance(models, Models) else Models([Served(models)])
         self.database = database or Database.temporary()
         self.gate = gate or Gate(clock=clock)
+        self._tracing = tracing or Tracing()
         self._key = key
         self._lifetime_s = lifetime_s
         self._quantisation = quantisation
@@ -149,7 +154,7 @@ class AdaptService:
         credentials = read_credentials(authorization)
         digest = hashlib.sha256(data).digest() if credentials else b""
         claim = Claim(request.device, credentials, digest)
-        return Asked(request, served, claim, _context(data, request), unless)
+        return Asked(request, served, claim, _context(data, request), unless, self._tracing.here())
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """A sealed package for each request, or why it has none.
@@ -159,11 +164,14 @@ class AdaptService:
         Health checks need no state: a service without its database is not well, but starting it anew is no
         cure.
         """
-        with self._working:
+        origins = [one.origin for one in asked]
+        with self._working, self._tracing.span("batch", origins, requests=len(asked)):
             try:
-                admitted, made = self._admit(asked)
-                self._generate(asked, made)
-                with self.database.writing() as connection:
+                with self._tracing.span("admit"):
+                    admitted, made = self._admit(asked)
+                with self._tracing.span("generate"):
+                    self._generate(asked, made)
+                with self._tracing.span("issue"), self.database.writing() as connection:
                     spend(connection, admitted)
                     return self._issue(connection, asked, made)
             except StateError as error:

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
     )
+    otlp_endpoint: str | None = Field(
+        None, description="collector of OpenTelemetry to send traces to, as http://127.0.0.1:4318"
+    )
     tls_certificate: Path | None = Field(None, description="certificate (PEM): serve HTTPS")
     tls_key: Path | None = Field(None, description="the certificate's private key (PEM)")
     tls_client_ca: Path | None = Field(

@@ -19,6 +19,17 @@ class ModelStore:
         """Use `root`, which is made when something is first added."""
         self.root = Path(root)
 
+    @classmethod
+    def beside(cls, state: str, root: Path | None) -> ModelStore:
+        """The one at `root`, or beside the file of the state if that is None.
+
+        Raises:
+            InputError: If the state is no file, so that the folder has to be given.
+        """
+        if root is None and "://" in state:
+            raise InputError("with a state that is no file, say where published models lie: --store FOLDER")
+        return cls(root or Path(state).with_suffix(".models"))
+
     def add(self, folder: Path | str) -> str:
         """Copy a model's folder into the store, whole or not at all; its digest.
 

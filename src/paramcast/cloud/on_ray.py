@@ -1,0 +1,82 @@
+"""The service on Ray Serve (extra `ray`), for when one process is not enough.
+
+Every replica is the whole service of `paramcast serve`: same routes, batches and published models. They share
+the state, which has to be PostgreSQL once there is more than one machine, and need the key and the store of
+models at the places that the settings name.
+
+    serve run paramcast.cloud.on_ray:application config=cloud.toml         # one machine
+    serve deploy deploy/ray.yaml                                           # a cluster
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paramcast.cloud.settings import Settings
+from paramcast.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+NAME = "cloud"
+"""Of the deployment: under it, `deploy/ray.yaml` may set other options."""
+
+_OPTIONS: dict[str, Any] = {
+    # Those that are not yet worked on are a replica's next batch; Ray's own default of 5 would starve it.
+    "max_ongoing_requests": 256,
+    "autoscaling_config": {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32},
+    "ray_actor_options": {"num_cpus": 1},
+    "health_check_period_s": 5,
+}
+_kept = ExitStack()
+"""What a replica has opened: it is closed with its process."""
+
+
+def application(arguments: Mapping[str, str]) -> Any:
+    """The application that `serve run` and `serve deploy` start.
+
+    Args:
+        arguments: `config`: the TOML file of settings (docs/operations.md), the same on every machine;
+            without it, PARAMCAST_... variables and defaults.
+
+    Raises:
+        InputError: If an argument or a setting is not possible.
+        MissingExtraError: If Ray is not installed.
+    """
+    unknown = sorted(arguments.keys() - {"config"})
+    if unknown:
+        raise InputError(f"unknown argument {unknown[0]}; there is only config=FILE")
+    config = Path(arguments["config"]) if "config" in arguments else None
+    Settings.gather(config)  # what is wrong with them is said here, not by every replica
+
+    def build() -> ASGIApp:
+        return _service(config)
+
+    return deployed(build)
+
+
+def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
+    """The deployment whose replicas each serve what `build` gives them there.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+    """
+    try:
+        from ray import serve
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("paramcast on Ray", "ray") from error
+    deployment: Any = serve.deployment(name=NAME, **_OPTIONS | options)(serve.ingress(build)())
+    return deployment.bind()
+
+
+def _service(config: Path | None) -> ASGIApp:
+    from paramcast.cloud.launch import launched
+    from paramcast.cloud.logs import set_up_logs
+    from paramcast.training.serving import load_backend
+
+    settings = Settings.gather(config)
+    set_up_logs(settings.log_format, settings.log_level)
+    return _kept.enter_context(launched(settings, load_backend)).app
