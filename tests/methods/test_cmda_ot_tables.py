@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from test_cmda_ot import make_domains
 
 from paramcast.methods.cmda_ot.__main__ import command
-from paramcast.methods.cmda_ot.errors import FederationInputError
-from paramcast.methods.cmda_ot.tables import read_table
+from paramcast.methods.tables import TableError, read_table
 
 NAMES = ("ant", "bee", "cow")
 COLUMNS = ("a", "b", "c", "d")
@@ -99,12 +98,12 @@ def test_tables_that_cannot_be_used_are_told(
     tables: list[Path], tmp_path: Path, place: int, text: str, message: str
 ) -> None:
     tables[place].write_text(text, encoding="utf-8")
-    with pytest.raises(FederationInputError, match=message) as caught:
+    with pytest.raises(TableError, match=message) as caught:
         CliRunner().invoke(command, arguments(tables, tmp_path / "out.csv"), catch_exceptions=False)
     assert str(tables[place]) in str(caught.value)
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(FederationInputError, match=r"none\.csv cannot be read"):
+    with pytest.raises(TableError, match=r"none\.csv cannot be read"):
         read_table(tmp_path / "none.csv", "label")

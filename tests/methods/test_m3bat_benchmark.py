@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from paramcast.errors import InputError
 from paramcast.methods.commandline import run
-from paramcast.methods.m3bat import __main__ as cli
 from paramcast.methods.m3bat import datasets
+from paramcast.methods.m3bat.bench import bench
 from paramcast.methods.m3bat.benchmark import METHODS, Score, methods_of, rows
 from paramcast.methods.m3bat.datasets import Pair, read_wisdm, seglearn_pairs, watch_table_pairs, wisdm_pairs
 from paramcast.methods.m3bat.skada_dann import SkadaDANN, _Domains
@@ -124,13 +124,13 @@ def test_the_command_writes_its_figures(
     monkeypatch.setitem(datasets.SETS, name, lambda seed: iter([pair]))
     path = tmp_path / "figures.json"
     arguments = ["--data", name, "--seeds", "1", "--steps", "4", "--json", str(path)]
-    result = CliRunner().invoke(cli.command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     methods = methods_of(task)
     assert ("dann of skada" in methods) == (task == "classification")
     assert [line[:26].strip() for line in result.output.splitlines() if " against dann " in line] == methods
     figures = json.loads(path.read_text())
-    assert figures["command"] == f"python -m paramcast.methods.m3bat --data {name} --seeds 1 --steps 4"
+    assert figures["command"] == f"python -m paramcast.methods.m3bat bench --data {name} --seeds 1 --steps 4"
     assert figures["seed"] == [0]
     assert [row["method"] for row in figures["rows"]] == methods
     assert all(np.isfinite(row["mean"]) for row in figures["rows"])
@@ -138,7 +138,7 @@ def test_the_command_writes_its_figures(
 
 def test_methods_can_be_chosen(tmp_path: Path) -> None:
     arguments = ["--data", "diabetes", "--seeds", "1", "--steps", "2", "--method", "m3bat"]
-    result = CliRunner().invoke(cli.command, [*arguments, "--json", str(tmp_path / "f.json")])
+    result = CliRunner().invoke(bench, [*arguments, "--json", str(tmp_path / "f.json")])
     assert result.exit_code == 0
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["command"].endswith("--steps 2 --method m3bat")
@@ -165,18 +165,18 @@ def test_a_run_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
         "--scores",
         str(path),
     ]
-    assert CliRunner().invoke(cli.command, [*arguments, "--json", str(figures[0])]).exit_code == 0
+    assert CliRunner().invoke(bench, [*arguments, "--json", str(figures[0])]).exit_code == 0
     lines = path.read_text().splitlines()
     assert len(lines) == 1 + 4
     path.write_text("\n".join(lines[:3]) + "\n" + lines[3][:10])
-    result = CliRunner().invoke(cli.command, [*arguments, "--json", str(figures[1])])
+    result = CliRunner().invoke(bench, [*arguments, "--json", str(figures[1])])
     assert result.exit_code == 0
     assert path.read_text().splitlines() == lines
     assert figures[0].read_text() == figures[1].read_text()
-    other = CliRunner().invoke(cli.command, [*arguments, "--method", "dann"])
+    other = CliRunner().invoke(bench, [*arguments, "--method", "dann"])
     assert "other settings (command)" in str(other.exception)
     path.write_text("never\n")
-    assert "remove it" in str(CliRunner().invoke(cli.command, arguments).exception)
+    assert "remove it" in str(CliRunner().invoke(bench, arguments).exception)
 
 
 def test_skadas_dann_aligns_and_reads_no_target_label() -> None:
@@ -202,6 +202,6 @@ def test_a_missing_file_is_one_line_and_exit_code_2(
     ):
         monkeypatch.setattr("sys.argv", ["m3bat", "--seeds", "1", "--data", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            run(cli.command)
+            run(bench)
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err

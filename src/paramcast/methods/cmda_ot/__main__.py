@@ -10,11 +10,10 @@ import torch
 
 from paramcast.figures import write_figures
 from paramcast.methods.cmda_ot.bench import bench
-from paramcast.methods.cmda_ot.errors import FederationInputError
 from paramcast.methods.cmda_ot.estimator import CMDAOT
 from paramcast.methods.cmda_ot.scaling import scaling
-from paramcast.methods.cmda_ot.tables import Table, read_table, write_predictions
 from paramcast.methods.commandline import json_option, run
+from paramcast.methods.tables import read_source, read_table, write_classes
 
 _CSV = click.Path(path_type=Path, dir_okay=False)
 
@@ -46,13 +45,13 @@ def adapt(
     asked = read_table(target, label)
     X, y, domain = [asked.X], [np.full(len(asked.X), "")], [np.full(len(asked.X), -1)]
     for number, path in enumerate(sources, start=1):
-        samples, labels = _source(path, label, asked)
+        samples, labels = read_source(path, label, asked)
         X.append(samples)
         y.append(labels)
         domain.append(np.full(len(samples), number))
     stacked, numbers = np.concatenate(X), np.concatenate(domain)
     model = CMDAOT(random_state=seed).fit(stacked, np.concatenate(y), sample_domain=numbers)
-    write_predictions(out, label, model.classes_, model.predict_proba(asked.X))
+    write_classes(out, label, model.classes_, model.predict_proba(asked.X))
     for number, path in enumerate(sources, start=1):
         click.echo(f"{path}: {_part(model, str(number))}")
     row = {"target": target.name, "rows": len(asked.X), "accuracy": None}
@@ -64,15 +63,6 @@ def adapt(
         given = "".join(f" --source {path.name}" for path in sources)
         typed = f"python -m paramcast.methods.cmda_ot adapt{given} --target {target.name} --label {label}"
         write_figures(json_file, f"{typed} --out {out.name} --seed {seed}", seed, [row])
-
-
-def _source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.ndarray]:
-    table = read_table(path, label)
-    if table.y is None:
-        raise FederationInputError(f"{path} has no column {label!r}: name that of its classes with --label")
-    if (table.y == "").any():
-        raise FederationInputError(f"{path}: {label!r} is empty in some row; a source needs all labels")
-    return table.ordered(target.columns, path), table.y
 
 
 def _part(model: CMDAOT, client: str) -> str:

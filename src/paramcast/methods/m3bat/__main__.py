@@ -1,100 +1,136 @@
-"""`python -m paramcast.methods.m3bat`: the benchmark of M3BAT."""
+"""`python -m paramcast.methods.m3bat`: adapt to tables of one's own, and measure."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
-from tqdm import tqdm
+from sklearn.metrics import mean_absolute_error
 
-from paramcast.errors import InputError
-from paramcast.figures import commit, write_figures
+from paramcast.figures import write_figures
 from paramcast.methods.commandline import json_option, run
-from paramcast.methods.m3bat.benchmark import AGAINST, METHODS, Score, ScoreFile, compare, methods_of, rows
-from paramcast.methods.m3bat.datasets import SETS, Pair, wisdm_pairs
-from paramcast.methods.m3bat.domains import Task
+from paramcast.methods.m3bat.bench import bench
+from paramcast.methods.m3bat.estimators import M3BATClassifier, M3BATRegressor
+from paramcast.methods.tables import Table, numbers, read_source, read_table, write_classes, write_numbers
 
-TASKS: dict[str, Task] = dict.fromkeys(("wisdm", *SETS), "classification")
-TASKS |= dict.fromkeys(("shifted", "diabetes"), "regression")
+_CSV = click.Path(path_type=Path, dir_okay=False)
+_MOST_SHIFTED = 10
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", required=True, type=click.Choice(list(TASKS)), help="Set to compare the methods on.")
-@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="WISDM's transformed .arff.")
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """M3BAT: label a target from labelled sources whose sensors read differently."""
+
+
+@command.command()
+@click.option("--source", "sources", required=True, multiple=True, type=_CSV, help="CSV; one a source.")
+@click.option("--target", required=True, type=_CSV, help="CSV of the target, with the sources' columns.")
+@click.option("--label", default="label", show_default=True, help="Column that is to be told.")
 @click.option(
-    "--seeds", default=5, show_default=True, type=click.IntRange(1), help="Number of seeds, from 0 on."
+    "--task",
+    default="classes",
+    show_default=True,
+    type=click.Choice(["classes", "numbers"]),
+    help="What the labels are.",
 )
 @click.option(
-    "--steps", default=300, show_default=True, type=click.IntRange(1), help="Training steps of a fit."
-)
-@click.option(
-    "--method",
-    "methods",
+    "--modality",
+    "modalities",
     multiple=True,
-    type=click.Choice(METHODS),
-    help="Method to run; give it again for more. Default: all.",
+    metavar="NAME=COLUMN,...",
+    help="Columns of one sensor; again for more. Default: branches by shift.",
 )
+@click.option("--out", required=True, type=_CSV, help="CSV for what the target's labels are.")
+@click.option("--plot", type=_CSV, help="Draw the shift of the features into this image.")
 @click.option(
-    "--scores",
-    "scores_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep every score here as it comes; the same command goes on from there.",
+    "--steps", default=300, show_default=True, type=click.IntRange(1), help="Training steps of every network."
 )
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of torch.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @json_option
-def command(
-    data: str,
-    file: Path | None,
-    seeds: int,
+def adapt(
+    sources: tuple[Path, ...],
+    target: Path,
+    label: str,
+    task: str,
+    modalities: tuple[str, ...],
+    out: Path,
+    plot: Path | None,
     steps: int,
-    methods: tuple[str, ...],
-    scores_file: Path | None,
-    threads: int,
+    seed: int,
     json_file: Path | None,
 ) -> None:
-    """Compare M3BAT with the source model, CORAL, DANN and its ablations; no choice reads a target label."""
-    torch.set_num_threads(threads)
-    if data == "wisdm":
-        if file is None:
-            raise InputError("--data wisdm needs --file with the path of WISDM's transformed .arff")
-        pairs: Callable[[int], Iterator[Pair]] = partial(wisdm_pairs, file)
+    """Label the rows of one table from labelled ones, and tell how far each column has shifted.
+
+    Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
+    score that is printed at the end, and for nothing else.
+    """
+    torch.set_num_threads(1)
+    asked, regression = read_table(target, label), task == "numbers"
+    samples, labels = zip(*(read_source(path, label, asked) for path in sources), strict=True)
+    known = [numbers(y, path, label) if regression else y for y, path in zip(labels, sources, strict=True)]
+    # What stands at the target's rows is never read.
+    y = np.concatenate([*known, np.full(len(asked.X), np.nan if regression else "")])
+    domain = np.repeat([*range(1, len(sources) + 1), -1], [*map(len, known), len(asked.X)])
+    kind: Any = M3BATRegressor if regression else M3BATClassifier
+    model = kind(modalities=_modalities(modalities, asked), steps=steps, random_state=seed, progress=True)
+    model.fit(np.concatenate([*samples, asked.X]), y, sample_domain=domain)
+    shift = replace(model.shift_, features=asked.columns)
+    click.echo(shift.text(_MOST_SHIFTED))
+    if plot:
+        shift.plot(plot)
+    click.echo(
+        f"strength of the alignment: {model.strength_:g}" + " (the source model)" * (not model.strength_)
+    )
+    if regression:
+        write_numbers(out, label, model.predict(asked.X))
     else:
-        pairs = SETS[data]
-    task = TASKS[data]
-    if not methods_of(task, methods):
-        raise InputError(f"--method {methods[0]}: it does not do {task}; choose another, or another --data")
-    typed = f"python -m paramcast.methods.m3bat --data {data} --seeds {seeds} --steps {steps}"
-    typed += " --file WISDM_ar_v1.1_transformed.arff" if data == "wisdm" else ""
-    typed += "".join(f" --method {shlex.quote(name)}" for name in methods)
-    kept = ScoreFile(scores_file, {"command": typed, "commit": commit()}) if scores_file else None
-    with tqdm(desc=data, unit="fit", disable=None) as bar:
-
-        def report(score: Score) -> None:
-            bar.update()
-            bar.set_postfix_str(f"{score.pair}, seed {score.seed}, {score.method}: {score.value:.3f}")
-            if kept:
-                kept.add(score)
-
-        scores = compare(pairs, range(seeds), steps, methods, kept.known if kept else (), report)
-    result = rows(data, task, scores)
-    for row in result:
-        click.echo(_line(row))
+        write_classes(out, label, model.classes_, model.predict_proba(asked.X))
+    row = {"target": target.name, "rows": len(asked.X), "strength": model.strength_}
+    if asked.y is not None:
+        name, value = _scored(model, asked.X, asked.y, target, label)
+        row[name] = value
+        click.echo(f"{name} on {target}: {value}")
+    click.echo(f"{len(asked.X)} labels in {out}")
     if json_file:
-        write_figures(json_file, typed, range(seeds), result)
+        given = "".join(f" --source {path.name}" for path in sources)
+        given += f" --target {target.name} --label {label} --task {task}"
+        given += "".join(f" --modality {shlex.quote(each)}" for each in modalities)
+        typed = (
+            f"python -m paramcast.methods.m3bat adapt{given} --out {out.name} --steps {steps} --seed {seed}"
+        )
+        write_figures(json_file, typed, seed, [row])
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    line = f"{row['method']:26}  {row['metric']} {row['mean']:7.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-    for other in AGAINST:
-        if gain := row.get(f"against_{other}"):
-            line += f"  against {other} {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-    return line
+def _modalities(given: Sequence[str], table: Table) -> dict[str, list[int]] | None:
+    """NAME=COLUMN,... -> name -> places of the columns; None where none is given."""
+    found = {}
+    for each in given:
+        name, equals, columns = each.partition("=")
+        unknown = [column for column in columns.split(",") if column not in table.columns]
+        if not (name and equals) or unknown:
+            why = (
+                f"the tables have no column {unknown[0]!r}" if equals and unknown else "write NAME=COLUMN,..."
+            )
+            raise click.BadParameter(f"{each!r}: {why}", param_hint="--modality")
+        found[name] = [table.columns.index(column) for column in columns.split(",")]
+    return found or None
 
+
+def _scored(model: Any, X: np.ndarray, y: np.ndarray, target: Path, label: str) -> tuple[str, float]:
+    """Accuracy in percent, or the mean absolute error, on the labels that the target's table has."""
+    if isinstance(model, M3BATClassifier):
+        return "accuracy", round(100 * float(model.score(X, y)), 2)
+    truth = numbers(y, target, label)
+    return "mean absolute error", float(f"{mean_absolute_error(truth, model.predict(X)):.4g}")
+
+
+command.add_command(bench)
 
 if __name__ == "__main__":
     run(command)

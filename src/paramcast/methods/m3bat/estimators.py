@@ -342,12 +342,12 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
 
     _task: Task = "classification"
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(N,) most probable classes."""
+    def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
+        """(N,) most probable classes; `sample_domain`, skada's convention, changes nothing."""
         answers = self._answers(X)
         return np.asarray(self.classes_[answers.argmax(1)])
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
         """(N, K) probabilities, mean over the networks; columns in the order of `classes_`, rows sum to 1."""
         return self._answers(X)
 
@@ -371,8 +371,8 @@ class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
 
     _task: Task = "regression"
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(N,) float64, mean over the networks."""
+    def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
+        """(N,) float64, mean over the networks; `sample_domain`, skada's convention, changes nothing."""
         return self._answers(X)[:, 0] * self.label_scale_ + self.label_mean_
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from paramcast.errors import InputError
 from paramcast.files import replacing
-from paramcast.methods.cmda_ot.errors import FederationInputError
+
+
+class TableError(InputError, ValueError):
+    """A table cannot be used; the message says which, where and why."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Table:
         """X with its columns in the order asked for.
 
         Raises:
-            FederationInputError: Some are missing, or there are others.
+            TableError: Some are missing, or there are others.
         """
         for have, want, problem in (
             (self.columns, columns, "lacks"),
@@ -38,7 +43,7 @@ class Table:
         ):
             missing = [name for name in want if name not in have]
             if missing:
-                raise FederationInputError(f"{path} {problem} the columns {', '.join(missing)}")
+                raise TableError(f"{path} {problem} the columns {', '.join(missing)}")
         return self.X[:, [self.columns.index(name) for name in columns]]
 
 
@@ -50,7 +55,7 @@ def read_table(path: Path, label: str) -> Table:
         label: Name of the column of labels, which may be absent.
 
     Raises:
-        FederationInputError: It cannot be read, has no rows, or a cell is no finite number; the message
+        TableError: It cannot be read, has no rows, or a cell is no finite number; the message
             names the line and the column.
     """
     try:
@@ -59,21 +64,52 @@ def read_table(path: Path, label: str) -> Table:
             header = next(reader, [])
             rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FederationInputError(f"{path} cannot be read: {error}") from error
+        raise TableError(f"{path} cannot be read: {error}") from error
     if len(set(header)) != len(header) or not any(name != label for name in header):
-        raise FederationInputError(f"{path}: its first line must name the columns, each once")
+        raise TableError(f"{path}: its first line must name the columns, each once")
     if not rows:
-        raise FederationInputError(f"{path} has no rows below its first line")
+        raise TableError(f"{path} has no rows below its first line")
     for line, row in rows:
         if len(row) != len(header):
-            raise FederationInputError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns")
+            raise TableError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns")
     places = [place for place, name in enumerate(header) if name != label]
     X = np.array([[_number(row[p], path, line, header[p]) for p in places] for line, row in rows])
     y = np.array([row[header.index(label)] for _, row in rows]) if label in header else None
     return Table(tuple(header[p] for p in places), X, y)
 
 
-def write_predictions(path: Path, label: str, classes: np.ndarray, shares: np.ndarray) -> None:
+def read_source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.ndarray]:
+    """A labelled table, its columns in the order of the target's.
+
+    Args:
+        path: The file.
+        label: Name of the column of labels.
+        target: Whose columns it has to have.
+
+    Returns:
+        X (N, D) float64 and y (N,) str.
+
+    Raises:
+        TableError: See `read_table`; or labels or columns are missing.
+    """
+    table = read_table(path, label)
+    if table.y is None:
+        raise TableError(f"{path} has no column {label!r}: name that of its labels with --label")
+    if (table.y == "").any():
+        raise TableError(f"{path}: {label!r} is empty in some row; a source needs all labels")
+    return table.ordered(target.columns, path), table.y
+
+
+def numbers(labels: np.ndarray, path: Path, label: str) -> np.ndarray:
+    """Labels (N,) str as float64.
+
+    Raises:
+        TableError: One is no finite number.
+    """
+    return np.array([_number(str(cell), path, line, label) for line, cell in enumerate(labels, start=2)])
+
+
+def write_classes(path: Path, label: str, classes: np.ndarray, shares: np.ndarray) -> None:
     """Write a CSV file, a line for each row of the target: the label, and the probability of each class.
 
     Args:
@@ -82,11 +118,26 @@ def write_predictions(path: Path, label: str, classes: np.ndarray, shares: np.nd
         classes: (C,) str.
         shares: (N, C) float64.
     """
+    lines = ([classes[row.argmax()], *(f"{share:.4f}" for share in row)] for row in shares)
+    _write(path, [label, *(f"p({name})" for name in classes)], lines)
+
+
+def write_numbers(path: Path, label: str, values: np.ndarray) -> None:
+    """Write a CSV file, a line for each row of the target.
+
+    Args:
+        path: The file, replaced as a whole.
+        label: Name of the column.
+        values: (N,) float64.
+    """
+    _write(path, [label], ([f"{value:.6g}"] for value in values))
+
+
+def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([label, *(f"p({name})" for name in classes)])
-        for row in shares:
-            writer.writerow([classes[row.argmax()], *(f"{share:.4f}" for share in row)])
+        writer.writerow(header)
+        writer.writerows(lines)
 
 
 def _number(cell: str, path: Path, line: int, column: str) -> float:
@@ -95,5 +146,5 @@ def _number(cell: str, path: Path, line: int, column: str) -> float:
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise FederationInputError(f"{path}, line {line}, column {column}: {cell!r} is no finite number")
+        raise TableError(f"{path}, line {line}, column {column}: {cell!r} is no finite number")
     return value
