@@ -16,6 +16,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 json_option = click.option("--json", "json_file", type=FILE, help="Write the figures to this file.")
 seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Of every random draw.")
+noise_option = click.option(
+    "--uplink-noise",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Standard deviation of noise on what is sent, where the features' own is 1.",
+)
 trained_model_option = click.option(
     "--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote."
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from paramcast.cli.common import noise_option
 from paramcast.cli.watch import command as watch
 from paramcast.device import Bundle, CloudClient, DeviceIdentity, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
@@ -44,6 +45,7 @@ command.add_command(watch)
 @click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
 @click.option("--store", type=_folder, help="Keep the last good package here.")
 @click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
+@noise_option
 @click.option("--json", "json_file", type=_file, help="Write the figures here.")
 def run(
     bundle: Path,
@@ -54,6 +56,7 @@ def run(
     support: int,
     store: Path | None,
     identity: Path | None,
+    uplink_noise: float,
     json_file: Path | None,
 ) -> None:
     """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
@@ -63,7 +66,7 @@ def run(
     figures: dict[str, Any] = {"device": device_id, "support": len(world.support), "base": base}
     failure = None
     if cloud is not None:
-        runtime = DeviceRuntime.load(bundle, device_id, store=store)
+        runtime = DeviceRuntime.load(bundle, device_id, store=store, uplink_noise=uplink_noise)
         for clip in world.support:
             runtime.observe(world.frames(clip), world.queries(clip, runtime.bundle.task))
         try:

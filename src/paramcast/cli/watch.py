@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER
+from paramcast.cli.common import FOLDER, noise_option
 from paramcast.device import AdaptationLoop, Budget, CloudClient, DeviceIdentity, DeviceRuntime, make_policy
 from paramcast.device.video import read_clips
 from paramcast.errors import InputError
@@ -26,6 +26,7 @@ from paramcast.errors import InputError
 @click.option("--device-id", default="device", help="The device's name.")
 @click.option("--store", type=FOLDER, help="Keep packages here.")
 @click.option("--identity", type=FOLDER, help="What `paramcast device enroll` wrote: requests are signed.")
+@noise_option
 @click.option("--frames", type=click.IntRange(1, 64), help="Of a clip.  [default: the model's]")
 @click.option("--seconds", default=4.0, type=click.FloatRange(0.01), help="Length of a clip.")
 @click.option("--clips", type=click.IntRange(1), help="Stop after so many.")
@@ -39,13 +40,14 @@ def command(
     device_id: str,
     store: Path | None,
     identity: Path | None,
+    uplink_noise: float,
     frames: int | None,
     seconds: float,
     clips: int | None,
 ) -> None:
     """Cut a video into clips as it comes; answer about each, and adapt when that pays."""
     policy, budget = make_policy(ask), Budget(bytes_a_day)
-    runtime = DeviceRuntime.load(bundle, device_id, store=store)
+    runtime = DeviceRuntime.load(bundle, device_id, store=store, uplink_noise=uplink_noise)
     if runtime.bundle.task != "qa":
         raise InputError(f"{bundle} is for {runtime.bundle.task}; watch answers questions (task qa)")
     with ExitStack() as stack:

@@ -26,6 +26,7 @@ from paramcast.device.inputs import (
     check_questions,
     check_text,
 )
+from paramcast.device.noise import UplinkNoise
 from paramcast.device.parameters import ParameterKeeper
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory, request_of
@@ -47,13 +48,20 @@ class DeviceRuntime:
     """One device with one bundle. Every method may be called by several threads at once."""
 
     def __init__(
-        self, bundle: Bundle, graphs: Graphs, device_id: str, store: Path | str | None, public_key: str | None
+        self,
+        bundle: Bundle,
+        graphs: Graphs,
+        device_id: str,
+        store: Path | str | None,
+        public_key: str | None,
+        noise: UplinkNoise,
     ) -> None:
         """Use `DeviceRuntime.load`."""
         self.bundle = bundle
         self.device_id = device_id
         self._graphs = graphs
         self._store = store
+        self._noise = noise
         self._support = SupportMemory()
         self._gallery = Gallery()
         slot = None if store is None else PackageStore(store, device=device_id, model=bundle.model)
@@ -67,6 +75,7 @@ class DeviceRuntime:
         device_id: str,
         store: Path | str | None = None,
         public_key: str | None = None,
+        uplink_noise: float = 0.0,
     ) -> DeviceRuntime:
         """Start a device: needs no network, goes on with the last package that `store` holds if it may.
 
@@ -76,16 +85,19 @@ class DeviceRuntime:
             store: A folder for packages and the pinned key, which any number of devices, users and tasks may
                 share, one process at a time for each; without it a restart is at the base.
             public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
+            uplink_noise: Standard deviation of the Gaussian noise on what is sent, where the features' own is
+                1: see docs/threat_model.md for what it hides and costs.
 
         Raises:
             BundleError: If the bundle is damaged or its model does not work.
-            DeviceInputError: If the id or the key is malformed.
+            DeviceInputError: If the id or the key is malformed, or the noise is negative.
         """
         _check_id(device_id)
+        noise = UplinkNoise(uplink_noise)
         if public_key is not None and not is_public_key(public_key):
             raise DeviceInputError("a public key is 64 lower-case hex digits")
         bundle = Bundle.load(bundle_dir)
-        runtime = cls(bundle, Graphs(bundle), device_id, store, public_key or bundle.public_key)
+        runtime = cls(bundle, Graphs(bundle), device_id, store, public_key or bundle.public_key, noise)
         try:
             runtime._probe(bundle.base)
         except ProbeFailed as error:
@@ -108,7 +120,7 @@ class DeviceRuntime:
         _check_id(device_id)
         if not user:
             raise DeviceInputError("a user's name may not be empty")
-        return DeviceRuntime(self.bundle, self._graphs, device_id, self._store, self.public_key)
+        return DeviceRuntime(self.bundle, self._graphs, device_id, self._store, self.public_key, self._noise)
 
     @property
     def public_key(self) -> str | None:
@@ -135,8 +147,8 @@ class DeviceRuntime:
         mean_query = query_features.mean(axis=0, keepdims=True) if asked else query_features
         self._support.add(
             Seen(
-                anchor=self.bundle.image(features)[0],
-                queries=self.bundle.text(mean_query),
+                anchor=self._noise(self.bundle.image(features)[0]),
+                queries=self._noise(self.bundle.text(mean_query)),
                 features=features,
                 query_features=query_features,
             )

@@ -21,8 +21,9 @@ class Seen:
     """One observed clip.
 
     Attributes:
-        anchor: (Ui,) float32, the anchor frame's uplink.
-        queries: (1, Ut) float32, the uplink of the queries' mean; (0, Ut) where nothing was asked.
+        anchor: (Ui,) float32, the anchor frame's uplink, as it is sent.
+        queries: (1, Ut) float32, the uplink of the queries' mean, as it is sent; (0, Ut) where nothing was
+            asked.
         features: (1, D) float32, the anchor frame's trunk features; stay on the device.
         query_features: (n, Dt) float32; stay on the device.
     """
