@@ -33,7 +33,7 @@ def parts(task: Embedded) -> tuple[np.ndarray, np.ndarray]:
     return halves(task.y, seed=0)
 
 
-@parametrize_with_checks([MultiModalAdapter(epochs=10, learning_rate=0.01)])
+@parametrize_with_checks([MultiModalAdapter(steps=20, learning_rate=0.01)])
 def test_scikit_learn_accepts_the_estimator(
     estimator: MultiModalAdapter, check: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +126,7 @@ def test_early_stopping_keeps_what_validates_best(
     task: Embedded, parts: tuple[np.ndarray, np.ndarray]
 ) -> None:
     pool, test = parts
-    model = MultiModalAdapter(epochs=5, learning_rate=100.0)  # ruins whatever it trains
+    model = MultiModalAdapter(steps=5, learning_rate=100.0)  # ruins whatever it trains
     model.fit(task.images[pool], task.y[pool], task.texts, X_val=task.images[test], y_val=task.y[test])
     assert model.score(task.images[test], task.y[test]) == pytest.approx(model.validation_.accuracy)
 
@@ -141,7 +141,7 @@ def test_the_best_setting_on_validation_is_kept(task: Embedded) -> None:
 
 
 def test_a_single_image_a_class_and_a_class_without_any(task: Embedded) -> None:
-    model = MultiModalAdapter(epochs=2).fit(task.images[:3], task.y[:3], class_texts=task.texts)
+    model = MultiModalAdapter(steps=2).fit(task.images[:3], task.y[:3], class_texts=task.texts)
     assert model.predict_proba(task.images).shape == (len(task.y), CLASSES)
 
 
@@ -150,10 +150,10 @@ def test_without_texts_the_mean_image_names_a_class(
 ) -> None:
     pool, test = parts
     names = np.array(task.names)[task.y]
-    model = MultiModalAdapter(epochs=2).fit(task.images[pool], names[pool])
+    model = MultiModalAdapter(steps=2).fit(task.images[pool], names[pool])
     assert list(model.classes_) == list(task.names)
     assert model.score(task.images[test], names[test]) > 0.8
-    held = MultiModalAdapter(epochs=2).fit(
+    held = MultiModalAdapter(steps=2).fit(
         task.images[pool], names[pool], None, task.images[test], names[test]
     )
     assert held.validation_.accuracy == pytest.approx(held.score(task.images[test], names[test]))
@@ -163,11 +163,11 @@ def test_the_length_of_an_embedding_does_not_matter_but_its_direction() -> None:
     task = make_task(24)
     lengths = np.logspace(-150, 150, 24)[:, None]
     plain, scaled = (
-        MultiModalAdapter(epochs=2).fit(images, task.y, task.texts).predict_proba(task.images)
+        MultiModalAdapter(steps=2).fit(images, task.y, task.texts).predict_proba(task.images)
         for images in (task.images.astype(float), task.images * lengths)
     )
     np.testing.assert_allclose(plain, scaled, rtol=1e-3)
-    blank = MultiModalAdapter(epochs=1, blend=0.0).fit(task.images, task.y, task.texts)
+    blank = MultiModalAdapter(steps=1, blend=0.0).fit(task.images, task.y, task.texts)
     np.testing.assert_allclose(blank.predict_proba(np.zeros((1, DIM))), 1 / CLASSES, rtol=1e-5)
 
 
@@ -214,13 +214,13 @@ def test_scale_fits_the_encoder() -> None:
 def test_bad_input(task: Embedded, change: dict[str, Any], message: str) -> None:
     given = {"X": task.images[:6], "y": task.y[:6], "class_texts": task.texts} | change
     with pytest.raises(FewShotError, match=message) as caught:
-        MultiModalAdapter(epochs=1).fit(**given)
+        MultiModalAdapter(steps=1).fit(**given)
     assert isinstance(caught.value, InputError)
     assert isinstance(caught.value, ValueError)
 
 
 def test_bad_input_to_a_fitted_model(task: Embedded) -> None:
-    model = MultiModalAdapter(epochs=1).fit(task.images, task.y, task.texts)
+    model = MultiModalAdapter(steps=1).fit(task.images, task.y, task.texts)
     with pytest.raises(FewShotError, match="X has 25 features"):
         model.predict(np.ones((2, DIM + 1)))
     with pytest.raises(FewShotError, match="class_texts has 25 columns"):
@@ -236,7 +236,7 @@ def test_bad_input_to_a_fitted_model(task: Embedded) -> None:
     [
         {"mask": "x"},
         {"blend": 2},
-        {"epochs": 0},
+        {"steps": 0},
         {"scale": math.inf},
         {"learning_rate": -1},
         {"learning_rate": (0.1, 0)},

@@ -22,10 +22,7 @@ from paramcast.training.tasks.retrieval import embedded
 ANSWERS = 50
 """The most frequent ones are the classes of questions: every question attends to each of them."""
 
-_SHORT = {
-    "epochs": 40,
-    "patience": 8,
-}  # options of `MultiModalAdapter`, for seconds of one core a device
+_SHORT = {"steps": 60, "patience": 40}  # of `MultiModalAdapter`: seconds of one core a device
 _AT_ONCE = 16  # texts, each with a sequence of all candidates
 
 

@@ -42,8 +42,8 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             log 100); by default the one in [log 10, log 100] under which unadapted cosines explain the
             training labels best.
         learning_rate: Of Adam; of several, the best on validation.
-        epochs: At most.
-        patience: Epochs without a better validation after which training stops.
+        steps: Of Adam, at most.
+        patience: Steps without a better validation after which training stops.
         batch_size: Images a step.
         random_state: Of the initial network, of held-out images and of the order of images.
 
@@ -62,8 +62,8 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         blend: float = 0.2,
         scale: float | None = None,
         learning_rate: float | Sequence[float] = RATES,
-        epochs: int = 100,
-        patience: int = 15,
+        steps: int = 300,
+        patience: int = 100,
         batch_size: int = 64,
         random_state: Any = 0,
     ) -> None:
@@ -71,7 +71,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.blend = blend
         self.scale = scale
         self.learning_rate = learning_rate
-        self.epochs = epochs
+        self.steps = steps
         self.patience = patience
         self.batch_size = batch_size
         self.random_state = random_state
@@ -155,7 +155,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         def logits(images: Tensor) -> Tensor:
             return math.exp(self.scale_) * network.cosines(images, texts)
 
-        settings = FitSettings(rate, self.epochs, self.patience, self.batch_size)
+        settings = FitSettings(rate, self.steps, self.patience, self.batch_size)
         return network, fit(network, logits, shots, settings, seed)
 
     def _images(self, X: Any, *, reset: bool) -> Tensor:
@@ -184,7 +184,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise FewShotError(f"blend must be in [0, 1]; got {self.blend!r}")
         if not self._rates() or not all(0 < rate < math.inf for rate in self._rates()):
             raise FewShotError(f"learning_rate must be positive, or several such; got {self.learning_rate!r}")
-        for name in ("epochs", "patience", "batch_size"):
+        for name in ("steps", "patience", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise FewShotError(f"{name} must be at least 1; got {getattr(self, name)!r}")
         if self.scale is not None and not math.isfinite(self.scale):

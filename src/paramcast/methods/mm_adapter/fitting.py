@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Logits = Callable[[Tensor], Tensor]
+
+EVERY = 5
+"""Steps from one validation to the next."""
 
 SCALES = (math.log(10), math.log(100))
 """Bounds of a fitted scale; the upper one is CLIP's own."""
@@ -36,14 +39,15 @@ class FitSettings:
 
     Attributes:
         learning_rate: Of Adam.
-        epochs: Passes over the shots at most.
-        patience: Epochs without a better validation after which training stops.
+        steps: Of the optimiser, at most.
+        patience: Steps without a better validation after which training stops. Passes over the shots are no
+            measure: of a few shots a pass is a single step, and an adapter does not move before some fifty.
         batch_size: Images a step.
     """
 
     learning_rate: float = 1e-3
-    epochs: int = 100
-    patience: int = 15
+    steps: int = 300
+    patience: int = 100
     batch_size: int = 64
 
 
@@ -68,25 +72,29 @@ def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, 
         seed: Of the order of the images.
     """
     optimiser = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
-    generator = torch.Generator().manual_seed(seed)
-    best, waited = Validation(-math.inf, -math.inf), 0
+    best, found = Validation(-math.inf, -math.inf), 0
     state: dict[str, Tensor] = {}
-    for epoch in range(settings.epochs + 1):
-        score = validate(logits, shots)
-        if score > best:
-            best, waited = score, 0
-            state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        else:
-            waited += 1
-        if waited > settings.patience or epoch == settings.epochs:
-            break
-        order = torch.randperm(len(shots.labels), generator=generator)
-        for rows in torch.split(order, settings.batch_size):
-            optimiser.zero_grad()
-            F.cross_entropy(logits(shots.images[rows]), shots.labels[rows]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    rows = _endless(len(shots.labels), settings.batch_size, torch.Generator().manual_seed(seed))
+    for step in range(settings.steps + 1):
+        if step % EVERY == 0 or step == settings.steps:
+            score = validate(logits, shots)
+            if score > best:
+                best, found = score, step
+                state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+            if step - found >= settings.patience or step == settings.steps:
+                break
+        some = next(rows)
+        optimiser.zero_grad()
+        F.cross_entropy(logits(shots.images[some]), shots.labels[some]).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
     module.load_state_dict(state)
     return best
+
+
+def _endless(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of [0, count), at most `size` at a time: all of them once before any again."""
+    while True:
+        yield from torch.split(torch.randperm(count, generator=generator), size)
 
 
 def validate(logits: Logits, shots: Shots) -> Validation:

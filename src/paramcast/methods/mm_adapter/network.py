@@ -49,6 +49,11 @@ class AdapterNet(nn.Module):
         self.down = nn.Sequential(nn.Linear(dim, BOTTLENECK), nn.Linear(BOTTLENECK, WIDTH))
         self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         self.narrow, self.widen = nn.Linear(WIDTH, BOTTLENECK), nn.Linear(BOTTLENECK, dim)
+        # The usual biases are as large as what a layer makes of a unit vector, and add up through the layers:
+        # shifts, being normalised, would begin as one and the same for all inputs, and long stay so.
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Adapt.
