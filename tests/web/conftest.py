@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pages
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from paramcast.data.collection import Clip, Collection
+from paramcast.data.world import make_world
 
 for room in ("device", "wire", "attacks"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
@@ -24,6 +27,31 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=pages.FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def bare_page(browser: Browser) -> Iterator[Page]:
+    """The page of a service that offers no model: it says so, and its parts work all the same."""
+    from backends import TinyBackend, serving
+
+    from paramcast.cloud import create_app
+    from paramcast.wire import make_key
+
+    with serving(create_app(TinyBackend(), make_key())) as url:
+        page = browser.new_page()
+        page.set_default_timeout(pages.PATIENCE_MS)
+        page.goto(url)
+        expect(page.get_by_role("alert")).to_contain_text("paramcast serve --bundle")
+        yield page
+        page.close()
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clip, ...]:
+    """Clips of the demo world: MP4 files."""
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder, clips=2)
+    return Collection.open(folder).clips
 
 
 @pytest.fixture

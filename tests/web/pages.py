@@ -80,14 +80,14 @@ def add_clip(page: Page, frames: np.ndarray) -> int:
     return int(page.evaluate(script, packed(np.ascontiguousarray(frames).tobytes()) | shape))
 
 
-def frames_of(page: Page, file: int, count: int, sampling: str = "uniform") -> np.ndarray:
-    """The frames (T, H, W, 3) uint8 that the page takes of a file that was chosen on it."""
-    script = """async ([file, count, sampling]) => {
-        const { files } = document.querySelector("input[type=file]");
-        const { frames } = await paramcast.framesOfFile(files[file], count, sampling);
+def frames_of(page: Page, video: Path, count: int, sampling: str = "uniform") -> np.ndarray:
+    """The frames (T, H, W, 3) uint8 that the page takes of a video file."""
+    script = """async ([{ base64 }, name, count, sampling]) => {
+        const file = new File([Uint8Array.fromBase64(base64)], name);
+        const { frames } = await paramcast.framesOfFile(file, count, sampling);
         return { ...frames, rgb: frames.rgb.toBase64() };
     }"""
-    told = page.evaluate(script, [file, count, sampling])
+    told = page.evaluate(script, [packed(video.read_bytes()), video.name, count, sampling])
     pixels = np.frombuffer(base64.b64decode(told["rgb"]), np.uint8)
     return pixels.reshape(told["count"], told["height"], told["width"], 3)
 

@@ -268,7 +268,7 @@ def test_where_devices_are_enrolled_it_asks_for_a_token_and_signs(new_page: NewP
             page = new_page()
             load(page, url)
             add_clip(page, clip(0))
-            assert refusal(page, "adapt") == "CloudError"
+            assert refusal(page, "adapt") == "NotEnrolled"
             with database.writing() as connection:
                 now_ms = int(1000 * time.time())
                 token = identities.new_enrolment(connection, None, now_ms, 3_600_000)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pages import packed
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from paramcast.wire import AdaptRequest, MessageError, PackageError, open_package, seal
 from paramcast.wire.credentials import Credentials, check_proof, tell_time
@@ -34,26 +35,8 @@ OPEN = """async ([given, key, { expected, ...rules }]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser) -> Iterator[Page]:
-    """The page of a service that offers no model: its wire format works all the same."""
-    from backends import TinyBackend, serving
-
-    from paramcast.cloud import create_app
-    from paramcast.wire import make_key
-
-    with serving(create_app(TinyBackend(), make_key())) as url:
-        page = browser.new_page()
-        page.goto(url)
-        page.get_by_role("alert").wait_for()
-        yield page
-        page.close()
-
-
-def encoded(page: Page, request: AdaptRequest) -> bytes | str:
-    import base64
-
-    told = page.evaluate(
+def encoded(bare_page: Page, request: AdaptRequest) -> bytes | str:
+    told = bare_page.evaluate(
         ENCODE,
         {
             "device": request.device,
@@ -68,11 +51,13 @@ def encoded(page: Page, request: AdaptRequest) -> bytes | str:
     return told if told == "MessageError" else base64.b64decode(told)
 
 
-def opened(page: Page, data: bytes | int, key: str, rules: dict[str, Any]) -> dict[str, list[float]] | str:
+def opened(
+    bare_page: Page, data: bytes | int, key: str, rules: dict[str, Any]
+) -> dict[str, list[float]] | str:
     """What the page makes of a package: its tensors, or the name of the rule that it breaks."""
     shapes = [[name, list(shape)] for name, shape in rules["expected"].items()]
     given = data if isinstance(data, int) else packed(data)
-    told = page.evaluate(OPEN, [given, key, rules | {"expected": shapes}])
+    told = bare_page.evaluate(OPEN, [given, key, rules | {"expected": shapes}])
     return told if isinstance(told, str) else dict(told)
 
 
@@ -81,7 +66,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_request_has_python_s_bytes(page: Page, data: st.DataObject) -> None:
+def test_a_request_has_python_s_bytes(bare_page: Page, data: st.DataObject) -> None:
     clips, queries = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 5))
     dims = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     request = AdaptRequest(
@@ -94,7 +79,7 @@ def test_a_request_has_python_s_bytes(page: Page, data: st.DataObject) -> None:
             data.draw(st.lists(st.integers(0, clips - 1), min_size=queries, max_size=queries)), np.int64
         ),
     )
-    assert encoded(page, request) == request.encode()
+    assert encoded(bare_page, request) == request.encode()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +95,7 @@ def test_a_request_has_python_s_bytes(page: Page, data: st.DataObject) -> None:
         ("clip_of_query", np.array([0, 0])),
     ],
 )
-def test_what_python_does_not_send_the_page_does_not_either(page: Page, field: str, value: Any) -> None:
+def test_what_python_does_not_send_the_page_does_not_either(bare_page: Page, field: str, value: Any) -> None:
     fields: dict[str, Any] = {
         "device": "cam-1",
         "model": "a" * 64,
@@ -119,14 +104,14 @@ def test_what_python_does_not_send_the_page_does_not_either(page: Page, field: s
         "queries": np.ones((1, 3), "f4"),
         "clip_of_query": np.array([1]),
     }
-    assert encoded(page, AdaptRequest(**fields)) == AdaptRequest(**fields).encode()
+    assert encoded(bare_page, AdaptRequest(**fields)) == AdaptRequest(**fields).encode()
     request = AdaptRequest(**fields | {field: value})
     with pytest.raises(MessageError):
         request.encode()
-    assert encoded(page, request) == "MessageError"
+    assert encoded(bare_page, request) == "MessageError"
 
 
-def test_every_attack_is_refused_for_python_s_rule(page: Page) -> None:
+def test_every_attack_is_refused_for_python_s_rule(bare_page: Page) -> None:
     from packages import KEY, MODEL, NOW, SHAPES
     from test_attacks_packages import ATTACKS
 
@@ -136,19 +121,19 @@ def test_every_attack_is_refused_for_python_s_rule(page: Page) -> None:
         rules = {"device": "cam-1", "model": MODEL, "after": 4, "now": NOW, "expected": SHAPES} | changes
         data = make()
         given = len(data) if not any(data) and data else data  # 64 MiB of zeros are made over there
-        assert opened(page, given, public_key_hex(KEY), rules) == error.__name__, name
+        assert opened(bare_page, given, public_key_hex(KEY), rules) == error.__name__, name
 
 
 @pytest.mark.parametrize("key", ["", "00", "g" * 64, "A" * 64, "00" * 32])
-def test_a_malformed_public_key_opens_nothing(page: Page, key: str) -> None:
+def test_a_malformed_public_key_opens_nothing(bare_page: Page, key: str) -> None:
     from packages import KEY, MODEL, SHAPES, package
 
     rules = {"device": "cam-1", "model": MODEL, "after": 0, "now": 0, "expected": SHAPES}
-    assert opened(page, seal(package(), KEY), key, rules) == "BadSignature"
+    assert opened(bare_page, seal(package(), KEY), key, rules) == "BadSignature"
 
 
 @pytest.mark.parametrize("quantisation", ["fp32", "fp16", "int8", "int4"])
-def test_a_package_holds_python_s_numbers(page: Page, quantisation: str) -> None:
+def test_a_package_holds_python_s_numbers(bare_page: Page, quantisation: str) -> None:
     from packages import KEY, MODEL, package
 
     from paramcast.wire import public_key_hex
@@ -159,7 +144,7 @@ def test_a_package_holds_python_s_numbers(page: Page, quantisation: str) -> None
     data = seal(package(tensors=tensors, quantisation=quantisation), KEY)
     rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": 0.0, "expected": shapes}
     ours = open_package(data, public_key_hex(KEY), **rules)
-    theirs = opened(page, data, public_key_hex(KEY), rules)
+    theirs = opened(bare_page, data, public_key_hex(KEY), rules)
     assert isinstance(theirs, dict)
     for name, values in ours.tensors.items():
         np.testing.assert_array_equal(np.array(theirs[name], "f4"), values.ravel(), err_msg=name)
@@ -167,7 +152,9 @@ def test_a_package_holds_python_s_numbers(page: Page, quantisation: str) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=4))
-def test_rightly_signed_noise_is_judged_as_python_judges_it(page: Page, place: int, patch: bytes) -> None:
+def test_rightly_signed_noise_is_judged_as_python_judges_it(
+    bare_page: Page, place: int, patch: bytes
+) -> None:
     from packages import HEAD, KEY, MODEL, NOW, SHAPES
     from test_attacks_packages import signed, stored
 
@@ -179,7 +166,7 @@ def test_rightly_signed_noise_is_judged_as_python_judges_it(page: Page, place: i
     content[place : place + len(patch)] = patch
     data = signed(bytes(content))
     rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": NOW, "expected": SHAPES}
-    theirs = opened(page, data, public_key_hex(KEY), rules)
+    theirs = opened(bare_page, data, public_key_hex(KEY), rules)
     try:
         ours: Any = open_package(data, public_key_hex(KEY), **rules).tensors
     except PackageError as error:
@@ -189,7 +176,7 @@ def test_rightly_signed_noise_is_judged_as_python_judges_it(page: Page, place: i
     assert theirs == ours
 
 
-def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(page: Page) -> None:
+def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(bare_page: Page) -> None:
     script = """async () => {
         const { authorise, makeKey, newNonce, proveKey, publicKeyHex } = await paramcast.wire();
         const [key, body] = [await makeKey(), new TextEncoder().encode("body")];
@@ -201,9 +188,7 @@ def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(page: Page
             exportable: key.privateKey.extractable,
         };
     }"""
-    told = page.evaluate(script)
-    import hashlib
-
+    told = bare_page.evaluate(script)
     credentials = Credentials.read(told["header"])
     assert (credentials.device, credentials.time_us) == ("tab-1", 1764100000000000)
     credentials.check(told["key"], "POST", "/v1/adapt", hashlib.sha256(b"body").digest())
@@ -211,7 +196,7 @@ def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(page: Page
     assert told["exportable"] is False
 
 
-def test_the_cloud_s_time_and_its_next_key_are_believed_if_signed(page: Page) -> None:
+def test_the_cloud_s_time_and_its_next_key_are_believed_if_signed(bare_page: Page) -> None:
     from packages import KEY, OTHER_KEY
 
     from paramcast.wire import endorse, public_key_hex
@@ -224,11 +209,11 @@ def test_the_cloud_s_time_and_its_next_key_are_believed_if_signed(page: Page) ->
         const wire = await paramcast.wire();
         try { return (await wire[method](...given)) ?? "believed"; } catch (error) { return error.name; }
     }"""
-    assert page.evaluate(script, ["follow", old, [link]]) == new
-    assert page.evaluate(script, ["follow", old, []]) == old
-    assert page.evaluate(script, ["follow", old, [forged]]) == "BadSignature"
-    assert page.evaluate(script, ["follow", old, [link, circle]]) == "BadSignature"
+    assert bare_page.evaluate(script, ["follow", old, [link]]) == new
+    assert bare_page.evaluate(script, ["follow", old, []]) == old
+    assert bare_page.evaluate(script, ["follow", old, [forged]]) == "BadSignature"
+    assert bare_page.evaluate(script, ["follow", old, [link, circle]]) == "BadSignature"
     time_us = 1764100000000000
     told = tell_time(KEY, "nonce", time_us)
-    assert page.evaluate(script, ["checkTime", old, "nonce", time_us, told]) == "believed"
-    assert page.evaluate(script, ["checkTime", old, "other", time_us, told]) == "BadSignature"
+    assert bare_page.evaluate(script, ["checkTime", old, "nonce", time_us, told]) == "believed"
+    assert bare_page.evaluate(script, ["checkTime", old, "other", time_us, told]) == "BadSignature"

@@ -7,11 +7,13 @@ import { MAX_PACKAGE_BYTES } from "../wire/limits";
 import type { Package } from "../wire/package";
 import { isPublicKey, makeKey, publicKeyHex } from "../wire/signing";
 import type { Device } from "./device";
-import { CloudError, messageOf } from "./errors";
+import { CloudError, messageOf, NotEnrolled } from "./errors";
 import type { Identity, Store } from "./store";
 
 const MAX_JSON_BYTES = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
+/** The cloud's words for refusals that a token mends. */
+const NOT_ENROLLED: unknown[] = ["unsigned", "unknown", "revoked"];
 
 /** One exchange: bytes of the bodies, without headers. */
 export interface Exchange {
@@ -52,7 +54,7 @@ export class Cloud {
   /**
    * Have parameters made for the device and take them up; trusts the cloud's key on first use.
    *
-   * @throws CloudError if it cannot be reached or refuses; PackageError if the package may not be run.
+   * @throws CloudError or NotEnrolled if it cannot be reached or refuses; PackageError if the package may not be run.
    */
   async adapt(device: Device): Promise<Package> {
     const body = device.request();
@@ -128,7 +130,8 @@ export class Cloud {
     if (mayMendClock && (await this.mendClock(told, nonce))) return this.send(call, false);
     const text = typeof told.error === "string" ? told.error.slice(0, 300) : "no reason given";
     const when = later ? `; it asks to come back in ${later} s` : "";
-    throw new CloudError(`the cloud answered ${status}: ${text}${when}`, String(told.code ?? ""));
+    const refusal = `the cloud answered ${status}: ${text}${when}`;
+    throw NOT_ENROLLED.includes(told.code) ? new NotEnrolled(refusal) : new CloudError(refusal);
   }
 
   private async signature(call: Call, nonce: string): Promise<string> {

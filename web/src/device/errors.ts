@@ -5,15 +5,14 @@ export class BundleError extends Error {
   override name = "BundleError";
 }
 
-/** The cloud cannot be reached, or refuses. `code` is its own word for a refusal of a signature. */
+/** The cloud cannot be reached, or refuses. */
 export class CloudError extends Error {
   override name = "CloudError";
-  constructor(
-    message: string,
-    readonly code?: string,
-  ) {
-    super(message);
-  }
+}
+
+/** The cloud adapts enrolled devices only, and this is none. */
+export class NotEnrolled extends Error {
+  override name = "NotEnrolled";
 }
 
 /** What the user gave cannot be used. */

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { adapt, adapted, busy, clips, enrol, opened, rollBack, status, wantsToken } from "./state";
+import { adapt, adapted, busy, clips, enrol, rollBack, status, wantsToken } from "./state";
 
 /** Asking the cloud for parameters, and going back. */
 export function Adaptation() {
@@ -49,7 +49,7 @@ export function Adaptation() {
         <wa-callout variant="warning">The browser keeps nothing: {now.storeError}</wa-callout>
       )}
       <Costs />
-      {wantsToken.value && !opened.value!.enrolled && <Enrolment />}
+      {wantsToken.value && <Enrolment />}
     </section>
   );
 }

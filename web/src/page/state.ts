@@ -46,8 +46,7 @@ async function doing(what: string, work: () => Promise<string>): Promise<void> {
     note.value = await work();
   } catch (error) {
     trouble.value = messageOf(error);
-    const { code } = (error ?? {}) as { code?: string };
-    if (code === "unsigned" || code === "unknown" || code === "revoked") wantsToken.value = true;
+    if (error instanceof Error && error.name === "NotEnrolled") wantsToken.value = true;
   } finally {
     busy.value = null;
     await refresh();
@@ -154,6 +153,7 @@ export function adapt(): Promise<void> {
 export function enrol(token: string): Promise<void> {
   return doing("Enrolling", async () => {
     await tab.enrol(token);
+    opened.value = { ...opened.value!, enrolled: true };
     wantsToken.value = false;
     return "This tab is enrolled; its requests are signed from now on.";
   });

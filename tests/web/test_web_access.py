@@ -1,0 +1,120 @@
+"""The page for everybody: rules of accessibility, the keyboard alone, narrow screens, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pages import ROOT, load, said
+from playwright.sync_api import Page, expect
+
+from paramcast.data.collection import Clip
+from paramcast.wire import make_key
+
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+QUESTION = "what colour is the ball"
+NewPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from backends import TinyBackend, serving
+    from bundles import make_bundle
+
+    from paramcast.cloud import BrowserBundle, create_app
+
+    bundle = make_bundle(tmp_path_factory.mktemp("access") / "bundle", form="codes")
+    with serving(create_app(TinyBackend("codes"), make_key(), bundles=[BrowserBundle.open(bundle)])) as url:
+        yield url
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core finds, by the rules of WCAG 2.2 AA and its own best practices."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run().then(({ violations }) => violations)")
+    return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_page_at_work_has_no_fault(
+    new_page: NewPage, url: str, videos: tuple[Clip, ...], width: int, scheme: str
+) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not here: npm --prefix web ci")
+    page = new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    load(page, url)
+    background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    assert faults(page) == []
+    page.get_by_label("Video files").set_input_files([clip.paths[0] for clip in videos])
+    said(page, "frames seen")
+    page.get_by_label("Question").fill(QUESTION)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Base model")).to_be_visible()
+    page.get_by_role("button", name="Ask the cloud").click()
+    said(page, "Package 1 runs")
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_cannot_be_loaded_is_said(bare_page: Page) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not here: npm --prefix web ci")
+    assert faults(bare_page) == []
+
+
+def test_the_keyboard_is_enough(new_page: NewPage, url: str, videos: tuple[Clip, ...]) -> None:
+    page = new_page()
+    load(page, url)
+    names = []
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+    chooser.value.set_files([videos[0].paths[0]])
+    said(page, "frames seen")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate("document.activeElement.innerText || document.activeElement.type"))
+    assert names == ["Use the camera", "text"]
+    page.keyboard.type(QUESTION)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Base model")).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    said(page, "Package 1 runs")
+    expect(page.get_by_role("heading", name="Adapted, package 1")).to_be_visible()
+
+
+def test_an_operator_s_token_is_asked_for_by_hand(
+    new_page: NewPage, tmp_path: Path, videos: tuple[Clip, ...]
+) -> None:
+    import time
+    from contextlib import closing
+
+    from backends import TinyBackend, serving
+    from bundles import make_bundle
+
+    from paramcast.cloud import BrowserBundle, Database, Gate, create_app
+    from paramcast.cloud.state import identities
+
+    bundles = [BrowserBundle.open(make_bundle(tmp_path / "bundle"))]
+    with closing(Database.open(f"sqlite:///{tmp_path}/state.db")) as database:
+        app = create_app(
+            TinyBackend(), make_key(), database=database, gate=Gate(required=True), bundles=bundles
+        )
+        with database.writing() as connection:
+            token = identities.new_enrolment(connection, None, int(1000 * time.time()), 3_600_000)
+        with serving(app) as url:
+            page = new_page()
+            load(page, url)
+            page.get_by_label("Video files").set_input_files([videos[0].paths[0]])
+            said(page, "frames seen")
+            page.get_by_role("button", name="Ask the cloud").click()
+            expect(page.get_by_role("alert")).to_contain_text("must be signed")
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Enrol this tab").click()
+            said(page, "enrolled")
+            page.get_by_role("button", name="Ask the cloud").click()
+            said(page, "Package 1 runs")
