@@ -120,7 +120,7 @@ def _check_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...],
     shape = _natural_numbers(name, entry["shape"])
     offsets = _natural_numbers(name, entry["data_offsets"])
     # Zeros count as ones here: an empty tensor with a huge other axis overflows inside numpy.
-    if len(shape) > MAX_DIMENSIONS or math.prod(max(1, size) for size in shape) > MAX_PACKAGE_BYTES:
+    if len(shape) > MAX_DIMENSIONS or math.prod([size or 1 for size in shape]) > MAX_PACKAGE_BYTES:
         raise FormatError(f"the shape of tensor {name!r} is over the limit")
     if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
         raise FormatError(f"tensor {name!r}: the offsets do not fit its shape and dtype")
@@ -128,7 +128,7 @@ def _check_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...],
 
 
 def _natural_numbers(name: str, values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+    if not isinstance(values, list) or [v for v in values if type(v) is not int or v < 0]:
         raise FormatError(f"tensor {name!r}: shape and offsets are lists of whole numbers from 0")
     return tuple(values)
 
