@@ -30,7 +30,7 @@ METRICS = {"qa": Metric("top1"), "retrieval": Metric("r@1", "device")}
 
 @dataclass(frozen=True)
 class TestDevices:
-    """Devices whose clips training never saw, with all shifts at once.
+    """Devices whose clips training never saw, with all shifts at once if no other is asked for.
 
     Attributes:
         bank: Features.
@@ -45,13 +45,15 @@ class TestDevices:
     devices: Sequence[DeviceData]
 
     @classmethod
-    def load(cls, model: TrainedModel, collection: Collection, devices: int, seed: int) -> TestDevices:
+    def load(
+        cls, model: TrainedModel, collection: Collection, devices: int, seed: int, shift: str = SHIFT
+    ) -> TestDevices:
         """Draw and encode them; `model` is any of those that share a base model.
 
         Raises:
             InputError: The collection has too few clips.
         """
-        fleet = test_fleet(model, collection, SHIFT, devices, SUPPORT, seed)
+        fleet = test_fleet(model, collection, shift, devices, SUPPORT, seed)
         bank, clips, data = load_views(
             model.store(collection),
             collection,

@@ -11,6 +11,7 @@ from paramcast.cli.bench import (
     device,
     fuzz,
     headroom,
+    inversion,
     recovery,
     registry,
     service,
@@ -25,5 +26,19 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (recovery, headroom, adr, anchors, bytes, stream, device, service, soak, wake, registry, fuzz):
+for part in (
+    recovery,
+    headroom,
+    adr,
+    anchors,
+    bytes,
+    stream,
+    device,
+    service,
+    soak,
+    wake,
+    registry,
+    fuzz,
+    inversion,
+):
     command.add_command(part.command)

@@ -1,0 +1,51 @@
+"""`bench inversion`: measures that are known beforehand, and a whole small run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from paramcast.bench import inversion
+from paramcast.bench.inversion import bench_inversion, psnr, ssim
+from paramcast.data.world import make_world
+from paramcast.training.options import TrainingOptions
+from paramcast.training.pipeline import train
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).random((5, 3, 32, 32)).astype(np.float32)
+
+
+def test_a_perfect_copy(pictures: np.ndarray) -> None:
+    assert (psnr(pictures, pictures) == 100).all()
+    np.testing.assert_allclose(ssim(pictures, pictures), 1)
+
+
+def test_errors_of_a_known_size(pictures: np.ndarray) -> None:
+    np.testing.assert_allclose(psnr(pictures + np.float32(0.1), pictures), 20, atol=1e-3)
+    # Flat pictures: only the term of the means is left, (2 a b + c1) / (a^2 + b^2 + c1).
+    dark, light = np.full((1, 3, 32, 32), 0.2), np.full((1, 3, 32, 32), 0.4)
+    assert ssim(dark, light)[0] == pytest.approx((0.16 + 1e-4) / (0.2 + 1e-4))
+    noise = np.random.default_rng(1).random(pictures.shape)
+    assert abs(ssim(noise, pictures)).max() < 0.2
+
+
+def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    collection = make_world(tmp_path / "world", clips=160)
+    options = TrainingOptions("qa", seed=1, frames=2, devices=4, adaptor_steps=3)
+    model = train(collection, tmp_path / "model", options)
+    monkeypatch.setattr(inversion, "_STEPS", 40)
+    monkeypatch.setattr(inversion, "_LEAST_CLIPS", 3)
+    monkeypatch.setattr(inversion, "SCALES", (0.0, 50.0))
+    rows = {row["name"]: row for row in bench_inversion([model], collection, devices=3, seed=0)}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values())
+    # Where hardly anything but noise is sent, nothing is told by it.
+    assert rows["inversion_answers_0"]["value"] > rows["inversion_answers_50"]["value"]
+    assert abs(rows["inversion_answers_50"]["value"] - 50) < 12
+    assert rows["inversion_psnr_0"]["value"] > 5
+    assert {"gain_0", "gain_50", "nearest_psnr"} <= rows.keys()
