@@ -163,6 +163,15 @@ def test_the_graph_pools_over_the_mask_as_the_model_did(text: TextEncoder) -> No
     np.testing.assert_allclose(np.linalg.norm(features[:, 384:], axis=1), 1, atol=1e-6)
 
 
+def test_the_table_of_words_stays_in_8_bits(text: TextEncoder) -> None:
+    import onnx
+
+    graph = onnx.load(str(text.onnx_path)).graph
+    table = max(graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    readers = [node.op_type for node in graph.node if table.name in node.input]
+    assert (table.data_type, table.dims[0], readers) == (onnx.TensorProto.INT8, 30522, ["Gather"])
+
+
 def test_the_second_half_is_the_words_whatever_their_order(text: TextEncoder) -> None:
     ordered, turned, other = text(["dog bites man", "man bites dog", "dog bites cat"])[:, 384:]
     np.testing.assert_allclose(ordered, turned, atol=1e-6)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Bundle:
         task: `qa`, `choice` or `retrieval`.
         model: sha256 of the base model, 64 hex digits.
         form: The generator form.
-        files: The content of every file, by name, exactly as it was checked.
+        files: The content of files, by name, exactly as it was checked.
         base: The base value of every dynamic tensor, float32, read-only.
         image, text: The two uplinks.
         answers: The answers that the model can give (qa) or learnt to choose among (choice), else empty.
@@ -75,6 +75,10 @@ class Bundle:
     public_key: str | None
     frames: int
     sampling: str
+
+    def opened(self) -> Bundle:
+        """The same without files that are read once: the trunks lie in memory in their sessions."""
+        return replace(self, files={name: self.files[name] for name in GRAPHS[self.task]})
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:

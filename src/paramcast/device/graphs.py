@@ -33,7 +33,6 @@ class Graphs:
         Raises:
             BundleError: If ONNX Runtime or the tokenizer library refuses a file.
         """
-        self._bundle = bundle
         self._sessions = {
             name: _session(bundle, name) for name in ("image.onnx", "text.onnx", *GRAPHS[bundle.task])
         }
@@ -45,6 +44,7 @@ class Graphs:
                     f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
                 )
         self._tokenizer = _tokenizer(bundle)
+        self._bundle = bundle.opened()
 
     def baked(self, parameters: Parameters) -> Graphs:
         """The same with `parameters` as constants of the task's graphs; the trunks are shared."""

@@ -97,7 +97,9 @@ class DeviceRuntime:
         if public_key is not None and not is_public_key(public_key):
             raise DeviceInputError("a public key is 64 lower-case hex digits")
         bundle = Bundle.load(bundle_dir)
-        runtime = cls(bundle, Graphs(bundle), device_id, store, public_key or bundle.public_key, noise)
+        graphs = Graphs(bundle)
+        bundle = bundle.opened()
+        runtime = cls(bundle, graphs, device_id, store, public_key or bundle.public_key, noise)
         try:
             runtime._probe(bundle.base)
         except ProbeFailed as error:

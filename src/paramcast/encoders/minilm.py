@@ -16,7 +16,7 @@ from paramcast.encoders.base import cached_file, fingerprint, onnx_session
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = 2
+FORMAT = 3
 """In the names of the cached files: raise it when this file makes others of the same packages."""
 NAME = "minilm-l6-int8"
 TOKENS = 64
@@ -109,18 +109,17 @@ def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
     constants |= {f"pool.{name}": np.array(token, np.int64) for name, token in _FRAMING_TOKENS.items()}
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     graph.node.insert(0, helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"]))
-    table = next(node.input[0] for node in graph.node if _looks_up_words(node))
+    words = _looked_up_in_8_bits(graph)
     chain: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Cast", ["attention_mask"], "pool.mask", {"to": onnx.TensorProto.FLOAT}),
         *_normed_mean("sentence", "last_hidden_state", "pool.mask"),
-        ("Gather", [table, "input_ids"], "pool.words", {}),
         ("Equal", ["input_ids", "pool.first"], "pool.is_first", {}),
         ("Equal", ["input_ids", "pool.end"], "pool.is_end", {}),
         ("Or", ["pool.is_first", "pool.is_end"], "pool.is_framing", {}),
         ("Not", ["pool.is_framing"], "pool.is_word", {}),
         ("Cast", ["pool.is_word"], "pool.word_weight", {"to": onnx.TensorProto.FLOAT}),
         ("Mul", ["pool.mask", "pool.word_weight"], "pool.word_mask", {}),
-        *_normed_mean("lexical", "pool.words", "pool.word_mask"),
+        *_normed_mean("lexical", words, "pool.word_mask"),
         ("Concat", ["sentence", "lexical"], "features", {"axis": 1}),
     ]
     graph.node.extend(helper.make_node(kind, inputs, [out], **more) for kind, inputs, out, more in chain)
@@ -136,6 +135,31 @@ def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
 
 _FRAMING_TOKENS = {"first": 101, "end": 102}
 """BERT's [CLS] and [SEP]: not words."""
+
+
+def _looked_up_in_8_bits(graph: onnx.GraphProto) -> str:
+    """Let words' rows become floats once they are looked up; the name of the looked-up rows.
+
+    Where the table is made floats of first, ONNX Runtime does that when it opens the graph: 47 MB.
+    """
+    from onnx import helper
+
+    lookup = next(node for node in graph.node if _looks_up_words(node))
+    maker = {name: node for node in graph.node for name in node.output}
+    scaled = maker.get(lookup.input[0])
+    if scaled is not None and scaled.op_type == "Mul":
+        cast, scale, ids = maker[scaled.input[0]], scaled.input[1], lookup.input[1]
+        nodes = [
+            helper.make_node("Gather", [cast.input[0], ids], ["words.codes"]),
+            helper.make_node("Gather", [scale, ids], ["words.scales"]),
+            helper.make_node("Cast", ["words.codes"], ["words.floats"], to=cast.attribute[0].i),
+            helper.make_node("Mul", ["words.floats", "words.scales"], list(lookup.output)),
+        ]
+        for node in nodes:
+            graph.node.insert(list(graph.node).index(lookup), node)
+        for old in (lookup, scaled, cast):
+            graph.node.remove(old)
+    return str(lookup.output[0])
 
 
 def _looks_up_words(node: onnx.NodeProto) -> bool:
