@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,9 +99,9 @@ def _load_rows(
             rates.append((loads[-1].rate, signed, local, single, bare))
         over_http, over_http_signed, without_http, one_a_call, bare = np.median(rates, axis=0)
         seen = _mean_batch(before, counters(pool[0]))
-        steady = open_loop(pool, sent, over_http / 2, seconds)
+        steady, cpu = _costed(pool, sent, over_http / 2, seconds)
         signers.sign(int(over_http_signed / 2 * seconds))
-        steady_signed = open_loop(pool, signers, over_http_signed / 2, seconds)
+        steady_signed, cpu_signed = _costed(pool, signers, over_http_signed / 2, seconds)
     p50, p99 = np.percentile(steady.taken_ms, [50, 99])
     p50_signed, p99_signed = np.percentile(steady_signed.taken_ms, [50, 99])
     against = f"the bare generator, {batch} a call: {bare:,.0f}/s"
@@ -118,9 +118,24 @@ def _load_rows(
         row("latency_p99", p99, "ms", at_half),
         row("latency_p50_signed", p50_signed, "ms", at_half_signed),
         row("latency_p99_signed", p99_signed, "ms", at_half_signed),
+        row("processor_time", cpu, "ms of the server/adaptation", at_half),
+        row("processor_time_signed", cpu_signed, "ms of the server/adaptation", at_half_signed),
         row("mean_batch", seen, "requests"),
         row("load_generator", 100 * float(np.median([load.busy for load in loads])), "% of a core"),
     ]
+
+
+def _costed(
+    pool: Sequence[Connection], requests: Iterable[bytes], rate: float, seconds: float
+) -> tuple[Load, float]:
+    """An open-loop load, and the server's processor time for each of its answers in milliseconds.
+
+    Processor time is disturbed least by what else the machine does.
+    """
+    before = counters(pool[0])
+    load = open_loop(pool, requests, rate, seconds)
+    name = "process_cpu_seconds_total"
+    return load, 1e3 * (counters(pool[0])[name] - before[name]) / len(load.taken_ms)
 
 
 def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: int, seconds: float) -> float:
