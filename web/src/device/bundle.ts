@@ -30,7 +30,6 @@ export interface Bundle {
   /** sha256 of the base model. */
   model: string;
   form: string;
-  files: ReadonlyMap<string, Bytes>;
   shapes: Shapes;
   base: Tensors;
   image: Uplink;
@@ -42,6 +41,14 @@ export interface Bundle {
   /** How many frames of a clip the model was trained on, and how they were chosen. */
   frames: number;
   sampling: Sampling;
+}
+
+/** Files by name, as they were checked; nobody needs those of the trunks once they are opened. */
+export type Files = ReadonlyMap<string, Bytes>;
+
+export interface Fetched {
+  bundle: Bundle;
+  files: Files;
 }
 
 export type Progress = (done: number, total: number) => void;
@@ -56,7 +63,7 @@ export async function fetchBundle(
   service: string,
   model: string | null,
   progress: Progress,
-): Promise<Bundle> {
+): Promise<Fetched> {
   const listed = (await json(`${service}/v1/bundles`)) as { bundles?: { model: string }[] };
   const offered = listed.bundles?.map((bundle) => bundle.model) ?? [];
   const chosen = model ?? offered[0];
@@ -74,7 +81,8 @@ export async function fetchBundle(
     progress(++done, names.length);
     return [name, bytes];
   });
-  return assembled(manifest, new Map(await Promise.all(fetched)));
+  const files = new Map(await Promise.all(fetched));
+  return { bundle: assembled(manifest, files), files };
 }
 
 interface Manifest {
@@ -147,7 +155,7 @@ async function answered(url: string, options: RequestInit): Promise<Response> {
   return response;
 }
 
-function assembled(manifest: Manifest, files: Map<string, Bytes>): Bundle {
+function assembled(manifest: Manifest, files: Files): Bundle {
   const uplink = tensorsOf(files, "uplink.safetensors");
   const base = tensorsOf(files, "base.safetensors");
   const shapes = new Map(manifest.parameters.map(({ name, shape }) => [name, shape]));
@@ -159,7 +167,6 @@ function assembled(manifest: Manifest, files: Map<string, Bytes>): Bundle {
     task: manifest.task,
     model: manifest.model,
     form: manifest.form,
-    files,
     shapes,
     base: new Map([...shapes.keys()].map((name) => [name, floats(base.get(name)!)])),
     image: uplinkOf(uplink, "image"),
@@ -171,7 +178,7 @@ function assembled(manifest: Manifest, files: Map<string, Bytes>): Bundle {
   };
 }
 
-function tensorsOf(files: Map<string, Bytes>, name: string): Map<string, Stored> {
+function tensorsOf(files: Files, name: string): Map<string, Stored> {
   try {
     const { arrays } = unpack(files.get(name)!, MAX_HEADER_BYTES);
     if ([...arrays.values()].some(({ dtype }) => dtype !== "F32")) throw new FormatError("not float32");

@@ -2,7 +2,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { Tensors } from "../wire/package";
-import { type Bundle, GRAPHS } from "./bundle";
+import { type Bundle, type Fetched, type Files, GRAPHS } from "./bundle";
 import { type Engine, openTrunk, type Session, type Tensor } from "./engine";
 import { BundleError, messageOf } from "./errors";
 import { inTurn } from "./turns";
@@ -43,10 +43,10 @@ export class Graphs {
   ) {}
 
   /** @throws BundleError if ONNX Runtime or the tokenizer refuses a file. */
-  static async open(engine: Engine, bundle: Bundle): Promise<Graphs> {
+  static async open(engine: Engine, { bundle, files }: Fetched): Promise<Graphs> {
     const sessions = new Map<string, Session>();
     for (const name of ["image.onnx", "text.onnx", ...GRAPHS[bundle.task]]) {
-      const graph = bundle.files.get(name)!;
+      const graph = files.get(name)!;
       try {
         const opened =
           name === "image.onnx" ? openTrunk(engine, graph) : engine.ort.InferenceSession.create(graph);
@@ -55,7 +55,7 @@ export class Graphs {
         throw new BundleError(`${name} is refused by ONNX Runtime: ${messageOf(error)}`);
       }
     }
-    return new Graphs(engine, bundle, sessions, tokenizerOf(bundle));
+    return new Graphs(engine, bundle, sessions, tokenizerOf(files));
   }
 
   /** Trunk features, a row a frame, in runs of bounded memory. */
@@ -160,9 +160,9 @@ function stacked(parts: Matrix[]): Matrix {
   return { values, rows, columns };
 }
 
-function tokenizerOf(bundle: Bundle): Tokenizer {
+function tokenizerOf(files: Files): Tokenizer {
   try {
-    const told = JSON.parse(new TextDecoder().decode(bundle.files.get("tokenizer.json")));
+    const told = JSON.parse(new TextDecoder().decode(files.get("tokenizer.json")));
     // A model of whole words finds its token for unknown ones in the second argument only.
     return new Tokenizer(told, { unk_token: told.model.unk_token });
   } catch (error) {

@@ -80,8 +80,9 @@ export class Tab {
   async open({ service, model, backend }: Options, progress: Progress): Promise<Opened> {
     await claimTab();
     const store = new Store();
-    const [engine, bundle] = await Promise.all([loadEngine(backend), fetchBundle(service, model, progress)]);
-    const graphs = await Graphs.open(engine, bundle);
+    const [engine, fetched] = await Promise.all([loadEngine(backend), fetchBundle(service, model, progress)]);
+    const { bundle, files } = fetched;
+    const graphs = await Graphs.open(engine, fetched);
     const identity = (await store.identity()) ?? newIdentity();
     await store.saveIdentity(identity);
     const cloud = new Cloud(service, store, identity);
@@ -93,7 +94,7 @@ export class Tab {
       frames: bundle.frames,
       sampling: bundle.sampling,
       answers: bundle.answers.length,
-      bytes: [...bundle.files.values()].reduce((sum, file) => sum + file.length, 0),
+      bytes: [...files.values()].reduce((sum, file) => sum + file.length, 0),
       backend: engine.backend,
       threads: engine.threads,
       enrolled: cloud.enrolled,
