@@ -30,6 +30,10 @@ def test_a_short_soak() -> None:
     rows = {row["name"]: row for row in bench_soak(seconds=6, rate=40, seed=1)}
     assert rows["soak_answers"]["value"] >= 200
     assert 0.5 < rows["soak_memory"]["ratio"] < 1.5
+    assert 0 < rows["soak_processor_time"]["value"] < 1000
+    assert 2000 < rows["soak_bytes_up"]["value"] < 3000
+    assert 100 < rows["soak_bytes_down"]["value"] < 600
+    assert 50 < rows["soak_bytes_on_record"]["value"] < 1000
 
 
 def test_a_small_fleet_wakes_at_once_and_finds_no_room() -> None:

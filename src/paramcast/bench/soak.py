@@ -16,10 +16,13 @@ from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS, counters
 from paramcast.bench.signers import Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.cloud import Database
 
 TURN_S = 5.0
 WARM = 0.2
 """Share of the time before memory is looked at: pools and caches fill first."""
+
+_COUNTED = ("process_cpu_seconds_total", "paramcast_request_bytes_sum", "paramcast_package_bytes_sum")
 
 
 def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
@@ -42,22 +45,45 @@ def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
         model.save(folder / "model")
         with cloud_service(folder / "model", folder / "cloud", rate_per_minute=0) as url:
             signers = Signers(folder / "cloud" / "cloud.db", requests, SIGNERS)
+            held = _size(folder / "cloud" / "cloud.db")
+            with connections(url, 1) as (one,):
+                before = counters(one)
             end = time.monotonic() + seconds
             with tqdm(unit="request", disable=None) as bar:
                 while time.monotonic() < end:
                     signers.sign(int(rate * TURN_S))
                     with connections(url, 2 * CONNECTIONS) as pool:  # new ones: idle ones are closed
                         load = open_loop(pool, signers, rate, TURN_S)
-                        memory.append(counters(pool[0])["process_resident_memory_bytes"] / 1e6)
+                        counted = counters(pool[0])
+                    memory.append(counted["process_resident_memory_bytes"] / 1e6)
                     taken += load.taken_ms
                     bar.update(len(load.taken_ms))
+        kept = _size(folder / "cloud" / "cloud.db") - held
+    each = {name: (counted[name] - before[name]) / len(taken) for name in _COUNTED}
     looked_at = np.array(memory[int(WARM * len(memory)) :])
     growth = float(np.polyfit(np.arange(len(looked_at)), looked_at, 1)[0]) * 60 / TURN_S
     half = len(looked_at) // 2
     first, last = float(np.median(looked_at[:half])), float(np.median(looked_at[half:]))
     return [
         row("soak_answers", len(taken), "requests", f"at {rate:,.0f}/s for {seconds:,.0f} s, none refused"),
+        row("soak_processor_time", 1e3 * each[_COUNTED[0]], "ms of the server/adaptation"),
+        row("soak_bytes_up", each[_COUNTED[1]], "bytes/adaptation"),
+        row("soak_bytes_down", each[_COUNTED[2]], "bytes/adaptation"),
+        row("soak_bytes_on_record", kept / len(taken), "bytes/adaptation"),
         row("soak_p99", float(np.percentile(taken, 99)), "ms"),
         row("soak_memory", last, "MB", f"the first half after warming: {first:,.1f} MB", last / first),
         row("soak_growth", growth, "MB a minute"),
     ]
+
+
+def _size(state: Path) -> int:
+    """Bytes of a SQLite file with all that is in its log."""
+    database = Database.open(state)
+    database.checkpoint()
+    with database.reading() as connection:
+        pages, size = (
+            int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+            for name in ("page_count", "page_size")
+        )
+    database.close()
+    return pages * size
