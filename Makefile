@@ -52,5 +52,6 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-docs: install  # the tables and figures of docs/results.md, from benchmarks/
+docs: install  # the tables and figures of docs/results.md and docs/methods/, from benchmarks/
 	$(BIN)/python docs/build_results.py
+	$(BIN)/python docs/build_methods.py

@@ -74,6 +74,7 @@ def test_the_make_targets_are_there(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_page_of_results_says_what_the_committed_files_say() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "build_results.py"), "--check"]
+@pytest.mark.parametrize("script", ["build_results.py", "build_methods.py"])
+def test_pages_say_what_the_committed_files_say(script: str) -> None:
+    command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     assert subprocess.run(command, capture_output=True).returncode == 0, "run: make docs"

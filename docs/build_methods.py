@@ -1,0 +1,169 @@
+"""Fill the tables of the methods' pages in `docs/methods/` from the committed files in `benchmarks/`.
+
+python docs/build_methods.py            # rewrites what lies between the markers
+python docs/build_methods.py --check    # changes nothing; exit code 1 if a page is not up to date
+
+A file of a method's folder is a table, `<!-- table: METHOD NAME -->`, on the method's page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from build_results import BENCHMARKS, ROOT, Row, filled, markdown
+
+from paramcast.methods.mm_adapter.summary import markdown as summary
+
+PAGES = ROOT / "docs/methods"
+ADAPTERS = (
+    "zero-shot",
+    "linear probe",
+    "CLIP-Adapter",
+    "Tip-Adapter",
+    "Tip-Adapter-F",
+    "Multi-Modal Adapter",
+)
+
+
+def m3bat_tables() -> dict[str, str]:
+    """A table a set; then what is different where a target is adapted to, pair by pair."""
+    made = {}
+    for name, (about, rows) in _files("m3bat").items():
+        unit = "MAE" if rows[0]["metric"] == "mae" else "AUC, %"
+        digits = 3 if unit == "MAE" else 1
+        lines = [
+            [
+                row["method"],
+                _figure(row, digits),
+                *(_gain(row, f"against_{other}", digits) for other in ("source", "dann")),
+                f"{100 * row['worse_share']:.0f} %",
+                *(f"{value:.{digits}f}" for value in row["pairs"].values()),
+            ]
+            for row in rows
+        ]
+        against = ["against the source model", "against DANN", "worse than the source model"]
+        table = markdown(["method", unit, *against, *rows[0]["pairs"]], lines)
+        made[f"m3bat {name}"] = f"{_origin(about, name)}\n\n{table}"
+    return made
+
+
+def cmda_ot_tables() -> dict[str, str]:
+    """Methods by target; and seconds and memory by number of samples."""
+    made = {}
+    for name, (about, rows) in _files("cmda_ot").items():
+        if name == "scaling":
+            head = ["what", "samples", "CPU seconds", "peak memory, MB", "of it before", "accuracy, %"]
+            lines = [
+                [
+                    row["name"],
+                    f"{row['samples']:,}",
+                    f"{row['seconds']:.1f}",
+                    f"{row['peak_mb']:.0f}",
+                    f"{row['before_mb']:.0f}",
+                    f"{row['accuracy']:.1f}",
+                ]
+                for row in rows
+            ]
+        else:
+            targets = list(rows[0]["mean"])
+            head = ["accuracy, %", *targets, "mean"]
+            lines = [
+                [
+                    ("published: " if row.get("published") else "") + row["method"],
+                    *(_of_target(row, target) for target in targets),
+                    f"{sum(row['mean'].values()) / len(targets):.1f}",
+                ]
+                for row in rows
+            ]
+        made[f"cmda_ot {name}"] = f"{_origin(about, name)}\n\n{markdown(head, lines)}"
+    return made
+
+
+def mm_adapter_tables() -> dict[str, str]:
+    """Base, new and harmonic mean by task, shots and method; and all tasks together."""
+    found = _files("mm_adapter")
+    made = {}
+    for name, (about, rows) in found.items():
+        tasks = dict.fromkeys((row["data"], row["label"]) for row in rows)
+        methods = dict.fromkeys(row["method"] for row in rows)
+        lines = [
+            [
+                f"{data}, {label}",
+                str(shots),
+                *(_base_new(rows, data, label, shots, method) for method in methods),
+            ]
+            for data, label in tasks
+            for shots in dict.fromkeys(row["shots"] for row in rows)
+        ]
+        table = markdown(["base / new / harmonic, %", "shots", *methods], lines)
+        made[f"mm_adapter {name}"] = f"{_origin(about, name)}\n\n{table}"
+    if found:
+        rows = [row for _, mine in found.values() for row in mine]
+        made["mm_adapter summary"] = "\n".join(summary(rows))
+    return made
+
+
+def main() -> int:
+    """Do as the command line says."""
+    parser = argparse.ArgumentParser(description="Fill the tables of docs/methods/ from benchmarks/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
+    check, stale = parser.parse_args().check, False
+    for name, tables in (
+        ("m3bat", m3bat_tables),
+        ("cmda_ot", cmda_ot_tables),
+        ("mm_adapter", mm_adapter_tables),
+    ):
+        path = PAGES / f"{name}.md"
+        page = path.read_text(encoding="utf-8")
+        new = filled(page, tables(), path.name)
+        stale = stale or new != page
+        if not check:
+            path.write_text(new, encoding="utf-8")
+    return int(check and stale)
+
+
+def _files(method: str) -> dict[str, tuple[Row, list[Row]]]:
+    """Name of a figures file of a method -> what it says of itself, and its rows."""
+    read = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((BENCHMARKS / method).glob("*.json"))
+    }
+    return {name: (about, about["rows"]) for name, about in read.items()}
+
+
+def _origin(about: Row, name: str) -> str:
+    """A line that says what the table is of."""
+    seeds = len(about["seed"]) if isinstance(about["seed"], list) else 1
+    return f"`{about['command']}`, commit {about['commit'][:7]}, {seeds} seed{'s' * (seeds > 1)}:"
+
+
+def _figure(row: Row, digits: int) -> str:
+    return f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def _gain(row: Row, key: str, digits: int) -> str:
+    gain: Mapping[str, float] | None = row.get(key)
+    if not gain or gain["low"] == gain["high"] == 0:
+        return ""
+    return f"{gain['mean']:+.{digits}f} [{gain['low']:+.{digits}f}, {gain['high']:+.{digits}f}]"
+
+
+def _of_target(row: Row, target: str) -> str:
+    mean = f"{row['mean'][target]:.1f}"
+    return f"{mean} [{row['low'][target]:.1f}, {row['high'][target]:.1f}]" if "low" in row else mean
+
+
+def _base_new(rows: Sequence[Row], data: str, label: str, shots: int, method: str) -> str:
+    """Base / new / harmonic mean in percent; base alone where a method has no new classes."""
+    for row in rows:
+        if (row["data"], row["label"], row["shots"], row["method"]) == (data, label, shots, method):
+            parts = (row["base"], row["new"], row["harmonic"])
+            return " / ".join(f"{each['mean']:.1f}" if each else "-" for each in parts)
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
