@@ -54,4 +54,5 @@ test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
 
 docs: install  # the tables and figures of docs/results.md and docs/methods/, from benchmarks/
 	$(BIN)/python docs/build_results.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python docs/build_methods.py

@@ -27,7 +27,8 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
-        reg_entropy, reg_class: Of the Sinkhorn transport, where the mean cost of a batch is 1.
+        reg_entropy: Of the Sinkhorn transport's entropy, where the mean cost of a batch is 1.
+        reg_class: Of its L1L2 regularisation by class, likewise.
         batch_size: Largest number of samples of either side in one transport plan.
         clusters_per_class: Spectral clusters of the target for each class.
         cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1]; with 0 nothing
@@ -37,7 +38,10 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         local_steps: Optimiser steps of a client in a round.
         tune_steps: Optimiser steps of the server on the pseudo-labelled subset in a round; 0 for none.
         final_steps: Optimiser steps of the server on what is believed of the whole target, at the end.
-        hidden, learning_rate, weight_decay, dropout: Of the classifier, one hidden layer.
+        hidden: Width of the classifier's one hidden layer.
+        learning_rate: Of its AdamW.
+        weight_decay: Likewise.
+        dropout: Share of the hidden layer that is dropped in training, in [0, 1).
         random_state: Seed >= 0.
 
     Attributes:
