@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from paramcast.bench.variants import TestDevices, interval_row, one_by_one
+from paramcast.bench.variants import TestDevices, interval_row, one_by_one, share
 from paramcast.data.collection import Clip, Collection
 from paramcast.data.frames import read_frames
 from paramcast.device.noise import UplinkNoise
@@ -114,7 +114,8 @@ def _rows(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             rows.append(interval_row(title, values, unit, against, float(values.mean()) / guess))
         plain, values = found["gain 0"].mean(), found[f"gain {scale:g}"]
         against = f"without noise: {plain:.1f}"
-        rows.append(interval_row(f"gain_{scale:g}", values, "points", against, float(values.mean() / plain)))
+        kept = share(float(values.mean()), float(plain))
+        rows.append(interval_row(f"gain_{scale:g}", values, "points", against, kept))
     nearest = [("nearest_psnr", "dB", "psnr 0"), ("nearest_ssim", "of 1", "ssim 0")]
     for name, unit, decoded in nearest:
         best = float(found[decoded].mean())
