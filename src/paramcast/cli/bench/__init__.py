@@ -7,6 +7,7 @@ import click
 from paramcast.cli.bench import (
     adr,
     anchors,
+    browser,
     bytes,
     device,
     fuzz,
@@ -34,6 +35,7 @@ for part in (
     bytes,
     stream,
     device,
+    browser,
     service,
     soak,
     wake,
