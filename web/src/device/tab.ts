@@ -1,5 +1,6 @@
 /** The device as the page talks to it: in a worker, so that the page stays awake while the model works. */
 
+import type { Tensors } from "../wire/package";
 import { bench, type BenchRow } from "./bench";
 import { type Bundle, fetchBundle, type Progress, type Task } from "./bundle";
 import { Cloud, type Exchange } from "./cloud";
@@ -62,6 +63,8 @@ export interface Adapted {
   milliseconds: number;
   /** Of which: checking, trying, keeping and taking up the package. */
   swapMs: number;
+  /** Whether the parameters are the base model's: the cloud expects no gain from others. */
+  isBase: boolean;
 }
 
 interface Clip {
@@ -179,6 +182,7 @@ export class Tab {
       bytesDown: sent.down,
       milliseconds,
       swapMs: milliseconds - exchanges.reduce((sum, exchange) => sum + exchange.milliseconds, 0),
+      isBase: areClose(made.tensors, device.bundle.base),
     };
   }
 
@@ -268,6 +272,15 @@ export class Tab {
   private get graphs(): Graphs {
     return this.device.graphs;
   }
+}
+
+const SAME = 1e-6;
+
+function areClose(some: Tensors, others: Tensors): boolean {
+  return [...some].every(([name, values]) => {
+    const other = others.get(name)!;
+    return values.every((value, place) => Math.abs(value - other[place]) < SAME);
+  });
 }
 
 function newIdentity(): Identity {

@@ -66,14 +66,21 @@ function Costs() {
     ["to be taken up before", new Date(1000 * last.expires).toLocaleString()],
   ];
   return (
-    <dl class="costs">
-      {rows.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </div>
-      ))}
-    </dl>
+    <>
+      {last.isBase && (
+        <p>
+          The cloud expects no gain from other parameters here: those of this package are the base model's.
+        </p>
+      )}
+      <dl class="costs">
+        {rows.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </>
   );
 }
 
