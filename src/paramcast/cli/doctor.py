@@ -26,6 +26,7 @@ EXTRAS = {
     "clip": "CLIP models of open_clip",
     "flower": "federated clients as processes",
     "timm": "trunks of timm",
+    "ray": "the service on Ray Serve",
     "fuzz": "paramcast bench fuzz",
     "dev": "the tests",
 }
