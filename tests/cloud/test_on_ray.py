@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
+from backends import TinyBackend, serving
 
-from paramcast.cloud.on_ray import NAME, application
+from paramcast.cli.on_ray import application
+from paramcast.cloud.on_ray import NAME, replica
 from paramcast.errors import InputError, MissingExtraError
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'paramcast[ray]'")
@@ -36,7 +40,7 @@ def test_the_configuration_for_a_cluster_is_one() -> None:
         [sys.executable, "-c", _READ, str(DEPLOY / "ray.yaml")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["paramcast.cloud.on_ray:application", NAME]
+    assert done.stdout.split() == ["paramcast.cli.on_ray:application", NAME]
 
 
 _READ = """
@@ -55,6 +59,14 @@ def test_it_names_the_settings_file_of_the_others() -> None:
         f"PARAMCAST_CONFIG={told['applications'][0]['args']['config']}"
         in (DEPLOY / "Containerfile").read_text()
     )
+
+
+def test_a_replica_is_a_whole_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cloud.toml").write_text(f'key = "{tmp_path}/cloud.key"\nmodel = "M"\nlifetime_s = 77\n')
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with serving(replica(tmp_path / "cloud.toml", lambda folder: TinyBackend())) as url:
+        assert httpx2.get(f"{url}/readyz").json() == {"status": "ready"}
+        assert httpx2.get(f"{url}/v1/model").json()["lifetime_s"] == 77
 
 
 def test_what_is_wrong_is_told_before_a_replica_starts(

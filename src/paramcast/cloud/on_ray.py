@@ -1,22 +1,22 @@
-"""The service on Ray Serve (extra `ray`), for when one process is not enough.
+"""The service as a deployment of Ray Serve (extra `ray`), for when one process is not enough.
 
 Every replica is the whole service of `paramcast serve`: same routes, batches and published models. They share
 the state, which has to be PostgreSQL once there is more than one machine, and need the key and the store of
 models at the places that the settings name.
-
-    serve run paramcast.cloud.on_ray:application config=cloud.toml         # one machine
-    serve deploy deploy/ray.yaml                                           # a cluster
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paramcast.cloud.launch import launched
+from paramcast.cloud.logs import set_up_logs
+from paramcast.cloud.models import AdaptBackend
 from paramcast.cloud.settings import Settings
-from paramcast.errors import InputError, MissingExtraError
+from paramcast.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -35,29 +35,6 @@ _kept = ExitStack()
 """What a replica has opened: it is closed with its process."""
 
 
-def application(arguments: Mapping[str, str]) -> Any:
-    """The application that `serve run` and `serve deploy` start.
-
-    Args:
-        arguments: `config`: the TOML file of settings (docs/operations.md), the same on every machine;
-            without it, PARAMCAST_... variables and defaults.
-
-    Raises:
-        InputError: If an argument or a setting is not possible.
-        MissingExtraError: If Ray is not installed.
-    """
-    unknown = sorted(arguments.keys() - {"config"})
-    if unknown:
-        raise InputError(f"unknown argument {unknown[0]}; there is only config=FILE")
-    config = Path(arguments["config"]) if "config" in arguments else None
-    Settings.gather(config)  # what is wrong with them is said here, not by every replica
-
-    def build() -> ASGIApp:
-        return _service(config)
-
-    return deployed(build)
-
-
 def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
     """The deployment whose replicas each serve what `build` gives them there.
 
@@ -72,11 +49,13 @@ def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
     return deployment.bind()
 
 
-def _service(config: Path | None) -> ASGIApp:
-    from paramcast.cloud.launch import launched
-    from paramcast.cloud.logs import set_up_logs
-    from paramcast.training.serving import load_backend
+def replica(config: Path | None, load: Callable[[Path], AdaptBackend]) -> ASGIApp:
+    """What a replica serves, until its process ends.
 
+    Args:
+        config: TOML file of settings; None: variables and defaults.
+        load: Opens a model's folder.
+    """
     settings = Settings.gather(config)
     set_up_logs(settings.log_format, settings.log_level)
-    return _kept.enter_context(launched(settings, load_backend)).app
+    return _kept.enter_context(launched(settings, load)).app
