@@ -14,6 +14,7 @@ from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.models.edits import FORMS
 from paramcast.training.serving import OnnxBackend
 from paramcast.wire import Package, make_key, seal
+from paramcast.wire.quantise import DEFAULT_QUANTISATION
 
 Done = subprocess.CompletedProcess[str]
 
@@ -55,7 +56,7 @@ def test_bytes_are_those_of_real_messages(service: dict[str, dict[str, Any]], fo
     model = untrained_model(form)
     request = made_up_request(model, "bench-0", seed=3)
     (made,) = OnnxBackend(model).generate([request])
-    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, "int8", made)
+    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, DEFAULT_QUANTISATION, made)
     assert service[f"adapt_{form}_bytes_up"]["value"] == len(request.encode())
     down = len(seal(package, make_key()))
     # The sequence number is longer the more packages were made before; headers are padded to 8 bytes.
