@@ -15,6 +15,7 @@ from pages import add_clip, apply, call, load, query, refusal
 from playwright.sync_api import Page, expect
 
 from paramcast.device import DeviceRuntime
+from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
 from paramcast.wire import (
     AdaptRequest,
@@ -40,6 +41,7 @@ class World:
     page: Page
     url: str
     backend: Any
+    graphs: Graphs
     runtime: DeviceRuntime
 
     def sealed(self, sequence: int = 1, key: SigningKey = KEY, **changes: Any) -> bytes:
@@ -72,7 +74,7 @@ def world(new_page: NewPage, folder: Path, task: str = "qa", form: str = "full")
         page = new_page()
         load(page, url)
         device = call(page, "status")["device"]
-        yield World(page, url, backend, DeviceRuntime.load(folder, device))
+        yield World(page, url, backend, Graphs(Bundle.load(folder)), DeviceRuntime.load(folder, device))
 
 
 def clip(seed: int, frames: int = 5) -> np.ndarray:
@@ -83,12 +85,11 @@ def clip(seed: int, frames: int = 5) -> np.ndarray:
 
 def python_s(world: World, frames: np.ndarray, question: str, parameters: Any) -> np.ndarray:
     """The logits, or the cosine of a text and the clip, by ONNX Runtime in Python."""
-    bundle = world.runtime.bundle
-    graphs = Graphs(bundle)
+    graphs, task = world.graphs, world.runtime.bundle.task
     features, texts = graphs.image(frames), graphs.text([question])
-    if bundle.task == "qa":
+    if task == "qa":
         return graphs.answer(features, texts, parameters)[0]
-    if bundle.task == "choice":
+    if task == "choice":
         return graphs.choose(features, texts[0], graphs.text(OPTIONS), parameters)
     (clip,) = graphs.embed_clips([features], parameters)
     return graphs.embed_texts(texts, parameters) @ clip
@@ -146,9 +147,8 @@ def test_it_answers_as_python_does_before_and_after(
 
 def test_it_cuts_texts_where_python_does(new_page: NewPage, tmp_path: Path) -> None:
     with world(new_page, tmp_path) as here:
-        graphs = Graphs(here.runtime.bundle)
         for text in ["", "who", "the red ball " * 30, "a " * 62, "a " * 63, "x" * 500]:
-            assert call(here.page, "tokens", text) == graphs._tokens(text)["input_ids"][0].tolist(), text
+            assert call(here.page, "tokens", text) == here.graphs._tokens(text)["input_ids"][0].tolist(), text
 
 
 REFUSED: dict[str, Callable[[World], tuple[bytes, str]]] = {
@@ -322,3 +322,24 @@ def test_a_cloud_that_is_away_or_fails_changes_nothing(new_page: NewPage, tmp_pa
     assert [exchange["status"] for exchange in call(page, "log")][-2:] == [500, 0]
     assert call(page, "logits", query("who"), "current") == before
     assert call(page, "status")["source"] == "base"
+
+
+def test_it_tells_a_package_of_the_base_model_s_parameters(new_page: NewPage, tmp_path: Path) -> None:
+    from backends import TinyBackend, serving
+    from bundles import base_parameters, make_bundle
+
+    from paramcast.cloud import BrowserBundle, create_app
+
+    class Unmoved(TinyBackend):
+        """Expects no gain of the first request, as a gate does that stays shut."""
+
+        def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
+            shut = any(request.sequence == 0 for request in requests)
+            return [base_parameters("codes")] if shut else super().generate(requests)
+
+    bundle = BrowserBundle.open(make_bundle(tmp_path / "bundle", form="codes"))
+    with serving(create_app(Unmoved("codes"), KEY, bundles=[bundle])) as url:
+        page = new_page()
+        load(page, url)
+        add_clip(page, clip(0))
+        assert [call(page, "adapt")["isBase"] for _ in range(2)] == [True, False]

@@ -17,6 +17,7 @@ from paramcast.bench.untrained import untrained_model
 from paramcast.cloud import BrowserBundle, create_app
 from paramcast.data.collection import Clip
 from paramcast.device import DeviceRuntime
+from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
 from paramcast.training.export import export_bundle
 from paramcast.training.serving import OnnxBackend
@@ -110,7 +111,7 @@ def test_a_video_is_answered_adapted_and_answered_again_as_python_does(
     expect(page.get_by_role("definition").nth(1)).to_have_text(f"{len(sealed):,}")
     device = call(page, "status")["device"]
     runtime = DeviceRuntime.load(service.bundle, device)
-    bundle, graphs = runtime.bundle, Graphs(runtime.bundle)
+    bundle, graphs = runtime.bundle, Graphs(Bundle.load(service.bundle))
     own = runtime.apply(bytes(sealed)).tensors
     for number in range(len(videos)):
         frames = frames_of(page, videos[number].paths[0], bundle.frames)
