@@ -52,7 +52,8 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-docs: install  # the tables and figures of docs/results.md and docs/methods/, from benchmarks/
+docs: install  # tables and figures from benchmarks/, then the site, into site/
 	$(BIN)/python docs/build_results.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python docs/build_cloud.py
 	$(BIN)/python docs/build_methods.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

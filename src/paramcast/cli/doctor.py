@@ -27,6 +27,7 @@ EXTRAS = {
     "flower": "federated clients as processes",
     "timm": "trunks of timm",
     "ray": "the service on Ray Serve",
+    "browser": "paramcast bench browser",
     "fuzz": "paramcast bench fuzz",
     "dev": "the tests",
 }
