@@ -1,0 +1,156 @@
+"""Fill the capacity model of `operations.md` from the committed files in `benchmarks/`.
+
+python docs/build_capacity.py            # rewrites what lies between the markers
+python docs/build_capacity.py --check    # changes nothing; exit code 1 if the page is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS, BENCHMARKS = ROOT / "docs", ROOT / "benchmarks"
+MARKED = r"(<!-- {} -->\n).*?(<!-- end -->)"
+FLEET, DAY_S, HOUR_S = 1_000_000, 86_400, 3600
+LINK_BYTES_S = 125e6
+"""A network of 1 Gbit/s."""
+
+KEEP_DAYS = 30
+
+
+def rows(name: str) -> dict[str, dict[str, float]]:
+    """The rows of a figures file by their names."""
+    figures = json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
+    return {row["name"]: row for row in figures["rows"]}
+
+
+def capacity() -> str:
+    """The table and what follows from it."""
+    soak, wake = rows("soak.json"), rows("wake.json")
+    growth = {kind: rows(f"registry_{kind}.json")[f"registry_{kind}_1000000"]["ratio"] for kind in KINDS}
+    cost_ms = soak["soak_processor_time"]["value"]
+    up, down, kept = (soak[f"soak_bytes_{name}"]["value"] for name in ("up", "down", "on_record"))
+    most = {"the processor": 1000 / cost_ms, "the network": LINK_BYTES_S / max(up, down)}
+    first = min(most, key=lambda name: most[name])
+    daily, hourly = FLEET / DAY_S, FLEET / HOUR_S
+    memory, waking = soak["soak_memory"]["value"], wake["wake_memory"]["value"]
+    lines = [
+        ("", "an adaptation", "a million a day", "most"),
+        (
+            "processor",
+            f"{cost_ms:.2f} ms",
+            f"{daily * cost_ms / 10:.1f} % of a core",
+            f"{most['the processor']:,.0f}/s a core",
+        ),
+        *(
+            (
+                f"network, {way}",
+                f"{size:,.0f} bytes",
+                f"{FLEET * size / 1e9:.1f} GB",
+                f"{LINK_BYTES_S / size:,.0f}/s at 1 Gbit/s",
+            )
+            for way, size in (("up", up), ("down", down))
+        ),
+        (
+            "disk, on record",
+            f"{kept:,.0f} bytes",
+            f"{FLEET * kept / 1e6:.0f} MB; {KEEP_DAYS * FLEET * kept / 1e9:.1f} GB in {KEEP_DAYS} days",
+            "",
+        ),
+        (
+            "memory of a process",
+            "",
+            f"{memory:.0f} MB",
+            f"{waking:.0f} MB while {wake['wake_served']['value']:,.0f} devices woke at once",
+        ),
+    ]
+    table = markdown(lines)
+    at_once_s = FLEET / (most["the processor"] * wake["wake_rate"]["ratio"])
+    share = wake["wake_rate"]["ratio"]
+    said = " ".join(
+        [
+            f"With a million devices known an adaptation takes {growth['sqlite']:.2f} (SQLite) or",
+            f"{growth['postgresql']:.2f} (PostgreSQL) times as long as with a hundred.",
+            f"A million devices that adapt once a day are {daily:.0f} a second;",
+            f"all within one hour, {hourly:.0f} a second, {hourly * cost_ms / 10:.0f} % of a core;",
+            f"all in one moment, {at_once_s / 60:.0f} minutes of a core: turning away takes its share,",
+            f"and a service then does {100 * share:.0f} % of what it does otherwise.",
+            f"**What saturates first is {first}**, at {most[first]:,.0f} adaptations a second.",
+        ]
+    )
+    return f"{table}\n{textwrap.fill(said, 120)}\n"
+
+
+KINDS = ("sqlite", "postgresql")
+
+
+def inversion() -> str:
+    """What is told by a feature at each scale of noise, and what adaptation gains with it."""
+    found = rows("inversion.json")
+    scales = [name.removeprefix("gain_") for name in found if name.startswith("gain_")]
+    lines = [("noise", "PSNR, dB", "SSIM", "category, % right", "answers, AUC, %", "gain, points")]
+    told = ("psnr", "ssim", "category", "answers")
+    guesses = [found[f"inversion_{name}_0"]["against"].split(": ")[1] for name in told]
+    lines.append(("without the feature", *guesses, ""))
+    lines.append(
+        (
+            "the nearest known frame",
+            interval(found["nearest_psnr"]),
+            interval(found["nearest_ssim"], 2),
+            "",
+            "",
+            "",
+        )
+    )
+    for scale in scales:
+        cells = [interval(found[f"inversion_{name}_{scale}"], 2 if name == "ssim" else 1) for name in told]
+        lines.append((scale, *cells, interval(found[f"gain_{scale}"])))
+    return markdown(lines)
+
+
+def interval(row: dict[str, float], digits: int = 1) -> str:
+    """A mean and its interval."""
+    value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def markdown(lines: list[tuple[str, ...]]) -> str:
+    """A table; its first line is its head."""
+    marked = [lines[0], ("---",) * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in marked) + "\n"
+
+
+PAGES: dict[str, tuple[str, Callable[[], str]]] = {
+    "operations.md": ("capacity", capacity),
+    "threat_model.md": ("inversion", inversion),
+}
+
+
+def main() -> int:
+    """Write the pages, or check them; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check, stale = parser.parse_args().check, 0
+    for name, (mark, make) in PAGES.items():
+        page = (DOCS / name).read_text(encoding="utf-8")
+        content = make()
+        made = re.sub(
+            MARKED.format(mark),
+            lambda found, content=content: found[1] + content + found[2],
+            page,
+            flags=re.DOTALL,
+        )
+        stale |= made != page
+        if not check:
+            (DOCS / name).write_text(made, encoding="utf-8")
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
