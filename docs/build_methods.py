@@ -100,8 +100,9 @@ def mm_adapter_tables() -> dict[str, str]:
         ]
         table = markdown(["base / new / harmonic, %", "shots", *methods], lines)
         made[f"mm_adapter {name}"] = f"{_origin(about, name)}\n\n{table}"
-    if found:
-        rows = [row for _, mine in found.values() for row in mine]
+    main = [mine for name, (_, mine) in found.items() if name != "masks"]
+    if main:
+        rows = [row for mine in main for row in mine]
         made["mm_adapter summary"] = "\n".join(summary(rows))
     return made
 

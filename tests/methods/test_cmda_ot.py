@@ -115,12 +115,13 @@ def test_no_source_sample_leaves_a_client(domains: Any) -> None:
             "plan",
             "model",
             "cost",
+            "samples",
         }
         assert evidence.plan.shape == evidence.model.shape == ((domain < 0).sum(), 3)
 
 
 def _arrays(answer: Any) -> list[np.ndarray]:
-    """All arrays of a message; a message holds nothing else but names and flags."""
+    """All arrays of a message; a message holds nothing else but names, flags and single numbers."""
     found = []
     for value in () if answer is None else (getattr(answer, field.name) for field in fields(answer)):
         if isinstance(value, np.ndarray):
@@ -128,7 +129,7 @@ def _arrays(answer: Any) -> list[np.ndarray]:
         elif isinstance(value, dict):
             found += list(value.values())
         else:
-            assert isinstance(value, str | bool | np.bool_ | float)
+            assert isinstance(value, str | bool | np.bool_ | int | float)
     return found
 
 
@@ -169,6 +170,11 @@ def test_bad_evidence_is_left_out(domains: Any) -> None:
     model = Recorded(spoil).fit(X, y, domain)
     assert set(model.scores_) == {"2"}
     assert model.left_out_[0].step == "evidence"
+
+    def none(step: str, answer: Any) -> Any:
+        return replace(answer, samples=0) if step == "evidence" else answer
+
+    assert "fewer than 1" in Recorded(none).fit(X, y, domain).left_out_[0].reason
 
 
 def test_no_client_left(domains: Any) -> None:

@@ -229,7 +229,7 @@ def test_a_source_that_does_not_fit_the_target_says_so(samples: Any, labels: Any
 def test_messages_survive_the_way_and_others_are_refused() -> None:
     rng = np.random.default_rng(0)
     sent = Evidence(
-        "2", np.array([True, False]), rng.random((2, 3)), rng.random((5, 2)), rng.random((5, 2)), 0.1 + 0.2
+        "2", np.array([True, False]), rng.random((2, 3)), rng.random((5, 2)), rng.random((5, 2)), 0.1 + 0.2, 9
     )
     data, plain = encode(sent)
     got = decode(Evidence, data, plain)

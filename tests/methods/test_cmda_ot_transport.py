@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,10 @@ def test_more_target_than_source() -> None:
 def test_hierarchical_match_and_guidance() -> None:
     distances = np.array([[0.0, 5, 5], [5, 0, 5], [0, 0, 0]])
     votes = np.full((9, 3), 1 / 3)
-    first = Evidence("a", np.array([True, True, False]), distances, votes, votes, 0.5)
-    second = Evidence("b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes, votes, 0.5)
+    first = Evidence("a", np.array([True, True, False]), distances, votes, votes, 0.5, 9)
+    second = Evidence(
+        "b", np.ones(3, bool), np.array([[0.0, 5, 5], [5, 0, 5], [5, 5, 0]]), votes, votes, 0.5, 9
+    )
     clusters = np.repeat([0, 1, 2], 3)
     shares = match([first, second], np.bincount(clusters))
     np.testing.assert_array_equal(shares.argmax(1), [0, 1, 2])
@@ -127,11 +130,13 @@ def test_beliefs_spread_to_neighbours_and_trust_the_near_source() -> None:
     # A fifth is told wrongly, though not surely, each among neighbours that are told rightly.
     noisy[::5] = 0.4 * votes[::5] + 0.6 * votes[::5, ::-1]
     present, distances = np.ones(2, bool), np.zeros((2, 1))
-    near = Evidence("near", present, distances, noisy, noisy, 0.2)
-    far = Evidence("far", present, distances, votes[:, ::-1], votes[:, ::-1], 0.4)
+    near = Evidence("near", present, distances, noisy, noisy, 0.2, 9)
+    far = Evidence("far", present, distances, votes[:, ::-1], votes[:, ::-1], 0.4, 9)
     belief = beliefs([near, far], np.zeros(60, int), 0.0, target)
     np.testing.assert_array_equal(belief.argmax(1), truth)
     np.testing.assert_allclose(belief.sum(1), 1)
+    large, small = replace(near, samples=100), replace(far, cost=near.cost, samples=1)
+    np.testing.assert_array_equal(beliefs([large, small], np.zeros(60, int), 0.0, target).argmax(1), truth)
 
 
 def test_what_clients_agree_in_counts_more() -> None:

@@ -67,7 +67,7 @@ class Client:
         present, distances = class_distances(
             self._source, self._labels, self._target, invitation.clusters, classes, rng
         )
-        return Evidence(self.name, present, distances, plan, said, cost)
+        return Evidence(self.name, present, distances, plan, said, cost, len(self._labels))
 
     def choose(self, guidance: Guidance) -> None:
         """Keep the transported source only if it makes a better model of the pseudo-labelled subset."""

@@ -39,6 +39,7 @@ class Evidence:
         plan: (N, C) float64, the classes that its plan brings to each target sample; rows sum to 1.
         model: (N, C) float64, what a model of the source as it is says of them; rows sum to 1.
         cost: Mean cost of its transport plan >= 0, where that of all pairs is 1.
+        samples: Of its source, >= 1.
     """
 
     client: str
@@ -47,6 +48,7 @@ class Evidence:
     plan: np.ndarray
     model: np.ndarray
     cost: float
+    samples: int
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,10 @@ def beliefs(
     """What all clients together say of the class of each target sample, spread along the target's graph.
 
     Plans and models each count by how well clients agree in them: their errors are a client's own, so what
-    they agree in is what the target shows. A client counts the less the further its source is from the
-    target, and not at all for a class that it lacks; a sample says what its neighbours say (Zhou et al.,
-    NIPS 2003, "Learning with Local and Global Consistency").
+    they agree in is what the target shows. A client counts the more the more samples it has, as in federated
+    averaging; the less the further its source is from the target; and not at all for a class that it lacks.
+    A sample says what its neighbours say (Zhou et al., NIPS 2003, "Learning with Local and Global
+    Consistency").
 
     Args:
         evidence: At least one client's.
@@ -165,7 +166,8 @@ def trusts(evidence: Sequence[Evidence]) -> np.ndarray:
     """(clients, C) float64: how much each client counts for each class; 0 for one that it lacks."""
     costs = np.array([each.cost for each in evidence])
     trust = np.exp(-(costs - costs.min()) / max(TRUST * float(costs.mean()), 1e-300))
-    weights: np.ndarray = trust[:, None] * np.array([each.present for each in evidence])
+    counts = trust * [each.samples for each in evidence]
+    weights: np.ndarray = counts[:, None] * np.array([each.present for each in evidence])
     return weights
 
 
