@@ -22,14 +22,14 @@ _TYPES = {
 }
 SECURITY = {
     # The page may talk to its own service and to nobody else: whatever ran in it, pictures had nowhere to go.
-    # (data: are icons in the page's own code; blob: is the video file that the user opened.)
+    # (blob: is the video file that the user opened.)
     "content-security-policy": "; ".join(
         [
             "default-src 'none'",
             "script-src 'self' 'wasm-unsafe-eval'",
             "worker-src 'self'",
             "style-src 'self'",
-            "connect-src 'self' data:",
+            "connect-src 'self'",
             "img-src 'self' data:",
             "media-src blob:",
             "base-uri 'none'",

@@ -1,6 +1,7 @@
 /** The device as the page talks to it: in a worker, so that the page stays awake while the model works. */
 
 import type { Tensors } from "../wire/package";
+import { makeKey } from "../wire/signing";
 import { bench, type BenchRow } from "./bench";
 import { type Bundle, fetchBundle, type Progress, type Task } from "./bundle";
 import { Cloud, type Exchange } from "./cloud";
@@ -81,6 +82,7 @@ export class Tab {
 
   /** Load the model and start; goes on with the package that the browser has kept. */
   async open({ service, model, backend }: Options, progress: Progress): Promise<Opened> {
+    await checkBrowser();
     await claimTab();
     const store = new Store();
     const [engine, fetched] = await Promise.all([loadEngine(backend), fetchBundle(service, model, progress)]);
@@ -285,6 +287,13 @@ function areClose(some: Tensors, others: Tensors): boolean {
 
 function newIdentity(): Identity {
   return { device: `tab-${crypto.randomUUID().slice(0, 8)}`, key: null, cloudKey: "" };
+}
+
+/** Else every package would seem to have a bad signature. */
+async function checkBrowser(): Promise<void> {
+  await makeKey().catch(() => {
+    throw new DeviceInputError("this browser does not know Ed25519 signatures; a newer one does");
+  });
 }
 
 const RELOAD_MS = 3000;
