@@ -24,7 +24,17 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["bench"] = {*MAY_IMPORT, "methods"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "bench"}
-BASE_PACKAGES = {"numpy", "onnxruntime", "tokenizers", "safetensors", "nacl", "httpx2", "click", "packaging", "tqdm"}
+BASE_PACKAGES = {
+    "numpy",
+    "onnxruntime",
+    "tokenizers",
+    "safetensors",
+    "nacl",
+    "httpx2",
+    "click",
+    "packaging",
+    "tqdm",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

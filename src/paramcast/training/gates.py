@@ -24,8 +24,8 @@ from paramcast.training.views import UplinkTable
 WORTH = 1.0
 """Percent points that an edit has to gain; to lose as many is what makes a device worse off."""
 CAUTION = 0.5
-"""Standard errors of what the gate expects that are taken off it. On validation devices this keeps nearly all of the
-gain and makes half as many devices worse (docs/log.md)."""
+"""Standard errors of what the gate expects that are taken off it. On validation devices this keeps nearly all
+of the gain and makes half as many devices worse (docs/log.md)."""
 GALLERY = 64
 """Clips that training devices look through besides their own."""
 STRENGTHS = np.logspace(0, 5, 11)
