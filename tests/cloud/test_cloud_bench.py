@@ -39,7 +39,7 @@ def test_a_short_soak() -> None:
 def test_a_small_fleet_wakes_at_once_and_finds_no_room() -> None:
     rows = {row["name"]: row for row in bench_wake(devices=400, seed=1, room=8)}
     assert (rows["wake_served"]["value"], rows["wake_served"]["ratio"]) == (400, 1)
-    assert rows["wake_refused"]["value"] > 100  # most had to come back, at times of their own
+    assert rows["wake_refused"]["value"] > 0  # had to come back, at times of their own
     assert 1 < rows["wake_attempts"]["value"] < 5
     assert rows["wake_other"]["value"] == 0
     assert rows["wake_waiting"]["value"] <= 8
