@@ -1,22 +1,18 @@
-"""Fill the capacity model of `operations.md` from the committed files in `benchmarks/`.
+"""Fill the tables of `operations.md` and `threat_model.md` from the committed files in `benchmarks/`.
 
-python docs/build_capacity.py            # rewrites what lies between the markers
-python docs/build_capacity.py --check    # changes nothing; exit code 1 if the page is not up to date
+python docs/build_cloud.py            # rewrites what lies between the markers
+python docs/build_cloud.py --check    # changes nothing; exit code 1 if a page is not up to date
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS, BENCHMARKS = ROOT / "docs", ROOT / "benchmarks"
-MARKED = r"(<!-- {} -->\n).*?(<!-- end -->)"
+from build_results import BENCHMARKS, ROOT, markdown, update
+
 FLEET, DAY_S, HOUR_S = 1_000_000, 86_400, 3600
 LINK_BYTES_S = 125e6
 """A network of 1 Gbit/s."""
@@ -40,8 +36,8 @@ def capacity() -> str:
     first = min(most, key=lambda name: most[name])
     daily, hourly = FLEET / DAY_S, FLEET / HOUR_S
     memory, waking = soak["soak_memory"]["value"], wake["wake_memory"]["value"]
+    head = ["", "an adaptation", "a million a day", "most"]
     lines = [
-        ("", "an adaptation", "a million a day", "most"),
         (
             "processor",
             f"{cost_ms:.2f} ms",
@@ -70,7 +66,6 @@ def capacity() -> str:
             f"{waking:.0f} MB while {wake['wake_served']['value']:,.0f} devices woke at once",
         ),
     ]
-    table = markdown(lines)
     at_once_s = FLEET / (most["the processor"] * wake["wake_rate"]["ratio"])
     share = wake["wake_rate"]["ratio"]
     said = " ".join(
@@ -84,7 +79,7 @@ def capacity() -> str:
             f"**What saturates first is {first}**, at {most[first]:,.0f} adaptations a second.",
         ]
     )
-    return f"{table}\n{textwrap.fill(said, 120)}\n"
+    return f"{markdown(head, lines)}\n\n{textwrap.fill(said, 120)}"
 
 
 KINDS = ("sqlite", "postgresql")
@@ -94,24 +89,15 @@ def inversion() -> str:
     """What is told by a feature at each scale of noise, and what adaptation gains with it."""
     found = rows("inversion.json")
     scales = [name.removeprefix("gain_") for name in found if name.startswith("gain_")]
-    lines = [("noise", "PSNR, dB", "SSIM", "category, % right", "answers, AUC, %", "gain, points")]
+    head = ["noise", "PSNR, dB", "SSIM", "category, % right", "answers, AUC, %", "gain, points"]
     told = ("psnr", "ssim", "category", "answers")
     guesses = [found[f"inversion_{name}_0"]["against"].split(": ")[1] for name in told]
-    lines.append(("without the feature", *guesses, ""))
-    lines.append(
-        (
-            "the nearest known frame",
-            interval(found["nearest_psnr"]),
-            interval(found["nearest_ssim"], 2),
-            "",
-            "",
-            "",
-        )
-    )
+    nearest = interval(found["nearest_psnr"]), interval(found["nearest_ssim"], 2)
+    lines = [("without the feature", *guesses, ""), ("the nearest known frame", *nearest, "", "", "")]
     for scale in scales:
         cells = [interval(found[f"inversion_{name}_{scale}"], 2 if name == "ssim" else 1) for name in told]
         lines.append((scale, *cells, interval(found[f"gain_{scale}"])))
-    return markdown(lines)
+    return markdown(head, lines)
 
 
 def interval(row: dict[str, float], digits: int = 1) -> str:
@@ -120,36 +106,14 @@ def interval(row: dict[str, float], digits: int = 1) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def markdown(lines: list[tuple[str, ...]]) -> str:
-    """A table; its first line is its head."""
-    marked = [lines[0], ("---",) * len(lines[0]), *lines[1:]]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in marked) + "\n"
-
-
-PAGES: dict[str, tuple[str, Callable[[], str]]] = {
-    "operations.md": ("capacity", capacity),
-    "threat_model.md": ("inversion", inversion),
-}
-
-
 def main() -> int:
     """Write the pages, or check them; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing")
-    check, stale = parser.parse_args().check, 0
-    for name, (mark, make) in PAGES.items():
-        page = (DOCS / name).read_text(encoding="utf-8")
-        content = make()
-        made = re.sub(
-            MARKED.format(mark),
-            lambda found, content=content: found[1] + content + found[2],
-            page,
-            flags=re.DOTALL,
-        )
-        stale |= made != page
-        if not check:
-            (DOCS / name).write_text(made, encoding="utf-8")
-    return int(check and stale)
+    parser = argparse.ArgumentParser(description="Fill the cloud's tables from benchmarks/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
+    check = parser.parse_args().check
+    pages = {"operations.md": {"capacity": capacity()}, "threat_model.md": {"inversion": inversion()}}
+    stale = [update(ROOT / "docs" / name, tables, check) for name, tables in pages.items()]
+    return int(check and any(stale))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from build_results import BENCHMARKS, ROOT, Row, filled, markdown
+from build_results import BENCHMARKS, ROOT, Row, markdown, update
 
 from paramcast.methods.mm_adapter.summary import markdown as summary
 
@@ -117,12 +117,7 @@ def main() -> int:
         ("cmda_ot", cmda_ot_tables),
         ("mm_adapter", mm_adapter_tables),
     ):
-        path = PAGES / f"{name}.md"
-        page = path.read_text(encoding="utf-8")
-        new = filled(page, tables(), path.name)
-        stale = stale or new != page
-        if not check:
-            path.write_text(new, encoding="utf-8")
+        stale |= update(PAGES / f"{name}.md", tables(), check)
     return int(check and stale)
 
 

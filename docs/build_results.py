@@ -208,17 +208,24 @@ def filled(page: str, made: Mapping[str, str], name: str) -> str:
     return page
 
 
+def update(path: Path, made: Mapping[str, str], check: bool) -> bool:
+    """Put tables in their places on a page, unless it is only to be checked; whether it was stale."""
+    page = path.read_text(encoding="utf-8")
+    new = filled(page, made, path.name)
+    if not check:
+        path.write_text(new, encoding="utf-8")
+    return new != page
+
+
 def main() -> int:
     """Do as the command line says."""
     parser = argparse.ArgumentParser(description="Fill the tables of docs/results.md from benchmarks/.")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if it is not up to date")
     check = parser.parse_args().check
     found = evaluations()
-    page = PAGE.read_text(encoding="utf-8")
-    new = filled(page, tables(found), PAGE.name)
+    stale = update(PAGE, tables(found), check)
     if check:
-        return int(new != page)
-    PAGE.write_text(new, encoding="utf-8")
+        return int(stale)
     FIGURES.mkdir(exist_ok=True)
     adaptation_figure(found, FIGURES / "adaptation.svg")
     bytes_figure(_rows(BENCHMARKS / "bytes.json"), FIGURES / "bytes.svg")
