@@ -149,8 +149,12 @@ def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: i
 
 def counters(connection: Connection) -> dict[str, float]:
     """What the server counts."""
-    text = connection.exchange(http_request("/metrics")).decode()
-    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+    return parsed(connection.exchange(http_request("/metrics")).decode())
+
+
+def parsed(metrics: str) -> dict[str, float]:
+    """Name -> value of what has no labels in a text of Prometheus'."""
+    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", metrics, re.MULTILINE)}
 
 
 def _mean_batch(before: dict[str, float], after: dict[str, float]) -> int:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from paramcast.bench.load import LoadError, closed_loop, connections, http_request
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
-from paramcast.bench.service import CONNECTIONS, SIGNERS
+from paramcast.bench.service import CONNECTIONS, SIGNERS, parsed
 from paramcast.bench.signers import PATH, Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.cloud import Database
@@ -258,12 +258,11 @@ class _Watched:
 
     def look(self, client: httpx2.Client) -> None:
         try:
-            text = client.get("/metrics").text
+            found = parsed(client.get("/metrics").text)
         except httpx2.TransportError:
             return
-        found = dict(re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE))
-        self.memory.append(float(found["process_resident_memory_bytes"]) / 1e6)
-        self.waiting.append(float(found["paramcast_waiting"]))
+        self.memory.append(found["process_resident_memory_bytes"] / 1e6)
+        self.waiting.append(found["paramcast_waiting"])
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ trained_model_option = click.option(
 test_data_option = click.option(
     "--data", required=True, type=FOLDER, help="Any collection; clips of training are left out."
 )
+out_option = click.option(
+    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
+)
 trained_on_option = click.option(
     "--trained-on",
     type=FOLDER,
@@ -48,6 +52,14 @@ def needs(what: str, extra: str) -> Iterator[None]:
         if (error.name or "").startswith("paramcast"):
             raise
         raise MissingExtraError(what, extra) from error
+
+
+@contextmanager
+def parts_folder(out: Path | None, json_file: Path | None) -> Iterator[Path]:
+    """Where a run keeps what is done: `out`, else beside its figures, else for as long as it runs."""
+    kept = out or (json_file.with_suffix(".parts") if json_file else None)
+    with tempfile.TemporaryDirectory() as scratch:
+        yield kept or Path(scratch) / "parts"
 
 
 def typed_command() -> str:

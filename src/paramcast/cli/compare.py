@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
 
 from paramcast.cli.common import (
     FILE,
-    FOLDER,
     json_option,
     needs,
+    out_option,
+    parts_folder,
     seed_option,
     test_data_option,
     trained_model_option,
@@ -38,9 +38,7 @@ from paramcast.files import write_json
 @seed_option
 @json_option
 @click.option("--html", "html_file", type=FILE, help="Write a page with tables and plots to this file.")
-@click.option(
-    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
-)
+@out_option
 def command(
     model_dir: Path,
     data: Path,
@@ -71,9 +69,8 @@ def command(
     names = chosen(methods, model.config.task)
     options = CompareOptions(shift, devices, support, labels, seed)
     before = Collection.open(trained_on) if trained_on else collection
-    kept = out or (json_file.with_suffix(".parts") if json_file else None)
-    with tempfile.TemporaryDirectory() as scratch:
-        outcomes = compare(model, collection, before, names, options, kept or Path(scratch) / "parts")
+    with parts_folder(out, json_file) as folder:
+        outcomes = compare(model, collection, before, names, options, folder)
     rows = compare_rows(outcomes, model.config.task, options)
     click.echo(methods_table(rows))
     made = figures(typed_command(), seed, rows)

@@ -69,8 +69,7 @@ def requirements(extra: str) -> list[Requirement]:
     found: list[Requirement] = []
     for line in metadata.requires("paramcast") or []:
         requirement = Requirement(line)
-        everywhere = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        asked = everywhere if not extra else not everywhere and applies(requirement, extra)
+        asked = applies(requirement, extra) and not (extra and applies(requirement, ""))
         if asked and canonicalize_name(requirement.name) == "paramcast":
             found += [part for inner in sorted(requirement.extras) for part in requirements(inner)]
         elif asked:
@@ -79,8 +78,8 @@ def requirements(extra: str) -> list[Requirement]:
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
-    """Whether a requirement is of this extra, on this machine."""
-    return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+    """Whether a requirement is asked for here by who installs this extra ('': the base)."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def providers() -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, devices_option, quick_option, task_option, to_train
-from paramcast.cli.common import json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import data_option, devices_option, quick_option, task_option, tell, to_train
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="adr", context_settings={"show_default": True})
@@ -26,11 +26,8 @@ def command(
     """
     with needs("paramcast bench adr", "train"):
         from paramcast.bench.adr import bench_adr
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
 
         training = to_train(data, task, quick, seed)
     rows = bench_adr(*training, devices=devices, seed=seed)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, devices_option, task_option
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import data_option, devices_option, model_option, opened, task_option, tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="anchors", context_settings={"show_default": True})
-@click.option("--model", "model_dir", type=FOLDER, help="A trained model; else one is trained.")
+@model_option
 @data_option
 @task_option
 @devices_option
@@ -23,14 +23,9 @@ def command(
     """Gains by the middle frame of a clip, the first, the sharpest, the medoid, and the ADR's surest."""
     with needs("paramcast bench anchors", "train"):
         from paramcast.bench.anchors import bench_anchors
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.rows import rows_table
-        from paramcast.data.collection import Collection
-        from paramcast.data.world import demo_world
-    collection = Collection.open(data) if data else demo_world()
+    collection = opened(data)
     (model,) = demo_sized_models(collection, [model_dir] if model_dir else [], [seed], task)
     rows = bench_anchors(model, collection, devices=devices, seed=seed)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

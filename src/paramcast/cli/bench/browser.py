@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="browser", context_settings={"show_default": True})
@@ -20,12 +21,9 @@ def command(rounds: int, seed: int, json_file: Path | None) -> None:
         import uvicorn  # noqa: F401  the service is a process of its own
 
         from paramcast.bench.browser import bench_browser
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
     try:
         rows = bench_browser(seed, rounds)
     except playwright.sync_api.Error as error:
         raise click.ClickException(f"the browser failed: {error}") from error
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, devices_option, quick_option, task_option, to_train
+from paramcast.cli.bench.options import data_option, devices_option, quick_option, task_option, tell, to_train
 from paramcast.cli.common import FILE, json_option, needs, seed_option, typed_command
 
 
@@ -33,13 +33,11 @@ def command(
     """
     with needs("paramcast bench bytes", "train"):
         from paramcast.bench.bytes import bench_bytes, bytes_table, verdict
-        from paramcast.bench.figures import figures, write_figures
+        from paramcast.bench.figures import figures
         from paramcast.bench.report.bytes import write_bytes_page
 
         training = to_train(data, task, quick, seed)
     rows = bench_bytes(*training, devices=devices, seed=seed)
-    click.echo(f"{bytes_table(rows)}\n\n{verdict(rows)}")
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(f"{bytes_table(rows)}\n\n{verdict(rows)}", rows, seed, json_file)
     if page_file is not None:
         write_bytes_page(page_file, figures(typed_command(), seed, rows))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import opened, tell
+from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="device", context_settings={"show_default": True})
@@ -27,16 +28,11 @@ def command(
     """Time a device: answers at base, adapted and baked; swaps, starts, memory, and a step of fine-tuning."""
     with needs("paramcast bench device", "train"):
         from paramcast.bench.device import bench_device
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
         from paramcast.bench.trunks import trunk_accuracy_rows
-        from paramcast.data.collection import Collection
-        from paramcast.data.world import demo_world
         from paramcast.training.model import TrainedModel
     models = [TrainedModel.load(folder) for folder in model_dirs]
     rows = bench_device(seed, rounds)
     if models:
-        rows += trunk_accuracy_rows(models, Collection.open(data) if data else demo_world(), seed)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+        rows += trunk_accuracy_rows(models, opened(data), seed)
+    tell(rows_table(rows), rows, seed, json_file)

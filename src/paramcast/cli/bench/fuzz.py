@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="fuzz", context_settings={"show_default": True})
@@ -23,9 +24,6 @@ def command(inputs: int, findings: Path, seed: int, json_file: Path | None) -> N
 
         from paramcast.bench.fuzz import bench_fuzz
     with needs("paramcast bench fuzz", "train"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
     rows = bench_fuzz(inputs, seed, findings)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

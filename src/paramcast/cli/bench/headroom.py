@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
 
+from paramcast.cli.bench.options import tell
 from paramcast.cli.common import (
-    FOLDER,
     json_option,
     needs,
+    out_option,
+    parts_folder,
     seed_option,
     test_data_option,
     trained_model_option,
     trained_on_option,
-    typed_command,
 )
 
 
@@ -39,9 +39,7 @@ from paramcast.cli.common import (
 )
 @seed_option
 @json_option
-@click.option(
-    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
-)
+@out_option
 def command(
     model_dir: Path,
     data: Path,
@@ -55,14 +53,12 @@ def command(
 ) -> None:
     """Map where there is something to gain: the oracle, and fine-tuning on all labels of many clips."""
     with needs("paramcast bench headroom", "train"), needs("paramcast bench headroom", "methods"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.headroom import bench_headroom, headroom_table
         from paramcast.data.collection import Collection
         from paramcast.training.model import TrainedModel
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
     before = Collection.open(trained_on) if trained_on else collection
-    kept = out or (json_file.with_suffix(".parts") if json_file else None)
-    with tempfile.TemporaryDirectory() as scratch:
+    with parts_folder(out, json_file) as folder:
         rows = bench_headroom(
             model,
             collection,
@@ -71,8 +67,6 @@ def command(
             devices=devices,
             labelled_clips=labelled,
             seed=seed,
-            folder=kept or Path(scratch),
+            folder=folder,
         )
-    click.echo(headroom_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(headroom_table(rows), rows, seed, json_file)

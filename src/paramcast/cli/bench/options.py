@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from paramcast.cli.common import FOLDER
+from paramcast.cli.common import FOLDER, typed_command
 
 if TYPE_CHECKING:
     from paramcast.data.collection import Collection
@@ -21,7 +22,31 @@ devices_option = click.option(
     "--devices", default=100, type=click.IntRange(2), help="Test devices, with all shifts at once."
 )
 data_option = click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
+model_option = click.option("--model", "model_dir", type=FOLDER, help="A trained model; else one is trained.")
+models_option = click.option(
+    "--model", "model_dirs", type=FOLDER, multiple=True, help="A trained model; may be repeated."
+)
+seeds_option = click.option(
+    "--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given."
+)
 quick_option = click.option("--quick", is_flag=True, help="Smaller training: to see that it runs.")
+
+
+def opened(data: Path | None) -> Collection:
+    """The collection in a folder, or the demo world."""
+    from paramcast.data.collection import Collection
+    from paramcast.data.world import demo_world
+
+    return Collection.open(data) if data else demo_world()
+
+
+def tell(table: str, rows: Sequence[Mapping[str, Any]], seed: int, json_file: Path | None) -> None:
+    """Print the table of a measurement, and write its figures if a file is asked for."""
+    from paramcast.bench.figures import write_figures
+
+    click.echo(table)
+    if json_file is not None:
+        write_figures(json_file, typed_command(), seed, rows)
 
 
 def to_train(
@@ -30,9 +55,7 @@ def to_train(
     """The collection, training of the demo's size, and the folder that is for it."""
     from paramcast.bench.demo import FULL, QUICK
     from paramcast.bench.fleet_models import run_folder
-    from paramcast.data.collection import Collection
-    from paramcast.data.world import demo_world
 
-    collection = Collection.open(data) if data else demo_world()
+    collection = opened(data)
     training = replace((QUICK if quick else FULL).training, task=task, seed=seed)
     return collection, training, run_folder("variants", collection, training)

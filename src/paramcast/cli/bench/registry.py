@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="registry", context_settings={"show_default": True})
@@ -24,10 +25,7 @@ from paramcast.cli.common import json_option, needs, seed_option, typed_command
 def command(state: str | None, sizes: tuple[int, ...], seed: int, json_file: Path | None) -> None:
     """Time an adaptation with few devices known and with many, signed and recorded."""
     with needs("paramcast bench registry", "train,cloud"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.registry import bench_registry
         from paramcast.bench.rows import rows_table
     rows = bench_registry(state, seed, sorted(sizes))
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

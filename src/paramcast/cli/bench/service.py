@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="service", context_settings={"show_default": True})
@@ -19,10 +20,7 @@ def command(model_dir: Path | None, seconds: float, seed: int, json_file: Path |
     with needs("paramcast bench service", "train,cloud"):
         import uvicorn  # noqa: F401  the service is a process of its own; better to know before it is started
 
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
         from paramcast.bench.service import bench_service
     rows = bench_service(model_dir, seed, seconds)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

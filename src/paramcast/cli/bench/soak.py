@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="soak", context_settings={"show_default": True})
@@ -17,10 +18,7 @@ from paramcast.cli.common import json_option, needs, seed_option, typed_command
 def command(seconds: float, rate: float, seed: int, json_file: Path | None) -> None:
     """Load a real server for minutes: does its memory stay flat, is everything answered."""
     with needs("paramcast bench soak", "train,cloud"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
         from paramcast.bench.soak import bench_soak
     rows = bench_soak(seconds, rate, seed)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import data_option, models_option, opened, seeds_option, tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="stream", context_settings={"show_default": True})
-@click.option("--model", "model_dirs", type=FOLDER, multiple=True, help="A trained model; may be repeated.")
-@click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
-@click.option("--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given.")
+@models_option
+@data_option
+@seeds_option
 @click.option("--streams", default=6, type=click.IntRange(1), help="Streams for each model and shift.")
 @click.option(
     "--shift",
@@ -34,14 +35,9 @@ def command(
 ) -> None:
     """When to ask: policies on streams whose domain changes at times that the device does not know."""
     with needs("paramcast bench stream", "train"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.stream import bench_stream, stream_table
-        from paramcast.data.collection import Collection
-        from paramcast.data.world import demo_world
-    collection = Collection.open(data) if data else demo_world()
+    collection = opened(data)
     models = demo_sized_models(collection, model_dirs, range(seed, seed + seeds))
     rows = bench_stream(models, collection, streams=streams, seed=seed, shifts=shifts)
-    click.echo(stream_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(stream_table(rows), rows, seed, json_file)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import json_option, needs, seed_option, typed_command
+from paramcast.cli.bench.options import tell
+from paramcast.cli.common import json_option, needs, seed_option
 
 
 @click.command(name="wake", context_settings={"show_default": True})
@@ -16,10 +17,7 @@ from paramcast.cli.common import json_option, needs, seed_option, typed_command
 def command(devices: int, seed: int, json_file: Path | None) -> None:
     """Wake a fleet at once: is each device served in the end, and what does that cost the service."""
     with needs("paramcast bench wake", "train,cloud"):
-        from paramcast.bench.figures import write_figures
         from paramcast.bench.rows import rows_table
         from paramcast.bench.wake import bench_wake
     rows = bench_wake(devices, seed)
-    click.echo(rows_table(rows))
-    if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
+    tell(rows_table(rows), rows, seed, json_file)
