@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pages
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from paramcast.data.collection import Clip, Collection
 from paramcast.data.world import make_world
@@ -20,13 +20,8 @@ for room in ("device", "wire", "attacks"):
 # Of a module, not of the session: while it is open no other test of this process may run an event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = pages.browser_path()
-    if path is None:
-        pytest.skip("there is no Chromium here: install Debian's package chromium, or set PARAMCAST_BROWSER")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=pages.FLAGS)
+    with pages.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PATIENCE_MS = 60_000
 FLAGS = [
@@ -34,6 +37,18 @@ def browser_path() -> str | None:
         given or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     )
     return found or (str(_BROUGHT) if _BROUGHT.exists() else None)
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Browser]:
+    """A Chromium with further flags; skips where there is none."""
+    path = browser_path()
+    if path is None:
+        pytest.skip("there is no Chromium here: install Debian's package chromium, or set PARAMCAST_BROWSER")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+        yield browser
+        browser.close()
 
 
 def load(page: Page, url: str) -> None:

@@ -11,7 +11,7 @@ import pages
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pages import add_clip, call, load, query
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
@@ -22,13 +22,8 @@ GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-f
 
 @pytest.fixture(scope="module")
 def gpu_browser() -> Iterator[Browser]:
-    path = pages.browser_path()
-    if path is None:
-        pytest.skip("there is no Chromium here: install Debian's package chromium, or set PARAMCAST_BROWSER")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*pages.FLAGS, *GPU])
+    with pages.launched(*GPU) as browser:
         yield browser
-        browser.close()
 
 
 def trunk(features: int) -> onnx.ModelProto:

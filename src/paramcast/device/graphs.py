@@ -44,13 +44,13 @@ class Graphs:
                     f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
                 )
         self._tokenizer = _tokenizer(bundle)
-        self._bundle = bundle.opened()
+        self.bundle = bundle.opened()
 
     def baked(self, parameters: Parameters) -> Graphs:
         """The same with `parameters` as constants of the task's graphs; the trunks are shared."""
         made = copy.copy(self)
-        files = {name: bake(self._bundle.files[name], parameters) for name in GRAPHS[self._bundle.task]}
-        bundle = replace(self._bundle, files=files)
+        files = {name: bake(self.bundle.files[name], parameters) for name in GRAPHS[self.bundle.task]}
+        bundle = replace(self.bundle, files=files)
         made._sessions = self._sessions | {name: _session(bundle, name) for name in files}
         made._inputs = _inputs(made._sessions)
         return made

@@ -98,8 +98,7 @@ class DeviceRuntime:
             raise DeviceInputError("a public key is 64 lower-case hex digits")
         bundle = Bundle.load(bundle_dir)
         graphs = Graphs(bundle)
-        bundle = bundle.opened()
-        runtime = cls(bundle, graphs, device_id, store, public_key or bundle.public_key, noise)
+        runtime = cls(graphs.bundle, graphs, device_id, store, public_key or bundle.public_key, noise)
         try:
             runtime._probe(bundle.base)
         except ProbeFailed as error:

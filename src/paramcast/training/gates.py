@@ -78,7 +78,7 @@ def outcomes(
     for place, device in enumerate(devices):
         package = one_of(packages, place)
         for row, values in zip(scores, (package, package | unedited), strict=True):
-            row[place] = np.mean(list(task.score(adaptor.dynamic, values, bank, device, gallery).values()))
+            row[place] = task.mean_score(adaptor.dynamic, values, bank, device, gallery)
     own, refused = scores
     return Outcomes(hidden.numpy(), own - refused, refused)
 

@@ -67,11 +67,11 @@ def _base_loss(
 def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
     def score() -> float:
         """Mean over validation devices and figures, in percent."""
-        found = (
-            data.task.score(model.adaptor.dynamic, None, data.bank, device, data.gallery)
-            for device in data.validation
-        )
-        return float(np.mean([np.mean(list(figures.values())) for figures in found]))
+        dynamic, task = model.adaptor.dynamic, data.task
+        found = [
+            task.mean_score(dynamic, None, data.bank, device, data.gallery) for device in data.validation
+        ]
+        return float(np.mean(found))
 
     return score
 

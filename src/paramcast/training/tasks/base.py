@@ -173,3 +173,14 @@ class Task(ABC):
         with torch.no_grad(), dynamic.use(values):
             outputs = self.outputs(dynamic.module, bank, self.asked(device, gallery))
         return self.figures(outputs, device)
+
+    def mean_score(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        device: DeviceData,
+        gallery: Sequence[ClipData],
+    ) -> float:
+        """The mean of what `score` gives."""
+        return float(np.mean(list(self.score(dynamic, values, bank, device, gallery).values())))
