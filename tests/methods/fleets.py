@@ -17,6 +17,7 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
 from paramcast.training.material import Material
 from paramcast.training.model import ModelConfig, TrainedModel
+from paramcast.training.plan import Plan
 from paramcast.training.uplink import Uplink
 from paramcast.training.views import UplinkTable
 
@@ -111,7 +112,9 @@ def _material(model: TrainedModel, samples: Samples) -> Material:
     """What the base model might have been trained on: two devices in their folds, a third for validation."""
     made = Material.__new__(Material)  # the other way is to read a collection
     made.task, made.bank, made.clips = model.task, samples.bank, list(samples.clips)
-    made.gallery, made.clozes, made.fold_of = list(samples.clips), [], {c.clip_id: 0 for c in samples.clips}
+    made.gallery, made.clozes = list(samples.clips), []
+    made.plan = Plan.__new__(Plan)
+    made.plan.fold_of = {clip.clip_id: 0 for clip in samples.clips}
     first, second, third = samples.devices
     made.devices, made.plain, made.validation = [[first]], [[second]], [third]
     return made

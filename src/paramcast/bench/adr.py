@@ -27,7 +27,7 @@ from paramcast.training.bank import Bank
 from paramcast.training.model import TrainedModel
 from paramcast.training.options import TrainingOptions
 from paramcast.training.pipeline import train_variants
-from paramcast.training.views import load_views
+from paramcast.training.views import Views
 
 DRAWS = 256
 """Of z, for the prediction of a clip."""
@@ -67,15 +67,14 @@ def bench_adr(
     )
     default = models["reasoner"]
     known = TestDevices.load(default, collection, devices, seed)
-    bank, clips, _ = load_views(
-        default.store(collection),
+    bank, clips, _ = Views(
         collection,
         default.config.clips["train"],
         (),
         default.task,
         default.answer_numbers,
         default.config.categories,
-    )
+    ).load(default.store(collection))
     spoilt = [clip for device in known.devices if device.device.cameras for clip in device.clips]
     rows = calibration_rows(default, (bank, clips), (known.bank, known.clips))
     rows += calibration_rows(default, (bank, clips), (known.bank, spoilt), "_camera")

@@ -30,7 +30,7 @@ from paramcast.training.episodes import one_of
 from paramcast.training.evaluate import test_clips
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
-from paramcast.training.views import UplinkTable, load_views
+from paramcast.training.views import UplinkTable, Views
 
 SHIFTS = ("vocabulary", "category+camera+vocabulary")
 DOMAINS = 3
@@ -136,15 +136,14 @@ def draw_streams(
         pools={split: pool},
         usable=model.task.usable,
     )
-    bank, _, data = load_views(
-        model.store(collection),
+    bank, _, data = Views(
         collection,
         [],
         fleet.devices,
         model.task,
         model.answer_numbers,
         model.config.categories,
-    )
+    ).load(model.store(collection))
     table = model.table(bank)
     rng = generator_for("stream", split, shift, seed)
     made = []

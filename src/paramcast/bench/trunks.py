@@ -12,7 +12,7 @@ from paramcast.bench.rows import row
 from paramcast.data.collection import Collection
 from paramcast.training.evaluate import draw_fleet, test_clips
 from paramcast.training.model import TrainedModel, feature_store
-from paramcast.training.views import load_views
+from paramcast.training.views import Views
 
 DEVICES = 20
 """Test devices a model; they share its test clips, so more say little more."""
@@ -42,15 +42,14 @@ def _accuracy(model: TrainedModel, collection: Collection, seed: int, suffix: st
     config = replace(model.config, image_encoder=model.config.image_encoder + suffix)
     clips = test_clips(model, collection)
     fleet = draw_fleet(model, collection, "test", clips, "none", DEVICES, 1, seed)
-    bank, gallery, data = load_views(
-        feature_store(collection, config),
+    bank, gallery, data = Views(
         collection,
         clips,
         fleet.devices,
         model.task,
         model.answer_numbers,
         config.categories,
-    )
+    ).load(feature_store(collection, config))
     dynamic = model.adaptor.dynamic
     scores = [model.task.score(dynamic, None, bank, device, gallery) for device in data]
     return float(np.mean([next(iter(score.values())) for score in scores]))

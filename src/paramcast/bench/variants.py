@@ -19,7 +19,7 @@ from paramcast.training.evaluate import test_clips, test_fleet
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
 from paramcast.training.tasks.base import Metric
-from paramcast.training.views import UplinkTable, load_views
+from paramcast.training.views import UplinkTable, Views
 
 SHIFT = "category+camera+vocabulary"
 SUPPORT = 8
@@ -54,15 +54,14 @@ class TestDevices:
             InputError: The collection has too few clips.
         """
         fleet = test_fleet(model, collection, shift, devices, SUPPORT, seed)
-        bank, clips, data = load_views(
-            model.store(collection),
+        bank, clips, data = Views(
             collection,
             test_clips(model, collection),
             fleet.devices,
             model.task,
             model.answer_numbers,
             model.config.categories,
-        )
+        ).load(model.store(collection))
         return cls(bank, clips, data)
 
     def support(self, device: DeviceData) -> tuple[ClipData, ...]:

@@ -27,6 +27,11 @@ SAMPLINGS = ("uniform", "time", "scene")
     "--steps", "adaptor_steps", default=600, type=click.IntRange(1), help="Training steps of each adaptor."
 )
 @click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Train on so many workers of Ray (extra `ray`), on the cluster of RAY_ADDRESS or on this machine.",
+)
 @json_option
 def command(
     data: Path,
@@ -39,6 +44,7 @@ def command(
     sampling: str,
     adaptor_steps: int,
     image_encoder: str,
+    workers: int | None,
     json_file: Path | None,
 ) -> None:
     """Train a base model and the adaptors that make parameters for devices.
@@ -60,7 +66,12 @@ def command(
         adaptor_steps=adaptor_steps,
     )
     start = time.perf_counter()
-    model = train(Collection.open(data), out, options)
+    if workers:
+        from paramcast.training.on_ray import train_on_ray
+
+        model = train_on_ray(data, out, options, workers)
+    else:
+        model = train(Collection.open(data), out, options)
     seconds = time.perf_counter() - start
     scores = ", ".join(f"{stage} {score:.1f}" for stage, score in model.config.scores.items())
     click.echo(f"{out}: {task} model in {seconds:.0f} s; mean score (%) on validation devices: {scores}")

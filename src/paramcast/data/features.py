@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -35,6 +35,9 @@ class AnyCamera(Protocol):
 
 
 Request = tuple[str, Sequence[AnyCamera]]
+Known = Iterable[tuple[Request, np.ndarray]]
+"""Clips as cameras show them, and their features (T, D) float32."""
+
 Frames = list[tuple[bytes, np.ndarray]]
 
 
@@ -105,6 +108,17 @@ class FeatureStore:
                 bar.update(len(batch))
         rows = [self._memory[digest("text", self.text.fingerprint, text)] for text in texts]
         return np.concatenate([np.empty((0, self.text.dim), np.float32), *rows])
+
+    def remember(self, known: Known) -> None:
+        """Take features that another store has made of the same clips, into memory alone."""
+        for (clip_id, cameras), features in known:
+            self._hash({clip_id: None})
+            features.flags.writeable = False
+            self._memory[self._clip_key(clip_id, cameras)] = features
+
+    def forget(self) -> None:
+        """Let go what is in memory; the cache keeps it."""
+        self._memory.clear()
 
     def _clip(self, clip_id: str) -> Clip:
         try:

@@ -22,11 +22,12 @@ from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank
 from paramcast.training.evaluate import draw_fleet
 from paramcast.training.fleets import training_fleet
-from paramcast.training.material import ITEMS_A_CLIP, Material
+from paramcast.training.material import Material
 from paramcast.training.model import ModelConfig, TrainedModel
 from paramcast.training.options import TrainingOptions
+from paramcast.training.plan import ITEMS_A_CLIP, Plan
 from paramcast.training.tasks.base import Asked
-from paramcast.training.views import UplinkTable, load_views
+from paramcast.training.views import UplinkTable, Views
 
 REFERENCE_CLIPS = 256
 """Training clips that statistics of the training set are taken from."""
@@ -103,26 +104,24 @@ class Background:
             InputError: The collection is not as it was then.
         """
         config = self.model.config
-        made = Material(
-            self.collection,
-            TrainingOptions(
-                config.task,
-                config.form,
-                config.seed,
-                image_encoder=config.image_encoder,
-                text_encoder=config.text_encoder,
-                frames=config.frames,
-                sampling=config.sampling,
-                devices=TRAINING_DEVICES,
-            ),
+        options = TrainingOptions(
+            config.task,
+            config.form,
+            config.seed,
+            image_encoder=config.image_encoder,
+            text_encoder=config.text_encoder,
+            frames=config.frames,
+            sampling=config.sampling,
+            devices=TRAINING_DEVICES,
         )
-        pools = all(list(made.pools[split]) == list(config.clips[split]) for split in ("train", "validation"))
-        if not pools or made.answers != config.answers:
+        plan = Plan(self.collection, options)
+        pools = all(list(plan.pools[split]) == list(config.clips[split]) for split in ("train", "validation"))
+        if not pools or plan.answers != config.answers:
             raise InputError(
                 f"{self.collection.root} is not as it was when the model was trained: methods that train "
                 "a base model of their own need the same clips"
             )
-        return made
+        return Material(plan)
 
     def draw(self, split: Split, count: int, support: int) -> tuple[Device, ...]:
         """About `count` devices of the clips of 'train' or 'validation'."""
@@ -160,9 +159,8 @@ def load_samples(
     devices: Sequence[Device],
     items_a_clip: int | None = None,
 ) -> Samples:
-    """Encode clips as they are and devices' clips; see `training.views.load_views`."""
-    bank, plain, data = load_views(
-        model.store(collection),
+    """Encode clips as they are and devices' clips; see `training.views.Views`."""
+    bank, plain, data = Views(
         collection,
         clips,
         devices,
@@ -170,7 +168,7 @@ def load_samples(
         model.answer_numbers,
         model.config.categories,
         items_a_clip,
-    )
+    ).load(model.store(collection))
     table = model.table(bank)
     if model.config.task == "retrieval":
         bank = _pooled(bank)

@@ -48,7 +48,7 @@ def train_base(
     lessons = data.seen_by(None)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        value = task.base_loss(module, data.bank, lessons.draw(rng), rng)
+        value = task.base_loss(module, data.bank, lessons.draw(rng), rng, task.base_batch)
         return value if beside is None else value + beside(module, rng)
 
     def score() -> float:

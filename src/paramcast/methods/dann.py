@@ -20,7 +20,7 @@ from paramcast.methods.bases import new_base, train_base
 from paramcast.methods.m3bat.network import reverse_gradient
 from paramcast.methods.modules import predictor
 from paramcast.training.bank import Bank
-from paramcast.training.material import PLAIN_SHARE
+from paramcast.training.plan import PLAIN_SHARE
 from paramcast.training.tasks import Task
 
 STRENGTHS = (0.1, 0.3, 1.0)

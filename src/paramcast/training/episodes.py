@@ -34,6 +34,7 @@ class Lessons:
         plain: Without; of few such devices, the adaptor would learn the clips by heart.
         plain_share: Share of lessons that are about plain devices.
         others: Clips of nobody in particular.
+        devices_a_step: Episodes in a step.
     """
 
     task: Task
@@ -43,13 +44,14 @@ class Lessons:
     plain: Sequence[DeviceData]
     plain_share: float
     others: Sequence[ClipData]
+    devices_a_step: int = DEVICES_A_STEP
 
     def loss(self, adaptor: Adaptor, rng: np.random.Generator, beta: float) -> Tensor:
         """The loss () of one step: the task's on the query sets, and `beta` times the ADR's.
 
         Every device's clips are shuffled anew, so that which of them are support differs between episodes.
         """
-        chosen = [self._device(rng) for _ in range(DEVICES_A_STEP)]
+        chosen = [self._device(rng) for _ in range(self.devices_a_step)]
         supports, queries = [], []
         for device in chosen:
             order = rng.permutation(len(device.clips))

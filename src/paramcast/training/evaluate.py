@@ -23,7 +23,7 @@ from paramcast.training.controls import CONDITIONS, CONTROLS, Result, derangemen
 from paramcast.training.episodes import SUPPORT_SIZES, generate, one_of
 from paramcast.training.model import TrainedModel
 from paramcast.training.tasks.base import Metric
-from paramcast.training.views import UplinkTable, load_views
+from paramcast.training.views import UplinkTable, Views
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,14 @@ def evaluate(
     fleet = test_fleet(model, collection, shift, devices, max(support_sizes), seed)
     store = model.store(collection)
     gallery_ids = test_clips(model, collection)
-    bank, gallery, data = load_views(
-        store,
+    bank, gallery, data = Views(
         collection,
         gallery_ids,
         fleet.devices,
         model.task,
         model.answer_numbers,
         model.config.categories,
-    )
+    ).load(store)
     table = model.table(bank)
     scorer = _Scorer(model, bank, gallery, data, table)
     fixed = {

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from paramcast.data.seeding import seed_from
 from paramcast.errors import ParamcastError
 from paramcast.files import replacing
+from paramcast.training.team import ALONE, Team
 
 
 class TrainingDivergedError(ParamcastError):
@@ -68,6 +69,7 @@ def fit(
     checkpoint: Path,
     *,
     may_stay: bool = True,
+    team: Team = ALONE,
 ) -> float:
     """Train the parameters of `module`, and leave it at its best by `validate`, in evaluation mode.
 
@@ -83,6 +85,7 @@ def fit(
         seed: Of the run.
         checkpoint: File that the run goes on from; written whole, every `schedule.every` steps.
         may_stay: Whether the state before the first step may be the best.
+        team: With whom gradients are averaged; all start from the same `module`, and see the checkpoint.
 
     Returns:
         The best validation score.
@@ -92,14 +95,15 @@ def fit(
     """
     trained = {key: value for key, value in module.named_parameters() if value.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay, fused=True)
+    others = (team.rank,) if team.rank else ()
     step, best, state = 0, -math.inf, module.state_dict()
     if checkpoint.exists():
         step, best, state = _restore(checkpoint, module, trained, optimiser)
     elif may_stay:
-        best, state = _validated(module, validate, best, state)
+        best, state = _validated(module, validate, best, state, team)
     with tqdm(total=schedule.steps, initial=step, desc=name, unit="step", disable=None) as bar:
         while step < schedule.steps:
-            rng = np.random.default_rng(seed_from("step", name, seed, step))
+            rng = np.random.default_rng(seed_from("step", name, seed, step, *others))
             torch.manual_seed(int(rng.integers(2**62)))
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate_at(step)
@@ -111,25 +115,27 @@ def fit(
                 )
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
+            team.average_gradients(trained.values())
             nn.utils.clip_grad_norm_(trained.values(), 1.0)
             optimiser.step()
             step += 1
             bar.update()
             if step % schedule.every == 0 or step == schedule.steps:
-                best, state = _validated(module, validate, best, state)
+                best, state = _validated(module, validate, best, state, team)
                 bar.set_postfix(loss=f"{value.item():.3f}", best=f"{best:.3f}")
-                _save(checkpoint, step, best, state, trained, module, optimiser)
+                if team.rank == 0:
+                    _save(checkpoint, step, best, state, trained, module, optimiser)
     module.load_state_dict(state)
     module.eval()
     return best
 
 
 def _validated(
-    module: nn.Module, validate: Callable[[], float], best: float, state: dict[str, Tensor]
+    module: nn.Module, validate: Callable[[], float], best: float, state: dict[str, Tensor], team: Team
 ) -> tuple[float, dict[str, Tensor]]:
     module.eval()
     with torch.no_grad():
-        score = validate()
+        score = team.agreed(validate())
     if score <= best:
         return best, state
     return score, {key: value.detach().clone() for key, value in module.state_dict().items()}

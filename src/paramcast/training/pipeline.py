@@ -16,38 +16,52 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.data.collection import Collection
+from paramcast.data.features import Known
 from paramcast.files import check_same_run, write_json
 from paramcast.training.fitting import one_thread
 from paramcast.training.material import Material
 from paramcast.training.model import TrainedModel
 from paramcast.training.options import TrainingOptions
+from paramcast.training.plan import Plan
 from paramcast.training.stages import train_adaptors, train_bases
+from paramcast.training.team import ALONE, Team
 
 __all__ = ["TrainingOptions", "train", "train_variants"]
 
 
-def train(collection: Collection, out: Path, options: TrainingOptions) -> TrainedModel:
+def train(
+    collection: Collection, out: Path, options: TrainingOptions, team: Team = ALONE, known: Known = ()
+) -> TrainedModel:
     """Train a base model and its adaptors, and save them to `out`.
 
     A run that was killed goes on from its last checkpoint; a finished one is loaded.
 
+    Args:
+        collection: Of clips.
+        out: The model's folder, the same for all of a team.
+        options: What is trained.
+        team: Those who train together; all call this.
+        known: Features that others have made.
+
     Raises:
         InputError: The collection does not serve the task, or `out` holds a run with other options.
     """
-    run = _run(collection, options)
-    if _same_run(out, run) and (out / "config.json").exists():
+    run = _run(collection, options) | ({"workers": team.size} if team.size > 1 else {})
+    if team.agreed(_same_run(out, run) and (out / "config.json").exists()):
         return TrainedModel.load(out)
     work = out / "checkpoints"
-    work.mkdir(parents=True, exist_ok=True)
-    write_json(out / "run.json", run)
-    data = Material(collection, options)
+    if team.rank == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(out / "run.json", run)
+    data = Material(Plan(collection, options, team), known)
     model = data.new_model()
     with one_thread():
         bases, scores = train_bases(model, data, work)
         scores |= train_adaptors(model, data, bases, work)
     model.config = replace(model.config, scores=scores)
-    model.save(out)
-    shutil.rmtree(work)
+    if team.rank == 0:
+        model.save(out)
+        shutil.rmtree(work)
     return model
 
 
@@ -75,7 +89,7 @@ def train_variants(
     work = out / "checkpoints"
     work.mkdir(parents=True, exist_ok=True)
     write_json(out / "run.json", run)
-    data = Material(collection, first)
+    data = Material(Plan(collection, first))
     shared = data.new_model()
     trained: dict[str, TrainedModel] = {}
     with one_thread():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from paramcast.adaptor import Adaptor
 from paramcast.training.bank import Bank
-from paramcast.training.episodes import SUPPORT_SIZES, Lessons, moved_view
+from paramcast.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES, Lessons, moved_view
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.fleets import kind_of
 from paramcast.training.gates import Outcomes, calibrate, fit_gate, gate_lessons, joined, outcomes, promise
-from paramcast.training.material import FOLDS, PLAIN_SHARE, BaseLessons, Material
+from paramcast.training.material import BaseLessons, Material
 from paramcast.training.model import CONDITIONS, TrainedModel
+from paramcast.training.plan import FOLDS, PLAIN_SHARE
 from paramcast.training.views import UplinkTable
 
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
@@ -37,6 +38,7 @@ def train_bases(
         model.base.load_state_dict(initial)
         _train_base(model, data, fold, work)
         data.task.align(model.base, final, data.bank, data.clips)
+        data.team.align(model.base)
         states.append(_copied(model.base))
     model.base.load_state_dict(final)
     return states, scores
@@ -49,17 +51,20 @@ def _train_base(model: TrainedModel, data: Material, fold: int | None, work: Pat
         model.base,
         _base_loss(model, data, lessons),
         _base_score(model, data),
-        lessons.schedule(data.task),
-        data.options.seed,
+        lessons.schedule(data.task, data.team),
+        data.plan.options.seed,
         work / f"base-{'all' if fold is None else fold}.safetensors",
+        team=data.team,
     )
 
 
 def _base_loss(
     model: TrainedModel, data: Material, lessons: BaseLessons
 ) -> Callable[[np.random.Generator], Tensor]:
+    batch = data.team.part(data.task.base_batch)
+
     def loss(rng: np.random.Generator) -> Tensor:
-        return data.task.base_loss(model.base, data.bank, lessons.draw(rng), rng)
+        return data.task.base_loss(model.base, data.bank, lessons.draw(rng), rng, batch)
 
     return loss
 
@@ -87,16 +92,18 @@ def train_adaptors(
     final = _copied(model.base)
     _set_centres(model, data)
     table = model.table(data.bank)
-    folds = [[clip for clip in data.clips if data.fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
+    fold_of, part = data.plan.fold_of, data.team.part(DEVICES_A_STEP)
+    folds = [[clip for clip in data.clips if fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
     lessons = [
-        Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips)
+        Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips, part)
         for devices, plain, clips in zip(data.devices, data.plain, folds, strict=True)
     ]
     views = [(data.bank, table)]
     if data.task.offset_share:  # else no validation would ask for a centre
-        views.append(moved_view(data.bank, table, data.options.seed))
+        views.append(moved_view(data.bank, table, data.plan.options.seed))
     if model.adaptor.reasoner:
         model.adaptor.reasoner.fit(*table.pairs(data.clips))
+        data.team.align(model.adaptor.reasoner)
     model.base.requires_grad_(False)
     kinds = [kind_of(device.device) for device in data.validation]
     scores = {}
@@ -118,15 +125,16 @@ def train_adaptors(
             )
             return float(np.mean([promise(each, kinds) for each in known]))
 
-        steps = data.options.adaptor_steps
+        steps = data.plan.options.adaptor_steps
         scores[condition] = fit(
             f"adaptor ({condition})",
             adaptor,
             loss,
             validate,
             Schedule(steps, max(1, steps // VALIDATIONS)),
-            data.options.seed,
+            data.plan.options.seed,
             work / f"adaptor-{condition}.safetensors",
+            team=data.team,
             may_stay=False,  # whom that would not serve, the gate knows better
         )
     model.base.load_state_dict(final)
@@ -154,7 +162,7 @@ def _train_gates(
             known[condition] += gate_lessons(adaptor, lesson, view)
     model.base.load_state_dict(final)
     for condition, adaptor in adaptors.items():
-        fit_gate(adaptor, joined(known[condition]))
+        fit_gate(adaptor, joined(chain(*data.team.everyones(known[condition]))))
         calibrate(
             adaptor,
             joined(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -75,20 +76,14 @@ class View:
         )
 
 
-def load_views(
-    store: FeatureStore,
-    collection: Collection,
-    clips: Sequence[str],
-    devices: Sequence[Device],
-    task: Task,
-    answers: Mapping[str, int],
-    categories: Sequence[str],
-    items_a_clip: int | None = None,
-) -> tuple[Bank, list[ClipData], list[DeviceData]]:
-    """Encode clips as they are, and devices' clips as the devices see them.
+Loaded = tuple[Bank, list[ClipData], list[DeviceData]]
+"""The bank, the clips as they are, and the devices."""
+
+
+class Views:
+    """Clips as they are, and devices' clips as the devices see them, before they are encoded.
 
     Args:
-        store: Encodes.
         collection: Where clip ids are looked up.
         clips: Ids of clips to be had as they are.
         devices: Whose clips are to be had as they see them.
@@ -96,35 +91,50 @@ def load_views(
         answers: Answer -> its number.
         categories: The categories that a true domain is described by.
         items_a_clip: Take so many items, and hints, of a device's clip at most: fewer texts to encode.
-
-    Returns:
-        The bank, the clips as they are, and the devices.
     """
-    known = list(answers)
-    plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
-    own = [
-        [
-            View(collection.by_id[clip], device, task, known, items_a_clip)
-            for clip in (*device.support, *device.query)
+
+    def __init__(
+        self,
+        collection: Collection,
+        clips: Sequence[str],
+        devices: Sequence[Device],
+        task: Task,
+        answers: Mapping[str, int],
+        categories: Sequence[str],
+        items_a_clip: int | None = None,
+    ) -> None:
+        known = list(answers)
+        self._answers, self._categories, self._devices = answers, categories, devices
+        self._plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
+        self._own = [
+            [
+                View(collection.by_id[clip], device, task, known, items_a_clip)
+                for clip in (*device.support, *device.query)
+            ]
+            for device in devices
         ]
-        for device in devices
-    ]
-    views = [*plain, *(view for views in own for view in views)]
-    bank = Bank.build(
-        store,
-        (key for view in views for key in view.clip_keys()),
-        (text for view in views for text in view.texts()),
-    )
-    data = [
-        DeviceData(
-            device,
-            tuple(view.data(bank, answers) for view in views),
-            len(device.support),
-            describe_domain(device, categories),
-        )
-        for device, views in zip(devices, own, strict=True)
-    ]
-    return bank, [view.data(bank, answers) for view in plain], data
+
+    def clip_keys(self) -> Iterator[ClipKey]:
+        """Every clip or frame that is seen; again, where it is seen again."""
+        return (key for view in self._all() for key in view.clip_keys())
+
+    def load(self, store: FeatureStore) -> Loaded:
+        """Encode everything."""
+        answers = self._answers
+        bank = Bank.build(store, self.clip_keys(), (text for view in self._all() for text in view.texts()))
+        data = [
+            DeviceData(
+                device,
+                tuple(view.data(bank, answers) for view in views),
+                len(device.support),
+                describe_domain(device, self._categories),
+            )
+            for device, views in zip(self._devices, self._own, strict=True)
+        ]
+        return bank, [view.data(bank, answers) for view in self._plain], data
+
+    def _all(self) -> Iterator[View]:
+        return chain(self._plain, *self._own)
 
 
 def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:

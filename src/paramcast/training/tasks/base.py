@@ -95,9 +95,9 @@ class Task(ABC):
 
     @abstractmethod
     def base_loss(
-        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
-        """Loss () of the base model on a batch drawn from `clips`."""
+        """Loss () of the base model on `batch` texts drawn from `clips`, or fewer."""
 
     def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
         """The layers that read texts whose mean can be taken away; none in most tasks.

@@ -38,11 +38,11 @@ class QuestionAnswering(Task):
         return AnswerModel(image_dim, text_dim, len(answers))
 
     def base_loss(
-        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
-        """Cross-entropy of `base_batch` questions, a few a clip; clips by their numbers of questions."""
+        """Cross-entropy of `batch` questions, a few a clip; clips by their numbers of questions."""
         counts = np.array([len(clip.items) for clip in clips], np.float64)
-        drawn = rng.choice(len(clips), self.base_batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
+        drawn = rng.choice(len(clips), batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
         items = np.stack(
             [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS_A_CLIP)] for i in drawn]
         )

@@ -56,10 +56,10 @@ class Retrieval(Task):
         return found | ({"text_shared": lambda offsets: -offsets[:, :shared]} if shared else {})
 
     def base_loss(
-        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
         """InfoNCE over a batch of clips, each with a caption or a hint."""
-        drawn = rng.choice(len(clips), min(self.base_batch, len(clips)), replace=False)
+        drawn = rng.choice(len(clips), min(batch, len(clips)), replace=False)
         pairs = np.array([_pair(clips[i], rng) for i in drawn])
         videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
         return _info_nce(videos, texts)

@@ -1,0 +1,75 @@
+"""Several workers, one model: with torch alone, and on a real Ray of this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import ray_run
+import team_run
+from click.testing import CliRunner
+from train_run import options
+
+from paramcast.cli.train import command
+from paramcast.data.collection import Collection
+from paramcast.data.world import make_world
+from paramcast.training.model import TrainedModel
+from paramcast.training.plan import Plan
+from paramcast.training.team import Team
+
+CLIPS = 90
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("team") / "world"
+    make_world(folder, clips=CLIPS)
+    return folder
+
+
+def test_two_workers_end_with_the_same_weights_and_learn_what_each_has_seen(tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, team_run.__file__, str(rank), str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    first, second = (json.loads(worker.communicate(timeout=120)[0]) for worker in workers)
+    assert first == second
+    assert first["gradients"] == [0.5] * 4
+    assert (first["agreed"], first["everyones"]) == ("of 0", [0, 1])
+    assert first["weight"] == pytest.approx([1, 2, 3], abs=0.05)
+
+
+def test_workers_share_the_training_clips_and_have_the_rest_in_common(world: Path) -> None:
+    collection = Collection.open(world)
+    alone = Plan(collection, options("qa"))
+    plans = [Plan(collection, options("qa"), Team(rank, 2)) for rank in range(2)]
+    assert sorted(clip for plan in plans for clip in plan.train) == sorted(alone.train)
+    for plan in plans:
+        assert (plan.pools, plan.answers, plan.validation) == (alone.pools, alone.answers, alone.validation)
+        seen = {clip for fold in (*plan.devices, *plan.plain) for device in fold for clip in device.support}
+        assert seen <= set(plan.train)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'paramcast[ray]'")
+def test_a_model_is_trained_on_ray(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    command = [sys.executable, ray_run.__file__, str(world), str(out), "qa"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = TrainedModel.load(out)
+    assert model.config.clips == Plan(Collection.open(world), options("qa")).pools
+    assert {path.name for path in out.iterdir()} >= {"config.json", "run.json"}
+    assert not [path for path in out.iterdir() if path.is_dir()]
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_the_extra_is_named(world: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(world), "--task", "qa", "--out", str(tmp_path / "m"), "--workers", "2"]
+    done = CliRunner().invoke(command, arguments)
+    assert "paramcast[ray]" in str(done.exception)
