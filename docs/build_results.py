@@ -117,28 +117,42 @@ def adr_table(rows: Sequence[Row]) -> str:
 
 
 def compare_table(paths: Sequence[Path]) -> str:
-    """A line for each method: its figures by seed, and what an adaptation takes."""
+    """A line for each method: gains by seed, and what an adaptation takes; a table for each main figure."""
     found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             found[_figure(row)][row["method"]].append(row)
-    figure, methods = next(iter(found.items()))
+    main = [figure for place, figure in enumerate(found) if place == 0 or figure == "R@10, own clips"]
+    return "\n\n".join(_compared(figure, found[figure]) for figure in main)
+
+
+def _compared(figure: str, methods: Mapping[str, Sequence[Row]]) -> str:
     lines = []
-    for method, rows in sorted(methods.items(), key=lambda item: -_mean(_own(row) for row in item[1])):
-        cost = rows[0]["cost"]
-        lines.append(
-            [
-                method,
-                f"{_mean(row['cost']['labels'] for row in rows):.0f}",
-                f"{_mean(_own(row) for row in rows):.1f}",
-                "; ".join(_interval(row["gain"]) for row in rows),
-                f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
-                f"{cost['bytes_up'] + cost['bytes_down']:,.0f}",
-                f"{cost['device_macs'] / 1e6:,.1f}",
-            ]
-        )
-    head = ["method", "labels", f"{figure}, %", "gain of each seed", "worse", "bytes", "million MACs"]
-    return markdown(head, lines)
+    for method, rows in methods.items():
+        cost, gain = rows[0]["cost"], _mean(row["gain"]["mean"] for row in rows)
+        line = [
+            method,
+            f"{cost['labels']:.0f}",
+            f"{gain:+.1f}",
+            "; ".join(_interval(row["gain"]) for row in rows),
+            f"{_mean(row['hindsight'] - _of(row, 'base') for row in rows):+.1f}",
+            f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
+            f"{cost['bytes_per_query']['1']:,.0f}",
+            f"{cost['adapt_device_macs'] / 1e6:,.1f}",
+        ]
+        lines.append((gain, line))
+    base = _mean(_of(row, "base") for row in methods["base"])
+    head = [
+        f"{figure} (base {base:.1f} %)",
+        "labels",
+        "gain",
+        "of each seed",
+        "in hindsight",
+        "worse",
+        "bytes with a query",
+        "million MACs",
+    ]
+    return markdown(head, [line for _, line in sorted(lines, key=lambda one: -one[0])])
 
 
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
@@ -242,8 +256,8 @@ def _figure(row: Row) -> str:
     return name + {"device": ", own clips", "collection": ", all clips"}.get(row.get("gallery", ""), "")
 
 
-def _own(row: Row) -> float:
-    return float(row["controls"]["own"]["mean"])
+def _of(row: Row, control: str) -> float:
+    return float(row["controls"][control]["mean"])
 
 
 def _room(row: Row) -> float:

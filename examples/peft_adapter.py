@@ -1,0 +1,80 @@
+"""Make a LoRA adapter in one forward pass, write it in PEFT's format, and load it with PEFT.
+
+The cloud makes a low-rank package for a device from eight examples without labels; to PEFT it is an adapter
+like any other: it can be merged, stacked, or shared. The module is the user's own, and not changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
+
+LAYERS, RANK = ("0", "2"), 2
+
+
+def device(name: str, rng: np.random.Generator) -> OwnDevice:
+    """Four classes at four corners, seen by a sensor that turns and moves them."""
+    labels, angle = rng.integers(4, size=40), rng.normal() * 0.6
+    corners = 2 * np.stack([labels // 2, labels % 2], 1) - 1
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    seen = (corners @ turn + rng.normal(size=2) + 0.2 * rng.normal(size=(40, 2))).astype(np.float32)
+    return OwnDevice(name, (torch.from_numpy(seen),), torch.from_numpy(labels), seen)
+
+
+def write_adapter(package: Mapping[str, Tensor], folder: Path) -> None:
+    """A package of form `lowrank` as PEFT's: A B is lora_B lora_A, and a bias is that of lora_B."""
+    tensors = {}
+    for layer in LAYERS:
+        place = f"base_model.model.{layer}"
+        tensors[f"{place}.lora_A.weight"] = package[f"{layer}.b"].contiguous()
+        tensors[f"{place}.lora_B.weight"] = package[f"{layer}.a"].contiguous()
+        tensors[f"{place}.lora_B.bias"] = package[f"{layer}.bias"].contiguous()
+    # alpha / r is what PEFT multiplies the product by: here nothing.
+    LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(LAYERS), lora_bias=True).save_pretrained(folder)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def main() -> None:
+    """One device, answered by paramcast and by PEFT."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
+    parser.add_argument("--steps", type=int, default=200, help="of the adaptor (default: 200)")
+    parser.add_argument("--out", type=Path, help="folder for the adapter (default: one that is not kept)")
+    asked = parser.parse_args()
+    rng = np.random.default_rng(asked.seed)
+    groups = (("train", 40), ("validation", 8), ("test", 1))
+    train, held, (seen,) = ([device(f"{name}-{i}", rng) for i in range(n)] for name, n in groups)
+    torch.manual_seed(asked.seed)
+    module = nn.Sequential(nn.Linear(2, 32), nn.GELU(), nn.Linear(32, 4))
+    options = OwnOptions(LAYERS, "lowrank", {"rank": RANK}, steps=asked.steps, rate=3e-3, seed=asked.seed)
+    model = train_own(module, train, held, options, fit_base=fit_supervised)
+    with torch.no_grad():
+        made = model.adaptor.generate(model.inputs([seen.context[:8]], [None]))
+    package = {name: tensor[0] for name, tensor in made.items()}
+    with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
+        folder = asked.out or Path(scratch)
+        write_adapter(package, folder)
+        loaded = PeftModel.from_pretrained(deepcopy(module), folder).eval()
+        with model.use({name: tensor.numpy() for name, tensor in package.items()}):
+            ours = module(*seen.inputs)
+        theirs, base = loaded(*seen.inputs), module(*seen.inputs)
+        for name, outputs in (("base", base), ("paramcast", ours), ("PEFT", theirs)):
+            right = (outputs.argmax(-1) == seen.labels).float().mean()
+            print(f"{name:10s} {100 * right:.1f} % right")
+        print(f"largest difference of the logits: {float((ours - theirs).abs().max()):.1e}")
+        print(f"{sum(path.stat().st_size for path in folder.iterdir()):,} bytes in {folder.name}")
+
+
+if __name__ == "__main__":
+    main()

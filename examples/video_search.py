@@ -1,0 +1,70 @@
+"""Search a personal collection of videos by text, on the device, before and after a package of its own.
+
+A base model and its adaptors are trained on one collection; the device has another: recordings that nobody
+captioned. Without a folder of one's own both are generated. Frames stay on the device; what it sends is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from paramcast.cloud.service import AdaptService
+from paramcast.data.collection import Collection
+from paramcast.data.frames import read_frames
+from paramcast.data.world import make_world
+from paramcast.device import DeviceRuntime
+from paramcast.training.export import export_bundle
+from paramcast.training.pipeline import TrainingOptions, train
+from paramcast.training.serving import load_backend
+from paramcast.wire import make_key, public_key_hex
+
+
+def opened(folder: Path | None, scratch: Path, name: str, clips: int, seed: int) -> Collection:
+    """The user's collection, or a generated one."""
+    if folder is None:
+        folder = scratch / name
+        make_world(folder, clips=clips, seed=seed)
+    return Collection.open(folder)
+
+
+def main() -> None:
+    """Train, export, index, adapt, search."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--train", type=Path, help="collection with captions (default: a generated one)")
+    parser.add_argument("--videos", type=Path, help="collection to search (default: a generated one)")
+    parser.add_argument("--search", nargs="+", help="texts (default: captions of three of the videos)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
+    parser.add_argument("--clips", type=int, default=300, help="of the generated training set (default: 300)")
+    parser.add_argument("--steps", type=int, default=100, help="of each adaptor (default: 100)")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        scratch, key = Path(place), make_key()
+        known = opened(asked.train, scratch, "known", asked.clips, asked.seed)
+        own = opened(asked.videos, scratch, "own", 40, asked.seed + 1)
+        options = TrainingOptions(
+            "retrieval", seed=asked.seed, devices=20, frames=4, adaptor_steps=asked.steps
+        )
+        model = train(known, scratch / "model", options)
+        cloud = AdaptService(load_backend(scratch / "model"), key, lifetime_s=3600)
+        device = DeviceRuntime.load(export_bundle(model, scratch / "bundle", public_key_hex(key)), "home")
+        for clip in own.clips:
+            device.index(clip.id, read_frames(clip, 4))
+        for clip in own.clips[:8]:  # what its user has looked at, and what he had asked for
+            device.observe(read_frames(clip, 4), clip.captions[:1])
+        texts = asked.search or [clip.captions[0] for clip in own.clips[-3:]]
+        before = {text: device.retrieve(text, 3) for text in texts}
+        sent = device.request()
+        received = cloud.adapt(sent.encode())
+        device.apply(received)
+        print(f"{len(sent.encode()):,} bytes up, {len(received):,} down; of {len(own.clips)} videos:")
+        for text in texts:
+            print(f"\n{text}")
+            for name, hits in (("base", before[text]), ("own", device.retrieve(text, 3))):
+                found = ", ".join(f"{hit.clip_id} ({hit.score:.2f})" for hit in hits)
+                print(f"  {name:5s} {found}")
+
+
+if __name__ == "__main__":
+    main()
