@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint docs web
+.PHONY: install demo test lint docs web dist
 
 install: $(VENV)/.installed
 
@@ -51,6 +51,14 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 # A worker for each core; the models are small, so further threads would only wait for each other.
 test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+# Wheel and sdist, and a bill of materials (CycloneDX) of what a cloud that trains and serves installs.
+dist: install
+	$(BIN)/python -m hatchling build --directory dist
+	$(PYTHON) -m venv --clear $(VENV)/dist
+	$(VENV)/dist/bin/pip install --no-compile -q -c constraints.txt '.[train,cloud]'
+	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/paramcast.cdx.json $(VENV)/dist/bin/python
 
 docs: install  # tables and figures from benchmarks/, then the site, into site/
 	$(BIN)/python docs/build_results.py

@@ -155,6 +155,26 @@ def _compared(figure: str, methods: Mapping[str, Sequence[Row]]) -> str:
     return markdown(head, [line for _, line in sorted(lines, key=lambda one: -one[0])])
 
 
+def headroom_table(paths: Sequence[Path]) -> str:
+    """A line for each shift and main figure, at 8 clips: the gain, and what an oracle and labels gain."""
+    lines = []
+    for path in paths:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            if row["support"] == 8 and not _figure(row).startswith("R@5"):
+                room = row["room"]
+                lines.append(
+                    [
+                        f"{COLLECTIONS[path.stem.rsplit('-', 1)[0]]}, {row['task']}",
+                        f"{row['shift']}, {_figure(row)}",
+                        *(f"{_of(row, control):.1f}" for control in ("base", "own", "oracle")),
+                        f"{row['labelled']['mean']:.1f}",
+                        *(_interval(gain) for gain in (row["gain"], room["oracle"], room["labelled"])),
+                    ]
+                )
+    head = ["collection, task", "shift, figure", "base", "own", "oracle", "labels of 40 clips", "gain"]
+    return markdown([*head, "room, oracle", "room, labels"], lines)
+
+
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
     """The gain of each seed and its interval, at 8 clips, one line a shift and figure."""
     shown = [(key, rows) for key, rows in found.items() if key[-1] == 8 and not key[3].startswith("R@5")]
@@ -198,6 +218,8 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     for name, table in (("bytes", bytes_table), ("adr", adr_table)):
         if (path := BENCHMARKS / f"{name}.json").exists():
             made[name] = table(_rows(path))
+    if paths := sorted((BENCHMARKS / "headroom").glob("*.json")):
+        made["headroom"] = headroom_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
         made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
     return made

@@ -36,7 +36,7 @@ class AnyCamera(Protocol):
 
 Request = tuple[str, Sequence[AnyCamera]]
 Known = Iterable[tuple[Request, np.ndarray]]
-"""Clips as cameras show them, and their features (T, D) float32."""
+"""Clips as cameras show them, and their features (T, D) float32, read-only."""
 
 Frames = list[tuple[bytes, np.ndarray]]
 
@@ -113,7 +113,6 @@ class FeatureStore:
         """Take features that another store has made of the same clips, into memory alone."""
         for (clip_id, cameras), features in known:
             self._hash({clip_id: None})
-            features.flags.writeable = False
             self._memory[self._clip_key(clip_id, cameras)] = features
 
     def forget(self) -> None:

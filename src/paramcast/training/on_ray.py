@@ -7,7 +7,6 @@ places on all machines.
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -73,12 +72,17 @@ def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) 
 
 
 def encoded(plan: Plan) -> Any:
-    """The clips of a plan as its devices see them: a `ray.data.Dataset` of requests and their features."""
+    """The clips of a plan as its devices see them, encoded wherever there is room.
+
+    Returns:
+        A `ray.data.Dataset` with a row for each request: `place` among those of the plan, `frames` (their
+        number) and `features` (little-endian float32).
+    """
     import ray
 
-    requests = dict.fromkeys((clip, cameras) for clip, cameras, _ in plan.views().clip_keys())
-    shared = ray.put((plan.shown, plan.options))
-    return ray.data.from_items([{"request": pickle.dumps(request)} for request in requests]).map_batches(
+    requests = _requests(plan)
+    shared = ray.put((plan.shown, plan.options, requests))
+    return ray.data.from_items([{"place": place} for place in range(len(requests))]).map_batches(
         _Encoder,
         fn_constructor_args=[[shared]],  # in a list, so that actors fetch it themselves
         batch_size=CLIPS_A_BATCH,
@@ -88,38 +92,44 @@ def encoded(plan: Plan) -> Any:
 
 
 class _Encoder:
-    """An actor: adds features to requests."""
+    """An actor: from places to features."""
 
     def __init__(self, shared: list[Any]) -> None:
         import ray
 
-        self._store = feature_store(*ray.get(shared[0]))
+        collection, options, self._requests = ray.get(shared[0])
+        self._store = feature_store(collection, options)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        features = self._store.clips([pickle.loads(request) for request in batch["request"]])
+        features = self._store.clips([self._requests[place] for place in batch["place"]])
         self._store.forget()
-        return batch | {"features": [pickle.dumps(np.asarray(each)) for each in features]}
+        return {
+            "place": batch["place"],
+            "frames": [len(each) for each in features],
+            "features": [each.astype("<f4").tobytes() for each in features],
+        }
 
 
 def _work(config: dict[str, Any]) -> None:
     """What a worker of Ray Train does."""
+    collection, options = Collection.open(config["data"]), TrainingOptions(**config["options"])
     team = Team.current()
-    train(
-        Collection.open(config["data"]),
-        Path(config["out"]),
-        TrainingOptions(**config["options"]),
-        team,
-        _received(team),
-    )
+    known = _received(Plan(collection, options, team))
+    train(collection, Path(config["out"]), options, team, known)
 
 
-def _received(team: Team) -> Iterator[tuple[Request, np.ndarray]]:
+def _received(plan: Plan) -> Iterator[tuple[Request, np.ndarray]]:
     import ray.train
 
-    share = ray.train.get_dataset_shard(_share(team.rank))
+    requests = _requests(plan)
+    share = ray.train.get_dataset_shard(_share(plan.team.rank))
     for batch in share.iter_batches(batch_size=CLIPS_A_BATCH):
-        for request, features in zip(batch["request"], batch["features"], strict=True):
-            yield pickle.loads(request), pickle.loads(features)
+        for place, frames, features in zip(batch["place"], batch["frames"], batch["features"], strict=True):
+            yield requests[place], np.frombuffer(features, "<f4").reshape(frames, -1)
+
+
+def _requests(plan: Plan) -> list[Request]:
+    return list(dict.fromkeys((clip, cameras) for clip, cameras, _ in plan.views().clip_keys()))
 
 
 def _share(rank: int) -> str:
