@@ -130,29 +130,27 @@ def _compared(figure: str, methods: Mapping[str, Sequence[Row]]) -> str:
     lines = []
     for method, rows in methods.items():
         cost, gain = rows[0]["cost"], _mean(row["gain"]["mean"] for row in rows)
-        line = [
-            method,
-            f"{cost['labels']:.0f}",
-            f"{gain:+.1f}",
-            "; ".join(_interval(row["gain"]) for row in rows),
-            f"{_mean(row['hindsight'] - _of(row, 'base') for row in rows):+.1f}",
-            f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
-            f"{cost['bytes_per_query']['1']:,.0f}",
-            f"{cost['adapt_device_macs'] / 1e6:,.1f}",
-        ]
+        line = {
+            f"{figure} (base {_mean(_of(row, 'base') for row in methods['base']):.1f} %)": method,
+            "labels": f"{cost['labels']:.0f}",
+            "gain": f"{gain:+.1f}",
+            "of each seed": "; ".join(_interval(row["gain"]) for row in rows),
+            "in hindsight": _hindsight(rows),
+            "worse": f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
+            "bytes": f"{cost['bytes_per_query']['1']:,.0f}",
+            "million MACs": f"{cost['adapt_device_macs'] / 1e6:,.1f}",
+        }
         lines.append((gain, line))
-    base = _mean(_of(row, "base") for row in methods["base"])
-    head = [
-        f"{figure} (base {base:.1f} %)",
-        "labels",
-        "gain",
-        "of each seed",
-        "in hindsight",
-        "worse",
-        "bytes with a query",
-        "million MACs",
-    ]
-    return markdown(head, [line for _, line in sorted(lines, key=lambda one: -one[0])])
+    ordered = [line for _, line in sorted(lines, key=lambda one: -one[0])]
+    head = [name for name in ordered[0] if any(line[name] for line in ordered)]
+    return markdown(head, [[line[name] for name in head] for line in ordered])
+
+
+def _hindsight(rows: Sequence[Row]) -> str:
+    """What the best setting would have gained; nothing where a method has no settings."""
+    if any(row["hindsight"] is None for row in rows):
+        return ""
+    return f"{_mean(row['hindsight'] - _of(row, 'base') for row in rows):+.1f}"
 
 
 def headroom_table(paths: Sequence[Path]) -> str:
