@@ -20,7 +20,7 @@ REASONS = ("Expired", "WrongModel", "NotFinite")
 
 
 class Fleet:
-    """Devices of a few domains that adapt over the last day, to the first version of a model or the second."""
+    """Devices of a few domains that adapt over the last day, to one of two versions of a model."""
 
     def __init__(self, folder: Path, key: SigningKey, *, devices: int, rounds: int) -> None:
         """Make them in the state `folder/state.db`; each asks in `rounds` batches, and reports of most."""

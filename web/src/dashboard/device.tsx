@@ -29,12 +29,9 @@ export function DevicePage({ id }: { id: string }) {
                 ["last seen", moment(data.last_seen_at)],
                 ["packages up to", data.sequence ? whole(data.sequence) : "none"],
                 ["base model", data.model ? <code>{data.model.slice(0, 12)}</code> : "not known"],
-                [
-                  "gain in points",
-                  data.gain
-                    ? `${points(data.gain)}, ${data.gain.count} ${data.gain.count === 1 ? "report" : "reports"}`
-                    : "none reported",
-                ],
+                data.gain
+                  ? [`gain in points, reports: ${data.gain.count}`, points(data.gain)]
+                  : ["gain in points", "none reported"],
               ]}
             />
             <p>

@@ -66,10 +66,9 @@ function Counts({ overview: { devices, total, gain }, within }: { overview: Over
           ["given a package", <a href={to(["devices"], { kind: "adapted" })}>{whole(devices.adapted)}</a>],
           [`took one up, ${within}`, whole(devices.applied)],
           [`refused one, ${within}`, whole(devices.refused)],
-          [
-            `gain in points, ${within}`,
-            gain ? `${points(gain)}, ${whole(gain.count)} devices` : "none reported",
-          ],
+          gain
+            ? [`gain in points, ${whole(gain.count)} devices`, points(gain)]
+            : ["gain in points", "none reported"],
           [`packages, ${within}`, whole(total.packages)],
           ["median latency", milliseconds(total.latency_p50_ms)],
         ]}

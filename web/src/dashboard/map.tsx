@@ -34,7 +34,7 @@ export function ContextMap({ map, track = [] }: { map: FleetMap; track?: Stop[] 
             y={cells - 1 - row}
             width={1}
             height={1}
-            fill-opacity={0.15 + 0.85 * (Math.log(1 + here) / Math.log(1 + most))}
+            fill-opacity={0.3 + 0.7 * (Math.log(1 + here) / Math.log(1 + most))}
           />
         ))}
         <polyline class="track" points={stops.map(({ column, row }) => `${column},${row}`).join(" ")} />

@@ -63,7 +63,6 @@ function Versions({ versions }: { versions: Version[] }) {
           "Devices",
           "Down, mean",
           "Latency, mean",
-          "Refused by",
           "Gain in points",
         ]}
         rows={versions.map((one) => ({
@@ -78,7 +77,6 @@ function Versions({ versions }: { versions: Version[] }) {
             whole(one.devices),
             one.bytes_down === null ? "–" : bytes(one.bytes_down),
             milliseconds(one.latency_ms),
-            whole(one.refused),
             points(one.gain),
           ],
         }))}

@@ -172,7 +172,7 @@ class FleetMap:
 
 
 def fleet_map(connection: Connection, model: str | None) -> FleetMap:
-    """The map of `model`, or of the base model that most devices run: three deviations around the mean."""
+    """The map of `model`, or of the base model that most devices run: 2.5 deviations around the mean."""
     placed = and_(devices.c.model.is_not(None), devices.c.x.is_not(None))
     x, y = devices.c.x, devices.c.y
     number = func.count()
@@ -189,7 +189,7 @@ def fleet_map(connection: Connection, model: str | None) -> FleetMap:
     name, placed_devices, *rest = chosen
     mean_x, mean_y, square_x, square_y = map(float, rest)
     spread = math.sqrt(max(1.0, square_x - mean_x**2, square_y - mean_y**2))
-    size = max(1, math.ceil(6 * spread / CELLS))
+    size = max(1, math.ceil(5 * spread / CELLS))
     left, bottom = (round(middle) - size * CELLS // 2 for middle in (mean_x, mean_y))
     inside = and_(x >= left, x < left + size * CELLS, y >= bottom, y < bottom + size * CELLS)
     column, row = (x - left) // size, (y - bottom) // size
