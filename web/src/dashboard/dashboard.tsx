@@ -20,12 +20,12 @@ export function Dashboard() {
   const { name, role } = operator.value;
   return (
     <>
-      <p class="who">
-        {name} ({role}){" "}
+      <aside class="who" aria-label="Signed in">
+        {name} ({role})
         <button class="wa-plain" type="button" onClick={() => signOut()}>
           Sign out
         </button>
-      </p>
+      </aside>
       <main tabIndex={-1} class="dashboard">
         <Page parts={route.value.parts} />
       </main>
