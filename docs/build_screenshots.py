@@ -17,6 +17,7 @@ import pages  # noqa: E402
 from backends import serving  # noqa: E402
 from bundles import make_bundle  # noqa: E402
 from fleet import Fleet  # noqa: E402
+from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from paramcast.cloud import BrowserBundle, create_app  # noqa: E402
@@ -76,7 +77,9 @@ def shoot(browser: Browser, url: str, token: str, video: Path, width: int, schem
 def keep(page: Page, name: str, width: int) -> None:
     """The whole page, once its tables are there."""
     page.wait_for_function("document.querySelector('main [aria-busy], main progress') === null")
-    page.screenshot(path=SCREENS / f"{name}-{width}.png", full_page=True)
+    path = SCREENS / f"{name}-{width}.png"
+    page.screenshot(path=path, full_page=True)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_the_fleet_is_shown_as_it_changes(new_page: NewPage, service: Service) -
         connection.execute(devices.delete().where(devices.c.id == "door-1"))
     expect(known).to_have_text("60")
     expect(page.get_by_role("row", name=re.compile("|".join(REASONS))).first).to_be_visible()
-    page.get_by_label("Time").select_option("Last hour")
+    page.get_by_role("combobox", name="Time").select_option("Last hour")
     expect(page.get_by_text("active, last hour")).to_be_visible()
 
 
@@ -116,7 +116,7 @@ def test_devices_are_found_and_shown(new_page: NewPage, service: Service) -> Non
     expect(page.get_by_role("status")).to_have_text("10 devices")
     page.get_by_role("link", name="cam-00042").click()
     expect(page.get_by_role("heading", name="Device cam-00042")).to_be_visible()
-    packages = page.get_by_role("region", name="Packages issued").get_by_role("row")
+    packages = page.get_by_role("region", name="Table of packages").get_by_role("row")
     expect(packages).to_have_count(4)
     expect(packages.nth(1).get_by_role("rowheader")).to_have_text("3")
     expect(

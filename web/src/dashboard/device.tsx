@@ -88,7 +88,7 @@ function Packages({ device: { packages, reports } }: { device: Device }) {
       {packages.length > 0 && (
         <>
           <Table
-            label="Packages issued"
+            label="Table of packages"
             head={[
               "Package",
               "Issued",

@@ -52,7 +52,7 @@ function Versions({ versions }: { versions: Version[] }) {
   return (
     <>
       <Table
-        label="Versions"
+        label="Table of versions"
         head={[
           "Version",
           "Standing",
