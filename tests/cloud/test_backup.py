@@ -150,7 +150,7 @@ def test_the_commands(tmp_path: Path) -> None:
     def run(*words: object) -> str:
         return CliRunner().invoke(command, list(map(str, words)), catch_exceptions=False).output
 
-    assert "schema 0002" in run("upgrade", "--state", tmp_path / "a.db")
+    assert "schema 0003" in run("upgrade", "--state", tmp_path / "a.db")
     assert "rows are in" in run("backup", tmp_path / "b.gz", "--state", tmp_path / "a.db")
     assert "restored" in run("restore", tmp_path / "b.gz", "--state", tmp_path / "c.db")
     assert content(f"{tmp_path}/c.db") == content(f"{tmp_path}/a.db")

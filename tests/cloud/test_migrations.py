@@ -31,6 +31,10 @@ ROWS = {
         " VALUES ('cam-1', 41, 1, 2, 3, 4)",
         f"INSERT INTO device_keys (public_key, device, added_at) VALUES ('{'e' * 64}', 'cam-1', 1)",
     ],
+    "0003": [
+        "INSERT INTO devices (id, sequence, first_seen_at, last_seen_at, model, x, y)"
+        f" VALUES ('cam-1', 41, 1, 2, '{'a' * 64}', -40, 125)",
+    ],
 }
 
 

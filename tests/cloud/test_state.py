@@ -49,6 +49,9 @@ def package(device: str = "cam-1", sequence: int = 1, **changes: Any) -> Issued:
         "latency_us": 900,
         "issued_at": 10,
         "expires_at": 20,
+        "request_bytes": 2368,
+        "x": -40,
+        "y": 125,
     }
     return Issued(**(fields | changes))
 

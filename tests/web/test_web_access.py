@@ -68,6 +68,9 @@ def test_the_keyboard_is_enough(new_page: NewPage, url: str, videos: tuple[Clip,
     page = new_page()
     load(page, url)
     names = []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the page"
+    page.keyboard.press("Enter")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")

@@ -110,7 +110,7 @@ def _serve(
             timeout_graceful_shutdown=settings.drain_s,
             **_tls(settings),
         )
-        _server(config, announce).run(sockets=[listener])
+        _server(config, announce, cloud.end_streams).run(sockets=[listener])
 
 
 def _tls(settings: Settings) -> dict[str, Any]:
@@ -155,13 +155,19 @@ def _url(listener: socket.socket, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _server(config: uvicorn.Config, announce: Callable[[], None]) -> uvicorn.Server:
-    """A server that calls `announce` once it takes connections."""
+def _server(
+    config: uvicorn.Config, announce: Callable[[], None], end_streams: Callable[[], None]
+) -> uvicorn.Server:
+    """A server that calls `announce` once it takes connections, and `end_streams` when it takes no more."""
     import uvicorn
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             announce()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            end_streams()
+            await super().shutdown(sockets)
 
     return Server(config)

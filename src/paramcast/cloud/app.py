@@ -20,9 +20,11 @@ from paramcast.cloud.adapt_route import OPERATION, PATH, AdaptRoute
 from paramcast.cloud.answers import LATER, LimitedBodies, add_error_handlers, error
 from paramcast.cloud.batching import Batcher
 from paramcast.cloud.bundles import BrowserBundle, bundle_routes
+from paramcast.cloud.dashboard_routes import dashboard_routes
 from paramcast.cloud.fleet_routes import fleet_routes
 from paramcast.cloud.gate import Gate
 from paramcast.cloud.housekeeping import housekeeping
+from paramcast.cloud.live import Live
 from paramcast.cloud.metrics import Metrics
 from paramcast.cloud.models import AdaptBackend, Models
 from paramcast.cloud.operator_routes import operator_routes
@@ -38,9 +40,15 @@ _log = logging.getLogger(__name__)
 
 
 class CloudApp(FastAPI):
-    """FastAPI, with a short way to the one route that is asked all the time."""
+    """FastAPI, with a short way to the one route that is asked all the time.
+
+    Attributes:
+        adapt: That route.
+        live: The streams of those who watch.
+    """
 
     adapt: AdaptRoute
+    live: Live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -69,7 +77,7 @@ def create_app(
     keep_s: float = 30 * 86400,
     bundles: Sequence[BrowserBundle] = (),
     tracing: Tracing | None = None,
-) -> FastAPI:
+) -> CloudApp:
     """The service for one model, or for several.
 
     Args:
@@ -117,6 +125,7 @@ def create_app(
         title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]
     )
     app.adapt = AdaptRoute(service, batcher, metrics, key)
+    app.live = Live(service.database, metrics, lambda: batcher.waiting)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
@@ -167,6 +176,7 @@ def create_app(
 
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
+    app.include_router(dashboard_routes(service.database, app.live))
     app.include_router(bundle_routes(bundles))
     app.include_router(page_routes())
     add_error_handlers(app, key)

@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Launched:
-    """A service, ready to be served; `public_key` is that of its packages (hex)."""
+    """A service, ready to be served.
+
+    Attributes:
+        app: Answers requests.
+        public_key: Of its packages (hex).
+        end_streams: Ends what would go on for as long as somebody watches; to be called in the app's loop.
+    """
 
     app: ASGIApp
     public_key: str
+    end_streams: Callable[[], None]
 
 
 @contextmanager
@@ -71,6 +78,6 @@ def launched(settings: Settings, load: Callable[[Path], AdaptBackend]) -> Iterat
             bundles=bundles,
             tracing=tracing,
         )
-        yield Launched(tracing.traced(app), public_key_hex(key))
+        yield Launched(tracing.traced(app), public_key_hex(key), app.live.end)
     finally:
         database.close()

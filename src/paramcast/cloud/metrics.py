@@ -57,8 +57,8 @@ class Metrics:
         self.batches = counter("batches", "Batches of them.")
         self.batch_size = histogram("batch_size", "Requests in a batch.", _SIZES)
         self.refused = counter("refused", "Requests for which there was no room.")
-        answers = counter("answers", "Answers to /v1/adapt.", ["status"])
-        self.answers = {status: answers.labels(status) for status in STATUSES}
+        self._answers = counter("answers", "Answers to /v1/adapt.", ["status"])
+        self.answers = {status: self._answers.labels(status) for status in STATUSES}
         self.latency = histogram("latency_seconds", "From a request's head to its answer's end.", _SECONDS)
         self.received = histogram("request_bytes", "Bodies of requests.", _BYTES)
         self.sent = histogram("package_bytes", "Packages.", _BYTES)
@@ -80,6 +80,15 @@ class Metrics:
         """Count the bytes of a request that was answered."""
         self.received.observe(received)
         self.sent.observe(sent)
+
+    def answered(self) -> dict[int, int]:
+        """Answers to `/v1/adapt` since the process began, by status."""
+        (family,) = self._answers.collect()
+        return {
+            int(sample.labels["status"]): int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
 
     def text(self) -> bytes:
         """All of it."""

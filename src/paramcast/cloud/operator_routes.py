@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from paramcast.cloud.fleet_routes import Whole
-from paramcast.cloud.gate import RefusedError
+from paramcast.cloud.operators import PREFIX, RESPONSES, needs
 from paramcast.cloud.service import AdaptService
-from paramcast.cloud.state import StateInputError, identities, models
+from paramcast.cloud.state import identities, models
+from paramcast.cloud.state.gains import gain_of_device
 from paramcast.cloud.state.ledger import issued_to
+from paramcast.cloud.state.registry import reported_by
 from paramcast.cloud.state.schema import devices
 from paramcast.wire.limits import DEVICE_ID
 
 _DEVICE = f"^{DEVICE_ID.pattern}$"
-_bearer = HTTPBearer(auto_error=False)
+_NEWEST = 50
 
 
 class Token(BaseModel):
@@ -43,29 +43,10 @@ def operator_routes(service: AdaptService) -> APIRouter:
     """The routes over `service`."""
     database = service.database
 
-    def need(role: str) -> Callable[..., None]:
-        """A dependency that lets in operators of `role` and those above it."""
+    viewer, operator, admin = (Depends(needs(database, role)) for role in identities.ROLES)
+    router = APIRouter(prefix=PREFIX, responses=RESPONSES)
 
-        def check(shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-            with database.reading() as connection:
-                found = identities.role_of(connection, shown.credentials) if shown else None
-            if found is None:
-                raise RefusedError("unknown", "this needs an operator's token: authorization: Bearer TOKEN")
-            if identities.ROLES.index(found[1]) < identities.ROLES.index(role):
-                raise StateInputError(f"{found[0]} is {found[1]}; this needs {role}")
-
-        return check
-
-    responses: dict[int | str, dict[str, Any]] = {
-        400: {"description": "the body is no text"},
-        401: {"description": "no operator's token"},
-        403: {"description": "the operator's role is not enough, or what is asked is not possible"},
-        413: {"description": "the body is too large"},
-        503: {"description": "the state cannot be used now"},
-    }
-    router = APIRouter(prefix="/v1/operator", responses=responses)
-
-    @router.post("/enrolments", dependencies=[Depends(need("operator"))])
+    @router.post("/enrolments", dependencies=[operator])
     def enrol(asked: Token) -> JSONResponse:
         """A token that enrols one device, once."""
         with database.writing() as connection:
@@ -74,32 +55,37 @@ def operator_routes(service: AdaptService) -> APIRouter:
 
     @router.get(
         "/devices/{device}",
-        dependencies=[Depends(need("viewer"))],
+        dependencies=[viewer],
         responses={404: {"description": "it was never here"}},
     )
     def device(device: str) -> JSONResponse:
-        """What is known of a device, and its newest packages."""
+        """What is known of a device, its newest 50 packages and reports, and what it gained over all."""
         with database.reading() as connection:
             row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
             if row is None:
                 return JSONResponse({"error": f"device {device} was never here"}, status_code=404)
             keys = identities.known(connection, [device], _now_ms()).get(device)
-            packages = issued_to(connection, device)
-        return JSONResponse({**row, "keys": keys.keys if keys else None, "packages": packages})
+            told: dict[str, Any] = {
+                "packages": issued_to(connection, device, last=_NEWEST),
+                "reports": reported_by(connection, device, last=_NEWEST),
+            }
+            gain = gain_of_device(connection, device)
+        told["gain"] = vars(gain) if gain else None
+        return JSONResponse({**row, "keys": keys.keys if keys else None, **told})
 
-    @router.post("/devices/{device}/revoke", dependencies=[Depends(need("operator"))])
+    @router.post("/devices/{device}/revoke", dependencies=[operator])
     def revoke(device: str) -> JSONResponse:
         """End all keys of a device, from the next request on."""
         with database.writing() as connection:
             return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})
 
-    @router.get("/models", dependencies=[Depends(need("viewer"))])
+    @router.get("/models", dependencies=[viewer])
     def list_models() -> JSONResponse:
         """Every version there was, the newest first."""
         with database.reading() as connection:
             return JSONResponse([vars(version) for version in models.all_versions(connection)])
 
-    @router.post("/models/rollback", dependencies=[Depends(need("admin"))])
+    @router.post("/models/rollback", dependencies=[admin])
     def rollback(asked: Rollback) -> JSONResponse:
         """Take the newest version of a model out of service."""
         with database.writing() as connection:

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from paramcast.cloud.gate import Claim, Gate, RefusedError, TooManyError, read_credentials
 from paramcast.cloud.models import AdaptBackend, Models, Served
+from paramcast.cloud.places import place_of
 from paramcast.cloud.state import Database, StateError
 from paramcast.cloud.state.identities import Known, known, spend
-from paramcast.cloud.state.ledger import Issued, record, take_sequences
+from paramcast.cloud.state.ledger import Issued, Place, record, take_sequences
 from paramcast.cloud.tracing import Tracing
 from paramcast.errors import InputError, ParamcastError
 from paramcast.wire import (
@@ -48,6 +49,7 @@ class Asked:
         unless: The tag of the package that the device has: none is made if it would be the same again.
         origin: What was traced when it was read.
         received: When it was read (`time.perf_counter`).
+        size: Bytes that it had.
     """
 
     request: AdaptRequest
@@ -57,6 +59,7 @@ class Asked:
     unless: str | None = None
     origin: object = None
     received: float = field(default_factory=time.perf_counter)
+    size: int = 0
 
     @property
     def made_of(self) -> str:
@@ -154,7 +157,9 @@ class AdaptService:
         credentials = read_credentials(authorization)
         digest = hashlib.sha256(data).digest() if credentials else b""
         claim = Claim(request.device, credentials, digest)
-        return Asked(request, served, claim, _context(data, request), unless, self._tracing.here())
+        return Asked(
+            request, served, claim, _context(data, request), unless, self._tracing.here(), size=len(data)
+        )
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """A sealed package for each request, or why it has none.
@@ -248,7 +253,12 @@ class AdaptService:
             place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
         ]
         reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
-        taken = take_sequences(connection, reported, int(1000 * now))
+        places = {place: place_of(asked[place].request) for place in numbered}
+        at = {
+            asked[place].request.device: Place(asked[place].served.backend.model, x, y)
+            for place, (x, y) in places.items()
+        }
+        taken = take_sequences(connection, reported, int(1000 * now), at)
         sequences = dict(zip(numbered, taken, strict=True))
         outcomes: list[Answer | Exception] = []
         issued: list[Issued] = []
@@ -256,7 +266,8 @@ class AdaptService:
             if isinstance(outcome, dict):
                 outcome = self._sealed(one, outcome, sequences.get(place, 1), expires)
                 if isinstance(outcome, Answer) and place in sequences:
-                    issued.append(_issued(one, sequences[place], len(outcome.data or b""), now, expires))
+                    size = len(outcome.data or b"")
+                    issued.append(_issued(one, sequences[place], size, now, expires, places[place]))
             assert outcome is not None  # `_generate` fills in every place
             outcomes.append(outcome)
         record(connection, issued)
@@ -293,7 +304,7 @@ def _context(data: bytes, request: AdaptRequest) -> str:
     return hashlib.blake2b(tensors, digest_size=16, key=shapes).hexdigest()
 
 
-def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:
+def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int, at: tuple[int, int]) -> Issued:
     request, backend = asked.request, asked.served.backend
     return Issued(
         device=request.device,
@@ -308,6 +319,9 @@ def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) ->
         latency_us=int(1e6 * (time.perf_counter() - asked.received)),
         issued_at=int(1000 * now),
         expires_at=1000 * expires,
+        request_bytes=asked.size,
+        x=at[0],
+        y=at[1],
     )
 
 

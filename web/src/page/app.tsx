@@ -7,7 +7,7 @@ import { busy, note, opened, trouble } from "./state";
 
 export function App() {
   return (
-    <main>
+    <main tabIndex={-1}>
       <header>
         <h1>paramcast</h1>
         <p>

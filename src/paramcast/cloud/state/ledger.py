@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, delete, insert, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    String,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paramcast.cloud.state.prepared import prepared
@@ -33,13 +45,37 @@ class Issued:
     latency_us: int
     issued_at: int
     expires_at: int
+    request_bytes: int | None = None
+    x: int | None = None
+    y: int | None = None
 
 
-def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now_ms: int) -> list[int]:
+@dataclass(frozen=True)
+class Place:
+    """Where a device is on the map of those that run base model `model`: see `paramcast.cloud.places`."""
+
+    model: str
+    x: int
+    y: int
+
+
+def take_sequences(
+    connection: Connection,
+    asked: Sequence[tuple[str, int]],
+    now_ms: int,
+    places: Mapping[str, Place] | None = None,
+) -> list[int]:
     """A number for each (device, number that it reports), above all that were given or reported before.
 
     The caller's transaction keeps them: once it is committed, nobody is given them again.
+
+    Args:
+        connection: In a transaction.
+        asked: Device, and the number that it reports.
+        now_ms: Unix milliseconds.
+        places: Where devices are now; one that is not in it keeps the place that it had.
     """
+    places = places or {}
     counts = Counter(device for device, _ in asked)
     reported: dict[str, int] = {}
     for device, number in asked:
@@ -51,6 +87,10 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
         values: dict[str, Any] = {"now": now_ms}
         for place, device in enumerate(names):
             values[f"id{place}"], values[f"sequence{place}"] = device, reported[device] + count
+            at = places.get(device)
+            values[f"model{place}"], values[f"x{place}"], values[f"y{place}"] = (
+                (at.model, at.x, at.y) if at else (None, None, None)
+            )
         taking = prepared(_taking, connection.dialect, count, len(names))
         last.update(taking.run(connection, values))
     left = dict(counts)
@@ -71,6 +111,9 @@ def _taking(dialect: str, count: int, rows: int) -> Any:
                 "sequence": bindparam(f"sequence{place}"),
                 "first_seen_at": now,
                 "last_seen_at": now,
+                "model": bindparam(f"model{place}", type_=String),
+                "x": bindparam(f"x{place}", type_=Integer),
+                "y": bindparam(f"y{place}", type_=Integer),
             }
             for place in range(rows)
         ]
@@ -81,6 +124,9 @@ def _taking(dialect: str, count: int, rows: int) -> Any:
         set_={
             "sequence": case((raised > given, raised), else_=given),
             "last_seen_at": statement.excluded.last_seen_at,
+            **{
+                name: func.coalesce(statement.excluded[name], devices.c[name]) for name in ("model", "x", "y")
+            },
         },
     ).returning(devices.c.id, devices.c.sequence)
 

@@ -1,6 +1,7 @@
 """The tables of the cloud's state as they are now; `migrations` makes them, a test holds them together.
 
-Times are unix milliseconds. Nothing here holds a feature, a parameter or a secret in the clear.
+Times are unix milliseconds. Nothing here holds a parameter or a secret in the clear; of features, two rounded
+numbers a package: its place on the fleet's map.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ devices = Table(
     Column("signed_at", BigInteger, nullable=False, server_default="0"),
     # Unix microseconds up to which its requests have used up what its rate allows.
     Column("spent_until", BigInteger, nullable=False, server_default="0"),
+    # Of its newest package; null: none yet, or of before this was kept.
+    Column("model", String(64)),
+    Column("x", Integer),  # where its context lies on the fleet's map: `paramcast.cloud.places`
+    Column("y", Integer),
 )
 
 device_keys = Table(
@@ -108,6 +113,9 @@ packages = Table(
     Column("latency_us", Integer, nullable=False),  # from the request's last byte to the sealed package
     Column("issued_at", BigInteger, nullable=False, index=True),
     Column("expires_at", BigInteger, nullable=False),
+    Column("request_bytes", Integer),  # null in what was issued before these were kept
+    Column("x", Integer),
+    Column("y", Integer),
     PrimaryKeyConstraint("device", "sequence"),  # a number given twice would be an error here
 )
 

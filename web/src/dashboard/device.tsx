@@ -1,0 +1,137 @@
+import { call, may } from "./api";
+import { Access, reported } from "./devices";
+import { bytes, milliseconds, moment, points, whole } from "./format";
+import { ContextMap, place, type Stop } from "./map";
+import { Confirmed, Facts, Heading, Table, Trouble, useFetched } from "./parts";
+import type { Device, FleetMap, Issued, Listed } from "./types";
+
+/** One device: where its contexts lay, what it was given, and what it said of that. */
+export function DevicePage({ id }: { id: string }) {
+  const path = `/devices/${encodeURIComponent(id)}`;
+  const { data, trouble, again } = useFetched<Device>(path);
+  const access = data && accessOf(data);
+  return (
+    <>
+      <div class="bar">
+        <Heading>
+          Device <span class="name">{id}</span>
+        </Heading>
+        {access && <Access access={access} />}
+      </div>
+      {trouble !== null && <Trouble>{trouble}</Trouble>}
+      {data && (
+        <>
+          <section aria-labelledby="about">
+            <h2 id="about">About it</h2>
+            <Facts
+              facts={[
+                ["first seen", moment(data.first_seen_at)],
+                ["last seen", moment(data.last_seen_at)],
+                ["packages up to", data.sequence ? whole(data.sequence) : "none"],
+                ["base model", data.model ? <code>{data.model.slice(0, 12)}</code> : "not known"],
+                data.gain
+                  ? [`gain in points, reports: ${data.gain.count}`, points(data.gain)]
+                  : ["gain in points", "none reported"],
+              ]}
+            />
+            <p>
+              A package that was taken up cannot be called back: the device alone goes back to an earlier one.{" "}
+              {access === "open" && "It never enrolled, so there is no key to revoke."}
+              {access === "revoked" && "Its keys are revoked: it gets nothing until it enrols again."}
+            </p>
+            {access === "enrolled" && may("operator") && (
+              <Confirmed
+                label="Revoke"
+                question={`Revoke all keys of ${id}? From its next request on it gets nothing until it enrols again with a new token. What it runs, it goes on running.`}
+                deed={async () => {
+                  await call(`${path}/revoke`, {});
+                  again();
+                }}
+              />
+            )}
+          </section>
+          <Track device={data} />
+          <Packages device={data} />
+        </>
+      )}
+    </>
+  );
+}
+
+function accessOf({ keys }: Device): Listed["access"] {
+  if (keys === null) return "open";
+  return keys.length ? "enrolled" : "revoked";
+}
+
+function Track({ device }: { device: Device }) {
+  const { data, trouble } = useFetched<FleetMap>(device.model && `/map?model=${device.model}`);
+  const track = device.packages.filter((one) => one.model === device.model).filter(isPlaced);
+  return (
+    <section aria-labelledby="track">
+      <h2 id="track">Its context in the fleet</h2>
+      {trouble !== null && <Trouble>{trouble}</Trouble>}
+      {!track.length && <p class="quiet">None of its packages on record has a place on the map.</p>}
+      {data && track.length > 0 && <ContextMap map={data} track={track.toReversed()} />}
+    </section>
+  );
+}
+
+function isPlaced(one: Issued): one is Issued & Stop {
+  return one.x !== null && one.y !== null;
+}
+
+function Packages({ device: { packages, reports } }: { device: Device }) {
+  return (
+    <section aria-labelledby="packages">
+      <h2 id="packages">Packages issued</h2>
+      {packages.length === 0 && <p class="quiet">None is on record.</p>}
+      {packages.length > 0 && (
+        <>
+          <Table
+            label="Table of packages"
+            head={[
+              "Package",
+              "Issued",
+              "Context",
+              "Made of",
+              "Form",
+              "Up",
+              "Down",
+              "Latency",
+              "Version",
+              "Reported",
+            ]}
+            rows={packages.map((one) => ({
+              key: one.sequence,
+              cells: [
+                one.sequence,
+                moment(one.issued_at),
+                <>
+                  <code>{one.context.slice(0, 6)}</code>
+                  {isPlaced(one) && ` at ${place(one)}`}
+                </>,
+                `${one.clips} clips, ${one.queries} queries`,
+                one.form,
+                one.request_bytes === null ? "–" : bytes(one.request_bytes),
+                bytes(one.bytes),
+                milliseconds(one.latency_us / 1000),
+                one.version ?? "–",
+                reported(
+                  reports.find((report) => report.sequence === one.sequence) ?? {
+                    applied: null,
+                    gain: null,
+                    reason: null,
+                  },
+                ),
+              ],
+            }))}
+          />
+          <p class="quiet">
+            The newest {packages.length}. The context's digits tell whether two requests were the same, not
+            what they were.
+          </p>
+        </>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,12 @@
+/** The device in the tab: loading this starts it. */
+
+import "@awesome.me/webawesome/dist/components/progress-bar/progress-bar.js";
+import { framesOfFile } from "../video/frames";
+import { start, tab } from "./state";
+
+export { App } from "./app";
+
+/** The device for the browser's console, and for tests. */
+Object.assign(globalThis, { paramcast: { tab, framesOfFile, wire: () => import("../wire/wire") } });
+
+void start();
