@@ -43,8 +43,9 @@ def main() -> None:
         scratch, key = Path(place), make_key()
         known = opened(asked.train, scratch, "known", asked.clips, asked.seed)
         own = opened(asked.videos, scratch, "own", 40, asked.seed + 1)
+        devices = min(200, max(5, len(known.clips) // 15))
         options = TrainingOptions(
-            "retrieval", seed=asked.seed, devices=20, frames=4, adaptor_steps=asked.steps
+            "retrieval", seed=asked.seed, devices=devices, frames=4, adaptor_steps=asked.steps
         )
         model = train(known, scratch / "model", options)
         cloud = AdaptService(load_backend(scratch / "model"), key, lifetime_s=3600)

@@ -21,13 +21,13 @@ OTHERS = {
     "day_and_night.py": ["--steps", "8"],
     "gain_form.py": ["--steps", "8"],
     "peft_adapter.py": ["--steps", "8"],
-    "flower_federation.py": ["--rounds", "1", "--samples", "100"],
-    "video_search.py": ["--clips", "160", "--steps", "2"],
+    "flower_federation.py": ["--rounds", "1", "--samples", "60"],
+    "video_search.py": ["--clips", "90", "--steps", "2"],
 }
 TOLD = {
     "day_and_night.py": r"(?m)^  24    0\.0( +[\d.]+ %){2} +\d+$",
     "gain_form.py": r"(?m)^gain .*, 341 bytes down$",
-    "peft_adapter.py": r"logits: [\d.]+e-0[678]",
+    "peft_adapter.py": r"logits: ([\d.]+e-0[6-9]|0\.0e\+00)\n",
     "flower_federation.py": r"the same: +100\.0 %",
     "video_search.py": r"bytes up, [\d,]+ down; of 40 videos:\n\n.*\n  base .*\n  own ",
 }
