@@ -76,7 +76,7 @@ def shoot(browser: Browser, url: str, token: str, video: Path, width: int, schem
 
 def keep(page: Page, name: str, width: int) -> None:
     """The whole page, once its tables are there."""
-    page.wait_for_function("document.querySelector('main [aria-busy], main progress') === null")
+    expect(page.locator("main table").last).to_be_visible()
     path = SCREENS / f"{name}-{width}.png"
     page.screenshot(path=path, full_page=True)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size

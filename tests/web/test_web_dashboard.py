@@ -59,6 +59,10 @@ def sign_in(page: Page, service: Service, role: str = "viewer", path: str = "/#/
 def go(page: Page, service: Service, path: str) -> None:
     page.goto(service.url + path)
     expect(page.get_by_role("heading", name=PAGES[path], exact=True).first).to_be_visible()
+    # All of it is there, not only its headings.
+    last = {"/#/models": "Two versions", "/#/devices": "Devices"}.get(path)
+    if last is not None:
+        expect(page.get_by_role("region", name=last, exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize(

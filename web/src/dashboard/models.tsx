@@ -173,7 +173,7 @@ function Beside({ comparison: { first, second, difference } }: { comparison: Com
     <>
       <Table
         label="Two versions"
-        head={["", `Version ${first.version}`, `Version ${second.version}`]}
+        head={["Measure", `Version ${first.version}`, `Version ${second.version}`]}
         rows={measures.map(([name, of]) => ({ key: name, cells: [name, of(first), of(second)] }))}
       />
       <p>
