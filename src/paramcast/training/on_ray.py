@@ -52,7 +52,7 @@ def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) 
     collection = Collection.open(data)
     plans = [Plan(collection, options, Team(rank, workers)) for rank in range(workers)]
     ray.init(ignore_reinit_error=True)
-    cores = int(ray.cluster_resources().get("CPU", 0))
+    cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call, unused-ignore]
     if cores < workers:
         raise InputError(f"{workers} workers need as many cores; there are {cores}")
     trainer = TorchTrainer(
