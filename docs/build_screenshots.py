@@ -1,10 +1,12 @@
-"""The pictures of the dashboard in docs/figures/screens/, of a fleet as the tests make it. Run by hand.
+"""The pictures in docs/figures/screens/. Run by hand; needs paramcast[dev], a Chromium and the built page.
 
-python docs/build_screenshots.py; needs paramcast[dev], a Chromium and the built page.
+python docs/build_screenshots.py                 # the dashboard, of a fleet as the tests make it
+python docs/build_screenshots.py --model MODEL   # the page that is a device, with a model of the demo world
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -15,13 +17,15 @@ for room in ("web", "device"):
 
 import pages  # noqa: E402
 from backends import serving  # noqa: E402
-from bundles import make_bundle  # noqa: E402
 from fleet import Fleet  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from paramcast.cloud import BrowserBundle, create_app  # noqa: E402
 from paramcast.data.world import make_world  # noqa: E402
+from paramcast.training.export import export_bundle  # noqa: E402
+from paramcast.training.model import TrainedModel  # noqa: E402
+from paramcast.training.serving import load_backend  # noqa: E402
 from paramcast.wire import make_key  # noqa: E402
 
 SCREENS = ROOT / "docs" / "figures" / "screens"
@@ -35,50 +39,75 @@ PAGES = {  # address, and a heading that stands where all is loaded
 
 
 def main() -> None:
-    """Make them all."""
+    """Make those that are asked for, at both widths."""
+    parser = argparse.ArgumentParser(description="Make the pictures in docs/figures/screens/.")
+    parser.add_argument("--model", type=Path, help="a trained model of questions: pictures of Try it")
+    model = parser.parse_args().model
     SCREENS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, pages.launched() as browser:
-        folder, key = Path(name), make_key()
-        fleet = Fleet(folder, key, devices=300, rounds=4)
-        bundles = [BrowserBundle.open(make_bundle(folder / "bundle", form="codes"))]
-        video = make_world(folder / "world", clips=1).clips[0].paths[0]
-        token = fleet.grant("admin")
-        app = create_app(fleet.models, key, database=fleet.database, bundles=bundles)
-        with serving(app) as url:
-            for width, scheme in WIDTHS.items():
-                shoot(browser, url, token, video, width, scheme)
-        fleet.database.close()
+        if model:
+            shoot_device(browser, Path(name), model)
+        else:
+            shoot_dashboard(browser, Path(name))
 
 
-def shoot(browser: Browser, url: str, token: str, video: Path, width: int, scheme: str) -> None:
-    """Every page at one width, light or dark."""
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+def shoot_dashboard(browser: Browser, folder: Path) -> None:
+    """Every page of the dashboard."""
+    key = make_key()
+    fleet = Fleet(folder, key, devices=300, rounds=4)
+    token = fleet.grant("admin")
+    with serving(create_app(fleet.models, key, database=fleet.database)) as url:
+        for width in WIDTHS:
+            page = opened(browser, width)
+            page.goto(f"{url}/#/fleet")
+            page.get_by_label("Operator's token").fill(token)
+            page.get_by_role("button", name="Sign in").click()
+            for name, (path, heading) in PAGES.items():
+                page.goto(url + path)
+                expect(page.get_by_role("heading", name=heading, exact=True).first).to_be_visible()
+                if name in ("fleet", "device"):
+                    expect(page.locator(".map svg")).to_be_visible()
+                keep(page, name, width)
+            page.close()
+    fleet.database.close()
+
+
+def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
+    """The page that is a device, which has seen a few clips and has been given a package."""
+    bundle = BrowserBundle.open(export_bundle(TrainedModel.load(model), folder / "bundle"))
+    clips = make_world(folder / "world", clips=8, seed=7).clips
+    with serving(create_app(load_backend(model), make_key(), bundles=[bundle])) as url:
+        for width in WIDTHS:
+            page = opened(browser, width)
+            pages.load(page, f"{url}/")
+            for clip in clips:
+                page.get_by_label("Video files").set_input_files([clip.paths[0]])
+                pages.said(page, "frames seen")
+                pages.ask(page, clip.qa[0].question)
+            page.get_by_role("button", name="Ask the cloud").click()
+            pages.said(page, "Package 1 runs")
+            pages.ask(page, clips[-1].qa[0].question)
+            keep(page, "try", width)
+            page.close()
+
+
+def opened(browser: Browser, width: int) -> Page:
+    """A page of that width, light or dark."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=WIDTHS[width])
     page.set_default_timeout(pages.PATIENCE_MS)
-    page.goto(f"{url}/#/fleet")
-    page.get_by_label("Operator's token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
-    for name, (path, heading) in PAGES.items():
-        page.goto(url + path)
-        expect(page.get_by_role("heading", name=heading, exact=True).first).to_be_visible()
-        if name in ("fleet", "device"):
-            expect(page.locator(".map svg")).to_be_visible()
-        keep(page, name, width)
-    page.goto(f"{url}/#/")
-    pages.load(page, page.url)
-    page.get_by_label("Video files").set_input_files([video])
-    pages.said(page, "frames seen")
-    page.get_by_role("button", name="Ask the cloud").click()
-    pages.said(page, "Package 1 runs")
-    pages.ask(page, "what colour is the ball")
-    keep(page, "try", width)
-    page.close()
+    return page
 
 
 def keep(page: Page, name: str, width: int) -> None:
     """The whole page, once its tables are there."""
     expect(page.locator("main table").last).to_be_visible()
     path = SCREENS / f"{name}-{width}.png"
-    page.screenshot(path=path, full_page=True)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    page.set_viewport_size(
+        {"width": width, "height": height}
+    )  # what sticks to the window's foot is at the page's
+    page.screenshot(path=path)
+    page.set_viewport_size({"width": width, "height": 800})
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 
 
