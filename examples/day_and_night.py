@@ -69,8 +69,7 @@ class Camera:
         self.recent = [*self.recent, Seen(anchor, NOTHING, picture[None], NOTHING)][-64:]
         self.observed += 1
         history = History(self.observed, self.observed - self.asked_at, self.recent, bool(self.tensors))
-        count = self.policy.wants(history)
-        if count:
+        if count := self.policy.wants(history):
             told = np.concatenate([clip.features for clip in self.recent[-count:]])
             package = self.cloud.adapt(self.model.request("camera", told, self.sequence).encode())
             known = {"device": "camera", "model": self.model.sha256(), "expected": self.model.shapes}

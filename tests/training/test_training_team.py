@@ -60,7 +60,7 @@ def test_workers_share_the_training_clips_and_have_the_rest_in_common(world: Pat
 def test_a_model_is_trained_on_ray(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     command = [sys.executable, ray_run.__file__, str(world), str(out), "qa"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     model = TrainedModel.load(out)
     assert model.config.clips == Plan(Collection.open(world), options("qa")).pools
