@@ -23,9 +23,6 @@ HELPERS = str(Path(__file__).parents[1] / "device")
 sys.path.insert(0, HELPERS)
 # Ray's workers would give way to all else that runs, as their niceness is 15.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": HELPERS}
-# Ten processes import the same: what is not compiled yet is compiled once.
-os.environ["PYTHONPYCACHEPREFIX"] = f"{sys.argv[1]}/bytecode"
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 DEVICES, REPLICAS, PATIENCE_S = 4, 2, 120.0
 
 

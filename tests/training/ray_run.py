@@ -13,9 +13,6 @@ from pathlib import Path
 def main(world: Path, out: Path, task: str) -> None:
     # Ray's workers would give way to all else that runs, as their niceness is 15.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    # Many processes import the same: what is not compiled yet is compiled once.
-    os.environ["PYTHONPYCACHEPREFIX"] = f"{out}-bytecode"
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     import ray
     from train_run import options
 

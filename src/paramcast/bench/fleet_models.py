@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,8 @@ from paramcast.training.options import TrainingOptions
 from paramcast.training.pipeline import train
 
 
-def demo_sized_models(
-    collection: Collection, folders: Sequence[Path], seeds: Iterable[int], task: str = "qa"
-) -> list[TrainedModel]:
-    """The models in `folders`; where there are none, one is trained for each seed, or taken from the cache.
-
-    Raises:
-        ModelError: A folder holds no model.
-    """
-    if folders:
-        return [TrainedModel.load(folder) for folder in folders]
+def demo_sized_models(collection: Collection, seeds: Iterable[int], task: str) -> list[TrainedModel]:
+    """One is trained for each seed, or taken from the cache."""
     asked = [replace(FULL.training, task=task, seed=seed) for seed in seeds]
     return [train(collection, run_folder("model", collection, options), options) for options in asked]
 

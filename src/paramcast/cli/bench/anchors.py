@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, devices_option, model_option, opened, task_option, tell
+from paramcast.cli.bench.options import (
+    data_option,
+    devices_option,
+    model_option,
+    models_and_collection,
+    task_option,
+    tell,
+)
 from paramcast.cli.common import json_option, needs, seed_option
 
 
@@ -23,9 +30,7 @@ def command(
     """Gains by the middle frame of a clip, the first, the sharpest, the medoid, and the ADR's surest."""
     with needs("paramcast bench anchors", "train"):
         from paramcast.bench.anchors import bench_anchors
-        from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.rows import rows_table
-    collection = opened(data)
-    (model,) = demo_sized_models(collection, [model_dir] if model_dir else [], [seed], task)
+    (model,), collection = models_and_collection([model_dir] if model_dir else [], data, [seed], task)
     rows = bench_anchors(model, collection, devices=devices, seed=seed)
     tell(rows_table(rows), rows, seed, json_file)

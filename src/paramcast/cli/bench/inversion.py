@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, models_option, opened, seeds_option, tell
+from paramcast.cli.bench.options import data_option, models_and_collection, models_option, seeds_option, tell
 from paramcast.cli.common import json_option, needs, seed_option
 
 
@@ -27,10 +27,8 @@ def command(
 ) -> None:
     """Reconstruct frames from what devices send, with and without noise, and score the devices."""
     with needs("paramcast bench inversion", "train"):
-        from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.inversion import bench_inversion
         from paramcast.bench.rows import rows_table
-    collection = opened(data)
-    models = demo_sized_models(collection, model_dirs, range(seed, seed + seeds))
+    models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds))
     rows = bench_inversion(models, collection, devices=devices, seed=seed)
     tell(rows_table(rows), rows, seed, json_file)

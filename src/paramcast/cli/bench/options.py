@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from paramcast.cli.common import FOLDER, typed_command
 
 if TYPE_CHECKING:
     from paramcast.data.collection import Collection
+    from paramcast.training.model import TrainedModel
     from paramcast.training.options import TrainingOptions
 
 task_option = click.option(
@@ -38,6 +39,22 @@ def opened(data: Path | None) -> Collection:
     from paramcast.data.world import demo_world
 
     return Collection.open(data) if data else demo_world()
+
+
+def models_and_collection(
+    folders: Sequence[Path], data: Path | None, seeds: Iterable[int], task: str = "qa"
+) -> tuple[list[TrainedModel], Collection]:
+    """The models in `folders`, else one trained for each seed, and the collection for them.
+
+    Raises:
+        ModelError: A folder holds no model. That is found before a demo world is made.
+    """
+    from paramcast.bench.fleet_models import demo_sized_models
+    from paramcast.training.model import TrainedModel
+
+    models = [TrainedModel.load(folder) for folder in folders]
+    collection = opened(data)
+    return models or demo_sized_models(collection, seeds, task), collection
 
 
 def tell(table: str, rows: Sequence[Mapping[str, Any]], seed: int, json_file: Path | None) -> None:

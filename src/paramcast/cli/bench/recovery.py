@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, model_option, opened, tell
+from paramcast.cli.bench.options import data_option, model_option, models_and_collection, tell
 from paramcast.cli.common import json_option, needs, seed_option
 
 
@@ -27,10 +27,8 @@ def command(
 ) -> None:
     """Evaluate under each shift, and all at once: how much of the oracle's gain is had with 8 clips."""
     with needs("paramcast bench recovery", "train"):
-        from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.recovery import bench_recovery
         from paramcast.bench.table import controls_table
-    collection = opened(data)
-    (model,) = demo_sized_models(collection, [model_dir] if model_dir else [], [seed], task)
+    (model,), collection = models_and_collection([model_dir] if model_dir else [], data, [seed], task)
     rows = bench_recovery(model, collection, devices=devices, seed=seed)
     tell("\n\n".join(controls_table([row]) for row in rows), rows, seed, json_file)

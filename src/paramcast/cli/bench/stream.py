@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, models_option, opened, seeds_option, tell
+from paramcast.cli.bench.options import data_option, models_and_collection, models_option, seeds_option, tell
 from paramcast.cli.common import json_option, needs, seed_option
 
 
@@ -35,9 +35,7 @@ def command(
 ) -> None:
     """When to ask: policies on streams whose domain changes at times that the device does not know."""
     with needs("paramcast bench stream", "train"):
-        from paramcast.bench.fleet_models import demo_sized_models
         from paramcast.bench.stream import bench_stream, stream_table
-    collection = opened(data)
-    models = demo_sized_models(collection, model_dirs, range(seed, seed + seeds))
+    models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds))
     rows = bench_stream(models, collection, streams=streams, seed=seed, shifts=shifts)
     tell(stream_table(rows), rows, seed, json_file)
