@@ -1,13 +1,29 @@
-"""A training run on a real Ray with two workers: `python ray_run.py WORLD OUT TASK`.
+"""A training run on a real Ray whose second worker is killed: `python ray_run.py WORLD OUT TASK`.
 
-A process of its own: Ray warns, forks and listens on its own terms.
+Prints how many were killed. A process of its own: Ray warns, forks and listens on its own terms.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from pathlib import Path
+
+import psutil
+
+WORKER = "TrainWorker"
+"""Part of the name of a worker's process."""
+
+
+def kill_one(out: Path, killed: list[int]) -> None:
+    """As soon as there is a checkpoint, end a worker for good."""
+    while not any((out / "checkpoints").glob("*")):
+        time.sleep(0.05)
+    workers = [one for one in psutil.Process().children(recursive=True) if WORKER in one.name()]
+    workers[-1].kill()
+    killed.append(workers[-1].pid)
 
 
 def main(world: Path, out: Path, task: str) -> None:
@@ -19,7 +35,10 @@ def main(world: Path, out: Path, task: str) -> None:
     from paramcast.training.on_ray import train_on_ray
 
     ray.init(num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False)
+    killed: list[int] = []
+    threading.Thread(target=kill_one, args=(out, killed), daemon=True).start()
     train_on_ray(world, out, options(task), workers=2)
+    print(len(killed))
     ray.shutdown()
 
 
