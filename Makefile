@@ -64,7 +64,5 @@ dist: install
 		--output-file dist/paramcast.cdx.json $(VENV)/dist/bin/python
 
 docs: install  # tables and figures from benchmarks/, then the site, into site/
-	$(BIN)/python docs/build_results.py
-	$(BIN)/python docs/build_cloud.py
-	$(BIN)/python docs/build_methods.py
+	for script in results speed cloud methods; do $(BIN)/python docs/build_$$script.py || exit 1; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -7,11 +7,10 @@ python docs/build_cloud.py --check    # changes nothing; exit code 1 if a page i
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 
-from build_results import BENCHMARKS, ROOT, markdown, update
+from marked_tables import ROOT, markdown, named_rows, update
 
 FLEET, DAY_S, HOUR_S = 1_000_000, 86_400, 3600
 LINK_BYTES_S = 125e6
@@ -20,16 +19,12 @@ LINK_BYTES_S = 125e6
 KEEP_DAYS = 30
 
 
-def rows(name: str) -> dict[str, dict[str, float]]:
-    """The rows of a figures file by their names."""
-    figures = json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
-    return {row["name"]: row for row in figures["rows"]}
-
-
 def capacity() -> str:
     """The table and what follows from it."""
-    soak, wake = rows("soak.json"), rows("wake.json")
-    growth = {kind: rows(f"registry_{kind}.json")[f"registry_{kind}_1000000"]["ratio"] for kind in KINDS}
+    soak, wake = named_rows("soak.json"), named_rows("wake.json")
+    growth = {
+        kind: named_rows(f"registry_{kind}.json")[f"registry_{kind}_1000000"]["ratio"] for kind in KINDS
+    }
     cost_ms = soak["soak_processor_time"]["value"]
     up, down, kept = (soak[f"soak_bytes_{name}"]["value"] for name in ("up", "down", "on_record"))
     most = {"the processor": 1000 / cost_ms, "the network": LINK_BYTES_S / max(up, down)}
@@ -87,7 +82,7 @@ KINDS = ("sqlite", "postgresql")
 
 def inversion() -> str:
     """What is told by a feature at each scale of noise, and what adaptation gains with it."""
-    found = rows("inversion.json")
+    found = named_rows("inversion.json")
     scales = [name.removeprefix("gain_") for name in found if name.startswith("gain_")]
     head = ["noise", "PSNR, dB", "SSIM", "category, % right", "answers, AUC, %", "gain, points"]
     told = ("psnr", "ssim", "category", "answers")

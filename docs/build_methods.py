@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from build_results import BENCHMARKS, ROOT, Row, markdown, update
+from marked_tables import BENCHMARKS, ROOT, markdown, update
 
 from paramcast.methods.mm_adapter.summary import markdown as summary
 
+Row = Mapping[str, Any]
 PAGES = ROOT / "docs/methods"
 ADAPTERS = (
     "zero-shot",

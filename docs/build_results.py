@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +19,9 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from marked_tables import BENCHMARKS, ROOT, markdown, update
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE, FIGURES, BENCHMARKS = ROOT / "docs/results.md", ROOT / "docs/figures", ROOT / "benchmarks"
+PAGE, FIGURES = ROOT / "docs/results.md", ROOT / "docs/figures"
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
 COLLECTIONS = {"demo": "demo world", "msrvtt": "MSR-VTT", "youcook2": "MSR-VTT to YouCook2"}
 VIEWS = {"": "as they are", "_camera": "under cameras"}
@@ -40,8 +39,6 @@ EVIDENCE = {
     "reasoner, 2 anchors": "2 anchors a clip and the ADR",
     "reasoner, 4 anchors": "4 anchors a clip and the ADR",
 }
-MARKED = r"(<!-- table: {} -->\n).*?(<!-- end -->)"
-
 Row = Mapping[str, Any]
 Key = tuple[str, str, str, str, int]
 """Collection, task, shift, figure, support clips."""
@@ -223,34 +220,6 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     return made
 
 
-def filled(page: str, made: Mapping[str, str], name: str) -> str:
-    """The page with every table in its place.
-
-    Args:
-        page: Its text.
-        made: Name of a marker -> table.
-        name: Of the page, for the error.
-
-    Raises:
-        ValueError: A table has no place in the page.
-    """
-    for marker, table in made.items():
-        block = re.compile(MARKED.format(re.escape(marker)), re.DOTALL)
-        if not block.search(page):
-            raise ValueError(f"{name} has no place for the table {marker!r}")
-        page = block.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page)
-    return page
-
-
-def update(path: Path, made: Mapping[str, str], check: bool) -> bool:
-    """Put tables in their places on a page, unless it is only to be checked; whether it was stale."""
-    page = path.read_text(encoding="utf-8")
-    new = filled(page, made, path.name)
-    if not check:
-        path.write_text(new, encoding="utf-8")
-    return new != page
-
-
 def main() -> int:
     """Do as the command line says."""
     parser = argparse.ArgumentParser(description="Fill the tables of docs/results.md from benchmarks/.")
@@ -300,12 +269,6 @@ def _edges(row: Row) -> str:
 
 def _share(row: Row) -> str:
     return "" if row.get("ratio") is None else f"{100 * row['ratio']:.0f} %"
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    rule = ["---"] * len(head)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *lines])
 
 
 def _save(fig: Any, path: Path) -> None:

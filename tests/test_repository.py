@@ -74,7 +74,7 @@ def test_the_make_targets_are_there(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", ["build_results.py", "build_methods.py"])
+@pytest.mark.parametrize("script", [f"build_{of}.py" for of in ("results", "speed", "cloud", "methods")])
 def test_pages_say_what_the_committed_files_say(script: str) -> None:
     command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     assert subprocess.run(command, capture_output=True).returncode == 0, "run: make docs"

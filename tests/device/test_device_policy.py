@@ -111,6 +111,11 @@ def test_on_drift_asks_where_the_domain_changes_and_as_it_is_known_better() -> N
     assert asks(OnDrift(), clips(160, 2)) == first  # nothing changes, nothing more is asked
 
 
+def test_whatever_the_score_a_package_is_refreshed() -> None:
+    found = asks(OnDrift(refresh=20), clips(80, 2))
+    assert found == [(2, 2), (4, 4), (8, 8), (16, 16), (36, 16), (56, 16), (76, 16)]
+
+
 def test_hysteresis() -> None:
     """After an alarm the score has to fall below `low` before there can be another."""
     seen = clips(40, 0) + clips(40, 1, offset=1.0) + clips(40, 2)
@@ -137,6 +142,11 @@ def test_a_stored_package_is_not_replaced_by_one_of_a_single_clip() -> None:
 def test_settings_out_of_range(arguments: dict[str, float]) -> None:
     with pytest.raises(DeviceInputError, match="must hold"):
         OnDrift(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_package_is_not_refreshed_before_it_is_whole() -> None:
+    with pytest.raises(DeviceInputError, match="refresh must be more than support, not 16 with 16"):
+        OnDrift(refresh=16)
 
 
 def test_a_byte_budget_fills_with_time() -> None:

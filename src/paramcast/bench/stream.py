@@ -44,12 +44,14 @@ Make = Callable[[], RequestPolicy]
 REFERENCES: dict[str, Make] = {"always-8": lambda: Always(8), "always-16": Always}
 REGULAR: dict[str, Make] = {"every-10": lambda: Every(10), "every-20": lambda: Every(20)}
 GRID: dict[str, Make] = {
-    f"on-drift high={high} first={first} support={support}": (
-        lambda high=high, first=first, support=support: OnDrift(  # type: ignore[misc]
-            high, 0.75 * high, first, support
+    f"on-drift high={high} first={first} support={support} refresh={refresh}": (
+        lambda high=high, first=first, support=support, refresh=refresh: OnDrift(  # type: ignore[misc]
+            high, 0.75 * high, first, support, refresh
         )
     )
-    for high, first, support in product((1.6, 2.0, 2.5, 3.0), (1, 2), (8, 16))
+    for high, first, support, refresh in product(
+        (1.6, 2.0, 2.5, 3.0), (1, 2), (8, 16), (None, 40, 30, 20)
+    )
 }
 
 Asked = tuple[int, int]

@@ -79,11 +79,19 @@ class OnDrift:
     A package gets sharper with every clip that it is made for, and ever less so: it asks when the clips seen
     of the domain have doubled, up to `support`. Where the drift score rises above `high` for some number of
     last clips, a new domain has begun with those for which it is highest; the score has to fall below `low`
-    before the next alarm. A device that has started with a package from its store waits until it has seen
-    half of `support`, so as not to replace it by a worse one.
+    before the next alarm. No alarm is sure to come, so it also asks when nothing was asked for `refresh`
+    clips. A device that has started with a package from its store waits until it has seen half of `support`,
+    so as not to replace it by a worse one.
     """
 
-    def __init__(self, high: float = 2.0, low: float = 1.5, first: int = 2, support: int = SUPPORT) -> None:
+    def __init__(
+        self,
+        high: float = 2.0,
+        low: float = 1.5,
+        first: int = 2,
+        support: int = SUPPORT,
+        refresh: int | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -91,6 +99,7 @@ class OnDrift:
             low: The one below which it is armed again, in 0..high.
             first: Clips to begin with, at least 1.
             support: Clips to ask with at most, at least `first`.
+            refresh: Clips after which it asks whatever the score, more than `support`; None: it does not.
 
         Raises:
             DeviceInputError: An argument is out of its range.
@@ -99,7 +108,10 @@ class OnDrift:
             raise DeviceInputError(f"0 <= low <= high must hold, not low {low} and high {high}")
         if not 1 <= first <= support:
             raise DeviceInputError(f"1 <= first <= support must hold, not {first} and {support}")
+        if refresh is not None and refresh <= support:
+            raise DeviceInputError(f"refresh must be more than support, not {refresh} with {support}")
         self._high, self._low, self._first, self._support = high, low, first, support
+        self._refresh = refresh
         self._begun = 0  # clips observed before the present domain began
         self._armed = True
         self.score: float | None = None
@@ -110,7 +122,7 @@ class OnDrift:
         seen = min(history.observed - self._begun, self._support, len(history.recent))
         known = max(0, history.observed - history.since - self._begun)  # clips of this domain asked with
         if known >= self._support:
-            return 0
+            return seen if self._refresh is not None and history.since >= self._refresh else 0
         restarted = history.running and history.since == history.observed and self._begun == 0
         first = max(self._first, self._support // 2) if restarted else self._first
         return seen if seen >= min(max(first, 2 * known), self._support) else 0

@@ -1,0 +1,146 @@
+"""Fill the tables of the service, the device and the streams in `results.md` from `benchmarks/`.
+
+python docs/build_speed.py            # rewrites what lies between the markers
+python docs/build_speed.py --check    # changes nothing; exit code 1 if the page is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+
+from marked_tables import ROOT, figures, markdown, named_rows, update
+
+FORMS = ("codes", "lowrank", "residual", "full")
+STREAMS = {"stream": "demo world", "stream_msrvtt": "MSR-VTT"}
+POLICIES = {
+    "stream_never": "never",
+    "stream_always": "always",
+    "stream_every-20": "every 20th clip",
+    "stream_every-10": "every 10th clip",
+    "stream_on-drift": "on drift",
+}
+
+
+def service() -> str:
+    """The service under load, and one adaptation at a time in each form."""
+    found = named_rows("service.json")
+    loads = [
+        (
+            f"adaptations a second over HTTP, 8 support clips, `{FORMS[0]}`",
+            *(f"{found[name]['value']:,.0f}" for name in ("throughput", "throughput_signed")),
+        ),
+        (
+            "of what the bare generator does, 16 a call",
+            *(f"{found[name]['ratio']:.2f}" for name in ("throughput", "throughput_signed")),
+        ),
+        *(
+            (f"p{share} at half of that load, open loop", *_ms(found, f"latency_p{share}", ("", "_signed")))
+            for share in (50, 99)
+        ),
+        *(
+            (f"p{share} at 500 a second", "", *_ms(found, f"latency_p{share}", ("_signed_promised",)))
+            for share in (50, 99)
+        ),
+    ]
+    local = found["in_process"]
+    said = (
+        f"The load tool takes {found['load_generator']['value']:.0f} % of a core. Decoding, generating and "
+        f"sealing alone do {local['value']:,.0f} a second in one process, {local['ratio']:.2f} of the bare "
+        "generator: half of it, our goal, is out of reach for anything that checks and signs."
+    )
+    forms = [
+        [
+            form,
+            *(f"{found[f'adapt_{form}_bytes_{way}']['value']:,.0f}" for way in ("up", "down")),
+            *_ms(found, f"adapt_{form}_p", ("50", "99")),
+        ]
+        for form in FORMS
+    ]
+    return "\n\n".join(
+        [
+            markdown(["", "unsigned", "signed"], loads),
+            _filled(said),
+            markdown(["form, int4", "bytes up", "bytes down", "p50", "p99 (one at a time)"], forms),
+        ]
+    )
+
+
+def device() -> str:
+    """A device's answers and swaps in each form, and the same in a browser."""
+    found, tab = named_rows("device.json"), named_rows("browser.json")
+    lines = [
+        [
+            form,
+            *(
+                f"{found[f'{part}_{state}_{form}']['ratio']:.2f}"
+                for part in ("answer", "head")
+                for state in ("adapted", "baked")
+            ),
+            f"{found[f'swap_{form}']['value']:.1f} ms",
+        ]
+        for form in FORMS
+    ]
+    values, in_tab = ({name: row["value"] for name, row in rows.items()} for rows in (found, tab))
+    step = found["fine_tuning_step_head"]
+    said = (
+        f"Base: {values['answer_base']:.0f} ms an answer, {values['cold_start'] / 1000:.2f} s from start to the "
+        f"first, {values['peak_mb']:.0f} MB at most; adapted {values['peak_mb_adapted']:.0f} MB. The int8 image "
+        f"trunk takes {found['trunk_int8']['ratio']:.2f} of the fp32 one's time. One step of fine-tuning the "
+        f"head takes {step['ratio']:.0f} times as long as the swap of a kept package, and "
+        f"{values['fine_tuning_step_head_macs'] / 1e6:.0f} million multiply-adds."
+    )
+    browser = (
+        "In a browser (`paramcast bench browser`, Chromium, WebAssembly, "
+        f"[file](../benchmarks/browser.json)): {in_tab['answer_base']:.0f} ms an answer, "
+        f"{tab['answer_base']['ratio']:.1f} times Python's beside it, as the trunk takes "
+        f"{in_tab['trunk']:.0f} ms; adapted {tab['answer_adapted_codes']['ratio']:.2f} of base; "
+        f"{in_tab['start'] / 1000:.1f} s to start; a swap of `codes` {in_tab['swap_codes']:.1f} ms; an "
+        f"adaptation {in_tab['adapt_codes']:.0f} ms in all."
+    )
+    head = ["form", "answer", "baked", "without the trunks", "baked", "swap"]
+    return "\n\n".join([markdown(head, lines), _filled(said), _filled(browser)])
+
+
+def streams() -> str:
+    """Every policy under every shift: accuracy, share of the gain, share of clips that are asked after."""
+    lines = []
+    for name, collection in STREAMS.items():
+        for row in figures(name + ".json")["rows"]:
+            if row["shift"] == "all":
+                continue
+            share = row["share_of_gain"]
+            cells = (100 * share[edge] for edge in ("mean", "low", "high")) if share else ()
+            lines.append(
+                [
+                    f"{collection}, {row['shift']}",
+                    POLICIES[row["name"]],
+                    f"{row['accuracy']['mean']:.1f} %",
+                    "{:.0f} % [{:.0f}, {:.0f}]".format(*cells) if share else "nothing to gain",
+                    f"{100 * row['share_of_requests']['mean']:.1f} %",
+                ]
+            )
+    return markdown(["streams", "policy", "accuracy", "of the gain", "of the clips asked after"], lines)
+
+
+def _ms(found: dict[str, dict[str, float]], name: str, ends: tuple[str, ...]) -> list[str]:
+    return [f"{found[name + end]['value']:.1f} ms" for end in ends]
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 120)
+
+
+def main() -> int:
+    """Write the page, or check it; the exit code."""
+    parser = argparse.ArgumentParser(description="Fill the tables of speed from benchmarks/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
+    check = parser.parse_args().check
+    tables = {"service": service(), "device": device(), "streams": streams()}
+    stale = update(ROOT / "docs/results.md", tables, check)
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
