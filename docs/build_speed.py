@@ -85,10 +85,10 @@ def device() -> str:
     values, in_tab = ({name: row["value"] for name, row in rows.items()} for rows in (found, tab))
     step = found["fine_tuning_step_head"]
     said = (
-        f"Base: {values['answer_base']:.0f} ms an answer, {values['cold_start'] / 1000:.2f} s from start to the "
-        f"first, {values['peak_mb']:.0f} MB at most; adapted {values['peak_mb_adapted']:.0f} MB. The int8 image "
-        f"trunk takes {found['trunk_int8']['ratio']:.2f} of the fp32 one's time. One step of fine-tuning the "
-        f"head takes {step['ratio']:.0f} times as long as the swap of a kept package, and "
+        f"Base: {values['answer_base']:.0f} ms an answer, {values['cold_start'] / 1000:.2f} s from start to "
+        f"the first, {values['peak_mb']:.0f} MB at most; adapted {values['peak_mb_adapted']:.0f} MB. The "
+        f"int8 image trunk takes {found['trunk_int8']['ratio']:.2f} of the fp32 one's time. One step of "
+        f"fine-tuning the head takes {step['ratio']:.0f} times as long as the swap of a kept package, and "
         f"{values['fine_tuning_step_head_macs'] / 1e6:.0f} million multiply-adds."
     )
     browser = (
