@@ -45,6 +45,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [root / name for name in ("first", "second", "other")]
 
 
+def test_commands_work_on_what_the_service_s_settings_name(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "cloud.toml"
+    config.write_text(f'state = "{tmp_path}/in/cloud.db"\nstore = "{tmp_path}/shelf"\nport = 8001\n')
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run("publish", folders[0], "--config", config)
+    assert len(list((tmp_path / "shelf").iterdir())) == 1
+    monkeypatch.setenv("PARAMCAST_CONFIG", str(config))
+    assert "in service" in run("list")
+    assert "in service" not in run("list", "--state", tmp_path / "other.db")  # what is typed goes first
+    config.write_text("stat = 1\n")
+    with pytest.raises(InputError, match="setting stat"):
+        run("list")
+
+
 def made(service: AdaptService, key: str, request: AdaptRequest) -> np.ndarray:
     backend = service.models.pick(request.model, request.device).backend
     data = service.adapt(request.encode())

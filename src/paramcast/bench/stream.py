@@ -49,9 +49,7 @@ GRID: dict[str, Make] = {
             high, 0.75 * high, first, support, refresh
         )
     )
-    for high, first, support, refresh in product(
-        (1.6, 2.0, 2.5, 3.0), (1, 2), (8, 16), (None, 40, 30, 20)
-    )
+    for high, first, support, refresh in product((1.6, 2.0, 2.5, 3.0), (1, 2), (8, 16), (None, 40, 30, 20))
 }
 
 Asked = tuple[int, int]

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from paramcast.cli.common import needs
+from paramcast.cli.common import FILE, needs
 
 if TYPE_CHECKING:
     from paramcast.cloud import Database
 
-state_option = click.option(
-    "--state",
-    envvar="PARAMCAST_STATE",
-    default="paramcast.db",
-    help="The service's state: a file for SQLite, or postgresql://USER@HOST/NAME.",
-)
+
+def _take_settings(context: click.Context, _: click.Parameter, config: Path | None) -> None:
+    """Let the settings of a service be the defaults of this command."""
+    if config is None:
+        return
+    with needs("--config", "cloud"):
+        from paramcast.cloud.settings import Settings
+    settings = Settings.gather(config)
+    context.default_map = {
+        "state": settings.where,
+        "store": settings.store,
+        "key_file": settings.key,
+    }
+
+
+def state_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--state`, or the settings that the service has it from, by `--config`."""
+    state = click.option(
+        "--state",
+        envvar="PARAMCAST_STATE",
+        default="paramcast.db",
+        help="The service's state: a file for SQLite, or postgresql://USER@HOST/NAME.",
+    )
+    config = click.option(
+        "--config",
+        type=FILE,
+        envvar="PARAMCAST_CONFIG",
+        is_eager=True,
+        expose_value=False,
+        callback=_take_settings,
+        help="The service's TOML file of settings: state, store and key are taken from it.",
+    )
+    return config(state(command))
+
+
 store_option = click.option(
     "--store",
     envvar="PARAMCAST_STORE",
