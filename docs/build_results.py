@@ -163,11 +163,12 @@ def headroom_table(paths: Sequence[Path]) -> str:
                         f"{row['shift']}, {_figure(row)}",
                         *(f"{_of(row, control):.1f}" for control in ("base", "own", "oracle")),
                         f"{row['labelled']['mean']:.1f}",
+                        f"{row['labels']:.0f}",
                         *(_interval(gain) for gain in (row["gain"], room["oracle"], room["labelled"])),
                     ]
                 )
-    head = ["collection, task", "shift, figure", "base", "own", "oracle", "labels of 40 clips", "gain"]
-    return markdown([*head, "room, oracle", "room, labels"], lines)
+    head = ["collection, task", "shift, figure", "base", "own", "oracle", "labelled", "labels", "gain"]
+    return markdown([*head, "room, oracle", "room, labelled"], lines)
 
 
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
