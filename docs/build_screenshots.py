@@ -22,6 +22,7 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from paramcast.cloud import BrowserBundle, create_app  # noqa: E402
+from paramcast.data.vocabulary import Vocabulary  # noqa: E402
 from paramcast.data.world import make_world  # noqa: E402
 from paramcast.training.export import export_bundle  # noqa: E402
 from paramcast.training.model import TrainedModel  # noqa: E402
@@ -73,7 +74,8 @@ def shoot_dashboard(browser: Browser, folder: Path) -> None:
 
 
 def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
-    """The page that is a device, which has seen a few clips and has been given a package."""
+    """The page that is a device, whose user has words of their own: a few clips, and a package."""
+    words = Vocabulary(seed=3, strength=1.0)
     bundle = BrowserBundle.open(export_bundle(TrainedModel.load(model), folder / "bundle"))
     clips = make_world(folder / "world", clips=8, seed=7).clips
     with serving(create_app(load_backend(model), make_key(), bundles=[bundle])) as url:
@@ -83,11 +85,11 @@ def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
             for clip in clips:
                 page.get_by_label("Video files").set_input_files([clip.paths[0]])
                 pages.said(page, "frames seen")
-                pages.ask(page, clip.qa[0].question)
+                pages.ask(page, words.rewrite(clip.qa[0].question))
             page.get_by_role("button", name="Ask the cloud").click()
             pages.said(page, "Package 1 runs")
-            pages.ask(page, clips[-1].qa[0].question)
-            keep(page, "try", width)
+            pages.ask(page, words.rewrite(clips[-1].qa[0].question))
+            keep(page, "try", width, most=2000)
             page.close()
 
 
@@ -98,8 +100,8 @@ def opened(browser: Browser, width: int) -> Page:
     return page
 
 
-def keep(page: Page, name: str, width: int) -> None:
-    """The whole page, once its tables are there."""
+def keep(page: Page, name: str, width: int, most: int | None = None) -> None:
+    """The whole page, or its first `most` pixels, once its tables are there."""
     expect(page.locator("main table").last).to_be_visible()
     path = SCREENS / f"{name}-{width}.png"
     height = page.evaluate("document.documentElement.scrollHeight")
@@ -108,7 +110,9 @@ def keep(page: Page, name: str, width: int) -> None:
     )  # what sticks to the window's foot is at the page's
     page.screenshot(path=path)
     page.set_viewport_size({"width": width, "height": 800})
-    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
+    picture = Image.open(path).convert("RGB")
+    picture = picture.crop((0, 0, width, min(most or height, height)))
+    picture.quantize(256).save(path, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":
