@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from pages import ROOT, load, said
 from playwright.sync_api import Page, expect
 
+from paramcast.bench.report.bytes import write_bytes_page
+from paramcast.bench.report.compare import write_comparison
 from paramcast.data.collection import Clip
 from paramcast.wire import make_key
 
@@ -54,6 +57,22 @@ def test_a_page_at_work_has_no_fault(
     expect(page.get_by_role("heading", name="Base model")).to_be_visible()
     page.get_by_role("button", name="Ask the cloud").click()
     said(page, "Package 1 runs")
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("write", "figures"), [(write_comparison, "compare/youcook2-0.json"), (write_bytes_page, "bytes.json")]
+)
+def test_a_report_has_no_fault(
+    new_page: NewPage, tmp_path: Path, write: Callable[..., None], figures: str, width: int, scheme: str
+) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not here: npm --prefix web ci")
+    write(tmp_path / "report.html", json.loads((ROOT / "benchmarks" / figures).read_text(encoding="utf-8")))
+    page = new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.goto((tmp_path / "report.html").as_uri())
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
