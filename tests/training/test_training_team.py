@@ -69,8 +69,8 @@ def test_a_model_is_trained_on_ray_though_a_worker_is_killed(world: Path, tmp_pa
     assert not [path for path in out.iterdir() if path.is_dir()]
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_extra_is_named(world: Path, tmp_path: Path) -> None:
+def test_without_ray_the_extra_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     arguments = ["--data", str(world), "--task", "qa", "--out", str(tmp_path / "m"), "--workers", "2"]
     done = CliRunner().invoke(command, arguments)
     assert "paramcast[ray]" in str(done.exception)
