@@ -27,7 +27,8 @@ def capacity() -> str:
     }
     cost_ms = soak["soak_processor_time"]["value"]
     up, down, kept = (soak[f"soak_bytes_{name}"]["value"] for name in ("up", "down", "on_record"))
-    most = {"the processor": 1000 / cost_ms, "the network": LINK_BYTES_S / max(up, down)}
+    loaded = named_rows("service.json")["throughput_signed"]["value"]
+    most = {"the processor": loaded, "the network": LINK_BYTES_S / max(up, down)}
     first = min(most, key=lambda name: most[name])
     daily, hourly = FLEET / DAY_S, FLEET / HOUR_S
     memory, waking = soak["soak_memory"]["value"], wake["wake_memory"]["value"]
@@ -37,7 +38,7 @@ def capacity() -> str:
             "processor",
             f"{cost_ms:.2f} ms",
             f"{daily * cost_ms / 10:.1f} % of a core",
-            f"{most['the processor']:,.0f}/s a core",
+            f"{loaded:,.0f}/s a process",
         ),
         *(
             (
@@ -69,7 +70,7 @@ def capacity() -> str:
             f"{growth['postgresql']:.2f} (PostgreSQL) times as long as with a hundred.",
             f"A million devices that adapt once a day are {daily:.0f} a second;",
             f"all within one hour, {hourly:.0f} a second, {hourly * cost_ms / 10:.0f} % of a core;",
-            f"all in one moment, {at_once_s / 60:.0f} minutes of a core: turning away takes its share,",
+            f"all in one moment, {at_once_s / 60:.0f} minutes of a process: turning away takes its share,",
             f"and a service then does {100 * share:.0f} % of what it does otherwise.",
             f"**What saturates first is {first}**, at {most[first]:,.0f} adaptations a second.",
         ]
