@@ -6,11 +6,10 @@ python docs/build_cloud.py --check    # changes nothing; exit code 1 if a page i
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 
-from marked_tables import ROOT, markdown, named_rows, update
+from marked_tables import ROOT, Row, fill, markdown, named_rows, only_checking
 
 FLEET, DAY_S, HOUR_S = 1_000_000, 86_400, 3600
 LINK_BYTES_S = 125e6
@@ -96,7 +95,7 @@ def inversion() -> str:
     return markdown(head, lines)
 
 
-def interval(row: dict[str, float], digits: int = 1) -> str:
+def interval(row: Row, digits: int = 1) -> str:
     """A mean and its interval."""
     value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
@@ -104,12 +103,9 @@ def interval(row: dict[str, float], digits: int = 1) -> str:
 
 def main() -> int:
     """Write the pages, or check them; the exit code."""
-    parser = argparse.ArgumentParser(description="Fill the cloud's tables from benchmarks/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
-    check = parser.parse_args().check
+    check = only_checking("Fill the cloud's tables from benchmarks/.")
     pages = {"operations.md": {"capacity": capacity()}, "threat_model.md": {"inversion": inversion()}}
-    stale = [update(ROOT / "docs" / name, tables, check) for name, tables in pages.items()]
-    return int(check and any(stale))
+    return fill({ROOT / "docs" / name: tables for name, tables in pages.items()}, check)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,13 @@ A file of a method's folder is a table, `<!-- table: METHOD NAME -->`, on the me
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from marked_tables import BENCHMARKS, ROOT, markdown, update
+from marked_tables import BENCHMARKS, ROOT, Row, figures, fill, markdown, only_checking
 
 from paramcast.methods.mm_adapter.summary import markdown as summary
 
-Row = Mapping[str, Any]
 PAGES = ROOT / "docs/methods"
 ADAPTERS = (
     "zero-shot",
@@ -111,24 +107,14 @@ def mm_adapter_tables() -> dict[str, str]:
 
 def main() -> int:
     """Do as the command line says."""
-    parser = argparse.ArgumentParser(description="Fill the tables of docs/methods/ from benchmarks/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
-    check, stale = parser.parse_args().check, False
-    for name, tables in (
-        ("m3bat", m3bat_tables),
-        ("cmda_ot", cmda_ot_tables),
-        ("mm_adapter", mm_adapter_tables),
-    ):
-        stale |= update(PAGES / f"{name}.md", tables(), check)
-    return int(check and stale)
+    check = only_checking("Fill the tables of docs/methods/ from benchmarks/.")
+    pages = {"m3bat": m3bat_tables(), "cmda_ot": cmda_ot_tables(), "mm_adapter": mm_adapter_tables()}
+    return fill({PAGES / f"{name}.md": tables for name, tables in pages.items()}, check)
 
 
 def _files(method: str) -> dict[str, tuple[Row, list[Row]]]:
     """Name of a figures file of a method -> what it says of itself, and its rows."""
-    read = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((BENCHMARKS / method).glob("*.json"))
-    }
+    read = {path.stem: figures(path) for path in sorted((BENCHMARKS / method).glob("*.json"))}
     return {name: (about, about["rows"]) for name, about in read.items()}
 
 

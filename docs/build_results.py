@@ -8,8 +8,6 @@ So no figure on that page is typed by hand.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +17,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from marked_tables import BENCHMARKS, ROOT, markdown, update
+from marked_tables import BENCHMARKS, ROOT, Row, fill, markdown, only_checking, rows_of
 
 PAGE, FIGURES = ROOT / "docs/results.md", ROOT / "docs/figures"
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
@@ -39,7 +37,6 @@ EVIDENCE = {
     "reasoner, 2 anchors": "2 anchors a clip and the ADR",
     "reasoner, 4 anchors": "4 anchors a clip and the ADR",
 }
-Row = Mapping[str, Any]
 Key = tuple[str, str, str, str, int]
 """Collection, task, shift, figure, support clips."""
 
@@ -49,7 +46,7 @@ def evaluations() -> dict[Key, list[Row]]:
     found: dict[Key, list[Row]] = defaultdict(list)
     for path in sorted((BENCHMARKS / "adaptation").glob("*.json")):
         collection = path.stem.split("-")[0]
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        for row in rows_of(path):
             found[collection, row["task"], row["shift"], _figure(row), row["support"]].append(row)
     return found
 
@@ -117,7 +114,7 @@ def compare_table(paths: Sequence[Path]) -> str:
     """A line for each method: gains by seed, and what an adaptation takes; a table for each main figure."""
     found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        for row in rows_of(path):
             found[_figure(row)][row["method"]].append(row)
     main = [figure for place, figure in enumerate(found) if place == 0 or figure == "R@10, own clips"]
     return "\n\n".join(_compared(figure, found[figure]) for figure in main)
@@ -154,7 +151,7 @@ def headroom_table(paths: Sequence[Path]) -> str:
     """A line for each shift and main figure, at 8 clips: the gain, and what an oracle and labels gain."""
     lines = []
     for path in paths:
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        for row in rows_of(path):
             if row["support"] == 8 and not _figure(row).startswith("R@5"):
                 room = row["room"]
                 lines.append(
@@ -213,7 +210,7 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     made = {"adaptation": adaptation_table(found)}
     for name, table in (("bytes", bytes_table), ("adr", adr_table)):
         if (path := BENCHMARKS / f"{name}.json").exists():
-            made[name] = table(_rows(path))
+            made[name] = table(rows_of(path))
     if paths := sorted((BENCHMARKS / "headroom").glob("*.json")):
         made["headroom"] = headroom_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
@@ -223,22 +220,15 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
 
 def main() -> int:
     """Do as the command line says."""
-    parser = argparse.ArgumentParser(description="Fill the tables of docs/results.md from benchmarks/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if it is not up to date")
-    check = parser.parse_args().check
+    check = only_checking("Fill the tables of docs/results.md from benchmarks/.")
     found = evaluations()
-    stale = update(PAGE, tables(found), check)
+    code = fill({PAGE: tables(found)}, check)
     if check:
-        return int(stale)
+        return code
     FIGURES.mkdir(exist_ok=True)
     adaptation_figure(found, FIGURES / "adaptation.svg")
-    bytes_figure(_rows(BENCHMARKS / "bytes.json"), FIGURES / "bytes.svg")
+    bytes_figure(rows_of(BENCHMARKS / "bytes.json"), FIGURES / "bytes.svg")
     return 0
-
-
-def _rows(path: Path) -> list[Row]:
-    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    return rows
 
 
 def _figure(row: Row) -> str:

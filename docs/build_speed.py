@@ -6,11 +6,11 @@ python docs/build_speed.py --check    # changes nothing; exit code 1 if the page
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
+from collections.abc import Mapping
 
-from marked_tables import ROOT, figures, markdown, named_rows, update
+from marked_tables import BENCHMARKS, ROOT, Row, fill, markdown, named_rows, only_checking, rows_of
 
 FORMS = ("codes", "lowrank", "residual", "full")
 STREAMS = {"stream": "demo world", "stream_msrvtt": "MSR-VTT"}
@@ -107,7 +107,7 @@ def streams() -> str:
     """Every policy under every shift: accuracy, share of the gain, share of clips that are asked after."""
     lines = []
     for name, collection in STREAMS.items():
-        for row in figures(name + ".json")["rows"]:
+        for row in rows_of(BENCHMARKS / f"{name}.json"):
             if row["shift"] == "all":
                 continue
             share = row["share_of_gain"]
@@ -124,7 +124,7 @@ def streams() -> str:
     return markdown(["streams", "policy", "accuracy", "of the gain", "of the clips asked after"], lines)
 
 
-def _ms(found: dict[str, dict[str, float]], name: str, ends: tuple[str, ...]) -> list[str]:
+def _ms(found: Mapping[str, Row], name: str, ends: tuple[str, ...]) -> list[str]:
     return [f"{found[name + end]['value']:.1f} ms" for end in ends]
 
 
@@ -134,12 +134,9 @@ def _filled(text: str) -> str:
 
 def main() -> int:
     """Write the page, or check it; the exit code."""
-    parser = argparse.ArgumentParser(description="Fill the tables of speed from benchmarks/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
-    check = parser.parse_args().check
+    check = only_checking("Fill the tables of speed from benchmarks/.")
     tables = {"service": service(), "device": device(), "streams": streams()}
-    stale = update(ROOT / "docs/results.md", tables, check)
-    return int(check and stale)
+    return fill({ROOT / "docs/results.md": tables}, check)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +13,24 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 MARKED = r"(<!-- table: {} -->\n).*?(<!-- end -->)"
 
+Row = Mapping[str, Any]
 
-def figures(name: str) -> dict[str, Any]:
+
+def figures(path: Path) -> dict[str, Any]:
     """A figures file."""
-    found: dict[str, Any] = json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def named_rows(name: str) -> dict[str, dict[str, Any]]:
-    """The rows of a figures file by their names."""
-    return {row["name"]: row for row in figures(name)["rows"]}
+def rows_of(path: Path) -> list[Row]:
+    """The rows of a figures file."""
+    rows: list[Row] = figures(path)["rows"]
+    return rows
+
+
+def named_rows(name: str) -> dict[str, Row]:
+    """The rows of a file in `benchmarks/` by their names."""
+    return {row["name"]: row for row in rows_of(BENCHMARKS / name)}
 
 
 def filled(page: str, made: Mapping[str, str], name: str) -> str:
@@ -56,3 +65,16 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *lines])
+
+
+def only_checking(description: str) -> bool:
+    """Whether the command line says `--check`; what the script does, for its help."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
+    return bool(parser.parse_args().check)
+
+
+def fill(pages: Mapping[Path, Mapping[str, str]], check: bool) -> int:
+    """Put tables in their places on pages, or check that they are there; the exit code."""
+    stale = [update(page, tables, check) for page, tables in pages.items()]
+    return int(check and any(stale))

@@ -106,14 +106,10 @@ def _load_rows(
         signers.sign(int(over_http_signed / 2 * seconds))
         steady_signed, cpu_signed = _costed(pool, signers, over_http_signed / 2, seconds)
         signers.sign(int(PROMISED / 2 * seconds))
-        promised, _ = _costed(pool, signers, PROMISED / 2, seconds)
-    p50, p99 = np.percentile(steady.taken_ms, [50, 99])
-    p50_promised, p99_promised = np.percentile(promised.taken_ms, [50, 99])
-    p50_signed, p99_signed = np.percentile(steady_signed.taken_ms, [50, 99])
+        promised = open_loop(pool, signers, PROMISED / 2, seconds)
     against = f"the bare generator, {batch} a call: {bare:,.0f}/s"
     at_half = f"at {over_http / 2:,.0f}/s, open loop"
     at_half_signed = f"at {over_http_signed / 2:,.0f}/s, open loop"
-    at_promised = f"at {PROMISED // 2}/s, open loop"
     ratios = np.median([np.divide(r, r[-1]) for r in rates], axis=0)
     http_ratio, signed_ratio, local_ratio, single_ratio, _ = ratios
     return [
@@ -121,16 +117,21 @@ def _load_rows(
         row("throughput_signed", over_http_signed, "adaptations/s", against, signed_ratio),
         row("in_process", without_http, "adaptations/s", against, local_ratio),
         row("generator_one_a_call", one_a_call, "adaptations/s", against, single_ratio),
-        row("latency_p50", p50, "ms", at_half),
-        row("latency_p99", p99, "ms", at_half),
-        row("latency_p50_signed", p50_signed, "ms", at_half_signed),
-        row("latency_p99_signed", p99_signed, "ms", at_half_signed),
-        row("latency_p50_signed_promised", p50_promised, "ms", at_promised),
-        row("latency_p99_signed_promised", p99_promised, "ms", at_promised),
+        *_latency_rows(steady, "", at_half),
+        *_latency_rows(steady_signed, "_signed", at_half_signed),
+        *_latency_rows(promised, "_signed_promised", f"at {PROMISED // 2}/s, open loop"),
         row("processor_time", cpu, "ms of the server/adaptation", at_half),
         row("processor_time_signed", cpu_signed, "ms of the server/adaptation", at_half_signed),
         row("mean_batch", seen, "requests"),
         row("load_generator", 100 * float(np.median([load.busy for load in loads])), "% of a core"),
+    ]
+
+
+def _latency_rows(load: Load, end: str, against: str) -> list[dict[str, Any]]:
+    """Median and 99th percentile of an open-loop load."""
+    return [
+        row(f"latency_p{share}{end}", np.percentile(load.taken_ms, share), "ms", against)
+        for share in (50, 99)
     ]
 
 
