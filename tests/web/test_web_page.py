@@ -172,6 +172,21 @@ def test_pixels_never_leave_the_tab(new_page: NewPage, service: Service, videos:
     assert sum(len(request.post_data_buffer or b"") for request in seen) == len(uplink)
 
 
+def test_a_clip_may_be_taken_before_the_camera_shows_its_first_picture(
+    new_page: NewPage, service: Service
+) -> None:
+    page = new_page()
+    load(page, service.url)
+    page.evaluate("""() => new MutationObserver((_, observer) => {
+        const take = [...document.querySelectorAll(".camera button")].find((one) => one.textContent === "Take a clip");
+        if (!take || take.disabled) return;
+        observer.disconnect();
+        take.click();
+    }).observe(document, { subtree: true, childList: true, attributes: true })""")
+    page.get_by_role("button", name="Use the camera").click()
+    said(page, "camera 1: 8 frames seen")
+
+
 def own(request: Request, service: Service) -> bool:
     return request.url.startswith(service.url)
 

@@ -36,7 +36,7 @@ export async function framesOfFile(file: File, count: number, sampling: Sampling
   });
   try {
     video.src = url;
-    await happened(video, "loadeddata", file.name);
+    await happened(video, "loadeddata", unplayable(file.name));
     const duration = await durationOf(video);
     const times =
       sampling === "scene" ? await sceneTimes(video, duration, count) : uniformTimes(duration, count);
@@ -53,8 +53,18 @@ export async function framesOfFile(file: File, count: number, sampling: Sampling
   }
 }
 
-/** Take `count` frames of four seconds of a camera that plays in `video`. */
+/**
+ * Take `count` frames of four seconds of a camera that plays in `video`, from its first picture on.
+ *
+ * @throws VideoError if no picture comes.
+ */
 export async function framesOfCamera(video: HTMLVideoElement, count: number, name: string): Promise<Clip> {
+  if (video.readyState < video.HAVE_CURRENT_DATA)
+    await happened(
+      video,
+      "loadeddata",
+      "no picture comes from the camera; see whether another program has it",
+    );
   const taker = new Taker(video);
   const start = performance.now();
   for (const time of uniformTimes(CAMERA_SECONDS, count)) {
@@ -145,14 +155,18 @@ async function seek(video: HTMLVideoElement, time: number): Promise<void> {
   // `seeked` comes when the frame is decoded, sometimes before it is what is drawn.
   const shown = new Promise<void>((resolve) => void video.requestVideoFrameCallback(() => resolve()));
   video.currentTime = time + INTO_FRAME_S;
-  await happened(video, "seeked", "the video");
+  await happened(video, "seeked", unplayable("the video"));
   await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, SAME_FRAME_MS))]);
 }
 
-function happened(video: HTMLVideoElement, event: string, what: string): Promise<void> {
+function unplayable(what: string): string {
+  return `${what} cannot be played by this browser; try MP4 (H.264) or WebM`;
+}
+
+/** Wait for an event; after an error of the video, or too long, fail with `otherwise`. */
+function happened(video: HTMLVideoElement, event: string, otherwise: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = () =>
-      reject(new VideoError(`${what} cannot be played by this browser; try MP4 (H.264) or WebM`));
+    const fail = () => reject(new VideoError(otherwise));
     video.addEventListener(event, () => resolve(), { once: true });
     video.addEventListener("error", fail, { once: true });
     setTimeout(fail, WAIT_MS);
