@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from paramcast.data.cameras import HELD_OUT_KINDS, TRAINING_KINDS
 from paramcast.data.collection import Clip, Collection, Question
 from paramcast.data.fleet import MINIMUM_QUERY, SHIFTS, SPLITS, Fleet, FleetError, build_fleet, split_clips
+from paramcast.data.vocabulary import Vocabulary
 from paramcast.errors import InputError
 
 FEW = {"train": 4, "validation": 2, "test": 2}
@@ -67,6 +69,7 @@ def test_invariants(shifts: tuple[str, ...], seed: int, support: int, query: int
         assert all(MADE.by_id[clip].qa for clip in clips)
         assert bool(device.cameras) == ("camera" in shifts)
         assert (device.vocabulary is not None) == ("vocabulary" in shifts)
+        assert (device.habits is not None) == ("habits" in shifts)
         if "category" in shifts:
             assert sum(device.categories.values()) == pytest.approx(1.0)
     again = build_fleet(
@@ -170,6 +173,26 @@ def test_wrong_arguments_are_refused(wrong: dict[str, object], message: str) -> 
         build_fleet(MADE, **wrong)  # type: ignore[arg-type]
 
 
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.json"
+    path.write_text(broken({}, {"vocabulary": {"seed": 1, "strength": 0.7}}), encoding="utf-8")
+    (device,) = Fleet.load(path).devices
+    assert device.vocabulary == Vocabulary(1, 0.7)
+    assert device.habits is None
+
+
+def test_habits_are_heard_in_answers_alone() -> None:
+    asks, answers = Vocabulary(0, 1.0), Vocabulary(1, 1.0)
+    assert asks.words != answers.words
+    (plain,) = build_fleet(MADE, shifts=(), devices={"test": 1}).devices
+    device = replace(plain, vocabulary=asks, habits=answers)
+    for concept in asks.words:
+        assert device.question(concept) == asks.words[concept]
+        assert device.answer(concept) == answers.words[concept]
+    assert replace(device, vocabulary=None).question("a man") == "a man"
+    assert replace(device, habits=None).answer("man") == asks.words["man"]
+
+
 def broken(change: dict[str, object], device: dict[str, object] | None = None) -> str:
     whole = {
         "id": "test-0000",
@@ -193,7 +216,7 @@ def broken(change: dict[str, object], device: dict[str, object] | None = None) -
         "[]",
         "{}",
         "\x00\xff",
-        broken({"format": 2}),
+        broken({"format": 3}),
         broken({"devices": None}),
         broken({"devices": [3]}),
         broken({"seed": "x"}),
@@ -203,6 +226,7 @@ def broken(change: dict[str, object], device: dict[str, object] | None = None) -
         broken({}, {"cameras": [{"kind": "haze", "severity": "high", "seed": 1}]}),
         broken({}, {"cameras": [{"kind": "haze"}]}),
         broken({}, {"vocabulary": {"seed": 1, "strength": 3}}),
+        broken({}, {"habits": {"seed": 1}}),
         broken({}, {"categories": ["kitchen"]}),
     ],
 )

@@ -104,6 +104,18 @@ def test_every_answer_is_among_the_answer_words(seed: int, strength: float, answ
     assert {vocabulary.answer(answer) for answer in answers} <= possible
 
 
+@pytest.mark.parametrize("dialect", range(DIALECTS))
+def test_every_form_of_every_word_has_one_of_its_own(dialect: int) -> None:
+    forms = " ".join(word + ending for word in WORDS for ending in ("", "s", "es", "ing", "ed"))
+    said = of_dialect(dialect).rewrite(forms)
+    assert len(said.split()) == len(forms.split())
+    assert of_dialect(dialect).rewrite(said) == said
+
+
+def test_words_that_bend_by_no_rule() -> None:
+    assert of_dialect(0).rewrite("two knives, elves, apparel, food") == "two cleavers, elves, attire, fare"
+
+
 def test_answer_words_of_the_whole_table() -> None:
     assert len(answer_words()) == VOCABULARY_WORDS
     assert {"gentleman", "scarlet", "yeah"} <= set(answer_words())

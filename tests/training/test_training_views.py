@@ -1,15 +1,25 @@
-"""What is sent of clips."""
+"""What is sent of clips, and how devices' words change what is asked and what is right."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from paramcast.bench.untrained import untrained_model
+from paramcast.data.collection import Clip, Collection, Question
+from paramcast.data.fleet import Device
+from paramcast.data.vocabulary import Vocabulary
+from paramcast.errors import InputError
 from paramcast.training.arrays import ClipData
 from paramcast.training.bank import Bank
+from paramcast.training.evaluate import draw_fleet
+from paramcast.training.tasks import make_task
 from paramcast.training.uplink import Uplink
-from paramcast.training.views import UplinkTable
+from paramcast.training.views import UplinkTable, View, describe_domain
 from paramcast.wire import AdaptRequest
 
 FRAMES, IMAGE, TEXT = 4, 5, 3
@@ -58,3 +68,26 @@ def test_the_cloud_is_told_what_a_context_is_made_of(anchors: int | None) -> Non
     np.testing.assert_allclose(request.anchors, inputs.anchors[0], atol=0.02)
     np.testing.assert_allclose(request.queries, inputs.queries[0][inputs.query_mask[0]], atol=0.02)
     assert request.clip_of_query.tolist() == [0, 2 * sent]
+
+
+def test_habits_change_what_is_right_and_nothing_that_is_seen() -> None:
+    asked = Clip("a", Path(), 1, ("a.png",), None, qa=(Question("who drives a car?", "man"),))
+    plain = Device("d", "test", ("a",), (), (), None, {}, "made")
+    words = Vocabulary(0, 1.0)
+    task, answers = make_task("qa"), ["man", words.answer("man")]
+    alone, habits, all_words = (
+        View(asked, device, task, answers)
+        for device in (plain, replace(plain, habits=words), replace(plain, vocabulary=words))
+    )
+    assert habits.texts() == alone.texts() == ["who drives a car?"] != all_words.texts()
+    assert [answer for _, _, answer in alone.items] == ["man"]
+    assert [answer for _, _, answer in habits.items] == [answers[1]]
+    assert [answer for _, _, answer in all_words.items] == [answers[1]]
+    told = [describe_domain(device, []) for device in (plain, replace(plain, habits=words))]
+    assert told[0].sum() == 0 < told[1].sum() == words.describe().sum()
+
+
+def test_there_are_no_habits_without_answers() -> None:
+    empty = Collection(Path(), "made", (), {})
+    with pytest.raises(InputError, match="habits are of answers"):
+        draw_fleet(untrained_model("codes", "retrieval"), empty, "test", ["a"], "habits", 1, 1, 0)

@@ -19,9 +19,8 @@ from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
 
 if TYPE_CHECKING:
-    from paramcast.data.cameras import Camera
     from paramcast.data.collection import Clip
-    from paramcast.data.vocabulary import Vocabulary
+    from paramcast.data.fleet import Device
 
 RANKS = (1, 5, 10)
 _folder = click.Path(path_type=Path, file_okay=False)
@@ -41,7 +40,7 @@ command.add_command(watch)
 @click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays at its base.")
 @click.option("--data", required=True, type=_folder, help="The collection with the device's clips.")
 @click.option("--device-id", required=True, help="The device's name; with --fleet one of the fleet's.")
-@click.option("--fleet", type=_file, help="Take clips, cameras and vocabulary from this fleet file.")
+@click.option("--fleet", type=_file, help="Take clips, cameras and words from this fleet file.")
 @click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
 @click.option("--store", type=_folder, help="Keep the last good package here.")
 @click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
@@ -103,28 +102,26 @@ class _World:
     support: Sequence[Clip]
     query: Sequence[Clip]
     bundle: Bundle
-    cameras: Sequence[Camera] = ()
-    vocabulary: Vocabulary | None = None
+    device: Device | None = None
 
     def frames(self, clip: Clip) -> np.ndarray:
         """The clip as the device's camera gives it: (T, H, W, 3) uint8."""
         from paramcast.data.frames import read_frames
 
         frames = read_frames(clip, self.bundle.frames, self.bundle.sampling)
-        for camera in self.cameras:
+        for camera in self.device.cameras if self.device else ():
             frames = camera.apply(frames)
         return frames
 
     def questions(self, clip: Clip) -> list[tuple[str, str]]:
         """Question and answer in the device's own words."""
-        words = self.vocabulary
-        if words is None:
-            return [(pair.question, pair.answer) for pair in clip.qa]
-        return [(words.rewrite(pair.question), words.answer(pair.answer)) for pair in clip.qa]
+        pairs = [(pair.question, pair.answer) for pair in clip.qa]
+        device = self.device
+        return [(device.question(text), device.answer(answer)) for text, answer in pairs] if device else pairs
 
     def sentences(self, texts: Sequence[str]) -> list[str]:
         """Captions in the device's own words."""
-        return [text if self.vocabulary is None else self.vocabulary.rewrite(text) for text in texts]
+        return [self.device.question(text) if self.device else text for text in texts]
 
     def queries(self, clip: Clip, task: str) -> list[str]:
         """What its users ask about a clip; no answers."""
@@ -154,7 +151,7 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bund
         query_clips = [collection.by_id[clip_id] for clip_id in device.query]
     except KeyError as error:
         raise InputError(f"{data} has no clip {error}, which device {device_id} of {fleet} needs") from error
-    return _World(support_clips, query_clips, bundle, device.cameras, device.vocabulary)
+    return _World(support_clips, query_clips, bundle, device)
 
 
 def _adapt(runtime: DeviceRuntime, cloud: str, identity: Path | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from paramcast.cli.common import (
 @click.option(
     "--shift",
     default="category",
-    help="What devices differ in: none, category, camera, collection, vocabulary; joined by + for several.",
+    help="What devices differ in: none, category, camera, vocabulary, habits, collection; + joins several.",
 )
 @click.option(
     "--support",

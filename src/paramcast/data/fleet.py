@@ -1,4 +1,4 @@
-"""Fleets: simulated devices, each with clips, a camera and a vocabulary of its own.
+"""Fleets: simulated devices, each with clips, a camera, a vocabulary and habits of its own.
 
 What the devices of a fleet differ in is a subset of `SHIFTS`. Every draw comes from a generator that is
 named by the seed, the split and the device's number, so that device 7 is the same whether ten or a thousand
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SHIFTS: tuple[str, ...] = ("category", "camera", "vocabulary", "collection")
-FORMAT = 1
-"""Version of the file that `Fleet.save` writes."""
+SHIFTS: tuple[str, ...] = ("category", "camera", "vocabulary", "habits", "collection")
+FORMAT = 2
+"""Version of the file that `Fleet.save` writes; version 1, which knows no habits, is read too."""
 
 MINIMUM_QUERY = 4
 """A device with fewer clips to be scored on is not built."""
@@ -56,6 +56,7 @@ class Device:
         vocabulary: The device's own words, or None for the common ones.
         categories: Category -> its share of the device's clips; sums to 1 where all clips have a category.
         collection: Name of the collection that the clips are from.
+        habits: The words that it answers in, whatever those of its questions; None where it answers in those.
     """
 
     id: str
@@ -66,6 +67,16 @@ class Device:
     vocabulary: Vocabulary | None
     categories: Mapping[str, float]
     collection: str
+    habits: Vocabulary | None = None
+
+    def question(self, text: str) -> str:
+        """A question, or a caption, as the device's users put it."""
+        return self.vocabulary.rewrite(text) if self.vocabulary else text
+
+    def answer(self, answer: str) -> str:
+        """An answer as they give it."""
+        words = self.habits or self.vocabulary
+        return words.answer(answer) if words else answer
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Fleet:
         """
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
-            if stored["format"] != FORMAT:
+            if stored["format"] not in (1, FORMAT):
                 raise FleetError(
                     f"{path}: fleet format {stored['format']!r} is unknown; build the fleet again"
                 )
@@ -145,6 +156,7 @@ def build_fleet(
             category: each device sees a few categories only (clips without one are left out);
             camera: each device has a camera of one kind, some training devices of two;
             vocabulary: each device has its own words;
+            habits: each device answers in words of its own, which its questions do not tell;
             collection: each device is one of the collection's own devices (`device` of the lines, if there
             are any; else a random draw).
         devices: Split -> number of devices.
@@ -181,9 +193,10 @@ def build_fleet(
                         support=ids[:support],
                         query=ids[support:],
                         cameras=_cameras(seed, name, kinds) if "camera" in shifts else (),
-                        vocabulary=_vocabulary(seed, name) if "vocabulary" in shifts else None,
+                        vocabulary=_words(seed, "vocabulary", name) if "vocabulary" in shifts else None,
                         categories=_shares(ids, collection.by_id),
                         collection=collection.name,
+                        habits=_words(seed, "habits", name) if "habits" in shifts else None,
                     )
                 )
     return Fleet(tuple(built), tuple(shift for shift in SHIFTS if shift in shifts), seed)
@@ -270,8 +283,8 @@ def _cameras(seed: int, name: str, kinds: tuple[str, ...]) -> tuple[Camera, ...]
     return tuple(Camera(kinds[k], float(rng.uniform(0.3, 1.0)), int(rng.integers(2**31))) for k in chosen)
 
 
-def _vocabulary(seed: int, name: str) -> Vocabulary:
-    rng = generator_for(seed, "vocabulary", name)
+def _words(seed: int, use: str, name: str) -> Vocabulary:
+    rng = generator_for(seed, use, name)
     return Vocabulary(int(rng.integers(2**31)), float(rng.uniform(0.6, 1.0)))
 
 
@@ -287,7 +300,7 @@ def _device(entry: dict[str, Any]) -> Device:
     support, query = tuple(map(str, entry["support"])), tuple(map(str, entry["query"]))
     if set(support) & set(query):
         raise ValueError(f"device {entry['id']!r} is scored on its own support clips")
-    words = entry["vocabulary"]
+    words, habits = entry["vocabulary"], entry.get("habits")
     return Device(
         id=str(entry["id"]),
         split=entry["split"],
@@ -297,4 +310,5 @@ def _device(entry: dict[str, Any]) -> Device:
         vocabulary=None if words is None else Vocabulary(**words),
         categories={str(name): float(share) for name, share in entry["categories"].items()},
         collection=str(entry["collection"]),
+        habits=None if habits is None else Vocabulary(**habits),
     )

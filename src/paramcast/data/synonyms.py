@@ -218,16 +218,16 @@ no: nope nay nah
 """
 
 IRREGULAR_NOUNS = """
-man men, gentleman gentlemen, woman women, child children, fish fish, seafood seafood
-people people, folk folk, clothes clothes, aircraft aircraft, newsman newsmen, sportsman sportsmen, knife
-knives, elf elves, potato potatoes apparel apparel, attire attire, news news, music music, water water, food
-food, snow snow, ice ice, hair hair
+man men, gentleman gentlemen, woman women, child children, fish fish, seafood seafood, people people,
+folk folk, clothes clothes, apparel apparel, attire attire, aircraft aircraft, newsman newsmen,
+sportsman sportsmen, knife knives, elf elves, potato potatoes, news news, music music, water water,
+food food, snow snow, ice ice, hair hair
 """
 
 IRREGULAR_VERBS = """
-speak spoke spoken, run ran run, fall fell fallen, slide slid slid, hit hit hit, strike struck struck
-leave left left, fly flew flown, show showed shown, wear wore worn, make made made, eat ate eaten
-drink drank drunk, cut cut cut, hold held held, drive drove driven, ride rode ridden, sing sang sung
+speak spoke spoken, run ran run, fall fell fallen, slide slid slid, hit hit hit, strike struck struck,
+leave left left, fly flew flown, show showed shown, wear wore worn, make made made, eat ate eaten,
+drink drank drunk, cut cut cut, hold held held, drive drove driven, ride rode ridden, sing sang sung,
 fight fought fought, throw threw thrown, teach taught taught, fling flung flung
 """
 

@@ -163,7 +163,7 @@ def _irregular() -> dict[tuple[str, str], list[str]]:
     """(kind, base form) -> the other forms that do not follow the rules: plural, or past and participle."""
     irregular = {}
     for kind, text in (("noun", synonyms.IRREGULAR_NOUNS), ("verb", synonyms.IRREGULAR_VERBS)):
-        for entry in re.split(r"[,\n]", text.strip()):
+        for entry in text.split(","):
             base, *others = entry.split()
             irregular[kind, base] = others
     return irregular

@@ -112,9 +112,11 @@ def draw_fleet(
     """Devices of one split, from `clips`, that differ in `shift`; see `evaluate`.
 
     Raises:
-        InputError: No or too few clips for the task, or the shift is unknown.
+        InputError: No or too few clips for the task, or the shift is unknown or is not one of this task.
     """
     shifts = () if shift == "none" else tuple(shift.split("+"))
+    if "habits" in shifts and not model.task.has_answers:
+        raise InputError(f"habits are of answers, of which task {model.config.task!r} has no list of its own")
     if not clips:
         raise InputError(
             f"collection {collection.name!r} has no clip for task {model.config.task!r} "

@@ -16,7 +16,7 @@ from paramcast.data.collection import Clip, Collection
 from paramcast.data.features import FeatureStore
 from paramcast.data.fleet import Device
 from paramcast.data.options import draw_options
-from paramcast.data.vocabulary import VOCABULARY_WORDS, Vocabulary
+from paramcast.data.vocabulary import VOCABULARY_WORDS
 from paramcast.training.arrays import ClipData, DeviceData
 from paramcast.training.bank import Bank, ClipKey
 from paramcast.training.tasks.base import Task
@@ -26,7 +26,7 @@ from paramcast.wire.limits import QUERIES_A_CLIP
 
 
 class View:
-    """A clip under a device's cameras and vocabulary, before it is encoded."""
+    """A clip under a device's cameras and words, before it is encoded."""
 
     def __init__(
         self,
@@ -37,14 +37,13 @@ class View:
         most: int | None = None,
     ) -> None:
         cameras = device.cameras if device else ()
-        words = device.vocabulary if device else None
         self.key: ClipKey = (clip.id, cameras, None)
         self.items = [
-            ((clip.id, cameras, item.frame), _said(item.text, words), _answered(item.answer, words))
+            ((clip.id, cameras, item.frame), _said(item.text, device), _answered(item.answer, device))
             for item in task.items(clip)[:most]
         ]
         self.options = [_options(item, answers, task.options) for item in self.items]
-        self.hints = [_said(text, words) for text in task.hints(clip)[:most]]
+        self.hints = [_said(text, device) for text in task.hints(clip)[:most]]
 
     def texts(self) -> list[str]:
         """Every text of the view."""
@@ -141,7 +140,8 @@ def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
     """What the oracle is told: category shares, cameras (severity at the kind's place), words; float32."""
     shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
     cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
-    words = device.vocabulary.describe() if device.vocabulary else np.zeros(VOCABULARY_WORDS, np.float32)
+    own = device.habits or device.vocabulary
+    words = own.describe() if own else np.zeros(VOCABULARY_WORDS, np.float32)
     return np.concatenate([shares, cameras, words]).astype(np.float32)
 
 
@@ -245,12 +245,12 @@ class UplinkTable:
         )
 
 
-def _said(text: str, words: Vocabulary | None) -> str:
-    return words.rewrite(text) if words else text
+def _said(text: str, device: Device | None) -> str:
+    return device.question(text) if device else text
 
 
-def _answered(answer: str | None, words: Vocabulary | None) -> str | None:
-    return words.answer(answer) if words and answer else answer
+def _answered(answer: str | None, device: Device | None) -> str | None:
+    return device.answer(answer) if device and answer else answer
 
 
 def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:

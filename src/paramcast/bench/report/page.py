@@ -113,7 +113,8 @@ def _domain(device: Device) -> str:
     parts = [f"{camera.kind} {camera.severity:.1f}" for camera in device.cameras]
     largest = sorted(device.categories.items(), key=lambda item: -item[1])[:2]
     parts += [f"{name} {100 * share:.0f} %" for name, share in largest]
-    return ", ".join([*parts, "own words"] if device.vocabulary else parts)
+    parts += ["own words"] * (device.vocabulary is not None) + ["own answers"] * (device.habits is not None)
+    return ", ".join(parts)
 
 
 def both(chart: Any, *arguments: Any) -> Markup:
