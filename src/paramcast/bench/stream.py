@@ -14,6 +14,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from paramcast.bench.ratios import share_interval
@@ -154,7 +156,7 @@ def draw_streams(
             for clip in device.clips[: rng.integers(SHORTEST, LONGEST + 1)]
         ]
         clips, domains = zip(*parts, strict=True)
-        made.append(Stream(clips, domains, tuple(_seen(table, clip) for clip in clips)))
+        made.append(Stream(clips, domains, tuple(remembered(table, clip) for clip in clips)))
     return Streams(model, bank, table, tuple(made))
 
 
@@ -182,50 +184,64 @@ def judge(group: Streams, policies: Mapping[str, Make]) -> dict[str, Judged]:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in policies}
     for stream in group.streams:
         plans = {name: requests(stream, make()) for name, make in policies.items()}
-        score = _Scores(group, stream, sorted({asked for plan in plans.values() for asked in plan}))
+        score = _Scores(group, stream, list(plans.values()))
         for name, plan in plans.items():
             found[name].append((score.accuracy(plan), len(plan) / len(stream.clips)))
     return {name: Judged(*np.array(pairs).T) for name, pairs in found.items()}
 
 
 class _Scores:
-    """The accuracy of plans along one stream; what two plans have in common is computed once."""
+    """The accuracy of plans along one stream.
 
-    def __init__(self, group: Streams, stream: Stream, asked: Sequence[Asked]) -> None:
+    A package answers the clips after its request, until the next one. How many it answers right is counted
+    once for all plans, up to the longest that any plan keeps it.
+    """
+
+    def __init__(self, group: Streams, stream: Stream, plans: Sequence[Sequence[Asked]]) -> None:
         self._group, self._stream = group, stream
-        self._place = {one: place for place, one in enumerate(asked)}
-        self._right: dict[tuple[int | None, int, int], float] = {}
-        if asked:
-            supports = [stream.clips[at - count : at] for at, count in asked]
-            truths = [stream.domains[at - 1].truth for at, _ in asked]
-            self._packages = group.model.adaptor.generate(group.table.context(supports, truths))
+        ends: dict[Asked | None, int] = {}
+        for plan in plans:
+            for asked, end in self._kept(plan):
+                ends[asked] = max(end, ends.get(asked, 0))
+        made = sorted(asked for asked in ends if asked)
+        packages: dict[Asked | None, dict[str, Tensor] | None] = {None: None}
+        if made:
+            supports = [stream.clips[at - count : at] for at, count in made]
+            truths = [stream.domains[at - 1].truth for at, _ in made]
+            several = group.model.adaptor.generate(group.table.context(supports, truths))
+            packages |= {asked: one_of(several, place) for place, asked in enumerate(made)}
+        self._right = {asked: self._count(packages[asked], _start(asked), end) for asked, end in ends.items()}
 
     def accuracy(self, plan: Sequence[Asked]) -> float:
         """Percent of all questions of the stream, each clip under the package that was there before it."""
-        total = len(self._stream.clips)
-        starts = [0, *(at for at, _ in plan)]
-        packages = [None, *(self._place[one] for one in plan)]
-        right = sum(
-            self._run(package, start, end)
-            for package, start, end in zip(packages, starts, [*starts[1:], total], strict=True)
-            if start < end
-        )
-        return right / sum(len(clip.items) for clip in self._stream.clips)
+        right = sum(self._right[asked][end - _start(asked)] for asked, end in self._kept(plan))
+        return 100 * float(right) / sum(len(clip.items) for clip in self._stream.clips)
 
-    def _run(self, package: int | None, start: int, end: int) -> float:
-        """Percent times questions of the clips from `start` to `end`."""
-        key = (package, start, end)
-        if key not in self._right:
-            clips = self._stream.clips[start:end]
-            device = replace(self._stream.domains[start], clips=clips, support=0)
-            values = None if package is None else one_of(self._packages, package)
-            model = self._group.model
-            figures = model.task.score(model.adaptor.dynamic, values, self._group.bank, device, [])
-            self._right[key] = next(iter(figures.values())) * sum(len(clip.items) for clip in clips)
-        return self._right[key]
+    def _kept(self, plan: Sequence[Asked]) -> list[tuple[Asked | None, int]]:
+        """What answers, in order, and up to which clip; first the base model, which no request made."""
+        return list(zip([None, *plan], [*(at for at, _ in plan), len(self._stream.clips)], strict=True))
+
+    def _count(self, values: dict[str, Tensor] | None, start: int, end: int) -> np.ndarray:
+        """(end - start + 1,): right answers about the first 0, 1, ... of the clips from `start` to `end`."""
+        clips = self._stream.clips[start:end]
+        if not clips:
+            return np.zeros(1)
+        task, dynamic, bank = self._group.model.task, self._group.model.adaptor.dynamic, self._group.bank
+        asked = task.asked(replace(self._stream.domains[start], clips=clips, support=0), [])
+        with torch.no_grad(), dynamic.use(values):
+            given = task.outputs(dynamic.module, bank, asked).argmax(-1).numpy()
+        right = given == np.concatenate([clip.items[:, 2] for clip in clips])
+        questions = np.cumsum([0, *(len(clip.items) for clip in clips)])
+        counts: np.ndarray = np.concatenate([[0], right.cumsum()])[questions]
+        return counts
 
 
-def _seen(table: UplinkTable, clip: ClipData) -> Seen:
+def _start(asked: Asked | None) -> int:
+    """The first clip that a package answers, of those that it may."""
+    return asked[0] if asked else 0
+
+
+def remembered(table: UplinkTable, clip: ClipData) -> Seen:
     """What a device's runtime remembers of the clip, without the features, which stay on it."""
     texts = table.texts[clip.queries].mean(0, keepdims=True) if len(clip.queries) else table.texts[:0]
     none = np.empty((0, 0), np.float32)
