@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from paramcast.data.collection import Clip, Collection
 from paramcast.data.world import make_world
 
-for room in ("device", "wire", "attacks"):
+for room in ("bench", "device", "wire", "attacks"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
 
 

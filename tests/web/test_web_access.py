@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import evaluations
 import pytest
 from pages import ROOT, load, said
 from playwright.sync_api import Page, expect
@@ -61,16 +63,31 @@ def test_a_page_at_work_has_no_fault(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def write_comparison_of_recipes(path: Path) -> None:
+    write_comparison(path, figures("compare/youcook2-0.json"))
+
+
+def write_bytes(path: Path) -> None:
+    write_bytes_page(path, figures("bytes.json"))
+
+
+def write_evaluation(path: Path) -> None:
+    evaluations.page(path, evaluations.evaluation())
+
+
+def figures(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
+    return found
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-@pytest.mark.parametrize(
-    ("write", "figures"), [(write_comparison, "compare/youcook2-0.json"), (write_bytes_page, "bytes.json")]
-)
+@pytest.mark.parametrize("write", [write_comparison_of_recipes, write_bytes, write_evaluation])
 def test_a_report_has_no_fault(
-    new_page: NewPage, tmp_path: Path, write: Callable[..., None], figures: str, width: int, scheme: str
+    new_page: NewPage, tmp_path: Path, write: Callable[[Path], object], width: int, scheme: str
 ) -> None:
     if not AXE.exists():
         pytest.skip("axe-core is not here: npm --prefix web ci")
-    write(tmp_path / "report.html", json.loads((ROOT / "benchmarks" / figures).read_text(encoding="utf-8")))
+    write(tmp_path / "report.html")
     page = new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.goto((tmp_path / "report.html").as_uri())
     assert faults(page) == []

@@ -1,5 +1,5 @@
 """The report page of an evaluation: one HTML file that needs nothing else."""
 
-from paramcast.bench.report.page import write_report
+from paramcast.bench.report.evaluation import write_report
 
 __all__ = ["write_report"]

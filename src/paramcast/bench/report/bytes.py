@@ -9,7 +9,7 @@ from typing import Any
 
 from paramcast.bench.bytes import BYTES_COLUMNS, DOWN, cells, verdict
 from paramcast.bench.report.compare import power_marks
-from paramcast.bench.report.page import both, machine_words, render
+from paramcast.bench.report.page import both, render
 from paramcast.bench.report.svg import Chart, room
 from paramcast.files import write_bytes
 
@@ -29,9 +29,8 @@ def write_bytes_page(path: Path | str, figures: Mapping[str, Any]) -> None:
     rows = figures["rows"]
     page = render(
         "bytes.html.j2",
-        figures=figures,
-        machine=machine_words(figures),
-        first=rows[0],
+        figures,
+        about=rows[0],
         verdict=verdict(rows),
         chart=both(packages_chart, rows),
         columns=BYTES_COLUMNS,

@@ -10,7 +10,7 @@ from typing import Any
 
 from paramcast.bench.ledger import REUSE
 from paramcast.bench.report.labels import Box, place_labels
-from paramcast.bench.report.page import both, machine_words, render
+from paramcast.bench.report.page import both, render
 from paramcast.bench.report.svg import Chart, room
 from paramcast.bench.table import METHOD_COLUMNS, by_metric, metric_name, milliseconds
 from paramcast.files import write_bytes
@@ -53,9 +53,8 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
     ]
     page = render(
         "compare.html.j2",
-        figures=figures,
-        machine=machine_words(figures),
-        first=figures["rows"][0],
+        figures,
+        about=figures["rows"][0],
         metrics=metrics,
         chosen=[row for row, _ in metrics[0]["rows"]],
         costs=COSTS,

@@ -1,40 +1,25 @@
-"""From an evaluation to its page."""
+"""What all reports have: one style, their footer, charts for wide and for narrow screens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from paramcast.bench.report.charts import bytes_chart, controls_chart, devices_chart
-from paramcast.bench.table import CONTROLS, COSTS, by_metric
-from paramcast.data.fleet import Device
-from paramcast.files import write_bytes
-from paramcast.training.controls import Result
-from paramcast.training.evaluate import Evaluation
-
 WIDE, NARROW = 760, 356
 """Pixels of a chart on a desk and on a telephone."""
 
-_WORST = 8
 
-
-def write_report(path: Path | str, figures: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Write the page: one file, no network.
+def render(template: str, figures: Mapping[str, Any], **content: Any) -> str:
+    """A page of this folder's template.
 
     Args:
-        path: The HTML file.
-        figures: Of the evaluation, see `bench.figures`.
-        evaluation: Where the figures come from: has every device's own.
+        template: File name.
+        figures: A figures file, whose command, seed, commit and machine the footer tells.
+        content: What the template asks for.
     """
-    write_bytes(path, render("page.html.j2", **_content(figures, evaluation)).encode())
-
-
-def render(template: str, **content: Any) -> str:
-    """A page of this folder's template."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paramcast.bench.report", "."),
         autoescape=True,
@@ -42,83 +27,19 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(content)
-
-
-def machine_words(figures: Mapping[str, Any]) -> str:
-    """The machine of a figures file in one line."""
-    return ", ".join(
-        f"{value} {name}" if name == "cores" else str(value)
-        for name, value in figures["machine"].items()
-        if value
-    )
-
-
-def _content(figures: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
-    metrics = by_metric(figures["rows"])
-    first = next(iter(metrics.values()))
-    result = _of_most_support(evaluation.results)
-    gains = result.values["own"] - result.values["base"]
-    costs = [row for row in first if row["cost"]]
-    return {
-        "figures": figures,
-        "machine": machine_words(figures),
-        "controls": CONTROLS,
-        "metrics": [(name, rows, both(controls_chart, rows)) for name, rows in metrics.items()],
-        "last": first[-1],
-        "verdict": verdict(first[-1]),
-        "devices_chart": both(devices_chart, result.devices, gains),
-        "better": int((gains > 0).sum()),
-        "worst": _worst(result, evaluation.fleet.devices),
-        "costs": [(name, [show(row["cost"]) for row in costs]) for name, show in COSTS.items()],
-        "cost_support": [row["support"] for row in costs],
-        "bytes_chart": both(bytes_chart, costs) if costs else None,
-    }
-
-
-def verdict(row: Mapping[str, Any]) -> str:
-    """What the controls allow to be said, in one sentence."""
-    gain, matters = row["gain"], row["own_minus_shuffled"]
-    if gain["low"] <= 0:
-        return (
-            "No gain is shown: its interval reaches 0." if gain["high"] >= 0 else "Adaptation does harm here."
-        )
-    if matters["low"] <= 0:
-        return "There is a gain, but it is not shown to be the device's own: another's package does as well."
-    return "There is a gain, and it is the device's own package that makes it."
-
-
-def _of_most_support(results: Sequence[Result]) -> Result:
-    """The first metric's result with the most support clips."""
-    return max((each for each in results if each.metric == results[0].metric), key=lambda each: each.support)
-
-
-def _worst(result: Result, devices: Sequence[Device]) -> list[dict[str, Any]]:
-    """Those devices that gain least."""
-    gains = result.values["own"] - result.values["base"]
-    return [
-        {
-            "id": result.devices[index],
-            "base": result.values["base"][index],
-            "own": result.values["own"][index],
-            "gain": gains[index],
-            "domain": _domain(devices[index]),
-        }
-        for index in gains.argsort(kind="stable")[:_WORST]
-    ]
-
-
-def _domain(device: Device) -> str:
-    """What sets the device apart, in a few words."""
-    parts = [f"{camera.kind} {camera.severity:.1f}" for camera in device.cameras]
-    largest = sorted(device.categories.items(), key=lambda item: -item[1])[:2]
-    parts += [f"{name} {100 * share:.0f} %" for name, share in largest]
-    parts += ["own words"] * (device.vocabulary is not None) + ["own answers"] * (device.habits is not None)
-    return ", ".join(parts)
+    page = environment.get_template(template)
+    return page.render(content, figures=figures, machine=_machine(figures["machine"]))
 
 
 def both(chart: Any, *arguments: Any) -> Markup:
     """A chart for wide and one for narrow screens, of which the style sheet shows one."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
         *(Markup(chart(*arguments, width)) for width in (WIDE, NARROW))
+    )
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    """In one line."""
+    return ", ".join(
+        f"{value} {name}" if name == "cores" else str(value) for name, value in machine.items() if value
     )
