@@ -51,9 +51,10 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 	tests/web/bring_browser.sh $(VENV)/browser
 	touch $@
 
-# A worker for each core; the models are small, so further threads would only wait for each other.
+# A worker for each core and one more, as some tests wait for servers; the models are small, so further threads would
+# only wait for each other.
 test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # Wheel and sdist, and a bill of materials (CycloneDX) of what a cloud that trains and serves installs.
 dist: install

@@ -19,7 +19,7 @@ from paramcast.training.pipeline import train
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp("anchors") / "world"
-    make_world(folder, clips=160)
+    make_world(folder, clips=120)
     return Collection.open(folder)
 
 

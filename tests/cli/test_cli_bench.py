@@ -134,7 +134,7 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
 
 def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "f.json"
-    options = ["--model", model, "--data", world, "--shift", "vocabulary", "--devices", 2, "--labelled", 10]
+    options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labelled", 10]
     options += ["--json", file]
     done = run("bench", "headroom", *options)
     assert done.returncode == 0, done.stderr

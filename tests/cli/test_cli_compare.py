@@ -19,9 +19,10 @@ OPTIONS = ("--devices", 3, "--shift", "camera", "--support", 2, "--labels", 3)
 
 
 @pytest.fixture(scope="module")
-def compared(world: Path, model: Path, run: Run) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = world.parent / "compared"
-    folder.mkdir()
+def compared(
+    world: Path, model: Path, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("compared")
     files = ("--json", folder / "c.json", "--html", folder / "c.html")
     arguments = ("compare", "--model", model, "--data", world, *OPTIONS, *files)
     return folder, run(*arguments, "--methods", ",".join(METHODS))

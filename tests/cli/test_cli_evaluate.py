@@ -16,9 +16,10 @@ CONTROLS = {"base", "constant", "shuffled", "own", "oracle"}
 
 
 @pytest.fixture(scope="module")
-def evaluated(world: Path, model: Path, run: Run) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = world.parent / "evaluated"
-    folder.mkdir()
+def evaluated(
+    world: Path, model: Path, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("evaluated")
     options = ["--devices", 3, "--shift", "category+camera", "--support", 1, "--support", 2]
     files = ["--json", folder / "f.json", "--report", folder / "r.html", "--fleet", folder / "fleet.json"]
     return folder, run("evaluate", "--model", model, "--data", world, *options, *files)

@@ -11,16 +11,15 @@ from commands import TINY, Run
 from paramcast.cli.train import FORMS, SAMPLINGS, TASKS
 
 
-def test_it_says_what_it_made(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    out, done = trained
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1
-    assert str(out) in done.stdout
+def test_it_says_what_it_made(trained: tuple[Path, str]) -> None:
+    out, said = trained
+    assert said.count("\n") == 1
+    assert str(out) in said
     assert (out / "config.json").exists()
     assert not (out / "checkpoints").exists()
 
 
-def test_its_figures(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_its_figures(trained: tuple[Path, str]) -> None:
     figures = json.loads((trained[0].parent / "train.json").read_text())
     assert figures.keys() == {"command", "version", "commit", "seed", "machine", "rows"}
     assert figures["command"].startswith("train --data ")

@@ -34,7 +34,7 @@ def main(world: Path, out: Path, task: str) -> None:
 
     from paramcast.training.on_ray import train_on_ray
 
-    ray.init(num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     killed: list[int] = []
     threading.Thread(target=kill_one, args=(out, killed), daemon=True).start()
     train_on_ray(world, out, options(task), workers=2)
