@@ -76,38 +76,55 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
     return markdown(head, lines)
 
 
-def bytes_table(rows: Sequence[Row]) -> str:
-    """Every form in int8, and codes in every quantisation."""
-    lines = [
-        [row["form"], row["quantisation"], f"{row['bytes_down']:,}", _interval(row, "value"), _share(row)]
-        for row in rows
-        if row["quantisation"] == "int8" or row["form"].startswith("codes")
-    ]
-    return markdown(["form", "quantisation", "bytes down", "gain, points", "of the best"], lines)
+def bytes_table(found: Mapping[str, Sequence[Row]]) -> str:
+    """Every form in int8, and codes in every quantisation; seeds side by side."""
+    best = max(_mean(row["value"] for row in rows) for rows in found.values())
+    lines = []
+    for rows in found.values():
+        row, gain = rows[0], _mean(row["value"] for row in rows)
+        if row["quantisation"] == "int8" or row["form"].startswith("codes"):
+            sizes = f"{max(row['bytes_down'] for row in rows):,}"
+            lines.append(
+                [row["form"], row["quantisation"], sizes, *_by_seed(rows), f"{100 * gain / best:.0f} %"]
+            )
+    return markdown(["form", "quantisation", "bytes down", "gain", "of each seed", "of the best"], lines)
 
 
-def adr_table(rows: Sequence[Row]) -> str:
-    """What a clip is foretold by, and what packages gain by what they are made from."""
-    known = {row["name"]: row for row in rows}
+def adr_table(found: Mapping[str, Sequence[Row]]) -> str:
+    """What a clip is foretold by, and what packages gain by what they are made from; seeds side by side."""
     foretold = [
         [
             said,
-            *(f"{known[name + view]['value']:.2f}{_edges(known[name + view])}" for view in ("", "_camera")),
+            *("; ".join(f"{row['value']:.2f}{_edges(row)}" for row in found[name + view]) for view in VIEWS),
         ]
         for name, said in FORETOLD.items()
     ]
-    head = [f"{known[f'clips{view}']['value']:.0f} clips {said}" for view, said in VIEWS.items()]
-    gained = [
-        [said, f"{known[f'bytes_up_{name}']['value']:.0f}", _interval(row, "value"), _share(row)]
-        for name, said in EVIDENCE.items()
-        for row in [known[f"gain_{name}"]]
-    ]
+    counts = {view: [f"{row['value']:.0f}" for row in found[f"clips{view}"]] for view in VIEWS}
+    head = [f"{', '.join(counts[view])} clips {said}" for view, said in VIEWS.items()]
+    whole = _mean(row["value"] for row in found["gain_clip"])
+    gained = []
+    for name, said in EVIDENCE.items():
+        rows = found[f"gain_{name}"]
+        share = _mean(row["value"] for row in rows) / whole
+        up = f"{found[f'bytes_up_{name}'][0]['value']:.0f}"
+        gained.append([said, up, *_by_seed(rows), f"{100 * share:.0f} %"])
     return "\n\n".join(
         [
             markdown(["a clip's mean feature", *head], foretold),
-            markdown(["packages made from", "bytes a clip", "gain, points", "of the whole clip's"], gained),
+            markdown(
+                ["packages made from", "bytes a clip", "gain", "of each seed", "of the whole clip's"], gained
+            ),
         ]
     )
+
+
+def seeds(folder: str) -> dict[str, list[Row]]:
+    """Rows of `benchmarks/FOLDER/SEED.json`, one a seed, by their names."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for path in sorted((BENCHMARKS / folder).glob("*.json")):
+        for row in rows_of(path):
+            found[row["name"]].append(row)
+    return found
 
 
 def compare_table(paths: Sequence[Path]) -> str:
@@ -156,7 +173,7 @@ def headroom_table(paths: Sequence[Path]) -> str:
                 room = row["room"]
                 lines.append(
                     [
-                        f"{COLLECTIONS[path.stem.rsplit('-', 1)[0]]}, {row['task']}",
+                        f"{COLLECTIONS[path.stem.split('-')[0]]}, {row['task']}",
                         f"{row['shift']}, {_figure(row)}",
                         *(f"{_of(row, control):.1f}" for control in ("base", "own", "oracle")),
                         f"{row['labelled']['mean']:.1f}",
@@ -188,18 +205,22 @@ def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
     _save(fig, path)
 
 
-def bytes_figure(rows: Sequence[Row], path: Path) -> None:
-    """Gain against the bytes of a package, by form."""
+def bytes_figure(found: Sequence[Sequence[Row]], path: Path) -> None:
+    """Gain against the bytes of a package, by form: means over the seeds, and the seeds' extremes."""
     fig, axes = plt.subplots(figsize=(8, 4))
-    for form in dict.fromkeys(row["form"] for row in rows):
-        mine = sorted((row for row in rows if row["form"] == form), key=lambda row: row["bytes_down"])
-        sizes, gains = [row["bytes_down"] for row in mine], [row["value"] for row in mine]
-        spread = np.abs(np.array([[row["low"], row["high"]] for row in mine]).T - gains)
-        axes.errorbar(sizes, gains, spread, fmt="o-", ms=4, lw=1.2, elinewidth=0.7, capsize=2, label=form)
+    for form in dict.fromkeys(rows[0]["form"] for rows in found):
+        mine = sorted(
+            (rows for rows in found if rows[0]["form"] == form), key=lambda rows: rows[0]["bytes_down"]
+        )
+        sizes = [rows[0]["bytes_down"] for rows in mine]
+        gains = np.array([[row["value"] for row in rows] for rows in mine])
+        middle = gains.mean(1)
+        spread = np.stack([middle - gains.min(1), gains.max(1) - middle])
+        axes.errorbar(sizes, middle, spread, fmt="o-", ms=4, lw=1.2, elinewidth=0.7, capsize=2, label=form)
     axes.axvline(600, color="#888888", lw=0.8, ls=":")
     axes.set_xscale("log")
     axes.set_xlabel("bytes of a signed package; dotted: 600")
-    axes.set_ylabel("gain, points (95 % over devices)")
+    axes.set_ylabel("gain, points: mean and range of the seeds")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, ncols=2)
     _save(fig, path)
@@ -208,9 +229,7 @@ def bytes_figure(rows: Sequence[Row], path: Path) -> None:
 def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     """Name of a marker in the page -> its table; only of what there are files of."""
     made = {"adaptation": adaptation_table(found)}
-    for name, table in (("bytes", bytes_table), ("adr", adr_table)):
-        if (path := BENCHMARKS / f"{name}.json").exists():
-            made[name] = table(rows_of(path))
+    made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
     if paths := sorted((BENCHMARKS / "headroom").glob("*.json")):
         made["headroom"] = headroom_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
@@ -227,7 +246,7 @@ def main() -> int:
         return code
     FIGURES.mkdir(exist_ok=True)
     adaptation_figure(found, FIGURES / "adaptation.svg")
-    bytes_figure(rows_of(BENCHMARKS / "bytes.json"), FIGURES / "bytes.svg")
+    bytes_figure(list(seeds("bytes").values()), FIGURES / "bytes.svg")
     return 0
 
 
@@ -254,12 +273,13 @@ def _interval(row: Row, mean: str = "mean") -> str:
     return f"{row[mean]:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
 
 
+def _by_seed(rows: Sequence[Row]) -> tuple[str, str]:
+    """The mean of the seeds' values, and each with its interval."""
+    return f"{_mean(row['value'] for row in rows):+.1f}", "; ".join(_interval(row, "value") for row in rows)
+
+
 def _edges(row: Row) -> str:
     return f" [{row['low']:.2f}, {row['high']:.2f}]" if "low" in row else ""
-
-
-def _share(row: Row) -> str:
-    return "" if row.get("ratio") is None else f"{100 * row['ratio']:.0f} %"
 
 
 def _save(fig: Any, path: Path) -> None:

@@ -68,7 +68,7 @@ def write_comparison_of_recipes(path: Path) -> None:
 
 
 def write_bytes(path: Path) -> None:
-    write_bytes_page(path, figures("bytes.json"))
+    write_bytes_page(path, figures("bytes/0.json"))
 
 
 def write_evaluation(path: Path) -> None:
