@@ -230,7 +230,7 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     """Name of a marker in the page -> its table; only of what there are files of."""
     made = {"adaptation": adaptation_table(found)}
     made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
-    if paths := sorted((BENCHMARKS / "headroom").glob("*.json")):
+    if paths := sorted((BENCHMARKS / "headroom").glob("*.json"), key=lambda path: path.stem):
         made["headroom"] = headroom_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
         made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
