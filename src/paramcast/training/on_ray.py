@@ -8,8 +8,9 @@ places on all machines.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) 
             name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=RESTARTS)
         ),
         # Made before the workers take their cores; what does not fit into memory, Ray keeps on disks.
-        datasets={_share(plan.team.rank): encoded(plan).materialize() for plan in plans},
+        datasets=encoded(plans),
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     trainer.fit()
@@ -71,24 +72,38 @@ def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) 
     return TrainedModel.load(out)
 
 
-def encoded(plan: Plan) -> Any:
-    """The clips of a plan as its devices see them, encoded wherever there is room.
+def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
+    """The clips of the workers' plans as devices see them, encoded wherever there is room, and once.
 
     Returns:
-        A `ray.data.Dataset` with a row for each request: `place` among those of the plan, `frames` (their
-        number) and `features` (little-endian float32).
+        The name of a worker's share -> a `ray.data.MaterializedDataset` with a row for each of its requests:
+        `place` among those of its plan, `frames` (their number) and `features` (little-endian float32).
     """
     import ray
 
-    requests = _requests(plan)
-    shared = ray.put((plan.shown, plan.options, requests))
-    return ray.data.from_items([{"place": place} for place in range(len(requests))]).map_batches(
+    requests = list(dict.fromkeys(request for plan in plans for request in _requests(plan)))
+    shown = plans[0].collection.extended(clip for plan in plans for clip in plan.made)
+    shared = ray.put((shown, plans[0].options, requests))
+    everything = ray.data.from_items([{"place": place} for place in range(len(requests))]).map_batches(
         _Encoder,
         fn_constructor_args=[[shared]],  # in a list, so that actors fetch it themselves
         batch_size=CLIPS_A_BATCH,
         compute=ray.data.ActorPoolStrategy(min_size=1),
         num_cpus=1,
     )
+    kept = everything.materialize()
+    number = {request: place for place, request in enumerate(requests)}
+    shares = {}
+    for plan in plans:
+        places = {number[request]: place for place, request in enumerate(_requests(plan))}
+        shares[_share(plan.team.rank)] = kept.flat_map(partial(_of_share, places)).materialize()
+    return shares
+
+
+def _of_share(places: Mapping[int, int], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row as one of a plan that has it at `places[place]`; none where the plan does not ask for it."""
+    place = places.get(row["place"])
+    return [] if place is None else [row | {"place": place}]
 
 
 class _Encoder:
