@@ -107,14 +107,16 @@ def streams() -> str:
     """Every policy under every shift: accuracy, share of the gain, share of clips that are asked after."""
     lines = []
     for name, collection in STREAMS.items():
-        for row in rows_of(BENCHMARKS / f"{name}.json"):
-            if row["shift"] == "all":
+        rows = rows_of(BENCHMARKS / f"{name}.json")
+        alone = len({row["shift"] for row in rows}) == 2  # one, and all
+        for row in rows:
+            if alone and row["shift"] == "all":
                 continue
             share = row["share_of_gain"]
             cells = (100 * share[edge] for edge in ("mean", "low", "high")) if share else ()
             lines.append(
                 [
-                    f"{collection}, {row['shift']}",
+                    f"{collection}, {row['shift'].replace('all', 'both')}",
                     POLICIES[row["name"]],
                     f"{row['accuracy']['mean']:.1f} %",
                     "{:.0f} % [{:.0f}, {:.0f}]".format(*cells) if share else "nothing to gain",
