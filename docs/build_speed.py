@@ -19,7 +19,8 @@ POLICIES = {
     "stream_always": "always",
     "stream_every-20": "every 20th clip",
     "stream_every-10": "every 10th clip",
-    "stream_on-drift": "on drift",
+    "stream_default": "on drift, its default",
+    "stream_on-drift": "on drift, chosen",
 }
 
 

@@ -58,7 +58,7 @@ class Camera:
     """A device with `model` and a cloud of its own."""
 
     def __init__(self, model: OwnModel) -> None:
-        self.model, self.policy, key = model, OnDrift(high=4.0), make_key()
+        self.model, self.policy, key = model, OnDrift(high=4.0, refresh=None), make_key()
         self.cloud, self.trusted = AdaptService(OnnxBackend(model), key, lifetime_s=3600), public_key_hex(key)
         self.recent, self.tensors = list[Seen](), dict[str, np.ndarray]()
         self.sequence = self.observed = self.asked_at = 0

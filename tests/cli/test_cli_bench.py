@@ -102,7 +102,7 @@ def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     done = run("bench", "stream", *options)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())["rows"]
-    policies = ["never", "always", "every-10", "every-20", "on-drift"]
+    policies = ["never", "always", "every-10", "every-20", "default", "on-drift"]
     assert [(row["shift"], row["name"]) for row in rows] == [
         (shift, f"stream_{policy}") for shift in ("vocabulary", "all") for policy in policies
     ]

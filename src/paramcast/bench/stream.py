@@ -109,6 +109,7 @@ def bench_stream(
         "never": Never,
         "always": REFERENCES[reference],
         **REGULAR,
+        "default": OnDrift,
         "on-drift": GRID[chosen],
     }
     settings = {"always": reference, "on-drift": chosen}

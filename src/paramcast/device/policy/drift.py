@@ -90,7 +90,7 @@ class OnDrift:
         low: float = 1.5,
         first: int = 2,
         support: int = SUPPORT,
-        refresh: int | None = None,
+        refresh: int | None = 30,
     ) -> None:
         """Prepare.
 
