@@ -115,6 +115,20 @@ def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     assert all(row["streams"] == 2 for row in rows)
 
 
+def test_what_the_gate_keeps(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "f.json"
+    options = ["--model", model, "--data", world, "--devices", 3, "--shift", "vocabulary", "--json", file]
+    done = run("bench", "gate", *options)
+    assert done.returncode == 0, done.stderr
+    row, everything = json.loads(file.read_text())["rows"]
+    assert (row["shift"], everything["shift"], row["devices"], row["models"]) == ("vocabulary", "all", 3, 1)
+    assert {**everything, "shift": "vocabulary"} == row
+    if row["passed"] == 0:
+        assert (row["gated"]["mean"], row["worse_gated"], row["kept"]) == (0, 0, None)
+    if row["passed"] == 1:
+        assert (row["gated"], row["worse_gated"]) == (row["open"], row["worse_open"])
+
+
 def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "f.json"
     options = ["--model", model, "--data", world, "--devices", 2, "--seed", 1, "--json", file]
@@ -158,6 +172,7 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("device", "--rounds", 0),
         ("device", "--model", "nowhere"),
         ("stream", "--model", "nowhere"),
+        ("gate", "--model", "nowhere"),
         ("recovery", "--data", "nowhere"),
         ("adr", "--data", "nowhere"),
         ("bytes", "--data", "nowhere", "--task", "retrieval"),

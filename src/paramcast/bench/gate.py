@@ -1,0 +1,114 @@
+"""Never worse: what the gate keeps of the gain, and how many devices it keeps from losing.
+
+The same test devices with the same packages, once as the gate lets them through and once all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from paramcast.bench.ratios import share_interval
+from paramcast.bench.table import align
+from paramcast.data.collection import Collection
+from paramcast.training.evaluate import test_clips, test_fleet
+from paramcast.training.gates import outcomes
+from paramcast.training.model import TrainedModel
+from paramcast.training.statistics import interval
+from paramcast.training.views import Views
+
+SUPPORT = 8
+WORSE = 1.0
+"""Percent points: a device that loses more is worse off."""
+
+
+class Judged(NamedTuple):
+    """Points over the base model, the mean of the task's figures: (N,) each, a number a device.
+
+    Attributes:
+        open: With every package.
+        gated: With those that the gate lets through.
+        passed: (N,) bool, which it lets through.
+    """
+
+    open: np.ndarray
+    gated: np.ndarray
+    passed: np.ndarray
+
+
+def bench_gate(
+    models: Sequence[TrainedModel], collection: Collection, *, shifts: Sequence[str], devices: int, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each shift, over the devices of all models, and one for all shifts.
+
+    Args:
+        models: Trained for the same task, with seeds of their own.
+        collection: Of the test devices.
+        shifts: See `training.evaluate.evaluate`.
+        devices: Of each model under each shift.
+        seed: Of the devices.
+
+    Raises:
+        InputError: The collection has too few clips for a model's task, or a shift is unknown.
+    """
+    found: dict[str, list[Judged]] = {}
+    for shift in tqdm(shifts, desc="shifts", unit="shift", disable=None):
+        found[shift] = [judge(model, collection, shift, devices, seed) for model in models]
+    found["all"] = [one for judged in found.values() for one in judged]
+    return [_row(shift, judged, len(models)) for shift, judged in found.items()]
+
+
+def judge(model: TrainedModel, collection: Collection, shift: str, devices: int, seed: int) -> Judged:
+    """Give every device the package that is made from its support clips, with the gate and without."""
+    fleet = test_fleet(model, collection, shift, devices, SUPPORT, seed)
+    clips, config = test_clips(model, collection), model.config
+    views = Views(collection, clips, fleet.devices, model.task, model.answer_numbers, config.categories)
+    bank, gallery, data = views.load(model.store(collection))
+    adaptor, task = model.adaptor, model.task
+    known = outcomes(task, adaptor, (bank, model.table(bank)), data, gallery, [SUPPORT])
+    base = np.array([task.mean_score(adaptor.dynamic, None, bank, device, gallery) for device in data])
+    passed = adaptor.gate(torch.from_numpy(known.hidden)).numpy()
+    refused = known.refused - base
+    return Judged(refused + known.gains, np.where(passed, refused + known.gains, refused), passed)
+
+
+def _row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any]:
+    everything, gated, passed = (np.concatenate(parts) for parts in zip(*judged, strict=True))
+    kept = share_interval(gated, everything)
+    return {
+        "name": "gate",
+        "shift": shift,
+        "models": models,
+        "devices": len(passed),
+        "support": SUPPORT,
+        "open": interval(everything).json(),
+        "gated": interval(gated).json(),
+        "kept": kept.json() if kept else None,
+        "worse_open": float((everything < -WORSE).mean()),
+        "worse_gated": float((gated < -WORSE).mean()),
+        "passed": float(passed.mean()),
+    }
+
+
+def gate_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for a terminal."""
+    head = ["shift", "devices", "gain of all packages", "gain of those let through", "kept"]
+    cells = [[*head, "worse: all", "let through", "packages let through"]]
+    for row in rows:
+        cells.append(
+            [
+                row["shift"],
+                str(row["devices"]),
+                *(
+                    f"{row[k]['mean']:+.1f} [{row[k]['low']:+.1f}, {row[k]['high']:+.1f}]"
+                    for k in ("open", "gated")
+                ),
+                f"{100 * row['kept']['mean']:.0f} %" if row["kept"] else "nothing to keep",
+                *(f"{100 * row[share]:.1f} %" for share in ("worse_open", "worse_gated", "passed")),
+            ]
+        )
+    return align(cells)

@@ -1,0 +1,50 @@
+"""`paramcast bench gate`: whom packages would hurt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paramcast.cli.bench.options import (
+    data_option,
+    models_and_collection,
+    models_option,
+    seeds_option,
+    task_option,
+    tell,
+)
+from paramcast.cli.common import json_option, needs, seed_option
+
+
+@click.command(name="gate", context_settings={"show_default": True})
+@models_option
+@data_option
+@seeds_option
+@task_option
+@click.option("--devices", default=60, type=click.IntRange(2), help="Test devices of each model and shift.")
+@click.option(
+    "--shift",
+    "shifts",
+    multiple=True,
+    default=("category", "camera", "vocabulary", "category+camera+vocabulary"),
+    help="What devices differ in; may be given several times.",
+)
+@seed_option
+@json_option
+def command(
+    model_dirs: tuple[Path, ...],
+    data: Path | None,
+    seeds: int,
+    task: str,
+    devices: int,
+    shifts: tuple[str, ...],
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    """Never worse: what the gate keeps of the gain, and how many devices it keeps from losing."""
+    with needs("paramcast bench gate", "train"):
+        from paramcast.bench.gate import bench_gate, gate_table
+    models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds), task)
+    rows = bench_gate(models, collection, shifts=shifts, devices=devices, seed=seed)
+    tell(gate_table(rows), rows, seed, json_file)
