@@ -59,7 +59,7 @@ def bench_gate(
     for shift in tqdm(shifts, desc="shifts", unit="shift", disable=None):
         found[shift] = [judge(model, collection, shift, devices, seed) for model in models]
     found["all"] = [one for judged in found.values() for one in judged]
-    return [_row(shift, judged, len(models)) for shift, judged in found.items()]
+    return [gate_row(shift, judged, len(models)) for shift, judged in found.items()]
 
 
 def judge(model: TrainedModel, collection: Collection, shift: str, devices: int, seed: int) -> Judged:
@@ -76,7 +76,8 @@ def judge(model: TrainedModel, collection: Collection, shift: str, devices: int,
     return Judged(refused + known.gains, np.where(passed, refused + known.gains, refused), passed)
 
 
-def _row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any]:
+def gate_row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any]:
+    """The devices of several models, or shifts, in one row; `kept` is None where there is no sure gain."""
     everything, gated, passed = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     kept = share_interval(gated, everything)
     return {
