@@ -185,6 +185,29 @@ def headroom_table(paths: Sequence[Path]) -> str:
     return markdown([*head, "room, oracle", "room, labelled"], lines)
 
 
+def gate_table(paths: Sequence[Path]) -> str:
+    """A line for each shift: all packages, and those that the gate lets through."""
+    lines = []
+    for path in paths:
+        rows = rows_of(path)
+        for row in rows:
+            if row["shift"] == "all" and len(rows) == 2:
+                continue
+            lines.append(
+                [
+                    f"{COLLECTIONS[path.stem.split('-')[0]]}, {path.stem.split('-')[1]}",
+                    "all of these" if row["shift"] == "all" else row["shift"],
+                    f"{row['devices']}",
+                    f"{100 * row['passed']:.0f} %",
+                    *(_interval(row[gain]) for gain in ("open", "gated")),
+                    f"{100 * row['kept']['mean']:.0f} %" if row["kept"] else "no gain",
+                    *(f"{100 * row[worse]:.1f} %" for worse in ("worse_open", "worse_gated")),
+                ]
+            )
+    head = ["collection, task", "shift", "devices", "let through", "gain of all packages", "with the gate"]
+    return markdown([*head, "kept", "worse: all packages", "worse: with the gate"], lines)
+
+
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
     """The gain of each seed and its interval, at 8 clips, one line a shift and figure."""
     shown = [(key, rows) for key, rows in found.items() if key[-1] == 8 and not key[3].startswith("R@5")]
@@ -232,6 +255,8 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
     if paths := sorted((BENCHMARKS / "headroom").glob("*.json"), key=lambda path: path.stem):
         made["headroom"] = headroom_table(paths)
+    if paths := sorted((BENCHMARKS / "gate").glob("*.json")):
+        made["gate"] = gate_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
         made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
     return made
