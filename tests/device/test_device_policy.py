@@ -113,8 +113,8 @@ def test_on_drift_asks_where_the_domain_changes_and_as_it_is_known_better() -> N
 
 def test_whatever_the_score_a_package_is_refreshed() -> None:
     first = [(2, 2), (4, 4), (8, 8), (16, 16)]
-    assert asks(OnDrift(refresh=20), clips(80, 2)) == [*first, (36, 16), (56, 16), (76, 16)]
-    assert asks(OnDrift(), clips(80, 2)) == [*first, (46, 16), (76, 16)]
+    assert asks(OnDrift(), clips(80, 2)) == [*first, (36, 16), (56, 16), (76, 16)]
+    assert asks(OnDrift(refresh=30), clips(80, 2)) == [*first, (46, 16), (76, 16)]
 
 
 def test_hysteresis() -> None:

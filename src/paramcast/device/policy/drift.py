@@ -86,13 +86,13 @@ class OnDrift:
 
     def __init__(
         self,
-        high: float = 2.0,
-        low: float = 1.5,
+        high: float = 2.5,
+        low: float = 1.875,
         first: int = 2,
         support: int = SUPPORT,
-        refresh: int | None = 30,
+        refresh: int | None = 20,
     ) -> None:
-        """Prepare.
+        """Prepare; the defaults are what validation streams of two collections spoke for (docs/log.md).
 
         Args:
             high: The drift score that raises the alarm.
