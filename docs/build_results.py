@@ -208,6 +208,22 @@ def gate_table(paths: Sequence[Path]) -> str:
     return markdown([*head, "kept", "worse: all packages", "worse: with the gate"], lines)
 
 
+def anchors_table(paths: Sequence[Path]) -> str:
+    """A line for each collection and rule by which the frame that is sent is chosen."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for path in paths:
+        for row in rows_of(path):
+            found[path.stem.split("-")[0], row["name"]].append(row)
+    lines = []
+    for (collection, name), rows in found.items():
+        if name.startswith("gain_"):
+            rule = name.removeprefix("gain_")
+            over = found.get((collection, f"{rule}_over_middle"), [])
+            beyond = "; ".join(_interval(row, "value") for row in over)
+            lines.append([COLLECTIONS[collection], rule, *_by_seed(rows), beyond])
+    return markdown(["collection", "frame", "gain", "of each seed", "over the middle one"], lines)
+
+
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
     """The gain of each seed and its interval, at 8 clips, one line a shift and figure."""
     shown = [(key, rows) for key, rows in found.items() if key[-1] == 8 and not key[3].startswith("R@5")]
@@ -257,6 +273,8 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
         made["headroom"] = headroom_table(paths)
     if paths := sorted((BENCHMARKS / "gate").glob("*.json")):
         made["gate"] = gate_table(paths)
+    if paths := sorted((BENCHMARKS / "anchors").glob("*.json")):
+        made["anchors"] = anchors_table(paths)
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
         made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
     return made
