@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from marked_tables import BENCHMARKS, ROOT, Row, fill, markdown, named_rows, only_checking, rows_of
 
 FORMS = ("codes", "lowrank", "residual", "full")
+DEVICES = {"device": "demo world", "device_msrvtt": "MSR-VTT"}
 STREAMS = {"stream": "demo world", "stream_msrvtt": "MSR-VTT"}
 POLICIES = {
     "stream_never": "never",
@@ -70,10 +71,10 @@ def service() -> str:
 
 def device() -> str:
     """A device's answers and swaps in each form, and the same in a browser."""
-    found, tab = named_rows("device.json"), named_rows("browser.json")
+    files = {collection: named_rows(f"{name}.json") for name, collection in DEVICES.items()}
     lines = [
         [
-            form,
+            f"{collection}, {form}",
             *(
                 f"{found[f'{part}_{state}_{form}']['ratio']:.2f}"
                 for part in ("answer", "head")
@@ -81,14 +82,17 @@ def device() -> str:
             ),
             f"{found[f'swap_{form}']['value']:.1f} ms",
         ]
+        for collection, found in files.items()
         for form in FORMS
     ]
+    found, tab = files["demo world"], named_rows("browser.json")
     values, in_tab = ({name: row["value"] for name, row in rows.items()} for rows in (found, tab))
     step = found["fine_tuning_step_head"]
     said = (
         f"Base: {values['answer_base']:.0f} ms an answer, {values['cold_start'] / 1000:.2f} s from start to "
         f"the first, {values['peak_mb']:.0f} MB at most; adapted {values['peak_mb_adapted']:.0f} MB. The "
-        f"int8 image trunk takes {found['trunk_int8']['ratio']:.2f} of the fp32 one's time. One step of "
+        f"int8 image trunk takes {found['trunk_int8']['ratio']:.2f} of the fp32 one's time; right answers "
+        f"with one and with the other: {' and '.join(_accuracies(files))}. One step of "
         f"fine-tuning the head takes {step['ratio']:.0f} times as long as the swap of a kept package, and "
         f"{values['fine_tuning_step_head_macs'] / 1e6:.0f} million multiply-adds."
     )
@@ -102,6 +106,12 @@ def device() -> str:
     )
     head = ["form", "answer", "baked", "without the trunks", "baked", "swap"]
     return "\n\n".join([markdown(head, lines), _filled(said), _filled(browser)])
+
+
+def _accuracies(files: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
+    for collection, found in files.items():
+        int8, fp32 = (found[f"trunk_{kind}_accuracy"]["value"] for kind in ("int8", "fp32"))
+        yield f"{int8:.1f} and {fp32:.1f} % ({collection})"
 
 
 def streams() -> str:
