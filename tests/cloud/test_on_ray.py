@@ -22,6 +22,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'pa
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_replica_killed_under_load_loses_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("ray_run.py")), str(tmp_path)]

@@ -99,6 +99,7 @@ class Run:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a signal on POSIX only")
+@pytest.mark.slow
 def test_killed_at_every_stage_it_ends_at_the_same_files(
     world: Path, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_workers_share_the_training_clips_and_have_the_rest_in_common(world: Pat
         assert seen <= set(plan.train)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'paramcast[ray]'")
 def test_a_model_is_trained_on_ray_though_a_worker_is_killed(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
