@@ -14,7 +14,7 @@ import team_run
 from click.testing import CliRunner
 from train_run import options
 
-from paramcast.cli.train import command
+from paramcast.cli import paramcast
 from paramcast.data.collection import Collection
 from paramcast.data.world import make_world
 from paramcast.training.model import TrainedModel
@@ -72,6 +72,16 @@ def test_a_model_is_trained_on_ray_though_a_worker_is_killed(world: Path, tmp_pa
 
 def test_without_ray_the_extra_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    arguments = ["--data", str(world), "--task", "qa", "--out", str(tmp_path / "m"), "--workers", "2"]
-    done = CliRunner().invoke(command, arguments)
+    arguments = [
+        "train",
+        "--data",
+        str(world),
+        "--task",
+        "qa",
+        "--out",
+        str(tmp_path / "m"),
+        "--workers",
+        "2",
+    ]
+    done = CliRunner().invoke(paramcast, arguments)
     assert "paramcast[ray]" in str(done.exception)
