@@ -173,7 +173,7 @@ def headroom_table(paths: Sequence[Path]) -> str:
                 room = row["room"]
                 lines.append(
                     [
-                        f"{COLLECTIONS[path.stem.split('-')[0]]}, {row['task']}",
+                        f"{_collection(path)}, {row['task']}",
                         f"{row['shift']}, {_figure(row)}",
                         *(f"{_of(row, control):.1f}" for control in ("base", "own", "oracle")),
                         f"{row['labelled']['mean']:.1f}",
@@ -195,7 +195,7 @@ def gate_table(paths: Sequence[Path]) -> str:
                 continue
             lines.append(
                 [
-                    f"{COLLECTIONS[path.stem.split('-')[0]]}, {path.stem.split('-')[1]}",
+                    f"{_collection(path)}, {path.stem.split('-')[1]}",
                     "all of these" if row["shift"] == "all" else row["shift"],
                     f"{row['devices']}",
                     f"{100 * row['passed']:.0f} %",
@@ -213,14 +213,14 @@ def anchors_table(paths: Sequence[Path]) -> str:
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for path in paths:
         for row in rows_of(path):
-            found[path.stem.split("-")[0], row["name"]].append(row)
+            found[_collection(path), row["name"]].append(row)
     lines = []
     for (collection, name), rows in found.items():
         if name.startswith("gain_"):
             rule = name.removeprefix("gain_")
             over = found.get((collection, f"{rule}_over_middle"), [])
             beyond = "; ".join(_interval(row, "value") for row in over)
-            lines.append([COLLECTIONS[collection], rule, *_by_seed(rows), beyond])
+            lines.append([collection, rule, *_by_seed(rows), beyond])
     return markdown(["collection", "frame", "gain", "of each seed", "over the middle one"], lines)
 
 
@@ -269,12 +269,8 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     """Name of a marker in the page -> its table; only of what there are files of."""
     made = {"adaptation": adaptation_table(found)}
     made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
-    if paths := sorted((BENCHMARKS / "headroom").glob("*.json"), key=lambda path: path.stem):
-        made["headroom"] = headroom_table(paths)
-    if paths := sorted((BENCHMARKS / "gate").glob("*.json")):
-        made["gate"] = gate_table(paths)
-    if paths := sorted((BENCHMARKS / "anchors").glob("*.json")):
-        made["anchors"] = anchors_table(paths)
+    for name, table in (("headroom", headroom_table), ("gate", gate_table), ("anchors", anchors_table)):
+        made[name] = table(sorted((BENCHMARKS / name).glob("*.json"), key=lambda path: path.stem))
     for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
         made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
     return made
@@ -291,6 +287,11 @@ def main() -> int:
     adaptation_figure(found, FIGURES / "adaptation.svg")
     bytes_figure(list(seeds("bytes").values()), FIGURES / "bytes.svg")
     return 0
+
+
+def _collection(path: Path) -> str:
+    """That a file of figures is about, by the file's name."""
+    return COLLECTIONS[path.stem.split("-")[0]]
 
 
 def _figure(row: Row) -> str:

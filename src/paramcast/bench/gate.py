@@ -13,17 +13,13 @@ import torch
 from tqdm import tqdm
 
 from paramcast.bench.ratios import share_interval
-from paramcast.bench.table import align
+from paramcast.bench.table import align, interval_text
+from paramcast.bench.variants import SUPPORT, TestDevices
 from paramcast.data.collection import Collection
-from paramcast.training.evaluate import test_clips, test_fleet
+from paramcast.training.controls import WORSE_BY
 from paramcast.training.gates import outcomes
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
-from paramcast.training.views import Views
-
-SUPPORT = 8
-WORSE = 1.0
-"""Percent points: a device that loses more is worse off."""
 
 
 class Judged(NamedTuple):
@@ -64,16 +60,15 @@ def bench_gate(
 
 def judge(model: TrainedModel, collection: Collection, shift: str, devices: int, seed: int) -> Judged:
     """Give every device the package that is made from its support clips, with the gate and without."""
-    fleet = test_fleet(model, collection, shift, devices, SUPPORT, seed)
-    clips, config = test_clips(model, collection), model.config
-    views = Views(collection, clips, fleet.devices, model.task, model.answer_numbers, config.categories)
-    bank, gallery, data = views.load(model.store(collection))
+    drawn = TestDevices.load(model, collection, devices, seed, shift)
+    bank, clips, data = drawn.bank, drawn.clips, drawn.devices
     adaptor, task = model.adaptor, model.task
-    known = outcomes(task, adaptor, (bank, model.table(bank)), data, gallery, [SUPPORT])
-    base = np.array([task.mean_score(adaptor.dynamic, None, bank, device, gallery) for device in data])
+    known = outcomes(task, adaptor, (bank, model.table(bank)), data, clips, [SUPPORT])
+    base = np.array([task.mean_score(adaptor.dynamic, None, bank, device, clips) for device in data])
     passed = adaptor.gate(torch.from_numpy(known.hidden)).numpy()
     refused = known.refused - base
-    return Judged(refused + known.gains, np.where(passed, refused + known.gains, refused), passed)
+    everything = refused + known.gains
+    return Judged(everything, np.where(passed, everything, refused), passed)
 
 
 def gate_row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any]:
@@ -89,8 +84,8 @@ def gate_row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any
         "open": interval(everything).json(),
         "gated": interval(gated).json(),
         "kept": kept.json() if kept else None,
-        "worse_open": float((everything < -WORSE).mean()),
-        "worse_gated": float((gated < -WORSE).mean()),
+        "worse_open": float((everything < -WORSE_BY).mean()),
+        "worse_gated": float((gated < -WORSE_BY).mean()),
         "passed": float(passed.mean()),
     }
 
@@ -104,10 +99,7 @@ def gate_table(rows: Sequence[Mapping[str, Any]]) -> str:
             [
                 row["shift"],
                 str(row["devices"]),
-                *(
-                    f"{row[k]['mean']:+.1f} [{row[k]['low']:+.1f}, {row[k]['high']:+.1f}]"
-                    for k in ("open", "gated")
-                ),
+                *(interval_text(row[gain], "+") for gain in ("open", "gated")),
                 f"{100 * row['kept']['mean']:.0f} %" if row["kept"] else "nothing to keep",
                 *(f"{100 * row[share]:.1f} %" for share in ("worse_open", "worse_gated", "passed")),
             ]

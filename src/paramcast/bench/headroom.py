@@ -8,7 +8,7 @@ from typing import Any
 
 from paramcast.bench.compare import CompareOptions, compare
 from paramcast.bench.figures import evaluation_rows
-from paramcast.bench.table import align, metric_name
+from paramcast.bench.table import align, interval_text, metric_name
 from paramcast.data.collection import Collection
 from paramcast.training.evaluate import evaluate
 from paramcast.training.model import TrainedModel
@@ -71,7 +71,7 @@ def headroom_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{row['shift']}, {metric_name(row)}",
                 str(row["support"]),
                 *(f"{mean:.1f}" for mean in [*means, row["labelled"]["mean"]]),
-                *(f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]" for gain in gains),
+                *(interval_text(gain, "+") for gain in gains),
             ]
         )
     return align(cells)

@@ -32,6 +32,7 @@ from paramcast.training.episodes import one_of
 from paramcast.training.evaluate import test_clips
 from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
+from paramcast.training.tasks.qa import answered_right
 from paramcast.training.views import UplinkTable, Views
 
 SHIFTS = ("vocabulary", "category+camera+vocabulary")
@@ -228,10 +229,10 @@ class _Scores:
         if not clips:
             return np.zeros(1)
         task, dynamic, bank = self._group.model.task, self._group.model.adaptor.dynamic, self._group.bank
-        asked = task.asked(replace(self._stream.domains[start], clips=clips, support=0), [])
+        device = replace(self._stream.domains[start], clips=clips, support=0)
         with torch.no_grad(), dynamic.use(values):
-            given = task.outputs(dynamic.module, bank, asked).argmax(-1).numpy()
-        right = given == np.concatenate([clip.items[:, 2] for clip in clips])
+            outputs = task.outputs(dynamic.module, bank, task.asked(device, []))
+        right = answered_right(outputs, device)
         questions = np.cumsum([0, *(len(clip.items) for clip in clips)])
         counts: np.ndarray = np.concatenate([[0], right.cumsum()])[questions]
         return counts

@@ -49,9 +49,9 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
     for control, meaning in CONTROLS.items():
         if control not in first["controls"]:
             continue  # no oracle where nobody knows the true domains
-        cells.append([f"{control} ({meaning})", *(_interval(row["controls"][control]) for row in rows)])
-    cells.append(["gain: own - max(base, constant)", *(_interval(row["gain"], "+") for row in rows)])
-    cells.append(["own - shuffled", *(_interval(row["own_minus_shuffled"], "+") for row in rows)])
+        cells.append([f"{control} ({meaning})", *(interval_text(row["controls"][control]) for row in rows)])
+    cells.append(["gain: own - max(base, constant)", *(interval_text(row["gain"], "+") for row in rows)])
+    cells.append(["own - shuffled", *(interval_text(row["own_minus_shuffled"], "+") for row in rows)])
     cells.append(["recovery of the oracle's gain", *(_share(row["recovery"]) for row in rows)])
     cells.append(["devices worse by over 1 point", *(_share(row["worse_share"]) for row in rows)])
     return f"{title}\n{align(cells)}"
@@ -70,7 +70,8 @@ def align(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
 
-def _interval(value: Mapping[str, float], sign: str = "") -> str:
+def interval_text(value: Mapping[str, float], sign: str = "") -> str:
+    """A mean and its interval, to one decimal; `sign` is '+' for differences."""
     return f"{value['mean']:{sign}.1f} [{value['low']:{sign}.1f}, {value['high']:{sign}.1f}]"
 
 
@@ -142,8 +143,8 @@ def _row_per_query(reuse: str, row: Mapping[str, Any]) -> str:
 
 
 METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "score": lambda row: _interval(row["controls"]["own"]),
-    "gain over base": lambda row: _interval(row["gain"], "+"),
+    "score": lambda row: interval_text(row["controls"]["own"]),
+    "gain over base": lambda row: interval_text(row["gain"], "+"),
     "worse": lambda row: _share(row["worse_share"]),
 }
 """How well every method does -> how it is shown."""

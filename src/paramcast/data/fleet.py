@@ -75,8 +75,13 @@ class Device:
 
     def answer(self, answer: str) -> str:
         """An answer as they give it."""
-        words = self.habits or self.vocabulary
+        words = self.answers_in
         return words.answer(answer) if words else answer
+
+    @property
+    def answers_in(self) -> Vocabulary | None:
+        """The words of its answers; None for the common ones."""
+        return self.habits or self.vocabulary
 
 
 @dataclass(frozen=True)
@@ -300,15 +305,18 @@ def _device(entry: dict[str, Any]) -> Device:
     support, query = tuple(map(str, entry["support"])), tuple(map(str, entry["query"]))
     if set(support) & set(query):
         raise ValueError(f"device {entry['id']!r} is scored on its own support clips")
-    words, habits = entry["vocabulary"], entry.get("habits")
     return Device(
         id=str(entry["id"]),
         split=entry["split"],
         support=support,
         query=query,
         cameras=tuple(Camera(**camera) for camera in entry["cameras"]),
-        vocabulary=None if words is None else Vocabulary(**words),
+        vocabulary=_stored_words(entry["vocabulary"]),
         categories={str(name): float(share) for name, share in entry["categories"].items()},
         collection=str(entry["collection"]),
-        habits=None if habits is None else Vocabulary(**habits),
+        habits=_stored_words(entry.get("habits")),
     )
+
+
+def _stored_words(entry: Mapping[str, Any] | None) -> Vocabulary | None:
+    return None if entry is None else Vocabulary(**entry)

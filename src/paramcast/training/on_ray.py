@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,11 @@ def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
     """
     import ray
 
-    requests = list(dict.fromkeys(request for plan in plans for request in _requests(plan)))
+    asked = [_requests(plan) for plan in plans]
+    number = {request: place for place, request in enumerate(dict.fromkeys(chain(*asked)))}
     shown = plans[0].collection.extended(clip for plan in plans for clip in plan.made)
-    shared = ray.put((shown, plans[0].options, requests))
-    everything = ray.data.from_items([{"place": place} for place in range(len(requests))]).map_batches(
+    shared = ray.put((shown, plans[0].options, list(number)))
+    everything = ray.data.from_items([{"place": place} for place in range(len(number))]).map_batches(
         _Encoder,
         fn_constructor_args=[[shared]],  # in a list, so that actors fetch it themselves
         batch_size=CLIPS_A_BATCH,
@@ -92,10 +94,9 @@ def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
         num_cpus=1,
     )
     kept = everything.materialize()
-    number = {request: place for place, request in enumerate(requests)}
     shares = {}
-    for plan in plans:
-        places = {number[request]: place for place, request in enumerate(_requests(plan))}
+    for plan, requests in zip(plans, asked, strict=True):
+        places = {number[request]: place for place, request in enumerate(requests)}
         shares[_share(plan.team.rank)] = kept.flat_map(partial(_of_share, places)).materialize()
     return shares
 

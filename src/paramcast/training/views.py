@@ -140,7 +140,7 @@ def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
     """What the oracle is told: category shares, cameras (severity at the kind's place), words; float32."""
     shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
     cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
-    own = device.habits or device.vocabulary
+    own = device.answers_in
     words = own.describe() if own else np.zeros(VOCABULARY_WORDS, np.float32)
     return np.concatenate([shares, cameras, words]).astype(np.float32)
 

@@ -11,6 +11,7 @@ from paramcast.cli.bench.options import (
     models_and_collection,
     models_option,
     seeds_option,
+    shifts_option,
     task_option,
     tell,
 )
@@ -23,13 +24,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @seeds_option
 @task_option
 @click.option("--devices", default=60, type=click.IntRange(2), help="Test devices of each model and shift.")
-@click.option(
-    "--shift",
-    "shifts",
-    multiple=True,
-    default=("category", "camera", "vocabulary", "category+camera+vocabulary"),
-    help="What devices differ in; may be given several times.",
-)
+@shifts_option("devices", "category", "camera", "vocabulary", "category+camera+vocabulary")
 @seed_option
 @json_option
 def command(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import tell
+from paramcast.cli.bench.options import shifts_option, tell
 from paramcast.cli.common import (
     json_option,
     needs,
@@ -23,13 +23,7 @@ from paramcast.cli.common import (
 @trained_model_option
 @test_data_option
 @trained_on_option
-@click.option(
-    "--shift",
-    "shifts",
-    multiple=True,
-    default=("none", "category", "camera", "vocabulary"),
-    help="What devices differ in; may be given several times.",
-)
+@shifts_option("devices", "none", "category", "camera", "vocabulary")
 @click.option("--devices", default=40, type=click.IntRange(2), help="Test devices under each shift.")
 @click.option(
     "--labelled",

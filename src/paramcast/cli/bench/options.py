@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.decorators import FC
 
 from paramcast.cli.common import FOLDER, typed_command
 
@@ -31,6 +32,12 @@ seeds_option = click.option(
     "--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given."
 )
 quick_option = click.option("--quick", is_flag=True, help="Smaller training: to see that it runs.")
+
+
+def shifts_option(whose: str, *default: str) -> Callable[[FC], FC]:
+    """`--shift`, which may be given several times: what `whose` differ in."""
+    told = f"What {whose} differ in; may be given several times."
+    return click.option("--shift", "shifts", multiple=True, default=default, help=told)
 
 
 def opened(data: Path | None) -> Collection:

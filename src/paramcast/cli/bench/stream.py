@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.bench.options import data_option, models_and_collection, models_option, seeds_option, tell
+from paramcast.cli.bench.options import (
+    data_option,
+    models_and_collection,
+    models_option,
+    seeds_option,
+    shifts_option,
+    tell,
+)
 from paramcast.cli.common import json_option, needs, seed_option
 
 
@@ -15,13 +22,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @data_option
 @seeds_option
 @click.option("--streams", default=6, type=click.IntRange(1), help="Streams for each model and shift.")
-@click.option(
-    "--shift",
-    "shifts",
-    multiple=True,
-    default=("vocabulary", "category+camera+vocabulary"),
-    help="What a stream's domains differ in; may be given several times.",
-)
+@shifts_option("a stream's domains", "vocabulary", "category+camera+vocabulary")
 @seed_option
 @json_option
 def command(

@@ -90,9 +90,8 @@ class QuestionAnswering(Task):
 
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
         """Share of the questions that are answered right."""
-        answers = np.concatenate([clip.items[:, 2] for clip in device.query])
-        right = int((outputs.argmax(-1).numpy() == answers).sum())
-        return {Metric("top1"): 100 * right / len(answers)}
+        right = answered_right(outputs, device)
+        return {Metric("top1"): 100 * int(right.sum()) / len(right)}
 
     def _logits(
         self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
@@ -100,6 +99,12 @@ class QuestionAnswering(Task):
         """Logits (..., N, answers) of items (..., N, 3)."""
         logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
         return logits
+
+
+def answered_right(outputs: Tensor, device: DeviceData) -> np.ndarray:
+    """(N,) bool: of the N questions about its query clips, which are, by their logits (N, answers)."""
+    right: np.ndarray = outputs.argmax(-1).numpy() == np.concatenate([c.items[:, 2] for c in device.query])
+    return right
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
