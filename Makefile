@@ -53,7 +53,9 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 
 # A worker for each core and one more, as some tests wait for servers; the models are small, so further threads would
 # only wait for each other.
-test: lint $(VENV)/clip/.installed $(VENV)/.ray $(VENV)/.browser
+test: install
+	$(MAKE) --jobs 3 --output-sync lint $(VENV)/clip/.installed $(VENV)/.browser
+	$(MAKE) $(VENV)/.ray
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # Wheel and sdist, and a bill of materials (CycloneDX) of what a cloud that trains and serves installs.

@@ -21,8 +21,7 @@ import psutil
 
 HELPERS = str(Path(__file__).parents[1] / "device")
 sys.path.insert(0, HELPERS)
-# Ray's workers would give way to all else that runs, as their niceness is 15.
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": HELPERS}
+os.environ["PYTHONPATH"] = HELPERS  # for Ray's workers
 DEVICES, REPLICAS, PATIENCE_S = 4, 2, 120.0
 
 
@@ -55,39 +54,26 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.05)
 
 
-def start_ray(tries: int = 3) -> None:
-    """Ray gives its own processes 30 s to start, which on a busy machine may be too little."""
-    import ray
-
-    try:
-        ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    except Exception:
-        ray.shutdown()
-        if tries == 1:
-            raise
-        start_ray(tries - 1)
-
-
 def main(folder: str) -> None:
-    import numpy as np
-    import ray
-    from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
-    from ray import serve
-
+    from paramcast.bench.ray_cloud import ray_cloud
     from paramcast.cloud import Database
-    from paramcast.cloud.on_ray import deployed
+
+    Database.open(f"{folder}/cloud.db").close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ray_cloud(service(folder), REPLICAS, port):
+        print(json.dumps(told(folder, f"http://127.0.0.1:{port}")))
+
+
+def told(folder: str, url: str) -> dict[str, Any]:
+    """What devices saw while a replica was killed."""
+    import numpy as np
+    from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
+
     from paramcast.device import CloudClient
     from paramcast.wire import AdaptRequest, load_or_make_key, open_package, public_key_hex
 
     key = public_key_hex(load_or_make_key(f"{folder}/cloud.key"))
-    Database.open(f"{folder}/cloud.db").close()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    start_ray()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    options = {"autoscaling_config": None, "num_replicas": REPLICAS, "ray_actor_options": {"num_cpus": 0.1}}
-    serve.run(deployed(service(folder), **options))
-
     seen: dict[str, list[int]] = {f"cam-{place}": [] for place in range(DEVICES)}
     enough, errors = threading.Event(), list[str]()
 
@@ -96,7 +82,7 @@ def main(folder: str) -> None:
         queries = np.ones((2, TEXT_UP), "f4")
         request = AdaptRequest(device, MODEL, 0, np.ones((2, IMAGE_UP), "f4"), queries, np.arange(2))
         try:
-            with CloudClient(f"http://127.0.0.1:{port}") as client:
+            with CloudClient(url) as client:
                 while not enough.is_set():
                     data = client.exchange(request)
                     seen[device].append(open_package(data, key, device=device, model=MODEL, **rules).sequence)
@@ -119,10 +105,7 @@ def main(folder: str) -> None:
     enough.set()
     for thread in threads:
         thread.join()
-    told = {"before": len(before), "new": len(replicas() - before), "errors": errors, "seen": seen}
-    serve.shutdown()
-    ray.shutdown()
-    print(json.dumps(told))
+    return {"before": len(before), "new": len(replicas() - before), "errors": errors, "seen": seen}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from paramcast.bench.registry import bench_registry
+from paramcast.bench.scale import bench_scale
 from paramcast.bench.soak import bench_soak
 from paramcast.bench.wake import bench_wake
 from paramcast.cloud import Database
@@ -44,3 +45,11 @@ def test_a_small_fleet_wakes_at_once_and_finds_no_room() -> None:
     assert rows["wake_other"]["value"] == 0
     assert rows["wake_waiting"]["value"] <= 8
     assert rows["wake_memory"]["ratio"] < 1.5
+
+
+def test_two_processes_on_one_state_beside_one() -> None:
+    rows = {row["name"]: row for row in bench_scale([2], [], None, seconds=1, seed=1)}
+    assert list(rows) == ["processes_1", "processes_2"]
+    assert rows["processes_1"]["ratio"] == 1
+    assert rows["processes_2"]["value"] > 10
+    assert 0.2 < rows["processes_2"]["ratio"] < 10

@@ -61,8 +61,8 @@ def test_watch_pairs_keep_recordings_whole() -> None:
     assert not set(people[people > 0]) & set(-people[people < 0])
 
 
-@pytest.mark.parametrize("name", ["diabetes", "shifted", "shifted-classes"])
-def test_pairs_of_tables(name: str) -> None:
+@pytest.mark.parametrize("name", ["diabetes", "shifted", "shifted-classes", "shifted-windows"])
+def test_pairs_of_other_sets(name: str) -> None:
     pairs = list(datasets.SETS[name](0))
     assert len(pairs) == 4
     for pair in pairs:

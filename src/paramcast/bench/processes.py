@@ -100,7 +100,7 @@ def finish_device(process: subprocess.Popen[bytes], figures: Path) -> dict[str, 
     return found
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[Any]) -> None:
     """End a process and wait for it; one that does not listen is killed."""
     if process.poll() is None:
         process.terminate()

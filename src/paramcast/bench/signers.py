@@ -20,7 +20,7 @@ PATH = "/v1/adapt"
 class Signers:
     """Signed requests without end, of each device in turn: never two of one device under way at once."""
 
-    def __init__(self, state: Path, requests: Sequence[AdaptRequest], devices: int) -> None:
+    def __init__(self, state: Path | str, requests: Sequence[AdaptRequest], devices: int) -> None:
         """Enrol so many devices in `state`, which ask what `requests` ask."""
         database, keys = Database.open(state), [make_key() for _ in range(devices)]
         with database.writing() as connection:

@@ -12,19 +12,27 @@ import numpy as np
 
 from paramcast.errors import InputError, MissingExtraError
 from paramcast.methods.m3bat.domains import Task
-from paramcast.methods.m3bat.makers import make_shifted
+from paramcast.methods.m3bat.makers import Shifted, make_shifted, make_shifted_windows
 from paramcast.methods.m3bat.shift import summarise_windows
 
 WINDOW, STRIDE = 100, 100  # samples: 2 s at 50 Hz, without overlap
 _WISDM_COLUMNS = 43
 _FOLDS = 3
+_ROWS = 600  # of each domain of made data
 SHIFTS: Mapping[str, dict[str, Any]] = {
     "offset": {"offset": 1.5, "gain": 1.0},
     "gain": {"offset": 0.0, "gain": 2.0},
     "both": {"offset": 1.5, "gain": 1.5},
     "turned": {"offset": 0.0, "gain": 1.0, "angle": 40.0},
 }
-"""Of the made data: arguments of `make_shifted`."""
+"""Of the made tables: arguments of `make_shifted`."""
+WINDOW_SHIFTS: Mapping[str, dict[str, Any]] = {
+    "offset": {"offset": 1.0, "gain": 1.0},
+    "gain": {"offset": 0.0, "gain": 2.0},
+    "both": {"offset": 1.0, "gain": 1.5},
+    "turned": {"offset": 0.0, "gain": 1.0, "angle": 60.0},
+}
+"""Of the made windows: arguments of `make_shifted_windows`."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,19 @@ def watch_table_pairs(seed: int) -> Iterator[Pair]:
 def shifted_pairs(seed: int, task: Task = "regression") -> Iterator[Pair]:
     """Made data with known truth: one modality of two has another offset, gain, both, or is turned."""
     for name, shift in SHIFTS.items():
-        made = make_shifted(rows=600, task=task, seed=seed, **shift)
-        target = made.sample_domain < 0
-        rows = np.arange(len(made.X))
-        yield _pair(name, task, made.X, made.y, np.ones(len(rows)), target, rows, made.modalities, seed)
+        yield _made_pair(name, task, make_shifted(rows=_ROWS, task=task, seed=seed, **shift), seed)
+
+
+def shifted_window_pairs(seed: int) -> Iterator[Pair]:
+    """Made raw windows of six motions with known truth: the accelerometer's shift is that of the name."""
+    for name, shift in WINDOW_SHIFTS.items():
+        yield _made_pair(name, "classification", make_shifted_windows(_ROWS, seed=seed, **shift), seed)
+
+
+def _made_pair(name: str, task: Task, made: Shifted, seed: int) -> Pair:
+    rows = np.arange(len(made.X))
+    target = made.sample_domain < 0
+    return _pair(name, task, made.X, made.y, np.ones(len(rows)), target, rows, made.modalities, seed)
 
 
 def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -195,6 +212,7 @@ def read_seglearn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.
 SETS: dict[str, Callable[[int], Iterator[Pair]]] = {
     "shifted": shifted_pairs,
     "shifted-classes": partial(shifted_pairs, task="classification"),
+    "shifted-windows": shifted_window_pairs,
     "diabetes": diabetes_pairs,
     "seglearn": seglearn_pairs,
     "seglearn-table": watch_table_pairs,

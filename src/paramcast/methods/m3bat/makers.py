@@ -14,6 +14,8 @@ import numpy as np
 from paramcast.methods.m3bat.domains import Task
 
 _STATES = 3
+_MOTIONS = 6
+_RATE = 50.0  # samples a second
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,10 @@ class Shifted:
     """A made set.
 
     Attributes:
-        X: (N, F) float64.
-        y: (N,) the truth, also of the target rows: float64, or classes 0 and 1.
+        X: (N, F) float64, or windows (N, T, C).
+        y: (N,) the truth, also of the target rows: float64, or classes from 0 on.
         sample_domain: (N,) 1 for source, -2 for target.
-        modalities: 'steady' and 'drifting' -> columns.
+        modalities: 'steady' and 'drifting' -> columns, or channels.
     """
 
     X: np.ndarray
@@ -70,6 +72,53 @@ def make_shifted(
     )
 
 
+def make_shifted_windows(
+    rows: int = 400,
+    samples: int = 100,
+    offset: float = 1.0,
+    gain: float = 1.5,
+    angle: float = 0.0,
+    seed: int = 0,
+) -> Shifted:
+    """Draw raw windows of six motions, as a gyroscope (steady) and an accelerometer (drifting) see them.
+
+    A motion is a posture, a frequency, and the directions in which it moves and turns; a window has its own
+    phase, vigour, tempo and way of wearing.
+
+    Args:
+        rows: Of each domain.
+        samples: T, at 50 a second.
+        offset: Added to the accelerometer in the target, in units of gravity; 0 for none.
+        gain: Factor of the accelerometer in the target; 1 for none.
+        angle: Degrees by which the accelerometer is turned about its third axis in the target; 0 for none.
+        seed: Of all draws.
+    """
+    rng = np.random.default_rng(seed)
+    target = np.repeat([False, True], rows)
+    count = 2 * rows
+    y = rng.integers(_MOTIONS, size=count)
+    frequency = np.linspace(0.6, 2.4, _MOTIONS)[rng.permutation(_MOTIONS)]
+    posture, moving, turning = (_unit(rng.normal(size=(_MOTIONS, 3))) for _ in range(3))
+    tempo = frequency[y] * np.exp(0.15 * rng.normal(size=count))
+    vigour = 0.6 * np.exp(0.4 * rng.normal(size=count))[:, None, None]
+    phase = (
+        rng.uniform(0, 2 * np.pi, size=(count, 1)) + 2 * np.pi * tempo[:, None] * np.arange(samples) / _RATE
+    )
+    swing, turn = np.sin(phase)[..., None], np.cos(phase)[..., None]
+    worn = _unit(posture[y] + 0.3 * rng.normal(size=(count, 3)))[:, None]
+    drifting = (
+        worn + vigour * np.sin(phase) * moving[y][:, None] + 0.05 * rng.normal(size=(count, samples, 3))
+    )
+    steady = vigour * np.cos(phase) * turning[y][:, None] + 0.6 * rng.normal(size=(count, samples, 3))
+    drifting[target] = gain * _turned(drifting[target], angle) + offset * _unit(rng.normal(size=3))
+    return Shifted(
+        X=np.concatenate([steady, drifting], axis=2),
+        y=y,
+        sample_domain=np.where(target, -2, 1),
+        modalities={"steady": [0, 1, 2], "drifting": [3, 4, 5]},
+    )
+
+
 def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Generator) -> np.ndarray:
     """(N, S) states -> (N, columns), a random linear sensor of unit variance before its noise."""
     mixing = rng.normal(size=(_STATES, columns))
@@ -78,12 +127,18 @@ def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Gener
     return measured
 
 
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """(..., 3) -> the same directions, of length 1."""
+    made: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return made
+
+
 def _turned(measured: np.ndarray, angle: float) -> np.ndarray:
-    """(N, C) with columns (0, 1), (2, 3), ... turned in their plane; an odd last column stays."""
+    """(..., C) with columns (0, 1), (2, 3), ... turned in their plane; an odd last column stays."""
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     turned = measured.copy()
-    even = measured.shape[1] - measured.shape[1] % 2
-    first, second = measured[:, 0:even:2], measured[:, 1:even:2]
-    turned[:, 0:even:2] = cosine * first - sine * second
-    turned[:, 1:even:2] = sine * first + cosine * second
+    even = measured.shape[-1] - measured.shape[-1] % 2
+    first, second = measured[..., 0:even:2], measured[..., 1:even:2]
+    turned[..., 0:even:2] = cosine * first - sine * second
+    turned[..., 1:even:2] = sine * first + cosine * second
     return turned
