@@ -101,15 +101,13 @@ def make_shifted_windows(
     posture, moving, turning = (_unit(rng.normal(size=(_MOTIONS, 3))) for _ in range(3))
     tempo = frequency[y] * np.exp(0.15 * rng.normal(size=count))
     vigour = 0.6 * np.exp(0.4 * rng.normal(size=count))[:, None, None]
-    phase = (
-        rng.uniform(0, 2 * np.pi, size=(count, 1)) + 2 * np.pi * tempo[:, None] * np.arange(samples) / _RATE
-    )
-    swing, turn = np.sin(phase)[..., None], np.cos(phase)[..., None]
+    turns = rng.uniform(size=(count, 1)) + tempo[:, None] * np.arange(samples) / _RATE
+    phase = 2 * np.pi * turns[..., None]
     worn = _unit(posture[y] + 0.3 * rng.normal(size=(count, 3)))[:, None]
-    drifting = (
-        worn + vigour * np.sin(phase) * moving[y][:, None] + 0.05 * rng.normal(size=(count, samples, 3))
-    )
-    steady = vigour * np.cos(phase) * turning[y][:, None] + 0.6 * rng.normal(size=(count, samples, 3))
+    drifting = worn + vigour * np.sin(phase) * moving[y][:, None]
+    drifting += 0.05 * rng.normal(size=drifting.shape)
+    steady = vigour * np.cos(phase) * turning[y][:, None]
+    steady += 0.6 * rng.normal(size=steady.shape)
     drifting[target] = gain * _turned(drifting[target], angle) + offset * _unit(rng.normal(size=3))
     return Shifted(
         X=np.concatenate([steady, drifting], axis=2),
