@@ -59,12 +59,12 @@ def test_lambda_begins_at_zero_after_the_warm_up(monkeypatch: pytest.MonkeyPatch
     seen: list[float] = []
     monkeypatch.setattr(training, "ramp", lambda p: seen.append(p) or ramp(p))
     train(network(), *data(), cross_entropy, PLAN, np.random.default_rng(0))
-    np.testing.assert_allclose(seen, np.arange(16) / 16, atol=1e-12)
+    np.testing.assert_allclose(seen, np.arange(18) / 18, atol=1e-12)
     assert [training.adversarial_share(p, PLAN) for p in (0, 0.1)] == [0, 0]
 
 
 def test_stages_are_source_only_then_shared_then_branches() -> None:
-    assert [stage(p, PLAN) for p in (0, 0.19, 0.2, 0.49, 0.5, 0.99)] == [
+    assert [stage(p, PLAN) for p in (0, 0.09, 0.1, 0.19, 0.2, 0.99)] == [
         (False, False),
         (False, False),
         (True, False),

@@ -95,6 +95,27 @@ def test_equations(mask: Any) -> None:
         torch.testing.assert_close(cosines, expected[:-1] @ expected[-1])
 
 
+def test_the_bottleneck_begins_where_embeddings_differ(task: Embedded) -> None:
+    rows = torch.from_numpy(np.concatenate([task.images, task.texts]))
+    torch.manual_seed(0)
+    net = AdapterNet(DIM)
+    net.look_at(rows)
+    seen = net.down[0](rows).detach()[:, : DIM - 1].numpy()
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-4)
+    assert 0.5 < seen.var() < 2
+    assert (np.diff(seen.var(0)) < 1e-6).all()
+    # Of three embeddings two directions are known, of equal ones none: the others stay.
+    net = AdapterNet(DIM)
+    before = net.down[0].weight.clone()
+    net.look_at(rows[:3])
+    assert torch.equal(net.down[0].weight[2:], before[2:])
+    assert not torch.equal(net.down[0].weight[:2], before[:2])
+    net = AdapterNet(DIM)
+    before = net.down[0].weight.clone()
+    net.look_at(rows[:1].expand(5, -1))
+    assert torch.equal(net.down[0].weight, before)
+
+
 def test_every_parameter_is_trained() -> None:
     torch.manual_seed(0)
     network = AdapterNet(DIM)

@@ -17,6 +17,8 @@ Members = tuple[()] | tuple[int]
 _CHANNELS = (16, 24)
 _KERNELS = (8, 5)
 _STRIDES = (4, 2)
+_LEAST_VARIANCE = 1e-5
+"""Of a unit over time: a root has no slope at 0."""
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
@@ -76,7 +78,11 @@ class TableEncoder(nn.Sequential):
 
 
 class WindowEncoder(nn.Module):
-    """(M, N, C, T) -> (M, N, hidden), for any length T >= 1: 1-D convolutions, then the mean over time."""
+    """(M, N, C, T) -> (M, N, hidden), for any length T >= 1.
+
+    1-D convolutions, then mean and deviation over time: how much a signal moves says what is done, also where
+    a sensor is worn the other way round.
+    """
 
     def __init__(self, channels: int, hidden: int, dropout: float, members: Members) -> None:
         super().__init__()
@@ -84,14 +90,16 @@ class WindowEncoder(nn.Module):
         self.first = Convolution(channels, narrow, _KERNELS[0], _STRIDES[0], members)
         self.second = Convolution(narrow, wide, _KERNELS[1], _STRIDES[1], members)
         self.dropout = nn.Dropout(dropout)
-        self.last = Linear(wide, hidden, members)
+        self.last = Linear(2 * wide, hidden, members)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, N, C, T) -> (M, N, hidden)."""
-        members, rows = x.shape[:2]
         side_by_side = x.transpose(0, 1).flatten(1, 2)
-        found = F.relu(self.second(F.relu(self.first(side_by_side)))).mean(-1)
-        return F.relu(self.last(self.dropout(found.view(rows, members, -1).transpose(0, 1))))
+        found = F.relu(self.second(F.relu(self.first(side_by_side))))
+        found = found.view(len(found), len(x), -1, found.shape[-1])
+        deviation = (found.var(-1, correction=0) + _LEAST_VARIANCE).sqrt()
+        pooled = torch.cat([found.mean(-1), deviation], dim=-1)
+        return F.relu(self.last(self.dropout(pooled.transpose(0, 1))))
 
 
 class Discriminator(nn.Sequential):

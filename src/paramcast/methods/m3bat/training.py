@@ -18,7 +18,7 @@ from paramcast.methods.m3bat.network import BranchNetwork
 
 Alignment = Literal["adversarial", "coral", "none"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
-WARM_UP, SHARED = 0.2, 0.3
+WARM_UP, SHARED = 0.1, 0.1
 """Shares of training: on the source alone, then aligned by the shared encoder; the branches have the rest."""
 BETAS = (0.5, 0.999)
 """Of Adam. Encoders and discriminators play against each other, and the usual momentum of 0.9 makes such

@@ -115,7 +115,7 @@ def clip_adapter(task: Task) -> Fitted:
     return _best(map(fitted, RATES))
 
 
-def multi_modal_adapter(task: Task, mask: Mask = "bias") -> Fitted:
+def multi_modal_adapter(task: Task, mask: Mask = "strict") -> Fitted:
     """The estimator itself, with its defaults."""
     model = MultiModalAdapter(mask, scale=task.scale, random_state=task.seed)
     shots = task.shots
@@ -203,6 +203,6 @@ METHODS: dict[str, Callable[[Task], Fitted]] = {
     "Tip-Adapter": tip_adapter,
     "Tip-Adapter-F": tip_adapter_f,
     "Multi-Modal Adapter": multi_modal_adapter,
-    "Multi-Modal Adapter, strict mask": partial(multi_modal_adapter, mask="strict"),
+    "Multi-Modal Adapter, two-way mask": partial(multi_modal_adapter, mask="bias"),
     "Multi-Modal Adapter, no mask": partial(multi_modal_adapter, mask="none"),
 }

@@ -36,7 +36,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Few-shot adapter of a CLIP-like dual encoder (arXiv 2409.02958), on embeddings of any such encoder.
 
     Args:
-        mask: Of the attention: `bias` (+1 on cross-modal pairs), `strict` (cross-modal pairs only) or `none`.
+        mask: Of the attention: `strict` (cross-modal pairs only), `bias` (+1 on cross-modal pairs) or `none`.
         blend: Share of the shift in an adapted embedding, in [0, 1].
         scale: Natural logarithm of what cosines are multiplied by, such as that of the encoder (CLIP's is
             log 100); by default the one in [log 10, log 100] under which unadapted cosines explain the
@@ -58,7 +58,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        mask: Mask = "bias",
+        mask: Mask = "strict",
         blend: float = 0.2,
         scale: float | None = None,
         learning_rate: float | Sequence[float] = RATES,
@@ -151,6 +151,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = AdapterNet(texts.shape[1], self.mask, self.blend)
+        network.look_at(torch.cat([shots.images, texts]))
 
         def logits(images: Tensor) -> Tensor:
             return math.exp(self.scale_) * network.cosines(images, texts)

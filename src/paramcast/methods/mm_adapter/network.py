@@ -17,6 +17,8 @@ MASKS: tuple[Mask, ...] = ("strict", "bias", "none")
 BOTTLENECK = 32
 WIDTH = 128
 HEADS = 4
+_ROUNDING = 1e-4
+"""Unit vectors that differ by less are the same."""
 
 
 def attention_mask(classes: int, mask: Mask) -> Tensor:
@@ -43,7 +45,7 @@ class AdapterNet(nn.Module):
         blend: Share of the shift in what comes out, in [0, 1].
     """
 
-    def __init__(self, dim: int, mask: Mask = "bias", blend: float = 0.2) -> None:
+    def __init__(self, dim: int, mask: Mask = "strict", blend: float = 0.2) -> None:
         super().__init__()
         self.mask, self.blend = mask, blend
         self.down = nn.Sequential(nn.Linear(dim, BOTTLENECK), nn.Linear(BOTTLENECK, WIDTH))
@@ -54,6 +56,27 @@ class AdapterNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def look_at(self, embeddings: Tensor) -> None:
+        """Begin the bottleneck at the directions in which embeddings differ most.
+
+        At random directions, what few shots differ in is lost behind what all embeddings have in common. Each
+        principal direction is divided by the root of its deviation, and all are centred and scaled to a mean
+        variance of 1. Where there are fewer than 32 of them, the other rows stay as they were.
+
+        Args:
+            embeddings: (N, D) float32, L2-normalised, of images and texts.
+        """
+        centre = embeddings.mean(0)
+        centred = embeddings - centre
+        _, lengths, directions = torch.linalg.svd(centred, full_matrices=False)
+        count = min(BOTTLENECK, int((lengths > _ROUNDING).sum()))
+        if count:
+            rows = directions[:count] / lengths[:count, None].sqrt()
+            rows /= (centred @ rows.T).std()
+            weight, bias = self.down[0].parameters()
+            weight[:count], bias[:count] = rows, -rows @ centre
 
     def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Adapt.
