@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -11,8 +14,10 @@ import postgres
 import pytest
 from backends import TinyBackend, serving
 from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
+from sqlalchemy import select
 
 from paramcast.cloud import Database, create_app
+from paramcast.cloud.state.schema import packages
 from paramcast.device import CloudClient
 from paramcast.device import client as client_module
 from paramcast.wire import AdaptRequest, make_key, open_package, public_key_hex
@@ -94,6 +99,46 @@ def test_a_state_that_cannot_grow_is_told_and_is_used_again(tmp_path: Path) -> N
         limit(database, 1_000_000)
         given.append(sequence_of(post("cam-1").content, "cam-1"))
     assert given == list(range(1, len(given) + 1))
+    database.close()
+
+
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for 3 MB."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system may be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_volume_is_told_and_nothing_is_lost(small_volume: Path) -> None:
+    database = Database.open(small_volume / "cloud.db")
+    ballast = small_volume / "ballast"
+    with serving(create_app(TinyBackend(), KEY, database=database)) as url, httpx2.Client() as client:
+
+        def post() -> httpx2.Response:
+            return client.post(f"{url}/v1/adapt", content=request("cam-1").encode())
+
+        given = [sequence_of(post().content, "cam-1")]
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        while (reply := post()).status_code == 200:
+            given.append(sequence_of(reply.content, "cam-1"))
+            assert len(given) < 2000
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+        assert client.get(f"{url}/readyz").status_code == 503
+        ballast.unlink()
+        given.append(sequence_of(post().content, "cam-1"))
+        assert client.get(f"{url}/readyz").status_code == 200
+    assert given == list(range(1, len(given) + 1))
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+        kept = connection.execute(select(packages.c.sequence).order_by(packages.c.sequence)).scalars()
+        assert list(kept) == given
     database.close()
 
 

@@ -14,7 +14,7 @@ import alembic.command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from paramcast.cloud.state.errors import StateError, StateInputError
@@ -103,9 +103,15 @@ class Database:
             yield connection
 
     def check(self) -> None:
-        """See that it can be written to now. Raises StateError."""
+        """See that it can be written to now, by writing: a full disk is seen by nothing less.
+
+        Raises:
+            StateError: It cannot.
+        """
         with self.writing() as connection:
-            connection.execute(update(devices).where(devices.c.id == "").values(sequence=0))
+            nobody = {"id": "", "sequence": 0, "first_seen_at": 0, "last_seen_at": 0}
+            connection.execute(insert(devices).values(nobody))
+            connection.execute(delete(devices).where(devices.c.id == ""))
 
     def checkpoint(self) -> None:
         """Move what is in SQLite's log into its file: takes a sync of the disk, which no answer waits for."""
