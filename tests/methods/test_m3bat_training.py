@@ -76,6 +76,20 @@ def test_stages_are_source_only_then_shared_then_branches() -> None:
     assert stage(0.9, replace(PLAN, alignment="none")) == (False, True)
 
 
+@pytest.mark.parametrize("length", [1, 40])
+def test_a_window_in_which_nothing_moves_has_finite_slopes(length: int) -> None:
+    torch.manual_seed(0)
+    encoder = WindowEncoder(channels=2, hidden=8, dropout=0.0, members=(3,))
+    still = torch.ones(3, 5, 2, length)
+    encoder(still).sum().backward()
+    for name, value in encoder.named_parameters():
+        assert value.grad is not None
+        assert torch.isfinite(value.grad).all(), name
+    with torch.no_grad():
+        alone = encoder(still[:, :1])
+    assert torch.allclose(alone, encoder(still)[:, :1], atol=1e-6)
+
+
 def test_reversed_gradients_have_the_other_sign() -> None:
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     y = reverse_gradient(x)
