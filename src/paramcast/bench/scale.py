@@ -37,7 +37,7 @@ def bench_scale(
         processes: Numbers of processes, each number a row; requests go to all of them in turn, as a load
             balancer sends them.
         replicas: Numbers of replicas on Ray, each a row.
-        state: The state that all share: file or URL; None: a temporary SQLite file.
+        state: An empty one that all share: file or URL; None: a temporary SQLite file.
         seconds: Length of each load, in all.
         seed: Of the made-up requests.
 

@@ -24,7 +24,7 @@ from paramcast.cli.common import json_option, needs, seed_option
     type=click.IntRange(1),
     help="Replicas on Ray, too (extra `ray`); may be given several times.",
 )
-@click.option("--state", help="What all share: a file or a URL.  [default: a temporary SQLite file]")
+@click.option("--state", help="An empty one, for all: a file or a URL.  [default: a temporary SQLite file]")
 @click.option("--seconds", default=10.0, type=click.FloatRange(1), help="Length of each load.")
 @seed_option
 @json_option
