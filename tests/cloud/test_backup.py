@@ -73,6 +73,22 @@ def test_a_backup_fills_either_kind_of_database(
             restore(target, tmp_path / "b.gz")
 
 
+def test_postgresql_knows_how_much_was_restored(
+    new_url: Callable[[], str], postgres_server: Any, tmp_path: Path
+) -> None:
+    """Not knowing it, it reads whole tables for a few devices."""
+    database = filled(new_url())
+    back_up(database, tmp_path / "b.gz")
+    database.close()
+    target = postgres_server.new_database()
+    restore(target, tmp_path / "b.gz")
+    restored = Database.open(target)
+    with restored.reading() as connection:
+        known = "SELECT reltuples FROM pg_class WHERE relname = 'device_keys'"
+        assert connection.exec_driver_sql(known).scalar_one() == len(content(target)["device_keys"]) > 0
+    restored.close()
+
+
 def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     new_url: Callable[[], str], tmp_path: Path
 ) -> None:

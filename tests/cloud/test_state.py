@@ -15,7 +15,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres import PostgresServer
 from sqlalchemy import func, select
 
 from paramcast.cloud import Database, StateError, StateInputError
@@ -55,20 +54,6 @@ def package(device: str = "cam-1", sequence: int = 1, **changes: Any) -> Issued:
         "y": 125,
     }
     return Issued(**(fields | changes))
-
-
-def test_postgresql_keeps_no_plan_from_when_there_were_few_devices(
-    postgres_server: PostgresServer,
-) -> None:
-    database = Database.open(postgres_server.new_database())
-    for number in range(1, 21):
-        assert taken(database, ("a", 0)) == [number]
-    with database.reading() as connection:
-        kept = "SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements"
-        custom, generic = connection.exec_driver_sql(kept).one()
-    database.close()
-    assert custom > 10
-    assert generic == 0
 
 
 def test_numbers_grow_for_each_device_above_what_it_reports(database: Database) -> None:

@@ -83,6 +83,7 @@ class _Asking:
             part = range(begin, min(begin + _FILLED_AT_ONCE, size))
             with self._database.writing() as connection:
                 self._enrol(connection, part, asking)
+        self._database.take_stock()
         self._known = max(size, self._known)
         self._names = [_name(place) for place in places]
         np.random.default_rng(0).shuffle(self._names)

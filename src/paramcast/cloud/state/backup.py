@@ -64,7 +64,9 @@ def restore(where: str | Path, path: Path | str) -> int:
                 database.close()
     except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
         raise StateInputError(f"{path} is no whole backup of a state: {error}") from error
-    Database.open(where).close()
+    database = Database.open(where)
+    database.take_stock()
+    database.close()
     return rows
 
 

@@ -120,6 +120,16 @@ class Database:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def take_stock(self) -> None:
+        """Have PostgreSQL look at what its tables hold, after much was written at once.
+
+        It does so by itself within a minute; until then it takes the devices of one batch for a sixth of all,
+        and reads whole tables for them.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.writing() as connection:
+                connection.exec_driver_sql("ANALYZE")
+
     def revision(self) -> str:
         """The revision of the schema."""
         with self.reading() as connection:
@@ -168,11 +178,9 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
-            engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[cloud]'") from error
-        event.listen(engine, "connect", _plan_anew)
-        return engine
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
 
     # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
@@ -189,16 +197,6 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _plan_anew(connection: Any, _: Any) -> None:
-    """Have PostgreSQL plan each statement for the tables as they are.
-
-    A plan that is kept from when a table was small reads all of it, however many devices there are by now.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET plan_cache_mode = force_custom_plan")
-    connection.commit()
 
 
 def _upgrade(engine: Engine, revision: str, only_new: bool) -> None:
