@@ -82,11 +82,11 @@ KINDS = ("sqlite", "postgresql")
 
 def scale() -> str:
     """What processes and replicas do together."""
-    kinds = {"processes": "processes of `paramcast serve` on one PostgreSQL state", "ray": "replicas on Ray"}
+    kinds = {"processes": "`paramcast serve`, processes", "ray": "Ray, replicas"}
     lines = []
     for name, row in named_rows("scale.json").items():
         kind, count = name.rsplit("_", 1)
-        lines.append((f"{count} {kinds[kind]}", f"{row['value']:,.0f}/s", f"{row['ratio']:.2f}"))
+        lines.append((f"{kinds[kind]}: {count}", f"{row['value']:,.0f}/s", f"{row['ratio']:.2f}"))
     return markdown(["", "signed adaptations", "of one process"], lines)
 
 
@@ -114,7 +114,10 @@ def interval(row: Row, digits: int = 1) -> str:
 def main() -> int:
     """Write the pages, or check them; the exit code."""
     check = only_checking("Fill the cloud's tables from benchmarks/.")
-    pages = {"operations.md": {"capacity": capacity(), "scale": scale()}, "threat_model.md": {"inversion": inversion()}}
+    pages = {
+        "operations.md": {"capacity": capacity(), "scale": scale()},
+        "threat_model.md": {"inversion": inversion()},
+    }
     return fill({ROOT / "docs" / name: tables for name, tables in pages.items()}, check)
 
 
