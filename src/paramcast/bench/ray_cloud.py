@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # its workers would give way to all else that runs
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # its own proxy does a fifth of what HAProxy does
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # its own proxy does a quarter of what HAProxy does
 }
 QUIET_S, LOOK_S = 2.0, 0.1
 
