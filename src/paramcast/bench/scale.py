@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.files import write_bytes
 
 TURNS = 5
+RAY_STOP_S = 60.0
 
 
 def bench_scale(
@@ -117,4 +118,6 @@ def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
             raise ProcessError(f"Ray did not start: {log.read_text(errors='replace')[-500:]}")
         yield f"http://127.0.0.1:{port}"
     finally:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=RAY_STOP_S)  # the end of its input tells it to end Ray
         stop(process)
