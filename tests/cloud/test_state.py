@@ -82,6 +82,24 @@ def test_what_is_not_committed_was_never_given(database: Database) -> None:
     assert taken(database, ("a", 0)) == [1]
 
 
+def test_services_that_start_in_one_moment_all_open_a_new_state(new_url: Callable[[], str]) -> None:
+    for url in [new_url() for _ in range(10)]:
+        begin, opened = threading.Barrier(3), list[Database]()
+
+        def start(url: str = url, begin: threading.Barrier = begin, opened: list[Database] = opened) -> None:
+            begin.wait()
+            opened.append(Database.open(url))
+
+        threads = [threading.Thread(target=start) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(opened) == 3
+        for database in opened:
+            database.close()
+
+
 def test_two_services_on_one_state_never_give_a_number_twice(url: str) -> None:
     found: list[int] = []
 
