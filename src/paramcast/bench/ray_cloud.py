@@ -1,6 +1,6 @@
 """The service on a Ray of this machine, for a test and a benchmark.
 
-python -m paramcast.bench.ray_cloud SETTINGS.toml REPLICAS PORT    # says "ready", and ends with its input
+python -m paramcast.bench.ray_cloud SETTINGS.toml REPLICAS    # tells its URL once ready, ends with its input
 
 A process of its own: Ray warns, forks and listens on its own terms.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,8 +35,8 @@ LOOKS, LOOK_S, TRIES = 20, 0.1, 200
 
 
 @contextmanager
-def ray_cloud(build: Callable[[], ASGIApp], replicas: int, port: int) -> Iterator[None]:
-    """So many replicas of what `build` gives, at http://127.0.0.1:PORT until the block ends.
+def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
+    """So many replicas of what `build` gives, on a free port until the block ends; gives their URL.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -49,14 +50,17 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int, port: int) -> Iterato
         raise MissingExtraError("paramcast on Ray", "ray") from error
     from paramcast.cloud.on_ray import deployed
 
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
     _start(ray, tries=3)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         # Where there are two cores only, replicas, Ray's proxy and who asks share them.
         options = {"autoscaling_config": None, "ray_actor_options": {"num_cpus": 0.1}}
         serve.run(deployed(build, num_replicas=replicas, **options))
-        _settled(f"http://127.0.0.1:{port}")
-        yield
+        _settled(url)
+        yield url
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -85,17 +89,17 @@ def _settled(url: str) -> None:
     raise LoadError(f"{url} was not ready for {LOOKS * LOOK_S:.0f} s in a row")
 
 
-def _main(config: Path, replicas: int, port: int) -> None:
+def _main(config: Path, replicas: int) -> None:
     def build() -> ASGIApp:
         from paramcast.cloud.on_ray import replica
         from paramcast.training.serving import load_backend
 
         return replica(config, load_backend)
 
-    with ray_cloud(build, replicas, port):
-        print("ready", flush=True)
+    with ray_cloud(build, replicas) as url:
+        print(url, flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    _main(Path(sys.argv[1]), int(sys.argv[2]))

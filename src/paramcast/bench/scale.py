@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -101,22 +100,21 @@ def _rates(urls: dict[str, list[str]], signers: Signers, seconds: float) -> dict
 @contextmanager
 def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
     """So many replicas on a Ray of this machine; gives their URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     config, log = folder / "ray.toml", folder / "ray.log"
     settings = {"model": folder / "model", "key": folder / "ray.key", "state": state}
     lines = [f'{name} = "{value}"\n' for name, value in settings.items()]
     write_bytes(config, "".join([*lines, "rate_per_minute = 0\n"]).encode())
-    command = [sys.executable, "-m", "paramcast.bench.ray_cloud", config, replicas, port]
+    command = [sys.executable, "-m", "paramcast.bench.ray_cloud", config, replicas]
     with log.open("wb") as errors:
         process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
     try:
         assert process.stdout is not None
-        if "ready" not in process.stdout.readline():
+        url = process.stdout.readline().strip()
+        if not url:
             raise ProcessError(f"Ray did not start: {log.read_text(errors='replace')[-500:]}")
-        yield f"http://127.0.0.1:{port}"
+        yield url
     finally:
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=RAY_STOP_S)  # the end of its input tells it to end Ray
