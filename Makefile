@@ -62,7 +62,7 @@ test: install
 dist: install
 	$(BIN)/python -m hatchling build --directory dist
 	$(PYTHON) -m venv --clear $(VENV)/dist
-	$(VENV)/dist/bin/pip install --no-compile -q -c constraints.txt '.[train,cloud]'
+	$(VENV)/dist/bin/pip install --no-compile -q -c constraints.txt '.[train,server]'
 	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
 		--output-file dist/paramcast.cdx.json $(VENV)/dist/bin/python
 

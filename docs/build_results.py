@@ -77,17 +77,17 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
 
 
 def bytes_table(found: Mapping[str, Sequence[Row]]) -> str:
-    """Every form in int8, and codes in every quantisation; seeds side by side."""
+    """Every form in int8, and codes in every quantization; seeds side by side."""
     best = max(_mean(row["value"] for row in rows) for rows in found.values())
     lines = []
     for rows in found.values():
         row, gain = rows[0], _mean(row["value"] for row in rows)
-        if row["quantisation"] == "int8" or row["form"].startswith("codes"):
+        if row["quantization"] == "int8" or row["form"].startswith("codes"):
             sizes = f"{max(row['bytes_down'] for row in rows):,}"
             lines.append(
-                [row["form"], row["quantisation"], sizes, *_by_seed(rows), f"{100 * gain / best:.0f} %"]
+                [row["form"], row["quantization"], sizes, *_by_seed(rows), f"{100 * gain / best:.0f} %"]
             )
-    return markdown(["form", "quantisation", "bytes down", "gain", "of each seed", "of the best"], lines)
+    return markdown(["form", "quantization", "bytes down", "gain", "of each seed", "of the best"], lines)
 
 
 def adr_table(found: Mapping[str, Sequence[Row]]) -> str:
@@ -176,13 +176,13 @@ def headroom_table(paths: Sequence[Path]) -> str:
                         f"{_collection(path)}, {row['task']}",
                         f"{row['shift']}, {_figure(row)}",
                         *(f"{_of(row, control):.1f}" for control in ("base", "own", "oracle")),
-                        f"{row['labelled']['mean']:.1f}",
+                        f"{row['labeled']['mean']:.1f}",
                         f"{row['labels']:.0f}",
-                        *(_interval(gain) for gain in (row["gain"], room["oracle"], room["labelled"])),
+                        *(_interval(gain) for gain in (row["gain"], room["oracle"], room["labeled"])),
                     ]
                 )
-    head = ["collection, task", "shift, figure", "base", "own", "oracle", "labelled", "labels", "gain"]
-    return markdown([*head, "room, oracle", "room, labelled"], lines)
+    head = ["collection, task", "shift, figure", "base", "own", "oracle", "labeled", "labels", "gain"]
+    return markdown([*head, "room, oracle", "room, labeled"], lines)
 
 
 def gate_table(paths: Sequence[Path]) -> str:

@@ -21,13 +21,13 @@ from fleet import Fleet  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
-from paramcast.cloud import BrowserBundle, create_app  # noqa: E402
-from paramcast.data.vocabulary import Vocabulary  # noqa: E402
-from paramcast.data.world import make_world  # noqa: E402
-from paramcast.training.export import export_bundle  # noqa: E402
-from paramcast.training.model import TrainedModel  # noqa: E402
-from paramcast.training.serving import load_backend  # noqa: E402
-from paramcast.wire import make_key  # noqa: E402
+from paramcast.protocol import make_key  # noqa: E402
+from paramcast.server import BrowserBundle, create_app  # noqa: E402
+from paramcast.video.shifts.vocabulary import Vocabulary  # noqa: E402
+from paramcast.video.training.export import export_bundle  # noqa: E402
+from paramcast.video.training.model import TrainedModel  # noqa: E402
+from paramcast.video.training.serving import load_backend  # noqa: E402
+from paramcast.video.world import make_world  # noqa: E402
 
 SCREENS = ROOT / "docs" / "figures" / "screens"
 WIDTHS = {1280: "light", 390: "dark"}

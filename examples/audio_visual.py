@@ -21,12 +21,12 @@ from torch.nn import functional as F
 
 from paramcast.bench.figures import evaluation_rows
 from paramcast.bench.table import controls_table
-from paramcast.data.cameras import TRAINING_KINDS, Camera
-from paramcast.data.collection import Clip
-from paramcast.data.frames import read_frames
-from paramcast.data.sound import read_sound, sound_windows
-from paramcast.encoders import audio_encoder, image_encoder
 from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
+from paramcast.video.data.collection import Clip
+from paramcast.video.data.frames import read_frames
+from paramcast.video.data.sound import read_sound, sound_windows
+from paramcast.video.encoders import audio_encoder, image_encoder
+from paramcast.video.shifts.cameras import TRAINING_KINDS, Camera
 
 CLIPS, TARGETS = 24, ("sight.1.bias", "sound.1.bias", "head")
 IMAGE, AUDIO = image_encoder("efficientnet-lite0"), audio_encoder()

@@ -14,14 +14,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from paramcast.cloud.service import AdaptService
 from paramcast.device import OnDrift
 from paramcast.device.policy import History
 from paramcast.device.support import Seen
+from paramcast.protocol import make_key, open_package, public_key_hex
+from paramcast.server.service import AdaptService
 from paramcast.training.own import OwnDevice, OwnModel, OwnOptions, fit_supervised, train_own
 from paramcast.training.own.evaluate import accuracy
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import make_key, open_package, public_key_hex
+from paramcast.video.training.serving import OnnxBackend
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES, UNSEEN = IMAGES / 16, np.arange(len(IMAGES) * 4 // 5, len(IMAGES))

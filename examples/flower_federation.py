@@ -45,7 +45,7 @@ def client(domain: int, folder: Path, address: str) -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    """The same target, labelled three times."""
+    """The same target, labeled three times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--samples", type=int, default=400, help="of each domain (default: 400)")

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramcast.adaptor.generators import GENERATORS, Generator
-from paramcast.models.dynamic import Dynamic
-from paramcast.models.edits import EDITS, Edit
-from paramcast.models.edits.base import Shape, Slot, Values, scale_vector
+from paramcast.adapters.dynamic import Dynamic
+from paramcast.adapters.edits import EDITS, Edit
+from paramcast.adapters.edits.base import Shape, Slot, Values, scale_vector
+from paramcast.hypernet.generators import GENERATORS, Generator
+from paramcast.protocol import Package, make_key, seal
 from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
-from paramcast.wire import Package, make_key, seal
 
 
 class GainEdit(Edit):

@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 
-from paramcast.data.collection import Collection
+from paramcast.video.data.collection import Collection
 
 SIGHTS = ("disc", "square", "triangle")
 SOUNDS = ("bell", "whistle", "knocking")

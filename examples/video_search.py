@@ -10,15 +10,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from paramcast.cloud.service import AdaptService
-from paramcast.data.collection import Collection
-from paramcast.data.frames import read_frames
-from paramcast.data.world import make_world
 from paramcast.device import DeviceRuntime
-from paramcast.training.export import export_bundle
-from paramcast.training.pipeline import TrainingOptions, train
-from paramcast.training.serving import load_backend
-from paramcast.wire import make_key, public_key_hex
+from paramcast.protocol import make_key, public_key_hex
+from paramcast.server.service import AdaptService
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.pipeline import TrainingOptions, train
+from paramcast.video.training.serving import load_backend
+from paramcast.video.world import make_world
 
 
 def opened(folder: Path | None, scratch: Path, name: str, clips: int, seed: int) -> Collection:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from documentation import DOCS, run_page
-from paramcast.adaptor.generators import GENERATORS
-from paramcast.models.edits import EDITS
+from paramcast.adapters.edits import EDITS
+from paramcast.hypernet.generators import GENERATORS
 
 METHODS = {"add_a_method.md", "m3bat.md", "cmda_ot.md", "mm_adapter.md"}
 ELSEWHERE = METHODS | {"device.md", "fleet.md", "own_model.md"}

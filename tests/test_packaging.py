@@ -35,8 +35,8 @@ def test_the_wheel_carries_types_licences_and_the_page_and_nothing_else(built: l
     names = zipfile.ZipFile(built[0][".whl"]).namelist()
     for needed in (
         "paramcast/py.typed",
-        "paramcast/cloud/static/index.html",
-        "paramcast/cloud/static/licenses.md",
+        "paramcast/server/static/index.html",
+        "paramcast/server/static/licenses.md",
     ):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -16,24 +16,24 @@ import pytest
 from backends import TinyBackend, serving
 from bundles import IMAGE_UP, MODEL, TEXT_UP
 
-from paramcast.cloud import Database, Gate, ModelStore, create_app
-from paramcast.cloud.state import identities
 from paramcast.errors import InputError
-from paramcast.wire import (
+from paramcast.protocol import (
     MAX_REQUEST_BYTES,
     AdaptRequest,
     BadSignature,
     Endorsement,
     MessageError,
     SigningKey,
-    authorise,
+    authorize,
     endorse,
     follow,
     make_key,
     new_nonce,
     public_key_hex,
 )
-from paramcast.wire.credentials import Credentials, check_time, prove_key
+from paramcast.protocol.credentials import Credentials, check_time, prove_key
+from paramcast.server import Database, ModelStore, RequestGuard, create_app
+from paramcast.server.db import identities
 
 CLOUD_KEY, DEVICE_KEY, OTHER_KEY, REVOKED_KEY = (make_key() for _ in range(4))
 DEVICES = {"cam-1": DEVICE_KEY, "cam-2": OTHER_KEY, "cam-3": REVOKED_KEY}
@@ -68,7 +68,7 @@ def signed(
     body = request() if body is None else body
     at = now_us() if time_us is None else time_us
     nonce = new_nonce()
-    header = authorise(key, device=device, method=method, path=path, body=body, time_us=at, nonce=nonce)
+    header = authorize(key, device=device, method=method, path=path, body=body, time_us=at, nonce=nonce)
     return Sent(body, header)
 
 
@@ -89,7 +89,7 @@ def cloud() -> Iterator[Cloud]:
             token = identities.new_enrolment(connection, device, 0, 10**15)
             identities.enrol(connection, token, device, public_key_hex(key), 1)
         identities.revoke(connection, "cam-3", 2)
-    app = create_app(TinyBackend(), CLOUD_KEY, database=database, gate=Gate(required=True))
+    app = create_app(TinyBackend(), CLOUD_KEY, database=database, gate=RequestGuard(required=True))
     with serving(app) as url:
         yield Cloud(url, database)
 
@@ -152,7 +152,7 @@ def test_replayed_and_older_ones_are_refused_also_by_the_next_process(cloud: Clo
     again = cloud.post(sent)
     assert (again.status_code, again.json()["code"]) == (401, "replayed")
     assert cloud.post(older).json()["code"] == "replayed"
-    app = create_app(TinyBackend(), CLOUD_KEY, database=cloud.database, gate=Gate(required=True))
+    app = create_app(TinyBackend(), CLOUD_KEY, database=cloud.database, gate=RequestGuard(required=True))
     with serving(app) as url:
         assert Cloud(url, cloud.database).post(sent).json()["code"] == "replayed"
 

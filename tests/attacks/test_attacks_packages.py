@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import HEAD, KEY, MODEL, NOW, OTHER_KEY, OTHER_MODEL, SHAPES, opened, package
 
-from paramcast import wire
-from paramcast.wire import PackageError, open_package, seal
-from paramcast.wire.package import MAGIC
-from paramcast.wire.signing import sign
-from paramcast.wire.tensors import pack
+from paramcast import protocol
+from paramcast.protocol import PackageError, open_package, seal
+from paramcast.protocol.package import MAGIC
+from paramcast.protocol.signing import sign
+from paramcast.protocol.tensors import pack
 
 
 def stored(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -30,12 +30,14 @@ def stored(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
     return {name: values for name, values in (tensors | changes).items() if values is not None}
 
 
-def forged(tensors: dict[str, np.ndarray], head: dict[str, str] = HEAD, key: wire.SigningKey = KEY) -> bytes:
+def forged(
+    tensors: dict[str, np.ndarray], head: dict[str, str] = HEAD, key: protocol.SigningKey = KEY
+) -> bytes:
     """A rightly signed package with contents that `seal` would refuse to write."""
     return signed(pack(head, tensors), key)
 
 
-def signed(content: bytes, key: wire.SigningKey = KEY, kind: bytes = b"\x01") -> bytes:
+def signed(content: bytes, key: protocol.SigningKey = KEY, kind: bytes = b"\x01") -> bytes:
     return MAGIC + kind + sign(key, kind + content) + content
 
 
@@ -50,85 +52,101 @@ def int4(codes: np.ndarray) -> bytes:
 
 
 ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]]] = {
-    "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, wire.TooLarge),
-    "empty": (lambda: b"", {}, wire.BadFormat),
-    "cut in the signature": (lambda: good()[:40], {}, wire.BadFormat),
-    "cut in the data": (lambda: good()[:-1], {}, wire.BadSignature),
-    "longer": (lambda: good() + b"\0", {}, wire.BadSignature),
-    "other magic": (lambda: b"PK" + good()[2:], {}, wire.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x03" + good()[5:], {}, wire.BadFormat),
-    "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, wire.BadSignature),
-    "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, wire.BadSignature),
+    "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, protocol.TooLarge),
+    "empty": (lambda: b"", {}, protocol.BadFormat),
+    "cut in the signature": (lambda: good()[:40], {}, protocol.BadFormat),
+    "cut in the data": (lambda: good()[:-1], {}, protocol.BadSignature),
+    "longer": (lambda: good() + b"\0", {}, protocol.BadSignature),
+    "other magic": (lambda: b"PK" + good()[2:], {}, protocol.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x03" + good()[5:], {}, protocol.BadFormat),
+    "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, protocol.BadSignature),
+    "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, protocol.BadSignature),
     "signed without the format byte": (
         lambda: MAGIC + b"\x01" + sign(KEY, good()[69:]) + good()[69:],
         {},
-        wire.BadSignature,
+        protocol.BadSignature,
     ),
-    "foreign device": (good, {"device": "cam-2"}, wire.WrongDevice),
-    "foreign model": (good, {"model": OTHER_MODEL}, wire.WrongModel),
-    "replayed": (good, {"after": 5}, wire.StaleSequence),
-    "rolled back": (good, {"after": 9}, wire.StaleSequence),
-    "expired": (good, {"now": NOW + 60.0}, wire.Expired),
-    "missing tensor": (lambda: forged(stored(**{"layer.bias": None})), {}, wire.MissingTensor),
-    "missing scale": (lambda: forged(stored(**{"layer.bias:s": None})), {}, wire.MissingTensor),
-    "extra tensor": (lambda: forged(stored(more=np.ones(1, "i1"))), {}, wire.UnexpectedTensor),
-    "path in a name": (lambda: forged(stored(**{"../../x": np.ones(1, "i1")})), {}, wire.UnexpectedTensor),
+    "foreign device": (good, {"device": "cam-2"}, protocol.WrongDevice),
+    "foreign model": (good, {"model": OTHER_MODEL}, protocol.WrongModel),
+    "replayed": (good, {"after": 5}, protocol.StaleSequence),
+    "rolled back": (good, {"after": 9}, protocol.StaleSequence),
+    "expired": (good, {"now": NOW + 60.0}, protocol.Expired),
+    "missing tensor": (lambda: forged(stored(**{"layer.bias": None})), {}, protocol.MissingTensor),
+    "missing scale": (lambda: forged(stored(**{"layer.bias:s": None})), {}, protocol.MissingTensor),
+    "extra tensor": (lambda: forged(stored(more=np.ones(1, "i1"))), {}, protocol.UnexpectedTensor),
+    "path in a name": (
+        lambda: forged(stored(**{"../../x": np.ones(1, "i1")})),
+        {},
+        protocol.UnexpectedTensor,
+    ),
     "surrogate in a name": (
         lambda: forged(stored(**{"\ud800": np.ones(1, "i1")})),
         {},
-        wire.UnexpectedTensor,
+        protocol.UnexpectedTensor,
     ),
-    "wrong shape": (lambda: forged(stored(**{"layer.bias": np.ones(5, "i1")})), {}, wire.WrongShape),
-    "transposed": (lambda: forged(stored(**{"layer.weight": np.ones((6, 4), "i1")})), {}, wire.WrongShape),
+    "wrong shape": (lambda: forged(stored(**{"layer.bias": np.ones(5, "i1")})), {}, protocol.WrongShape),
+    "transposed": (
+        lambda: forged(stored(**{"layer.weight": np.ones((6, 4), "i1")})),
+        {},
+        protocol.WrongShape,
+    ),
     "scale for each value": (
         lambda: forged(stored(**{"layer.bias:s": np.ones(4, "f4")})),
         {},
-        wire.WrongShape,
+        protocol.WrongShape,
     ),
-    "wrong dtype": (lambda: forged(stored(**{"layer.bias": np.ones(4, "f4")})), {}, wire.WrongDtype),
+    "wrong dtype": (lambda: forged(stored(**{"layer.bias": np.ones(4, "f4")})), {}, protocol.WrongDtype),
     "int8 said, fp32 sent": (
         lambda: forged(stored(), HEAD | {"q": "fp32"}),
         {"expected": {"layer.weight": (4, 6)}},
-        wire.UnexpectedTensor,
+        protocol.UnexpectedTensor,
     ),
-    "scale NaN": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.nan, "f4")})), {}, wire.NotFinite),
-    "scale Inf": (lambda: forged(stored(**{"layer.bias:s": np.full(1, np.inf, "f4")})), {}, wire.NotFinite),
+    "scale NaN": (
+        lambda: forged(stored(**{"layer.bias:s": np.full(1, np.nan, "f4")})),
+        {},
+        protocol.NotFinite,
+    ),
+    "scale Inf": (
+        lambda: forged(stored(**{"layer.bias:s": np.full(1, np.inf, "f4")})),
+        {},
+        protocol.NotFinite,
+    ),
     "scale overflows": (
         lambda: forged(
             stored(**{"layer.bias:s": np.full(1, 3e38, "f4"), "layer.bias": np.full(4, 127, "i1")})
         ),
         {},
-        wire.NotFinite,
+        protocol.NotFinite,
     ),
     "NaN in fp32": (
         lambda: forged({"x": np.full(1, np.nan, "f4")}, HEAD | {"q": "fp32"}),
         {"expected": {"x": (1,)}},
-        wire.NotFinite,
+        protocol.NotFinite,
     ),
     "Inf in fp16": (
         lambda: forged({"x": np.full(1, np.inf, "f2")}, HEAD | {"q": "fp16"}),
         {"expected": {"x": (1,)}},
-        wire.NotFinite,
+        protocol.NotFinite,
     ),
-    "unknown quantisation": (lambda: forged(stored(), HEAD | {"q": "int2"}), {}, wire.BadFormat),
-    "int4 in format 1": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, wire.BadFormat),
-    "int8 in format 2": (lambda: signed(pack(HEAD, stored()), kind=b"\x02"), {}, wire.BadFormat),
+    "unknown quantization": (lambda: forged(stored(), HEAD | {"q": "int2"}), {}, protocol.BadFormat),
+    "int4 in format 1": (lambda: forged(stored(), HEAD | {"q": "int4"}), {}, protocol.BadFormat),
+    "int8 in format 2": (lambda: signed(pack(HEAD, stored()), kind=b"\x02"), {}, protocol.BadFormat),
     "int4 of another length": (
         lambda: int4(np.ones((1, 2), "u1")),
         {"expected": {"x": (5,)}},
-        wire.WrongShape,
+        protocol.WrongShape,
     ),
-    "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, wire.WrongDtype),
-    "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, wire.BadFormat),
-    "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, wire.BadFormat),
-    "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, wire.BadFormat),
-    "form malformed": (lambda: forged(stored(), HEAD | {"f": "../x"}), {}, wire.BadFormat),
-    "metadata with more": (lambda: forged(stored(), HEAD | {"x": ""}), {}, wire.BadFormat),
-    "header length lies": (lambda: signed((2**63).to_bytes(8, "little") + b"{}"), {}, wire.BadFormat),
+    "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, protocol.WrongDtype),
+    "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, protocol.BadFormat),
+    "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, protocol.BadFormat),
+    "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, protocol.BadFormat),
+    "form malformed": (lambda: forged(stored(), HEAD | {"f": "../x"}), {}, protocol.BadFormat),
+    "metadata with more": (lambda: forged(stored(), HEAD | {"x": ""}), {}, protocol.BadFormat),
+    "header length lies": (lambda: signed((2**63).to_bytes(8, "little") + b"{}"), {}, protocol.BadFormat),
     "shape lies": (
         lambda: signed(pack(HEAD, stored()).replace(b'"shape":[4,6]', b'"shape":[9,9]')),
         {},
-        wire.BadFormat,
+        protocol.BadFormat,
     ),
 }
 
@@ -146,7 +164,7 @@ def test_attacks(attack: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "00", "g" * 64, "A" * 64, "00" * 32])
 def test_a_malformed_public_key_opens_nothing(key: str) -> None:
-    with pytest.raises(wire.BadSignature):
+    with pytest.raises(protocol.BadSignature):
         open_package(good(), key, device="cam-1", model=MODEL, after=0, now=0, expected=SHAPES)
 
 
@@ -155,7 +173,7 @@ def test_every_flipped_bit_is_refused() -> None:
     for bit in range(8 * len(data)):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
-        with pytest.raises((wire.BadSignature, wire.BadFormat)):
+        with pytest.raises((protocol.BadSignature, protocol.BadFormat)):
             opened(bytes(changed))
 
 

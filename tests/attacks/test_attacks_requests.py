@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramcast.errors import InputError
-from paramcast.wire import MAX_REQUEST_BYTES, AdaptRequest, MessageError
-from paramcast.wire.tensors import pack
+from paramcast.protocol import MAX_REQUEST_BYTES, AdaptRequest, MessageError
+from paramcast.protocol.tensors import pack
 
 MODEL = "a" * 64
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paramcast.wire.tensors import FormatError, pack, unpack
+from paramcast.protocol.tensors import FormatError, pack, unpack
 
 
 def raw(header: Any, data: bytes = b"", length: int | None = None) -> bytes:

@@ -11,9 +11,9 @@ import pytest
 from backends import TinyBackend, serving
 
 from paramcast.bench.fuzz import FindingError, bench_fuzz
-from paramcast.cloud import Database, create_app
-from paramcast.cloud.state import identities
-from paramcast.wire import make_key
+from paramcast.protocol import make_key
+from paramcast.server import Database, create_app
+from paramcast.server.db import identities
 
 RUNS = 20_000
 
@@ -36,7 +36,7 @@ def test_the_fuzzer_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'paramcast.bench.fuzz_wire' in sys.orig_argv:\n"
-        "    from paramcast.wire.credentials import Credentials\n"
+        "    from paramcast.protocol.credentials import Credentials\n"
         "    read = Credentials.read\n"
         "    def broken(header):\n"
         "        if 'Q' in header:\n"

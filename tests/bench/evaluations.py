@@ -8,12 +8,11 @@ import numpy as np
 
 from paramcast.bench.figures import evaluation_rows, figures
 from paramcast.bench.report import write_report
-from paramcast.data.cameras import CAMERA_KINDS, Camera
-from paramcast.data.fleet import Device, Fleet
-from paramcast.data.vocabulary import Vocabulary
-from paramcast.training.controls import Result
-from paramcast.training.evaluate import Evaluation
-from paramcast.training.tasks.base import Metric
+from paramcast.training.controls import Metric, Result
+from paramcast.video.shifts.cameras import CAMERA_KINDS, Camera
+from paramcast.video.shifts.fleet import Device, Fleet
+from paramcast.video.shifts.vocabulary import Vocabulary
+from paramcast.video.training.evaluate import Evaluation
 
 COMMAND = "evaluate --model 'a <b>' --json F"
 

@@ -9,11 +9,11 @@ import torch
 
 from paramcast.bench.anchors import RULES, bench_anchors, chosen, with_anchors
 from paramcast.bench.variants import TestDevices
-from paramcast.data.collection import Collection
-from paramcast.data.world import make_world
-from paramcast.training.model import TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.pipeline import train
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train
+from paramcast.video.world import make_world
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import torch
 from paramcast.bench import inversion
 from paramcast.bench.inversion import bench_inversion, psnr, ssim
 from paramcast.bench.untrained import untrained_model
-from paramcast.data.collection import Collection
-from paramcast.data.world import make_world
-from paramcast.training.model import TrainedModel
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.world import make_world
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import torch
 from paramcast.bench.ratios import share_interval
 from paramcast.bench.stream import GRID, Stream, Streams, judge, remembered, requests
 from paramcast.bench.untrained import FRAMES, IMAGE_FEATURES, TEXT_FEATURES, untrained_model
-from paramcast.data.fleet import Device
 from paramcast.device.policy import Always, Every, Never
 from paramcast.device.support import Seen
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
 
 
 def test_a_share_and_its_interval() -> None:

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from paramcast.adaptor.adr import AnchorReasoner
 from paramcast.bench.adr import bench_adr, judge, others
 from paramcast.bench.bytes import FORMS, bench_bytes, bytes_table, verdict
 from paramcast.bench.figures import figures
 from paramcast.bench.report.bytes import packages_chart, write_bytes_page
-from paramcast.data.collection import Collection
-from paramcast.data.world import make_world
-from paramcast.training.model import TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.pipeline import train_variants
+from paramcast.hypernet.adr import AnchorReasoner
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train_variants
+from paramcast.video.world import make_world
 
 OPTIONS = TrainingOptions("retrieval", seed=1, frames=2, devices=4, adaptor_steps=3)
 
@@ -133,10 +133,10 @@ def test_bench_bytes(world: Collection, run: Path, monkeypatch: pytest.MonkeyPat
 def test_the_page_has_every_package_and_needs_nothing_else(tmp_path: Path) -> None:
     rows = []
     for place, form in enumerate(FORMS):
-        for bits, quantisation in ((32, "fp32"), (16, "fp16"), (8, "int8"), (4, "int4")):
+        for bits, quantization in ((32, "fp32"), (16, "fp16"), (8, "int8"), (4, "int4")):
             rows.append(
                 package(form, 296.0, 400 + bits * 10 ** (6 - place), 1 - place / 100)
-                | {"name": f"{form}, {quantisation}", "low": 0.5, "high": 1.5, "metric": "top1", "task": "qa"}
+                | {"name": f"{form}, {quantization}", "low": 0.5, "high": 1.5, "metric": "top1", "task": "qa"}
                 | {"own": {"mean": 26.0 - place, "low": 25.0 - place, "high": 27.0 - place}, "devices": 3}
                 | {"reference": {"mean": 20.0}, "shift": "category+camera", "support": 8}
             )

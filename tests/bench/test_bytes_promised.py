@@ -8,9 +8,9 @@ import pytest
 
 from paramcast.bench.bytes import DOWN, UP
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import Package, make_key, seal
-from paramcast.wire.quantise import DEFAULT_QUANTISATION
+from paramcast.protocol import Package, make_key, seal
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+from paramcast.video.training.serving import OnnxBackend
 
 
 @pytest.mark.parametrize("task", ["qa", "choice", "retrieval"])
@@ -20,6 +20,6 @@ def test_an_adaptation_takes_no_more_bytes_than_is_said(task: str) -> None:
     assert len(request.encode()) <= 8 * UP
     (tensors,) = OnnxBackend(model).generate([request])
     package = Package(
-        request.device, model.sha256(), 10**6, 2 * 10**9, "codes", DEFAULT_QUANTISATION, tensors
+        request.device, model.sha256(), 10**6, 2 * 10**9, "codes", DEFAULT_QUANTIZATION, tensors
     )
     assert 300 < len(seal(package, make_key())) <= DOWN

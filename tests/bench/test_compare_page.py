@@ -17,7 +17,7 @@ from paramcast.bench.figures import figures
 from paramcast.bench.report.compare import cost_chart, kind_of, short, write_comparison
 from paramcast.bench.report.labels import CHARACTER, LINE, Box, place_labels
 from paramcast.bench.table import methods_table
-from paramcast.training.tasks.base import Metric
+from paramcast.training.controls import Metric
 
 METRICS = (Metric("r@10", "collection"), Metric("match3"))
 OPTIONS = CompareOptions("category", 4, 8, 16, 0)
@@ -149,7 +149,7 @@ def test_a_method_is_where_its_costs_and_its_score_are(rows: list[dict[str, Any]
 
 def test_colours_tell_who_takes_labels(rows: list[dict[str, Any]]) -> None:
     kinds = {row["method"]: kind_of(row) for row in rows}
-    assert kinds == {"base": "base", "fta_16": "labelled", "paramcast": "own", "cloud": "free"}
+    assert kinds == {"base": "base", "fta_16": "labeled", "paramcast": "own", "cloud": "free"}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from paramcast.bench.figures import evaluation_rows, figures, write_figures
 from paramcast.bench.macs import count_macs
 from paramcast.bench.table import by_metric, controls_table
-from paramcast.training.controls import Result
-from paramcast.training.tasks.base import Metric
+from paramcast.training.controls import Metric, Result
 
 
 def result(metric: Metric, own: float, oracle: float = 60.0) -> Result:

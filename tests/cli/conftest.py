@@ -8,7 +8,7 @@ import pytest
 from commands import TINY, Run, run_paramcast
 from filelock import FileLock
 
-from paramcast.data.world import make_world
+from paramcast.video.world import make_world
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from commands import Run, run_paramcast
 
+from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.models.edits import FORMS
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import Package, make_key, seal
-from paramcast.wire.quantise import DEFAULT_QUANTISATION
+from paramcast.protocol import Package, make_key, seal
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+from paramcast.video.training.serving import OnnxBackend
 
 Done = subprocess.CompletedProcess[str]
 
@@ -56,7 +56,7 @@ def test_bytes_are_those_of_real_messages(service: dict[str, dict[str, Any]], fo
     model = untrained_model(form)
     request = made_up_request(model, "bench-0", seed=3)
     (made,) = OnnxBackend(model).generate([request])
-    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, DEFAULT_QUANTISATION, made)
+    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, DEFAULT_QUANTIZATION, made)
     assert service[f"adapt_{form}_bytes_up"]["value"] == len(request.encode())
     down = len(seal(package, make_key()))
     # The sequence number is longer the more packages were made before; headers are padded to 8 bytes.
@@ -148,7 +148,7 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
 
 def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "f.json"
-    options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labelled", 10]
+    options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labeled", 10]
     options += ["--json", file]
     done = run("bench", "headroom", *options)
     assert done.returncode == 0, done.stderr
@@ -157,7 +157,7 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
     for row in rows:
         reference = max(row["controls"][control]["mean"] for control in ("base", "constant"))
         for upper, mean in (
-            ("labelled", row["labelled"]["mean"]),
+            ("labeled", row["labeled"]["mean"]),
             ("oracle", row["controls"]["oracle"]["mean"]),
         ):
             assert row["room"][upper]["mean"] == pytest.approx(mean - reference, abs=1e-3)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from commands import Run
 
-from paramcast.data.collection import Collection
-from paramcast.training.evaluate import evaluate
-from paramcast.training.model import TrainedModel
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.evaluate import evaluate
+from paramcast.video.training.model import TrainedModel
 
 METHODS = ["base", "paramcast", "shuffled", "centre", "fta_4", "fedavg_ft"]
 OPTIONS = ("--devices", 3, "--shift", "camera", "--support", 2, "--labels", 3)

@@ -47,4 +47,4 @@ def test_what_is_missing_or_too_old_is_named_and_how_to_get_it(monkeypatch: pyte
     assert any(line.startswith("fastapi is 0.1, needed is >=") for line in wanting)
     told = CliRunner().invoke(command)
     assert told.exit_code == 0
-    assert "pip install 'paramcast[cloud]'" in told.output
+    assert "pip install 'paramcast[server]'" in told.output

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from commands import Run
 
-from paramcast.data.fleet import Fleet
+from paramcast.video.shifts.fleet import Fleet
 
 CONTROLS = {"base", "constant", "shuffled", "own", "oracle"}
 

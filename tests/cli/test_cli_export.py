@@ -10,7 +10,7 @@ from commands import Run
 
 from paramcast.cli import COMMANDS
 from paramcast.device import DeviceRuntime
-from paramcast.wire import load_or_make_key, public_key_hex
+from paramcast.protocol import load_or_make_key, public_key_hex
 
 
 def test_a_device_runs_what_is_exported(model: Path, tmp_path: Path, run: Run) -> None:

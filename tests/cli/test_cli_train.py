@@ -60,9 +60,9 @@ def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
 
 
 def test_the_choices_are_those_that_there_are() -> None:
-    from paramcast.adaptor.generators import GENERATORS
-    from paramcast.data.sampling import SAMPLINGS as ALL
-    from paramcast.training.tasks import TASKS as ALL_TASKS
+    from paramcast.hypernet.generators import GENERATORS
+    from paramcast.video.data.sampling import SAMPLINGS as ALL
+    from paramcast.video.tasks import TASKS as ALL_TASKS
 
     assert set(TASKS) == set(ALL_TASKS)
     assert set(FORMS) == set(GENERATORS)

@@ -12,7 +12,7 @@ import bundles
 import numpy as np
 import uvicorn
 
-from paramcast.wire import AdaptRequest
+from paramcast.protocol import AdaptRequest
 
 
 class TinyBackend:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bundles import make_bundle
 
-from paramcast.wire import SigningKey, make_key
+from paramcast.protocol import SigningKey, make_key
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,15 @@ from backends import TinyBackend, serving
 from bundles import ANSWERS, make_bundle
 from PIL import Image
 
-from paramcast.cloud import create_app
-from paramcast.data.cameras import CAMERA_KINDS, Camera
-from paramcast.data.collection import Collection
-from paramcast.data.fleet import Device, Fleet
-from paramcast.data.frames import read_frames
-from paramcast.data.options import draw_options
-from paramcast.data.vocabulary import Vocabulary
 from paramcast.device import DeviceRuntime
-from paramcast.wire import SigningKey
+from paramcast.protocol import SigningKey
+from paramcast.server import create_app
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.data.options import draw_options
+from paramcast.video.shifts.cameras import CAMERA_KINDS, Camera
+from paramcast.video.shifts.fleet import Device, Fleet
+from paramcast.video.shifts.vocabulary import Vocabulary
 
 Clip = Callable[..., np.ndarray]
 

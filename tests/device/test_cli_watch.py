@@ -10,8 +10,8 @@ from backends import TinyBackend, serving
 from bundles import make_bundle
 from test_device_video import write
 
-from paramcast.cloud import create_app
-from paramcast.wire import SigningKey
+from paramcast.protocol import SigningKey
+from paramcast.server import create_app
 
 
 def watch(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from test_device_runtime import sealed
 
 from paramcast.device import DeviceRuntime
 from paramcast.device.bake import bake
-from paramcast.wire import SigningKey, public_key_hex
+from paramcast.protocol import SigningKey, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 ASK: dict[str, Callable[[DeviceRuntime, np.ndarray], Any]] = {

@@ -18,7 +18,6 @@ from backends import BrokenBackend, TinyBackend, serving
 from bundles import FORMS, edit_manifest, make_bundle
 from test_device_runtime import sealed
 
-from paramcast.cloud import create_app
 from paramcast.device import (
     AsyncCloudClient,
     CloudClient,
@@ -28,7 +27,8 @@ from paramcast.device import (
     client,
     exchange,
 )
-from paramcast.wire import BadFormat, BadSignature, SigningKey, make_key, public_key_hex
+from paramcast.protocol import BadFormat, BadSignature, SigningKey, make_key, public_key_hex
+from paramcast.server import create_app
 
 Clip = Callable[..., np.ndarray]
 Reply = tuple[int, dict[str, str], bytes]

@@ -13,9 +13,9 @@ from bundles import make_bundle
 from test_device_video import write
 
 from documentation import run_page
-from paramcast.cloud import Database, Gate, create_app
-from paramcast.cloud.state import identities
-from paramcast.wire import SigningKey
+from paramcast.protocol import SigningKey
+from paramcast.server import Database, RequestGuard, create_app
+from paramcast.server.db import identities
 
 
 def test_the_device_s_page_runs(
@@ -36,7 +36,7 @@ def test_the_fleet_s_page_runs(
     database = Database.temporary()
     with database.writing() as connection:
         token = identities.new_enrolment(connection, None, int(1000 * time.time()), 60_000)
-    app = create_app(TinyBackend(), key, database=database, gate=Gate(required=True))
+    app = create_app(TinyBackend(), key, database=database, gate=RequestGuard(required=True))
     with serving(app) as url:
         assert run_page("fleet.md", clips=[clip() for _ in range(3)], url=url, token=token) == 2
     database.close()

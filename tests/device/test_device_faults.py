@@ -26,7 +26,7 @@ from test_device_runtime import sealed
 
 from paramcast.device import AdaptationLoop, BundleError, CloudClient, CloudError, DeviceRuntime, client, loop
 from paramcast.device.policy import Always
-from paramcast.wire import SigningKey, endorse, make_key, public_key_hex
+from paramcast.protocol import SigningKey, endorse, make_key, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 YEAR_S = 365 * 86400

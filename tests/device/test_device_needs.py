@@ -15,7 +15,7 @@ import sys
 for name in {blocked!r}:
     sys.modules[name] = None
 import numpy as np
-import paramcast.cli, paramcast.wire
+import paramcast.cli, paramcast.protocol
 from paramcast.device import CloudClient, CloudError, DeviceRuntime
 runtime = DeviceRuntime.load({bundle!r}, "cam-1")
 frames = np.zeros((2, 8, 8, 3), np.uint8)
@@ -66,7 +66,7 @@ def test_a_device_runs_without_the_extras(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["paramcast.wire", "paramcast.device", "paramcast.cli.device", "paramcast.cli.serve"]
+    "module", ["paramcast.protocol", "paramcast.device", "paramcast.cli.device", "paramcast.cli.serve"]
 )
 def test_no_import_of_the_rest(module: str) -> None:
     code = f"import sys, {module}; print(*[n for n in sys.modules if n.startswith('paramcast.')])"

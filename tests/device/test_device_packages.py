@@ -11,12 +11,12 @@ import pytest
 from bundles import MODEL, base_parameters, make_bundle
 from test_device_runtime import sealed
 
-from paramcast import wire
+from paramcast import protocol
 from paramcast.device import CloudError, DeviceRuntime, NoPublicKey, ProbeFailed
-from paramcast.wire import SigningKey, make_key, public_key_hex
-from paramcast.wire.package import FORMATS, MAGIC
-from paramcast.wire.signing import sign
-from paramcast.wire.tensors import pack
+from paramcast.protocol import SigningKey, make_key, public_key_hex
+from paramcast.protocol.package import FORMATS, MAGIC
+from paramcast.protocol.signing import sign
+from paramcast.protocol.tensors import pack
 
 Clip = Callable[..., np.ndarray]
 HEAD = {"d": "cam-1", "m": MODEL, "s": "9", "e": str(2**40), "f": "full", "q": "fp32"}
@@ -36,22 +36,28 @@ def nan(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return tensors | {"hidden.bias": np.full_like(tensors["hidden.bias"], np.nan)}
 
 
-BAD: dict[str, tuple[Callable[[DeviceRuntime, SigningKey], bytes], type[wire.PackageError]]] = {
-    "garbage": (lambda runtime, key: b"<html>busy</html>", wire.BadFormat),
-    "tampered": (lambda runtime, key: tampered(sealed(runtime, key, sequence=9)), wire.BadSignature),
-    "another cloud": (lambda runtime, key: sealed(runtime, make_key(), sequence=9), wire.BadSignature),
-    "stale": (lambda runtime, key: sealed(runtime, key, sequence=1), wire.StaleSequence),
-    "expired": (lambda runtime, key: sealed(runtime, key, sequence=9, expires=1), wire.Expired),
-    "foreign device": (lambda runtime, key: sealed(runtime, key, sequence=9, device="x"), wire.WrongDevice),
-    "foreign model": (lambda runtime, key: sealed(runtime, key, sequence=9, model="c" * 64), wire.WrongModel),
-    "NaN": (lambda runtime, key: forged(key, nan(base_parameters("full"))), wire.NotFinite),
+BAD: dict[str, tuple[Callable[[DeviceRuntime, SigningKey], bytes], type[protocol.PackageError]]] = {
+    "garbage": (lambda runtime, key: b"<html>busy</html>", protocol.BadFormat),
+    "tampered": (lambda runtime, key: tampered(sealed(runtime, key, sequence=9)), protocol.BadSignature),
+    "another cloud": (lambda runtime, key: sealed(runtime, make_key(), sequence=9), protocol.BadSignature),
+    "stale": (lambda runtime, key: sealed(runtime, key, sequence=1), protocol.StaleSequence),
+    "expired": (lambda runtime, key: sealed(runtime, key, sequence=9, expires=1), protocol.Expired),
+    "foreign device": (
+        lambda runtime, key: sealed(runtime, key, sequence=9, device="x"),
+        protocol.WrongDevice,
+    ),
+    "foreign model": (
+        lambda runtime, key: sealed(runtime, key, sequence=9, model="c" * 64),
+        protocol.WrongModel,
+    ),
+    "NaN": (lambda runtime, key: forged(key, nan(base_parameters("full"))), protocol.NotFinite),
     "incomplete": (
         lambda runtime, key: forged(key, {"hidden.bias": base_parameters("full")["hidden.bias"]}),
-        wire.MissingTensor,
+        protocol.MissingTensor,
     ),
     "too much": (
         lambda runtime, key: forged(key, base_parameters("full") | {"more": np.ones(1, "f4")}),
-        wire.UnexpectedTensor,
+        protocol.UnexpectedTensor,
     ),
     "finite, but its outputs are not": (
         lambda runtime, key: sealed(runtime, key, scale=3e38 / 10, sequence=9),
@@ -101,7 +107,7 @@ def test_a_restart_goes_on_with_the_stored_package(
     assert (second.status()["source"], second.status()["sequence"]) == ("store", 4)
     second.observe(clip(), ["who"])
     assert second.request().sequence == 4
-    with pytest.raises(wire.StaleSequence):
+    with pytest.raises(protocol.StaleSequence):
         second.apply(sealed(second, key, sequence=4))
     other = DeviceRuntime.load(bundle, "cam-2", store=tmp_path / "store")
     assert (other.status()["source"], other.public_key) == ("base", None)

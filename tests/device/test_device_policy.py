@@ -13,7 +13,6 @@ from bundles import IMAGE_UP, TEXT_UP, make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paramcast.cloud import create_app
 from paramcast.device import (
     AdaptationLoop,
     Always,
@@ -32,7 +31,8 @@ from paramcast.device import (
 )
 from paramcast.device.policy import History, drift_scores
 from paramcast.device.support import MAX_CLIPS, Seen
-from paramcast.wire import SigningKey
+from paramcast.protocol import SigningKey
+from paramcast.server import create_app
 
 Clip = Callable[..., np.ndarray]
 DIM = 128

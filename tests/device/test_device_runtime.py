@@ -13,7 +13,7 @@ import pytest
 from bundles import ANSWERS, FORMS, IMAGE_UP, MODEL, TEXT_UP, base_parameters, make_bundle
 
 from paramcast.device import DeviceInputError, DeviceRuntime
-from paramcast.wire import AdaptRequest, Package, SigningKey, public_key_hex, seal
+from paramcast.protocol import AdaptRequest, Package, SigningKey, public_key_hex, seal
 
 Clip = Callable[..., np.ndarray]
 
@@ -90,7 +90,7 @@ def test_options_that_cannot_be_chosen_among(tmp_path: Path, clip: Clip, options
         runtime.choose(clip(), ["who"], options)
 
 
-def test_a_text_does_not_depend_on_its_neighbours(bundle: Path, clip: Clip) -> None:
+def test_a_text_does_not_depend_on_its_neighbors(bundle: Path, clip: Clip) -> None:
     runtime = DeviceRuntime.load(bundle, "cam-1")
     together = runtime.answer(clip(), ["who", "what colour is the ball there"])
     assert [runtime.answer(clip(), [text])[0].text for text in ("who", "what colour is the ball there")] == [

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_device_runtime import sealed
 
-from paramcast import wire
+from paramcast import protocol
 from paramcast.device import DeviceInputError, DeviceRuntime, PackageLost
 from paramcast.device.store import MAX_PACKAGES, Kept, PackageStore, StoreState, _read_state
-from paramcast.wire import SigningKey, endorse, make_key, public_key_hex
+from paramcast.protocol import SigningKey, endorse, make_key, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 DAY = 86400
@@ -68,7 +68,7 @@ def test_back_to_any_earlier_package(load: Any, clip: Clip, key: SigningKey) -> 
     assert runtime.status()["why"] == "rolled back to package 1"
     runtime.roll_back()
     assert runtime.status()["why"] == load().status()["why"] == "rolled back to the base model"
-    with pytest.raises(wire.StaleSequence):  # what has been rolled back cannot be sent again
+    with pytest.raises(protocol.StaleSequence):  # what has been rolled back cannot be sent again
         runtime.apply(sealed(runtime, key, sequence=5))
     runtime.apply(sealed(runtime, key, sequence=6))
     assert load().status()["sequence"] == 6
@@ -108,7 +108,7 @@ def test_a_damaged_package_means_the_one_before(load: Any, store: Path, key: Sig
     status = last.status()
     assert (status["source"], status["refused"]["error"]) == ("base", "PackageLost")
     assert "no package in the store may be run" in status["why"]
-    with pytest.raises(wire.StaleSequence):
+    with pytest.raises(protocol.StaleSequence):
         last.apply(sealed(last, key, sequence=3))
 
 
@@ -163,9 +163,9 @@ def test_offline_for_weeks(load: Any, key: SigningKey, monkeypatch: pytest.Monke
     late = load()
     status = late.status()
     assert (status["source"], status["sequence"], status["expired"]) == ("store", 5, True)
-    with pytest.raises(wire.Expired):
+    with pytest.raises(protocol.Expired):
         late.apply(sealed(late, key, sequence=6, expires=169 * DAY))
-    with pytest.raises(wire.StaleSequence):
+    with pytest.raises(protocol.StaleSequence):
         late.apply(sealed(late, key, sequence=5, expires=300 * DAY))
 
 
@@ -181,7 +181,7 @@ def test_a_lost_state_and_an_expired_package_mean_the_base(
     monkeypatch.setattr(CLOCK, lambda: 300.0)
     late = load()
     assert (late.status()["source"], late.status()["refused"]["error"]) == ("base", "Expired")
-    with pytest.raises(wire.StaleSequence):
+    with pytest.raises(protocol.StaleSequence):
         late.apply(sealed(late, key, sequence=5, expires=2**40))
 
 
@@ -193,7 +193,7 @@ def test_a_clock_that_is_set_back_revives_nothing(
     runtime.apply(sealed(runtime, key, sequence=1, expires=500 * DAY))
     monkeypatch.setattr(CLOCK, lambda: 35.0 * DAY)  # a year back
     for device in (runtime, load()):
-        with pytest.raises(wire.Expired):
+        with pytest.raises(protocol.Expired):
             device.apply(sealed(device, key, sequence=2, expires=399 * DAY))
         assert device.status()["sequence"] == 1
 
@@ -253,7 +253,7 @@ def test_users_and_tasks_share_a_folder_and_nothing_else(
     assert anna.answer(clip(), ["who"]) != base
     anna.observe(clip(), ["who"])
     assert (anna.request().device, device.status()["support"]) == ("cam-1:anna", 0)
-    with pytest.raises(wire.WrongDevice):
+    with pytest.raises(protocol.WrongDevice):
         bert.apply(sealed(anna, key, sequence=2))
     again = DeviceRuntime.load(asks, "cam-1", store=store)
     assert again.status()["source"] == "base"
@@ -272,7 +272,7 @@ def test_packages_outlive_the_key_that_they_were_signed_with(
     runtime.apply(sealed(runtime, key))
     assert runtime.follow([endorse(key, public_key_hex(new))])
     assert load().status()["sequence"] == 1
-    with pytest.raises(wire.BadSignature):  # what arrives has to be signed with the new one
+    with pytest.raises(protocol.BadSignature):  # what arrives has to be signed with the new one
         runtime.apply(sealed(runtime, key, sequence=2))
     runtime.apply(sealed(runtime, new, sequence=2, scale=2))
     again = load()

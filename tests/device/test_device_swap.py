@@ -16,7 +16,7 @@ from test_device_runtime import sealed
 
 from paramcast.device import DeviceRuntime
 from paramcast.device.parameters import Snapshot
-from paramcast.wire import SigningKey, public_key_hex
+from paramcast.protocol import SigningKey, public_key_hex
 
 Clip = Callable[..., np.ndarray]
 SWAPS = 200

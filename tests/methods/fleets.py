@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from paramcast.data.collection import Collection
-from paramcast.data.fleet import Device
 from paramcast.methods.background import Background, Samples
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.material import Material
-from paramcast.training.model import ModelConfig, TrainedModel
-from paramcast.training.plan import Plan
 from paramcast.training.uplink import Uplink
-from paramcast.training.views import UplinkTable
+from paramcast.video.data.collection import Collection
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.material import Material
+from paramcast.video.training.model import ModelConfig, TrainedModel
+from paramcast.video.training.plan import Plan
+from paramcast.video.training.views import UplinkTable
 
 IMAGE, TEXT, FRAMES, ANSWERS, OPTIONS = 20, 12, 3, 7, 4
 CLIPS, QUESTIONS, SUPPORT = 14, 3, 6

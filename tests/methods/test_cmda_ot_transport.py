@@ -121,13 +121,13 @@ def test_spectral_clusters_of_many_and_of_few() -> None:
     np.testing.assert_array_equal(spectral_clusters(blobs[:4], 3, rng), 0)
 
 
-def test_beliefs_spread_to_neighbours_and_trust_the_near_source() -> None:
+def test_beliefs_spread_to_neighbors_and_trust_the_near_source() -> None:
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 30)
     target = rng.normal(size=(60, 2)) * 0.3 + 4 * truth[:, None]
     votes = np.eye(2)[truth]
     noisy = votes.copy()
-    # A fifth is told wrongly, though not surely, each among neighbours that are told rightly.
+    # A fifth is told wrongly, though not surely, each among neighbors that are told rightly.
     noisy[::5] = 0.4 * votes[::5] + 0.6 * votes[::5, ::-1]
     present, distances = np.ones(2, bool), np.zeros((2, 1))
     near = Evidence("near", present, distances, noisy, noisy, 0.2, 9)

@@ -12,16 +12,16 @@ from fleets import SUPPORT, TASKS, tiny_model, tiny_samples
 from torch import Tensor
 
 from paramcast.bench.compare import CompareOptions, compare
-from paramcast.data.collection import Collection
 from paramcast.errors import InputError
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import TRIALS, Method, Settings
 from paramcast.methods.cloud import Cloud
 from paramcast.methods.m3bat_row import M3bat
 from paramcast.methods.registry import METHODS, chosen, make_method
-from paramcast.methods.support import labelled_of, support_of
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.tasks.base import Asked
+from paramcast.methods.support import labeled_of, support_of
+from paramcast.video.data.collection import Collection
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.arrays import ClipData, DeviceData
 
 CASES = [(name, task) for name in METHODS for task in TASKS if task in make_method(name).tasks]
 
@@ -171,10 +171,10 @@ def test_what_an_adaptation_sends(case: Case) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_unlabelled_support_tells_no_label(task: str, samples: dict[str, Samples]) -> None:
+def test_unlabeled_support_tells_no_label(task: str, samples: dict[str, Samples]) -> None:
     made, device = tiny_model(task).task, samples[task].devices[0]
     support = support_of(made, samples[task], device, SUPPORT, 0)
-    assert support.labelled is None
+    assert support.labeled is None
     assert all(not len(clip.items) and not len(clip.hints) for clip in support.clips)
     if task == "retrieval":
         right = {clip.row: clip.items[0, 1] for clip in device.clips}
@@ -186,9 +186,9 @@ def test_unlabelled_support_tells_no_label(task: str, samples: dict[str, Samples
 
 def test_labels_are_taken_from_the_clips_in_turn(samples: dict[str, Samples]) -> None:
     qa, clips = tiny_model("qa").task, samples["qa"].devices[0].clips[:4]
-    labelled = labelled_of(qa, clips, 6)
-    assert labelled.asked.shown.tolist() == [clip.row for clip in (*clips, *clips[:2])]
-    assert labelled.answers.tolist() == [
+    labeled = labeled_of(qa, clips, 6)
+    assert labeled.asked.shown.tolist() == [clip.row for clip in (*clips, *clips[:2])]
+    assert labeled.answers.tolist() == [
         *(clip.items[0, 2] for clip in clips),
         *(clip.items[1, 2] for clip in clips[:2]),
     ]
@@ -196,17 +196,17 @@ def test_labels_are_taken_from_the_clips_in_turn(samples: dict[str, Samples]) ->
 
 def test_further_captions_are_labels_too(samples: dict[str, Samples]) -> None:
     task, clips = tiny_model("retrieval").task, samples["retrieval"].devices[0].clips[:4]
-    labelled = labelled_of(task, clips, 6)
-    assert labelled.asked.shown[labelled.answers].tolist() == [clip.row for clip in (*clips, *clips[:2])]
-    assert labelled.asked.texts[4:].tolist() == [clip.hints[0] for clip in clips[:2]]
-    assert len(labelled_of(task, clips, 1000).answers) == 4 * 3
+    labeled = labeled_of(task, clips, 6)
+    assert labeled.asked.shown[labeled.answers].tolist() == [clip.row for clip in (*clips, *clips[:2])]
+    assert labeled.asked.texts[4:].tolist() == [clip.hints[0] for clip in clips[:2]]
+    assert len(labeled_of(task, clips, 1000).answers) == 4 * 3
 
 
 def test_captions_of_frames_are_of_their_frames_alone(samples: dict[str, Samples]) -> None:
     task, clip = tiny_model("retrieval").task, samples["retrieval"].devices[0].clips[0]
     told = replace(clip, items=np.array([[clip.row + 1, 0, -1], [clip.row + 2, 1, -1]]))
-    labelled = labelled_of(task, [told], 10)
-    assert labelled.asked.shown[labelled.answers].tolist() == [clip.row + 1, clip.row + 2]
+    labeled = labeled_of(task, [told], 10)
+    assert labeled.asked.shown[labeled.answers].tolist() == [clip.row + 1, clip.row + 2]
 
 
 def test_as_many_labels_as_candidates(
@@ -215,8 +215,8 @@ def test_as_many_labels_as_candidates(
     background, data = backgrounds["retrieval"], samples["retrieval"]
     device = replace(data.devices[0], support=8)
     support = support_of(background.model.task, data, device, 8, labels=8)
-    assert support.labelled is not None
-    assert len(support.labelled.asked.shown) == len(support.labelled.answers) == 8
+    assert support.labeled is not None
+    assert len(support.labeled.asked.shown) == len(support.labeled.answers) == 8
     method = make_method("fta_16")  # holds some labels out; all candidates must stay
     method.prepare(background)
     predict = method.adapt(support, method.grid("retrieval")[0], 0)

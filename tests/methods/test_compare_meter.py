@@ -36,9 +36,9 @@ def test_a_step_of_adam_takes_gradients_and_two_moments() -> None:
     size = FLOAT * (300 * 200 + 200)
 
     def step(work: nn.Module) -> None:
-        optimiser = torch.optim.Adam(work.parameters(), foreach=False)
+        optimizer = torch.optim.Adam(work.parameters(), foreach=False)
         work(x).sum().backward()
-        optimiser.step()
+        optimizer.step()
 
     def on_a_copy() -> None:
         with uncounted():

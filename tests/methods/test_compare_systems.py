@@ -14,11 +14,11 @@ from torch import Tensor
 from paramcast.errors import InputError
 from paramcast.methods import cmda_ot_row, mm_adapter_row
 from paramcast.methods.background import Background, Samples
-from paramcast.methods.base import Labelled, Method, Settings, Support
+from paramcast.methods.base import Labeled, Method, Settings, Support
 from paramcast.methods.m3bat_row import Branches, branch_weights
 from paramcast.methods.registry import make_method
 from paramcast.methods.support import support_of
-from paramcast.training.bank import Bank
+from paramcast.video.training.bank import Bank
 
 COMMON = 3  # answers that tests let count as common
 
@@ -143,25 +143,25 @@ def test_the_adapter_moves_common_answers_only(
     assert not torch.allclose(found[:, :COMMON], before[:, :COMMON], atol=1e-3)
 
 
-def rare(labelled: Labelled) -> Labelled:
-    return replace(labelled, answers=torch.full_like(labelled.answers, ANSWERS - 1))
+def rare(labeled: Labeled) -> Labeled:
+    return replace(labeled, answers=torch.full_like(labeled.answers, ANSWERS - 1))
 
 
-def unknown(labelled: Labelled) -> Labelled:
-    return replace(labelled, answers=torch.full_like(labelled.answers, -1))
+def unknown(labeled: Labeled) -> Labeled:
+    return replace(labeled, answers=torch.full_like(labeled.answers, -1))
 
 
 @pytest.mark.parametrize("change", [rare, unknown])
 def test_labels_that_tell_of_no_class_adapt_nothing(
-    change: Callable[[Labelled], Labelled],
+    change: Callable[[Labeled], Labeled],
     monkeypatch: pytest.MonkeyPatch,
     backgrounds: dict[str, Background],
     samples: dict[str, Samples],
 ) -> None:
     monkeypatch.setattr(mm_adapter_row, "ANSWERS", COMMON)
     trial = Trial("mm_adapter", backgrounds["qa"], samples["qa"])
-    assert trial.support.labelled is not None
-    support = replace(trial.support, labelled=change(trial.support.labelled))
+    assert trial.support.labeled is not None
+    support = replace(trial.support, labeled=change(trial.support.labeled))
     assert torch.equal(trial.outputs({"mask": "bias", "blend": 0.2}, support), trial.base())
 
 
@@ -175,7 +175,7 @@ def test_a_single_clip_tells_the_adapter_nothing(
 def test_the_adapter_asks_for_labels(backgrounds: dict[str, Background], samples: dict[str, Samples]) -> None:
     trial = Trial("mm_adapter", backgrounds["retrieval"], samples["retrieval"])
     with pytest.raises(ValueError, match="needs labels"):
-        trial.outputs(trial.method.grid("retrieval")[0], replace(trial.support, labelled=None))
+        trial.outputs(trial.method.grid("retrieval")[0], replace(trial.support, labeled=None))
 
 
 def test_a_bank_that_is_not_finite_is_refused(

@@ -24,7 +24,7 @@ from paramcast.methods.mm_adapter.embedding import Embedded, class_name, embed_t
 from paramcast.methods.mm_adapter.encoders import PretrainedEncoder, RetrievalEncoder
 from paramcast.methods.mm_adapter.fewshot import base_new, draw_shots, halves, harmonic_mean
 from paramcast.methods.mm_adapter.fitting import Shots
-from paramcast.models.retrieval import RetrievalModel
+from paramcast.video.models.retrieval import RetrievalModel
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,13 @@ ARCHITECTURE = {
 PROGRAM = """
 import sys
 import numpy as np
-from paramcast.encoders import image_encoder, text_encoder
+from paramcast.video.encoders import image_encoder, text_encoder
 
 try:
     image_encoder("open_clip:tiny")
 except Exception as error:
     assert "ARCH:PRETRAINED" in str(error), error
-import paramcast.encoders.optional as optional
+import paramcast.video.encoders.optional as optional
 
 open_clip = optional._package("open_clip", "clip")
 import torch

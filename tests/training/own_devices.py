@@ -57,9 +57,9 @@ def fit_corners(module: nn.Module, devices: Sequence[OwnDevice], steps: int = 60
     """Train the module in place."""
     inputs = [torch.cat([device.inputs[i] for device in devices]) for i in range(2)]
     labels = torch.cat([device.labels for device in devices])
-    optimiser = torch.optim.Adam(module.parameters(), 0.02)
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)
     for _ in range(steps):
         loss = F.cross_entropy(module(*inputs), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()

@@ -32,7 +32,7 @@ def main(world: Path, out: Path, task: str) -> None:
     import ray
     from train_run import options
 
-    from paramcast.training.on_ray import train_on_ray
+    from paramcast.video.training.on_ray import train_on_ray
 
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     killed: list[int] = []

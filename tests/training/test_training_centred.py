@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from paramcast.models.retrieval import RetrievalModel
-from paramcast.training.arrays import ClipData
-from paramcast.training.bank import Bank
-from paramcast.training.model import ModelConfig, TrainedModel
-from paramcast.training.tasks import make_task
 from paramcast.training.uplink import Uplink
+from paramcast.video.models.retrieval import RetrievalModel
+from paramcast.video.tasks import make_task
+from paramcast.video.training.arrays import ClipData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.model import ModelConfig, TrainedModel
 
 SHARED = pytest.mark.parametrize("shared", [0, 3])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from paramcast.training.bank import Bank, OffsetBank
+from paramcast.video.training.bank import Bank, OffsetBank
 
 
 def test_an_offset_moves_all_that_a_device_sees_and_hears() -> None:

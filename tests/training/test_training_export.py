@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 import torch
 
+from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.models.edits import FORMS
-from paramcast.training.export import write_graphs
-from paramcast.training.serving import OnnxBackend
-from paramcast.training.tasks import TASKS
+from paramcast.video.tasks import TASKS
+from paramcast.video.training.export import write_graphs
+from paramcast.video.training.serving import OnnxBackend
 
 
 def run(path: Path, feed: dict[str, np.ndarray]) -> np.ndarray:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.training.gates import CAUTION, WORTH, Outcomes, calibrate, fit_gate, promise
-from paramcast.training.model import TrainedModel
-from paramcast.training.serving import OnnxBackend
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 
 
 def made_up(count: int, seed: int, noise: float = 1.0) -> tuple[Outcomes, np.ndarray]:

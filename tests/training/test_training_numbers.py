@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paramcast.training.controls import Result, derangement
+from paramcast.protocol import AdaptRequest
+from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.statistics import interval
-from paramcast.training.tasks.base import Metric
 from paramcast.training.uplink import Uplink, as_received
-from paramcast.wire import AdaptRequest
 
 
 def result(**values: list[float]) -> Result:

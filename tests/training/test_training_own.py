@@ -16,11 +16,11 @@ from own_devices import Corners, corners_devices, fit_corners
 from torch import nn
 from torch.nn import functional as F
 
-from paramcast.cloud.service import AdaptService
+from paramcast.adapters.edits import FORMS
 from paramcast.errors import InputError
-from paramcast.models.edits import FORMS
-from paramcast.training.controls import Result
-from paramcast.training.model import ModelError
+from paramcast.protocol import AdaptRequest, make_key, open_package, public_key_hex
+from paramcast.server.service import AdaptService
+from paramcast.training.controls import Metric, Result
 from paramcast.training.own import (
     OwnDevice,
     OwnModel,
@@ -32,9 +32,8 @@ from paramcast.training.own import (
 )
 from paramcast.training.own.evaluate import packages
 from paramcast.training.own.train import _lesson, _untrained
-from paramcast.training.serving import OnnxBackend
-from paramcast.training.tasks.base import Metric
-from paramcast.wire import AdaptRequest, make_key, open_package, public_key_hex
+from paramcast.video.training.model import ModelError
+from paramcast.video.training.serving import OnnxBackend
 
 QUICK = OwnOptions(("first",), "residual", uplink_dim=3, steps=4, folds=2)
 
@@ -92,16 +91,16 @@ def test_every_weight_that_makes_packages_learns(form: str) -> None:
     torch.manual_seed(0)
     model = _untrained(Corners(), devices, replace(QUICK, form=form, targets=("first", "head.bias")))
     adaptor = model.adaptor.train()
-    optimiser = torch.optim.SGD(adaptor.parameters(), 0.5)
+    optimizer = torch.optim.SGD(adaptor.parameters(), 0.5)
     reached = {name: 0.0 for name, _ in adaptor.named_parameters()}
     for step in range(4):  # with the prior and with the posterior; factors of lowrank wait for each other
         torch.manual_seed(step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         _lesson(model, adaptor, devices, np.random.default_rng(step), F.cross_entropy).backward()
         for name, parameter in adaptor.named_parameters():
             if parameter.grad is not None:
                 reached[name] = max(reached[name], float(parameter.grad.abs().max()))
-        optimiser.step()
+        optimizer.step()
     assert any("heads" in name for name in reached)
     assert [name for name, most in reached.items() if most == 0] == []
 

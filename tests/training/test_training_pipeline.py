@@ -22,22 +22,22 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from paramcast.adaptor import ContextInputs
+from paramcast.adapters.edits import FORMS
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.untrained import untrained_model
-from paramcast.data.collection import Clip, Collection
-from paramcast.data.frames import read_frames
-from paramcast.data.options import draw_options
-from paramcast.data.world import make_world
 from paramcast.device import CloudClient, DeviceRuntime
 from paramcast.errors import InputError
-from paramcast.models.edits import FORMS
-from paramcast.training.export import export_bundle
-from paramcast.training.model import ModelError, TrainedModel
-from paramcast.training.pipeline import train
-from paramcast.training.serving import load_backend
-from paramcast.training.tasks import TASKS
-from paramcast.wire import AdaptRequest, Package
+from paramcast.hypernet import ContextInputs
+from paramcast.protocol import AdaptRequest, Package
+from paramcast.video.data.collection import Clip, Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.data.options import draw_options
+from paramcast.video.tasks import TASKS
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.model import ModelError, TrainedModel
+from paramcast.video.training.pipeline import train
+from paramcast.video.training.serving import load_backend
+from paramcast.video.world import make_world
 
 PATIENCE_S = 120.0
 POLL_S = 0.001

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from train_run import options
 
 from paramcast.cli import paramcast
-from paramcast.data.collection import Collection
-from paramcast.data.world import make_world
-from paramcast.training.model import TrainedModel
-from paramcast.training.plan import Plan
 from paramcast.training.team import Team
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.plan import Plan
+from paramcast.video.world import make_world
 
 CLIPS = 90
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from paramcast.bench.untrained import untrained_model
-from paramcast.data.collection import Clip, Collection, Question
-from paramcast.data.fleet import Device
-from paramcast.data.vocabulary import Vocabulary
 from paramcast.errors import InputError
-from paramcast.training.arrays import ClipData
-from paramcast.training.bank import Bank
-from paramcast.training.evaluate import draw_fleet
-from paramcast.training.tasks import make_task
+from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import Uplink
-from paramcast.training.views import UplinkTable, View, describe_domain
-from paramcast.wire import AdaptRequest
+from paramcast.video.data.collection import Clip, Collection, Question
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.shifts.vocabulary import Vocabulary
+from paramcast.video.tasks import make_task
+from paramcast.video.training.arrays import ClipData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.evaluate import draw_fleet
+from paramcast.video.training.views import UplinkTable, View, describe_domain
 
 FRAMES, IMAGE, TEXT = 4, 5, 3
 

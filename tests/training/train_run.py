@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from paramcast.data.collection import Collection
-from paramcast.training.model import TrainedModel
-from paramcast.training.pipeline import TrainingOptions, train
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.pipeline import TrainingOptions, train
 
 
 def options(task: str) -> TrainingOptions:

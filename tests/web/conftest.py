@@ -10,8 +10,8 @@ import pages
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from paramcast.data.collection import Clip, Collection
-from paramcast.data.world import make_world
+from paramcast.video.data.collection import Clip, Collection
+from paramcast.video.world import make_world
 
 for room in ("bench", "device", "wire", "attacks"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
@@ -29,8 +29,8 @@ def bare_page(browser: Browser) -> Iterator[Page]:
     """The page of a service that offers no model: it says so, and its parts work all the same."""
     from backends import TinyBackend, serving
 
-    from paramcast.cloud import create_app
-    from paramcast.wire import make_key
+    from paramcast.protocol import make_key
+    from paramcast.server import create_app
 
     with serving(create_app(TinyBackend(), make_key())) as url:
         page = browser.new_page()

@@ -10,10 +10,10 @@ from backends import TinyBackend
 from bundles import IMAGE_UP, MODEL, TEXT_UP
 from sqlalchemy import insert
 
-from paramcast.cloud import AdaptService, Database, ModelStore, PublishedModels
-from paramcast.cloud.state import identities, models
-from paramcast.cloud.state.schema import feedback
-from paramcast.wire import AdaptRequest, SigningKey
+from paramcast.protocol import AdaptRequest, SigningKey
+from paramcast.server import AdaptService, Database, ModelStore, PublishedModels
+from paramcast.server.db import identities, published
+from paramcast.server.db.schema import feedback
 
 DOMAINS = 5
 REASONS = ("Expired", "WrongModel", "NotFinite")
@@ -54,7 +54,7 @@ class Fleet:
 
     def _publish(self, digest: str, share: int) -> int:
         with self.database.writing() as connection:
-            return models.publish(
+            return published.publish(
                 connection,
                 model=MODEL,
                 digest=digest,

@@ -14,8 +14,8 @@ from playwright.sync_api import Page, expect
 
 from paramcast.bench.report.bytes import write_bytes_page
 from paramcast.bench.report.compare import write_comparison
-from paramcast.data.collection import Clip
-from paramcast.wire import make_key
+from paramcast.protocol import make_key
+from paramcast.video.data.collection import Clip
 
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 QUESTION = "what colour is the ball"
@@ -27,7 +27,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from backends import TinyBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, create_app
+    from paramcast.server import BrowserBundle, create_app
 
     bundle = make_bundle(tmp_path_factory.mktemp("access") / "bundle", form="codes")
     with serving(create_app(TinyBackend("codes"), make_key(), bundles=[BrowserBundle.open(bundle)])) as url:
@@ -135,13 +135,13 @@ def test_an_operator_s_token_is_asked_for_by_hand(
     from backends import TinyBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, Database, Gate, create_app
-    from paramcast.cloud.state import identities
+    from paramcast.server import BrowserBundle, Database, RequestGuard, create_app
+    from paramcast.server.db import identities
 
     bundles = [BrowserBundle.open(make_bundle(tmp_path / "bundle"))]
     with closing(Database.open(f"sqlite:///{tmp_path}/state.db")) as database:
         app = create_app(
-            TinyBackend(), make_key(), database=database, gate=Gate(required=True), bundles=bundles
+            TinyBackend(), make_key(), database=database, gate=RequestGuard(required=True), bundles=bundles
         )
         with database.writing() as connection:
             token = identities.new_enrolment(connection, None, int(1000 * time.time()), 3_600_000)

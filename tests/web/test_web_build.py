@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pages import ROOT
 
-from paramcast.cloud.page import STATIC
+from paramcast.server.admin.page import STATIC
 
 WEB = ROOT / "web"
 FIRST_VIEW = 300_000

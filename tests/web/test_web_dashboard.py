@@ -14,10 +14,10 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import insert
 from test_web_access import AXE, faults
 
-from paramcast.cloud import BrowserBundle, create_app
-from paramcast.cloud.state.schema import devices
 from paramcast.device import CloudClient
-from paramcast.wire import make_key
+from paramcast.protocol import make_key
+from paramcast.server import BrowserBundle, create_app
+from paramcast.server.db.schema import devices
 
 NewPage = Callable[..., Page]
 PAGES = {
@@ -138,7 +138,7 @@ def test_devices_are_found_and_shown(new_page: NewPage, service: Service) -> Non
 def test_a_device_is_revoked_by_an_operator(new_page: NewPage, service: Service, tmp_path: Path) -> None:
     import time
 
-    from paramcast.cloud.state import identities
+    from paramcast.server.db import identities
 
     with service.fleet.database.writing() as connection:
         token = identities.new_enrolment(connection, "cam-00003", int(1000 * time.time()), 3_600_000)

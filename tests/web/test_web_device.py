@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from paramcast.device import DeviceRuntime
 from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
-from paramcast.wire import (
+from paramcast.protocol import (
     AdaptRequest,
     Package,
     PackageError,
@@ -55,7 +55,7 @@ class World:
             "sequence": sequence,
             "expires": expires,
             "form": bundle.form,
-            "quantisation": "int8",
+            "quantization": "int8",
             "tensors": tensors,
         }
         return seal(Package(**fields | changes), key)
@@ -66,7 +66,7 @@ def world(new_page: NewPage, folder: Path, task: str = "qa", form: str = "full")
     from backends import TinyBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, create_app
+    from paramcast.server import BrowserBundle, create_app
 
     folder = make_bundle(folder / "bundle", task=task, form=form, public_key=public_key_hex(KEY))
     backend = TinyBackend(form, task)
@@ -159,7 +159,7 @@ REFUSED: dict[str, Callable[[World], tuple[bytes, str]]] = {
     "expired": lambda here: (here.sealed(expires=int(time.time()) - 1), "Expired"),
     "one that makes no finite answer": lambda here: (
         here.sealed(
-            quantisation="fp32",
+            quantization="fp32",
             tensors={
                 name: np.full(values.shape, 3e38, "f4") for name, values in here.runtime.bundle.base.items()
             },
@@ -256,11 +256,13 @@ def test_where_devices_are_enrolled_it_asks_for_a_token_and_signs(new_page: NewP
     from backends import TinyBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, Database, Gate, create_app
-    from paramcast.cloud.state import identities
+    from paramcast.server import BrowserBundle, Database, RequestGuard, create_app
+    from paramcast.server.db import identities
 
     year_s = 365 * 86400
-    gate = Gate(required=True, clock=lambda: time.time() + year_s)  # to the service the tab's clock is wrong
+    gate = RequestGuard(
+        required=True, clock=lambda: time.time() + year_s
+    )  # to the service the tab's clock is wrong
     bundle = BrowserBundle.open(make_bundle(tmp_path / "bundle"))
     with closing(Database.open(f"sqlite:///{tmp_path}/state.db")) as database:
         app = create_app(TinyBackend(), KEY, database=database, gate=gate, bundles=[bundle])
@@ -286,8 +288,8 @@ def test_it_follows_the_cloud_to_its_next_key(new_page: NewPage, tmp_path: Path)
     from backends import TinyBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, Database, create_app
-    from paramcast.cloud.state import identities
+    from paramcast.server import BrowserBundle, Database, create_app
+    from paramcast.server.db import identities
 
     bundle = BrowserBundle.open(make_bundle(tmp_path / "bundle", public_key=public_key_hex(KEY)))
     with (
@@ -308,7 +310,7 @@ def test_a_cloud_that_is_away_or_fails_changes_nothing(new_page: NewPage, tmp_pa
     from backends import BrokenBackend, serving
     from bundles import make_bundle
 
-    from paramcast.cloud import BrowserBundle, create_app
+    from paramcast.server import BrowserBundle, create_app
 
     bundle = BrowserBundle.open(make_bundle(tmp_path / "bundle"))
     page = new_page()
@@ -328,7 +330,7 @@ def test_it_tells_a_package_of_the_base_model_s_parameters(new_page: NewPage, tm
     from backends import TinyBackend, serving
     from bundles import base_parameters, make_bundle
 
-    from paramcast.cloud import BrowserBundle, create_app
+    from paramcast.server import BrowserBundle, create_app
 
     class Unmoved(TinyBackend):
         """Expects no gain of the first request, as a gate does that stays shut."""

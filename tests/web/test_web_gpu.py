@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 
 from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
-from paramcast.wire import make_key
+from paramcast.protocol import make_key
 
 GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
 
@@ -61,7 +61,7 @@ def test_on_a_gpu_it_answers_as_on_a_processor(gpu_browser: Browser, tmp_path: P
     from backends import TinyBackend, serving
     from bundles import IMAGE_DIM, make_bundle, reseal
 
-    from paramcast.cloud import BrowserBundle, create_app
+    from paramcast.server import BrowserBundle, create_app
 
     folder = make_bundle(tmp_path / "bundle", form="codes")
     (folder / "image.onnx").write_bytes(trunk(IMAGE_DIM).SerializeToString())

@@ -14,14 +14,14 @@ from pages import ask, call, frames_of, load, query, said
 from playwright.sync_api import Page, Request, expect
 
 from paramcast.bench.untrained import untrained_model
-from paramcast.cloud import BrowserBundle, create_app
-from paramcast.data.collection import Clip
 from paramcast.device import DeviceRuntime
 from paramcast.device.bundle import Bundle
 from paramcast.device.graphs import Graphs
-from paramcast.training.export import export_bundle
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import AdaptRequest, make_key, public_key_hex
+from paramcast.protocol import AdaptRequest, make_key, public_key_hex
+from paramcast.server import BrowserBundle, create_app
+from paramcast.video.data.collection import Clip
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.serving import OnnxBackend
 
 KEY = make_key()
 QUESTIONS = ["what is the red thing?", "How many of them MOVE?"]

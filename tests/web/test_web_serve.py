@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from bundles import MODEL, make_bundle
 
-from paramcast.cloud import BrowserBundle
-from paramcast.cloud.page import STATIC
 from paramcast.errors import InputError
+from paramcast.server import BrowserBundle
+from paramcast.server.admin.page import STATIC
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 import processes

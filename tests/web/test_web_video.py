@@ -9,8 +9,8 @@ import pytest
 from pages import frames_of
 from playwright.sync_api import Error, Page
 
-from paramcast.data.collection import Clip
-from paramcast.data.frames import read_frames
+from paramcast.video.data.collection import Clip
+from paramcast.video.data.frames import read_frames
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "time", "scene"])

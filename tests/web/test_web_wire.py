@@ -14,20 +14,20 @@ from hypothesis.extra import numpy as arrays
 from pages import packed
 from playwright.sync_api import Page
 
-from paramcast.wire import AdaptRequest, MessageError, PackageError, open_package, seal
-from paramcast.wire.credentials import Credentials, check_proof, tell_time
+from paramcast.protocol import AdaptRequest, MessageError, PackageError, open_package, seal
+from paramcast.protocol.credentials import Credentials, check_proof, tell_time
 
 ENCODE = """async ({ anchors, queries, queryDim, ...rest }) => {
     const rows = (numbers, columns) =>
         Array.from({ length: columns ? numbers.length / columns : 0 }, (_, row) =>
             Float32Array.from(numbers.slice(row * columns, (row + 1) * columns)));
-    const { encodeRequest } = await paramcast.wire();
+    const { encodeRequest } = await paramcast.protocol();
     const request = { ...rest, queryDim, anchors: rows(...anchors), queries: rows(...queries) };
     try { return encodeRequest(request).toBase64(); } catch (error) { return error.name; }
 }"""
 OPEN = """async ([given, key, { expected, ...rules }]) => {
     const bytes = typeof given === "number" ? new Uint8Array(given) : Uint8Array.fromBase64(given.base64);
-    const { openPackage } = await paramcast.wire();
+    const { openPackage } = await paramcast.protocol();
     try {
         const opened = await openPackage(bytes, key, { ...rules, expected: new Map(expected) });
         return [...opened.tensors].map(([name, values]) => [name, [...values]]);
@@ -115,7 +115,7 @@ def test_every_attack_is_refused_for_python_s_rule(bare_page: Page) -> None:
     from packages import KEY, MODEL, NOW, SHAPES
     from test_attacks_packages import ATTACKS
 
-    from paramcast.wire import public_key_hex
+    from paramcast.protocol import public_key_hex
 
     for name, (make, changes, error) in ATTACKS.items():
         rules = {"device": "cam-1", "model": MODEL, "after": 4, "now": NOW, "expected": SHAPES} | changes
@@ -132,16 +132,16 @@ def test_a_malformed_public_key_opens_nothing(bare_page: Page, key: str) -> None
     assert opened(bare_page, seal(package(), KEY), key, rules) == "BadSignature"
 
 
-@pytest.mark.parametrize("quantisation", ["fp32", "fp16", "int8", "int4"])
-def test_a_package_holds_python_s_numbers(bare_page: Page, quantisation: str) -> None:
+@pytest.mark.parametrize("quantization", ["fp32", "fp16", "int8", "int4"])
+def test_a_package_holds_python_s_numbers(bare_page: Page, quantization: str) -> None:
     from packages import KEY, MODEL, package
 
-    from paramcast.wire import public_key_hex
+    from paramcast.protocol import public_key_hex
 
     rng = np.random.default_rng(3)
     shapes = {"a.weight": (3, 5), "a.bias": (3,), "scalar": (), "b": (2, 3, 4)}
     tensors = {name: rng.normal(size=shape).astype("f4") for name, shape in shapes.items()}
-    data = seal(package(tensors=tensors, quantisation=quantisation), KEY)
+    data = seal(package(tensors=tensors, quantization=quantization), KEY)
     rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": 0.0, "expected": shapes}
     ours = open_package(data, public_key_hex(KEY), **rules)
     theirs = opened(bare_page, data, public_key_hex(KEY), rules)
@@ -158,8 +158,8 @@ def test_rightly_signed_noise_is_judged_as_python_judges_it(
     from packages import HEAD, KEY, MODEL, NOW, SHAPES
     from test_attacks_packages import signed, stored
 
-    from paramcast.wire import public_key_hex
-    from paramcast.wire.tensors import pack
+    from paramcast.protocol import public_key_hex
+    from paramcast.protocol.tensors import pack
 
     content = bytearray(pack(HEAD, stored()))
     place %= len(content)
@@ -178,11 +178,11 @@ def test_rightly_signed_noise_is_judged_as_python_judges_it(
 
 def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(bare_page: Page) -> None:
     script = """async () => {
-        const { authorise, makeKey, newNonce, proveKey, publicKeyHex } = await paramcast.wire();
+        const { authorize, makeKey, newNonce, proveKey, publicKeyHex } = await paramcast.protocol();
         const [key, body] = [await makeKey(), new TextEncoder().encode("body")];
         const asked = { device: "tab-1", method: "POST", path: "/v1/adapt", body, timeUs: 1764100000000000 };
         return {
-            header: await authorise(key, { ...asked, nonce: newNonce() }),
+            header: await authorize(key, { ...asked, nonce: newNonce() }),
             proof: await proveKey(key, "tab-1", "token"),
             key: await publicKeyHex(key),
             exportable: key.privateKey.extractable,
@@ -199,14 +199,14 @@ def test_a_signed_request_and_a_proof_are_those_that_the_cloud_checks(bare_page:
 def test_the_cloud_s_time_and_its_next_key_are_believed_if_signed(bare_page: Page) -> None:
     from packages import KEY, OTHER_KEY
 
-    from paramcast.wire import endorse, public_key_hex
+    from paramcast.protocol import endorse, public_key_hex
 
     old, new = public_key_hex(KEY), public_key_hex(OTHER_KEY)
     link = vars(endorse(KEY, new))
     forged = {**link, "signature": vars(endorse(OTHER_KEY, new))["signature"]}
     circle = vars(endorse(OTHER_KEY, old))
     script = """async ([method, ...given]) => {
-        const wire = await paramcast.wire();
+        const wire = await paramcast.protocol();
         try { return (await wire[method](...given)) ?? "believed"; } catch (error) { return error.name; }
     }"""
     assert bare_page.evaluate(script, ["follow", old, [link]]) == new

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paramcast.adaptor.adr import AnchorReasoner, Gaussian, least_squares, mixed_cdf, mixed_log_density
 from paramcast.bench.rows import row
 from paramcast.bench.variants import (
     METRICS,
@@ -21,13 +20,14 @@ from paramcast.bench.variants import (
     one_by_one,
     share,
 )
-from paramcast.data.collection import Collection
-from paramcast.training.arrays import ClipData
-from paramcast.training.bank import Bank
-from paramcast.training.model import TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.pipeline import train_variants
-from paramcast.training.views import Views
+from paramcast.hypernet.adr import AnchorReasoner, Gaussian, least_squares, mixed_cdf, mixed_log_density
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.arrays import ClipData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train_variants
+from paramcast.video.training.views import Views
 
 DRAWS = 256
 """Of z, for the prediction of a clip."""

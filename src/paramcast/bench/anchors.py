@@ -12,12 +12,12 @@ import torch
 from tqdm import tqdm
 
 from paramcast.bench.variants import METRICS, TestDevices, interval_row, one_by_one
-from paramcast.data.collection import Collection
-from paramcast.data.frames import read_frames
-from paramcast.training.bank import ClipKey
-from paramcast.training.model import TrainedModel
 from paramcast.training.uplink import as_received
-from paramcast.training.views import UplinkTable
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.training.bank import ClipKey
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.views import UplinkTable
 
 DRAWS = 64
 """Of z, for the ADR's prediction."""

@@ -1,4 +1,4 @@
-"""Accuracy against bytes: every form of package in every quantisation, on the same devices."""
+"""Accuracy against bytes: every form of package in every quantization, on the same devices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from paramcast.bench.variants import (
     one_by_one,
     share,
 )
-from paramcast.data.collection import Collection
-from paramcast.training.model import TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.pipeline import train_variants
+from paramcast.protocol import Package, make_key, open_package, public_key_hex, seal
+from paramcast.protocol.quantize import QUANTIZATIONS
 from paramcast.training.statistics import interval
-from paramcast.wire import Package, make_key, open_package, public_key_hex, seal
-from paramcast.wire.quantise import QUANTISATIONS
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train_variants
 
 FORMS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "full": ("full", {}),
@@ -61,7 +61,7 @@ def bench_bytes(
         seed: Of the test devices.
 
     Returns:
-        A row for each form and quantisation: the gain over the better of base and constant control, with its
+        A row for each form and quantization: the gain over the better of base and constant control, with its
         interval; its share of the highest gain of any as `ratio`; the score itself; bytes up and down.
 
     Raises:
@@ -83,9 +83,9 @@ def _form_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> Iterab
     for name, model in models.items():
         reference, packages = known.reference(name, model), known.packages(model)
         up = known.bytes_up(model)
-        for quantisation in QUANTISATIONS:
-            delivered, down = deliver(model, packages, known, quantisation)
-            title = f"{name}, {quantisation}"
+        for quantization in QUANTIZATIONS:
+            delivered, down = deliver(model, packages, known, quantization)
+            title = f"{name}, {quantization}"
             scores = known.scores(title, model, delivered)
             yield interval_row(title, scores - reference, "points") | {
                 "task": model.config.task,
@@ -94,7 +94,7 @@ def _form_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> Iterab
                 "devices": len(known.devices),
                 "support": SUPPORT,
                 "form": name,
-                "quantisation": quantisation,
+                "quantization": quantization,
                 "reference": interval(reference).json(),
                 "own": interval(scores).json(),
                 "bytes_up": round(up),
@@ -104,7 +104,7 @@ def _form_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> Iterab
 
 
 def deliver(
-    model: TrainedModel, packages: dict[str, Tensor], known: TestDevices, quantisation: str
+    model: TrainedModel, packages: dict[str, Tensor], known: TestDevices, quantization: str
 ) -> tuple[list[dict[str, Tensor]], float]:
     """Seal packages (N, *shape) and open them again as devices do.
 
@@ -115,7 +115,7 @@ def deliver(
     delivered, sizes = [], []
     for device, values in zip(known.devices, one_by_one(packages), strict=True):
         name, tensors = device.device.id, {tensor: value[0].numpy() for tensor, value in values.items()}
-        package = Package(name, digest, 1, _EXPIRES, model.config.form, quantisation, tensors)
+        package = Package(name, digest, 1, _EXPIRES, model.config.form, quantization, tensors)
         sealed = seal(package, key)
         opened = open_package(
             sealed, public_key_hex(key), device=name, model=digest, after=0, now=0, expected=shapes

@@ -14,8 +14,6 @@ import torch
 from tqdm import tqdm
 
 from paramcast.bench.ledger import REUSE
-from paramcast.data.collection import Collection
-from paramcast.data.seeding import generator_for, seed_from
 from paramcast.errors import InputError
 from paramcast.files import check_same_run, write_json
 from paramcast.methods.background import Background, Samples, load_samples
@@ -23,13 +21,15 @@ from paramcast.methods.base import TRIALS, Method, Settings, Support, Traffic
 from paramcast.methods.meter import Work, measure
 from paramcast.methods.registry import make_method
 from paramcast.methods.support import support_of
-from paramcast.training.arrays import DeviceData
-from paramcast.training.controls import WORSE_BY, derangement
-from paramcast.training.evaluate import test_clips, test_fleet
+from paramcast.training.controls import WORSE_BY, Metric, derangement
 from paramcast.training.fitting import one_thread
-from paramcast.training.model import TrainedModel
+from paramcast.training.seeding import generator_for, seed_from
 from paramcast.training.statistics import interval
-from paramcast.training.tasks.base import Asked, Metric
+from paramcast.video.data.collection import Collection
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.arrays import DeviceData
+from paramcast.video.training.evaluate import test_clips, test_fleet
+from paramcast.video.training.model import TrainedModel
 
 VALIDATION_DEVICES = 20
 
@@ -227,7 +227,7 @@ class _Arena:
         adapting = Work() if method.on_cloud else measure(lambda: method.adapt(support, settings, 0))
         ms, query_ms = round(float(np.median(taken)), 3), method.query_ms(support, settings)
         return {
-            "labels": 0 if support.labelled is None else len(support.labelled.answers),
+            "labels": 0 if support.labeled is None else len(support.labeled.answers),
             "bytes_up": traffic.up,
             "bytes_down": traffic.down,
             "bytes_per_query": {str(n): _bytes_per_query(traffic, n) for n in REUSE},

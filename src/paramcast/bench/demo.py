@@ -17,13 +17,13 @@ import numpy as np
 from paramcast.bench.evaluation import run_evaluation
 from paramcast.bench.processes import cloud_service, finish_device, start_device, stop
 from paramcast.bench.table import align
-from paramcast.data.collection import Collection
-from paramcast.data.fleet import Fleet
-from paramcast.data.world import demo_world
-from paramcast.training.evaluate import test_fleet
-from paramcast.training.export import export_bundle
-from paramcast.training.pipeline import TrainingOptions, train
-from paramcast.wire import load_or_make_key, public_key_hex
+from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.video.data.collection import Collection
+from paramcast.video.shifts.fleet import Fleet
+from paramcast.video.training.evaluate import test_fleet
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.pipeline import TrainingOptions, train
+from paramcast.video.world import demo_world
 
 SHIFT = "category+camera+vocabulary"
 SUPPORT_SIZES = (1, 2, 4, 8, 16)

@@ -22,20 +22,20 @@ from typing import Any
 
 import numpy as np
 
+from paramcast.adapters.edits import FORMS
 from paramcast.bench.fine_tuning import fine_tuning_rows, observation_row
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, made_up_request, untrained_model
 from paramcast.device import DeviceRuntime
 from paramcast.device.bake import bake
-from paramcast.encoders import image_encoder
-from paramcast.encoders.base import onnx_session
 from paramcast.files import write_json
-from paramcast.models.edits import FORMS
-from paramcast.training.export import export_bundle, write_graphs
-from paramcast.training.model import TrainedModel
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import Package, SigningKey, make_key, public_key_hex, seal
-from paramcast.wire.quantise import DEFAULT_QUANTISATION
+from paramcast.protocol import Package, SigningKey, make_key, public_key_hex, seal
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+from paramcast.video.encoders import image_encoder
+from paramcast.video.encoders.base import onnx_session
+from paramcast.video.training.export import export_bundle, write_graphs
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 
 DEVICE = "bench"
 QUESTION = "what is the man in the red shirt doing?"
@@ -146,7 +146,7 @@ def _swap(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey, 
 
 def _sealed(runtime: DeviceRuntime, sequence: int, made: dict[str, np.ndarray], key: SigningKey) -> bytes:
     bundle, expires = runtime.bundle, int(time.time()) + 3600
-    how = bundle.form, DEFAULT_QUANTISATION
+    how = bundle.form, DEFAULT_QUANTIZATION
     return seal(Package(runtime.device_id, bundle.model, sequence, expires, *how, made), key)
 
 

@@ -13,10 +13,10 @@ from paramcast.bench.figures import evaluation_rows, figures
 from paramcast.bench.ledger import measure_costs, runs_on_device
 from paramcast.bench.report import write_report
 from paramcast.bench.table import controls_table, costs_table
-from paramcast.data.collection import Collection
 from paramcast.files import write_json
-from paramcast.training.evaluate import Evaluation, evaluate
-from paramcast.training.model import TrainedModel
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.evaluate import Evaluation, evaluate
+from paramcast.video.training.model import TrainedModel
 
 
 def run_evaluation(

@@ -13,10 +13,10 @@ from torch import Tensor
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.device import DeviceRuntime
 from paramcast.methods.meter import measure
-from paramcast.training.model import TrainedModel
+from paramcast.video.training.model import TrainedModel
 
 CLIPS, QUESTIONS = 8, 8
-"""Labelled clips of a step, and questions about each."""
+"""Labeled clips of a step, and questions about each."""
 
 LABELS = CLIPS * QUESTIONS
 
@@ -49,25 +49,25 @@ def fine_tuning_rows(
 
 
 def _step(model: TrainedModel, of: str, seed: int) -> Callable[[], Tensor]:
-    """A step on a copy of the base model, with the optimiser's state made by a first one."""
+    """A step on a copy of the base model, with the optimizer's state made by a first one."""
     config, rng = model.config, np.random.default_rng(seed)
     module = copy.deepcopy(model.base).train()
     trained = list((module.get_submodule("head") if of == "head" else module).parameters())
     module.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_()
-    optimiser = torch.optim.Adam(trained, lr=1e-4)
+    optimizer = torch.optim.Adam(trained, lr=1e-4)
     frames = torch.from_numpy(rng.normal(size=(CLIPS, config.frames, config.image_dim)).astype(np.float32))
     texts = torch.from_numpy(rng.normal(size=(CLIPS, QUESTIONS, config.text_dim)).astype(np.float32))
     answers = torch.from_numpy(rng.integers(0, len(config.answers), LABELS))
     mask = torch.ones(CLIPS, config.frames, dtype=torch.bool)
 
     def step() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         logits = module(frames, mask, texts).flatten(0, 1)
         loss = torch.nn.functional.cross_entropy(logits, answers)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         return loss
 
     step()

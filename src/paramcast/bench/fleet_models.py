@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from paramcast.bench.demo import FULL
-from paramcast.data.collection import Collection
 from paramcast.paths import cache_dir
-from paramcast.training.model import TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.pipeline import train
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train
 
 
 def demo_sized_models(collection: Collection, seeds: Iterable[int], task: str) -> list[TrainedModel]:

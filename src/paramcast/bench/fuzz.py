@@ -52,7 +52,7 @@ def bench_fuzz(inputs: int, seed: int, findings: Path) -> list[dict[str, Any]]:
     return [
         row("fuzz_inputs", done, "inputs without a finding", f"{inputs:,} asked for", done / inputs),
         row("fuzz_rate", found["average_exec_per_sec"], "inputs/s"),
-        row("fuzz_reached", reached, "branches of paramcast.wire"),
+        row("fuzz_reached", reached, "branches of paramcast.protocol"),
         row("fuzz_memory", memory, "MB", f"limit: {MEMORY_MB} MB", memory / MEMORY_MB),
         row("fuzz_slowest", found["slowest_unit_time_sec"], "s", f"limit: {INPUT_S} s"),
     ]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["paramcast.wire"]):
-    from paramcast.wire import AdaptRequest, Credentials, MessageError, PackageError, open_package
-    from paramcast.wire.package import MAGIC
-    from paramcast.wire.signing import SigningKey, sign
+with atheris.instrument_imports(include=["paramcast.protocol"]):
+    from paramcast.protocol import AdaptRequest, Credentials, MessageError, PackageError, open_package
+    from paramcast.protocol.package import MAGIC
+    from paramcast.protocol.signing import SigningKey, sign
 
 KEY = SigningKey(bytes(32))
 PUBLIC = bytes(KEY.verify_key).hex()
@@ -71,17 +71,17 @@ def seeds() -> list[bytes]:
     """Whole ones of each kind, from which the fuzzer goes on."""
     import numpy as np
 
-    from paramcast.wire import Package, authorise, seal
+    from paramcast.protocol import Package, authorize, seal
 
     request = AdaptRequest(
         "cam-1", "a" * 64, 7, np.ones((3, 4), "f4"), np.ones((2, 4), "f4"), np.array([0, 2])
     )
     tensors = {name: np.ones(shape, "f4") for name, shape in EXPECTED.items()}
     packages = [
-        seal(Package("cam-1", "a" * 64, 5, 9, "full", quantisation, tensors), KEY)
-        for quantisation in ("fp32", "fp16", "int8", "int4")
+        seal(Package("cam-1", "a" * 64, 5, 9, "full", quantization, tensors), KEY)
+        for quantization in ("fp32", "fp16", "int8", "int4")
     ]
-    header = authorise(
+    header = authorize(
         KEY, device="cam-1", method="POST", path="/v1/adapt", body=b"", time_us=1, nonce="A" * 22
     )
     return [request.encode(), header.encode(), *(data[4:5] + data[69:] for data in packages)]

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from paramcast.bench.ratios import share_interval
 from paramcast.bench.table import align, interval_text
 from paramcast.bench.variants import SUPPORT, TestDevices
-from paramcast.data.collection import Collection
 from paramcast.training.controls import WORSE_BY
-from paramcast.training.gates import outcomes
-from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.outcomes import outcomes
 
 
 class Judged(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 from paramcast.bench.compare import CompareOptions, compare
 from paramcast.bench.figures import evaluation_rows
 from paramcast.bench.table import align, interval_text, metric_name
-from paramcast.data.collection import Collection
-from paramcast.training.evaluate import evaluate
-from paramcast.training.model import TrainedModel
 from paramcast.training.statistics import interval
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.evaluate import evaluate
+from paramcast.video.training.model import TrainedModel
 
 SUPPORTS = (1, 8)
 """Support clips of a package, besides as many as fine-tuning has."""
@@ -25,11 +25,11 @@ def bench_headroom(
     *,
     shifts: Sequence[str],
     devices: int,
-    labelled_clips: int,
+    labeled_clips: int,
     seed: int,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Rows of evaluate, each with `labelled` and, in points above base or constant control, `room`.
+    """Rows of evaluate, each with `labeled` and, in points above base or constant control, `room`.
 
     Args:
         model: Trained.
@@ -37,12 +37,12 @@ def bench_headroom(
         trained_on: That of the training, on whose validation devices fine-tuning is tuned; may be the same.
         shifts: See `training.evaluate.evaluate`; each a part of the map.
         devices: How many under each.
-        labelled_clips: Clips of each device, all of whose labels fine-tuning has.
+        labeled_clips: Clips of each device, all of whose labels fine-tuning has.
         seed: Of the devices.
         folder: Keeps what fine-tuning came to, so that a run which was stopped goes on.
     """
     rows: list[dict[str, Any]] = []
-    sizes = sorted({*SUPPORTS, labelled_clips})
+    sizes = sorted({*SUPPORTS, labeled_clips})
     for shift in shifts:
         found = evaluate(model, collection, shift=shift, devices=devices, support_sizes=sizes, seed=seed)
         options = CompareOptions(shift, devices, max(sizes), 1, seed)
@@ -50,27 +50,27 @@ def bench_headroom(
         for result, row in zip(
             found.results, evaluation_rows(found.results, model.config.task, shift, None), strict=True
         ):
-            labelled, reference = tuned.values[result.metric], result.values[result.reference]
+            labeled, reference = tuned.values[result.metric], result.values[result.reference]
             room = {
                 "oracle": interval(result.values["oracle"] - reference).json(),
-                "labelled": interval(labelled - reference).json(),
+                "labeled": interval(labeled - reference).json(),
             }
             labels = tuned.cost["labels"]
-            rows.append({**row, "labelled": interval(labelled).json(), "labels": labels, "room": room})
+            rows.append({**row, "labeled": interval(labeled).json(), "labels": labels, "room": room})
     return rows
 
 
 def headroom_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The map: a line for each figure, shift and support size."""
-    cells = [["shift, figure", "clips", "base", "own", "oracle", "labelled", "gain", "room, oracle", "room"]]
+    cells = [["shift, figure", "clips", "base", "own", "oracle", "labeled", "gain", "room, oracle", "room"]]
     for row in rows:
         means = [row["controls"][control]["mean"] for control in ("base", "own", "oracle")]
-        gains = [row["gain"], row["room"]["oracle"], row["room"]["labelled"]]
+        gains = [row["gain"], row["room"]["oracle"], row["room"]["labeled"]]
         cells.append(
             [
                 f"{row['shift']}, {metric_name(row)}",
                 str(row["support"]),
-                *(f"{mean:.1f}" for mean in [*means, row["labelled"]["mean"]]),
+                *(f"{mean:.1f}" for mean in [*means, row["labeled"]["mean"]]),
                 *(interval_text(gain, "+") for gain in gains),
             ]
         )

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from paramcast.bench.variants import TestDevices, interval_row, one_by_one, share
-from paramcast.data.collection import Clip, Collection
-from paramcast.data.frames import read_frames
 from paramcast.device.noise import UplinkNoise
-from paramcast.training.model import TrainedModel
 from paramcast.training.uplink import Uplink, as_received
+from paramcast.video.data.collection import Clip, Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.training.model import TrainedModel
 
 SCALES = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Standard deviations of the noise, where uplink features have 1."""
@@ -250,16 +250,16 @@ def _decoder(known: Shown, scale: float, seed: int) -> Decoder:
     while known.clips[held_from - 1] is known.clips[held_from]:
         held_from += 1  # frames of one clip stay together
     held = torch.from_numpy(known.sent(scale, seed + 3)[held_from:])
-    optimiser = torch.optim.AdamW(decoder.parameters(), _RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(decoder.parameters(), _RATE, weight_decay=0.01)
     noise, rng = UplinkNoise(scale, seed + 2), np.random.default_rng(seed)
     least, best = float("inf"), decoder.state_dict()
     for step in range(_STEPS):
         drawn = rng.integers(held_from, size=_BATCH)
         received = torch.from_numpy(as_received(noise(known.uplinks[drawn])))
         loss = F.mse_loss(decoder.net(received), wanted[torch.from_numpy(drawn)])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         if step % _LOOK == _LOOK - 1:
             decoder.eval()
             with torch.no_grad():

@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 
 from paramcast.bench.macs import count_macs
 from paramcast.bench.processes import cloud_service, finish_device, start_device
-from paramcast.data.fleet import Fleet
 from paramcast.device.bundle import GRAPHS
-from paramcast.encoders import image_encoder, text_encoder
-from paramcast.training.export import export_bundle
-from paramcast.training.model import TrainedModel
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import AdaptRequest
+from paramcast.protocol import AdaptRequest
+from paramcast.video.encoders import image_encoder, text_encoder
+from paramcast.video.shifts.fleet import Fleet
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 
 REUSE = (1, 10, 100, 1000)
 """Queries that one adaptation may serve."""

@@ -34,7 +34,7 @@ def cloud_service(model_dir: Path, folder: Path, **settings: object) -> Iterator
         model_dir: The trained model.
         folder: Where its key (`cloud.key`), its state (`cloud.db`), its log and the file that says it is
             ready are.
-        settings: Of `paramcast.cloud.settings`.
+        settings: Of `paramcast.server.settings`.
 
     Raises:
         ProcessError: It did not start; the message has the last line of its log.

@@ -48,7 +48,7 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
         serve: Any = import_module("ray.serve")
     except ModuleNotFoundError as error:
         raise MissingExtraError("paramcast on Ray", "ray") from error
-    from paramcast.cloud.on_ray import deployed
+    from paramcast.server.on_ray import deployed
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -91,8 +91,8 @@ def _settled(url: str) -> None:
 
 def _main(config: Path, replicas: int) -> None:
     def build() -> ASGIApp:
-        from paramcast.cloud.on_ray import replica
-        from paramcast.training.serving import load_backend
+        from paramcast.server.on_ray import replica
+        from paramcast.video.training.serving import load_backend
 
         return replica(config, load_backend)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramcast.bench.figures import evaluation_rows
-from paramcast.data.collection import Collection
-from paramcast.training.evaluate import evaluate
-from paramcast.training.model import TrainedModel
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.evaluate import evaluate
+from paramcast.video.training.model import TrainedModel
 
 SHIFTS = ("camera", "vocabulary", "category", "category+camera+vocabulary")
 SUPPORT = 8

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from paramcast.bench.rows import row
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.cloud import AdaptService, Database, Gate
-from paramcast.cloud.state.schema import device_keys, devices
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import AdaptRequest, SigningKey, authorise, make_key, new_nonce, public_key_hex
+from paramcast.protocol import AdaptRequest, SigningKey, authorize, make_key, new_nonce, public_key_hex
+from paramcast.server import AdaptService, Database, RequestGuard
+from paramcast.server.db.schema import device_keys, devices
+from paramcast.video.training.serving import OnnxBackend
 
 SIZES = (100, 10_000, 1_000_000)
 BATCH, BATCHES, TURNS = 32, 8, 7
@@ -70,7 +70,7 @@ class _Asking:
             make_key(),
             lifetime_s=3600,
             database=database,
-            gate=Gate(required=True),
+            gate=RequestGuard(required=True),
         )
         self._asked = asked
         self._signing: set[int] = set()
@@ -117,7 +117,7 @@ class _Asking:
             name = self._names[self._next % len(self._names)]
             self._next += 1
             body = replace(self._asked, device=name).encode()
-            header = authorise(
+            header = authorize(
                 _key(name),
                 device=name,
                 method="POST",

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from paramcast.adapters.edits import FORMS
 from paramcast.bench.load import Connection, Load, closed_loop, connections, http_request, open_loop
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.signers import Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.cloud import AdaptService
-from paramcast.models.edits import FORMS
-from paramcast.training.model import TrainedModel
-from paramcast.training.serving import OnnxBackend
-from paramcast.wire import AdaptRequest, make_key
+from paramcast.protocol import AdaptRequest, make_key
+from paramcast.server import AdaptService
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 
 DEVICES, CONNECTIONS, SIGNERS = 64, 32, 512
 PROMISED = 1000

@@ -10,9 +10,9 @@ from itertools import cycle
 from pathlib import Path
 
 from paramcast.bench.load import http_request
-from paramcast.cloud import Database
-from paramcast.cloud.state import identities
-from paramcast.wire import AdaptRequest, authorise, make_key, new_nonce, public_key_hex
+from paramcast.protocol import AdaptRequest, authorize, make_key, new_nonce, public_key_hex
+from paramcast.server import Database
+from paramcast.server.db import identities
 
 PATH = "/v1/adapt"
 
@@ -52,7 +52,7 @@ class Signers:
     def _signed(self) -> bytes:
         key, device, body = next(self._turn)
         now_us = time.time_ns() // 1000
-        header = authorise(
+        header = authorize(
             key, device=device, method="POST", path=PATH, body=body, time_us=now_us, nonce=new_nonce()
         )
         return http_request(PATH, body, f"authorization: {header}\r\n")

@@ -16,7 +16,7 @@ from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS, counters
 from paramcast.bench.signers import Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.cloud import Database
+from paramcast.server import Database
 
 TURN_S = 5.0
 WARM = 0.2

@@ -20,20 +20,20 @@ from tqdm import tqdm
 
 from paramcast.bench.ratios import share_interval
 from paramcast.bench.table import align
-from paramcast.data.collection import Collection
-from paramcast.data.fleet import Split, build_fleet
-from paramcast.data.seeding import generator_for
 from paramcast.device.policy import Always, Every, History, Never, OnDrift, RequestPolicy
 from paramcast.device.support import MAX_CLIPS, Seen
 from paramcast.errors import InputError
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.episodes import one_of
-from paramcast.training.evaluate import test_clips
-from paramcast.training.model import TrainedModel
+from paramcast.training.seeding import generator_for
 from paramcast.training.statistics import interval
-from paramcast.training.tasks.qa import answered_right
-from paramcast.training.views import UplinkTable, Views
+from paramcast.video.data.collection import Collection
+from paramcast.video.shifts.fleet import Split, build_fleet
+from paramcast.video.tasks.qa import answered_right
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.episodes import one_of
+from paramcast.video.training.evaluate import test_clips
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.views import UplinkTable, Views
 
 SHIFTS = ("vocabulary", "category+camera+vocabulary")
 DOMAINS = 3

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from paramcast.bench.rows import row
-from paramcast.data.collection import Collection
-from paramcast.training.evaluate import draw_fleet, test_clips
-from paramcast.training.model import TrainedModel, feature_store
-from paramcast.training.views import Views
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.evaluate import draw_fleet, test_clips
+from paramcast.video.training.model import TrainedModel, feature_store
+from paramcast.video.training.views import Views
 
 DEVICES = 20
 """Test devices a model; they share its test clips, so more say little more."""

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from paramcast.adaptor.adaptor import CENTRE_DIMS
-from paramcast.training.model import ModelConfig, TrainedModel
-from paramcast.training.tasks import make_task
+from paramcast.hypernet.hypernetwork import CENTRE_DIMS
+from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
-from paramcast.wire import AdaptRequest
+from paramcast.video.tasks import make_task
+from paramcast.video.training.model import ModelConfig, TrainedModel
 
 IMAGE_FEATURES, TEXT_FEATURES, SHARED, FRAMES, ANSWERS = 1664, 768, 384, 8, 1000
 

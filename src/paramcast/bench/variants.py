@@ -11,15 +11,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from paramcast.bench.rows import row
-from paramcast.data.collection import Collection
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.episodes import generate, one_of
-from paramcast.training.evaluate import test_clips, test_fleet
-from paramcast.training.model import TrainedModel
+from paramcast.training.controls import Metric
 from paramcast.training.statistics import interval
-from paramcast.training.tasks.base import Metric
-from paramcast.training.views import UplinkTable, Views
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.episodes import generate, one_of
+from paramcast.video.training.evaluate import test_clips, test_fleet
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.views import UplinkTable, Views
 
 SHIFT = "category+camera+vocabulary"
 SUPPORT = 8

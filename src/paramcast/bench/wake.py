@@ -30,13 +30,13 @@ from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS, parsed
 from paramcast.bench.signers import PATH, Signers
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.cloud import Database
-from paramcast.cloud.state.schema import device_keys
-from paramcast.cloud.state.schema import devices as known_devices
 from paramcast.device.errors import CloudError
 from paramcast.device.exchange import Reply, Retries
 from paramcast.device.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from paramcast.wire import SigningKey, authorise, new_nonce, public_key_hex
+from paramcast.protocol import SigningKey, authorize, new_nonce, public_key_hex
+from paramcast.server import Database
+from paramcast.server.db.schema import device_keys
+from paramcast.server.db.schema import devices as known_devices
 
 OPEN = 8192
 """Connections at once at most, as a machine has ports for that many; who finds none is waiting already."""
@@ -205,7 +205,7 @@ class _Fleet:
     def _signed(self, place: int) -> bytes:
         """The request, made when it is sent: a device's own, though all have seen the same."""
         body = self._body.replace(_name(0).encode(), _name(place).encode())
-        header = authorise(
+        header = authorize(
             _key(place),
             device=_name(place),
             method="POST",

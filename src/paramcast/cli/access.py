@@ -10,7 +10,7 @@ import click
 
 from paramcast.cli.cloud_options import opened_state, state_option
 from paramcast.errors import InputError
-from paramcast.wire import endorse, load_key, make_key, public_key_hex, save_key
+from paramcast.protocol import endorse, load_key, make_key, public_key_hex, save_key
 
 ROLES = ("viewer", "operator", "admin")
 
@@ -32,7 +32,7 @@ def grant(name: str, role: str, state: str) -> None:
     if not 0 < len(name) <= 64:
         raise InputError("an operator's name has 1 to 64 characters")
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
-        from paramcast.cloud.state import identities
+        from paramcast.server.db import identities
 
         click.echo(identities.grant(connection, name, role, _now_ms()))
 
@@ -43,7 +43,7 @@ def grant(name: str, role: str, state: str) -> None:
 def withdraw(name: str, state: str) -> None:
     """End the token of the operator NAME."""
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
-        from paramcast.cloud.state import identities
+        from paramcast.server.db import identities
 
         identities.withdraw(connection, name)
 
@@ -54,7 +54,7 @@ def withdraw(name: str, state: str) -> None:
 def revoke(device: str, state: str) -> None:
     """Shut DEVICE out from the next request on; it needs a new token to come back."""
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
-        from paramcast.cloud.state import identities
+        from paramcast.server.db import identities
 
         ended = identities.revoke(connection, device, _now_ms())
     if not ended:
@@ -79,7 +79,7 @@ def rotate_key(key_file: Path, state: str) -> None:
         save_key(make_key(), fresh)
     new = load_key(fresh)
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
-        from paramcast.cloud.state import identities
+        from paramcast.server.db import identities
 
         link = endorse(old, public_key_hex(new))
         if link not in identities.all_endorsements(connection):

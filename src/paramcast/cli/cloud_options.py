@@ -12,15 +12,15 @@ import click
 from paramcast.cli.common import FILE, needs
 
 if TYPE_CHECKING:
-    from paramcast.cloud import Database
+    from paramcast.server import Database
 
 
 def _take_settings(context: click.Context, _: click.Parameter, config: Path | None) -> None:
     """Let the settings of a service be the defaults of this command."""
     if config is None:
         return
-    with needs("--config", "cloud"):
-        from paramcast.cloud.settings import Settings
+    with needs("--config", "server"):
+        from paramcast.server.settings import Settings
     settings = Settings.gather(config)
     context.default_map = {
         "state": settings.where,
@@ -66,8 +66,8 @@ def opened_state(state: str, what: str) -> Iterator[Database]:
         StateInputError: If `state` is no file or URL.
         StateError: If it cannot be used.
     """
-    with needs(what, "cloud"):
-        from paramcast.cloud import Database
+    with needs(what, "server"):
+        from paramcast.server import Database
     database = Database.open(state)
     try:
         yield database

@@ -62,9 +62,9 @@ def command(
         from paramcast.bench.figures import figures
         from paramcast.bench.report.compare import write_comparison
         from paramcast.bench.table import methods_table
-        from paramcast.data.collection import Collection
         from paramcast.methods.registry import chosen
-        from paramcast.training.model import TrainedModel
+        from paramcast.video.data.collection import Collection
+        from paramcast.video.training.model import TrainedModel
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
     names = chosen(methods, model.config.task)
     options = CompareOptions(shift, devices, support, labels, seed)

@@ -27,7 +27,7 @@ def command() -> None:
 )
 def check(folder: Path, json_path: Path | None) -> None:
     """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is."""
-    from paramcast.data.check import inspect_collection
+    from paramcast.video.data.check import inspect_collection
 
     clips, problems = inspect_collection(folder)
     summary = {

@@ -28,7 +28,7 @@ def command(devices: int, out: Path | None, quick: bool, seed: int, json_file: P
 
     A demo that was stopped goes on where it was.
     """
-    with needs("paramcast demo", "train,cloud"):
+    with needs("paramcast demo", "train,server"):
         import uvicorn  # noqa: F401  the service is a process of its own; better to know before training
 
         from paramcast.bench.demo import FULL, QUICK, run_demo

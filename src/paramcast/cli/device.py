@@ -19,8 +19,8 @@ from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
 
 if TYPE_CHECKING:
-    from paramcast.data.collection import Clip
-    from paramcast.data.fleet import Device
+    from paramcast.video.data.collection import Clip
+    from paramcast.video.shifts.fleet import Device
 
 RANKS = (1, 5, 10)
 _folder = click.Path(path_type=Path, file_okay=False)
@@ -106,7 +106,7 @@ class _World:
 
     def frames(self, clip: Clip) -> np.ndarray:
         """The clip as the device's camera gives it: (T, H, W, 3) uint8."""
-        from paramcast.data.frames import read_frames
+        from paramcast.video.data.frames import read_frames
 
         frames = read_frames(clip, self.bundle.frames, self.bundle.sampling)
         for camera in self.device.cameras if self.device else ():
@@ -133,8 +133,8 @@ class _World:
 def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bundle: Bundle) -> _World:
     """The device `device_id` of the fleet; without a fleet, the first `support` clips against the rest."""
     try:
-        from paramcast.data.collection import Collection
-        from paramcast.data.fleet import Fleet
+        from paramcast.video.data.collection import Collection
+        from paramcast.video.shifts.fleet import Fleet
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("paramcast"):
             raise
@@ -181,7 +181,7 @@ def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
 
 
 def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    from paramcast.data.options import draw_options
+    from paramcast.video.data.options import draw_options
 
     right: list[bool] = []
     times: list[float] = []

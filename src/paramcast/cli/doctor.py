@@ -19,7 +19,7 @@ EXTRAS = {
     "": "a device: answer, ask, swap",
     "video": "decode video files and cameras",
     "train": "train, evaluate, demo",
-    "cloud": "the service",
+    "server": "the service",
     "traces": "OpenTelemetry traces of the service",
     "methods": "what paramcast is compared with",
     "audio": "the YAMNet trunk",

@@ -8,7 +8,7 @@ import click
 
 from paramcast.cli.cloud_options import opened_state, state_option
 from paramcast.errors import InputError
-from paramcast.wire.limits import DEVICE_ID
+from paramcast.protocol.limits import DEVICE_ID
 
 
 @click.command(name="enroll", context_settings={"show_default": True})
@@ -25,7 +25,7 @@ def command(device: str | None, hours: int, state: str) -> None:
             "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
         )
     with opened_state(state, "paramcast enroll") as database, database.writing() as connection:
-        from paramcast.cloud.state import identities
+        from paramcast.server.db import identities
 
         token = identities.new_enrolment(connection, device, int(1000 * time.time()), 3_600_000 * hours)
     click.echo(token)

@@ -51,7 +51,7 @@ def command(
     """Score test devices with no adaptation, with their own packages, and with those of the controls."""
     with needs("paramcast evaluate", "train"):
         from paramcast.bench.evaluation import run_evaluation
-        from paramcast.training.episodes import SUPPORT_SIZES
+        from paramcast.video.training.episodes import SUPPORT_SIZES
     run_evaluation(
         model_dir,
         data,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from paramcast.cli.common import FILE, FOLDER, json_option, needs, typed_command
-from paramcast.wire import load_key, public_key_hex
+from paramcast.protocol import load_key, public_key_hex
 
 
 @click.command(name="export")
@@ -26,8 +26,8 @@ def command(model_dir: Path, out: Path, key_file: Path | None, json_file: Path |
     """Write everything that a device needs to answer by itself: ONNX graphs, tokenizer, base parameters."""
     with needs("paramcast export", "train"):
         from paramcast.bench.figures import write_figures
-        from paramcast.training.export import export_bundle
-        from paramcast.training.model import TrainedModel
+        from paramcast.video.training.export import export_bundle
+        from paramcast.video.training.model import TrainedModel
     public_key = None if key_file is None else public_key_hex(load_key(key_file))
     start = time.perf_counter()
     model = TrainedModel.load(model_dir)

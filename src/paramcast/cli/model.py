@@ -29,16 +29,16 @@ def publish(folder: Path, share: int, state: str, store: Path | None) -> None:
 
     Publish the same folder again with a larger share to promote a canary.
     """
-    with needs("paramcast model", "train,cloud"):
-        from paramcast.cloud import ModelStore
-        from paramcast.cloud.state import models
-        from paramcast.training.serving import load_backend
-    published = ModelStore.beside(state, store)
+    with needs("paramcast model", "train,server"):
+        from paramcast.server import ModelStore
+        from paramcast.server.db import published
+        from paramcast.video.training.serving import load_backend
+    kept = ModelStore.beside(state, store)
     backend = load_backend(folder)  # first: what cannot be served is not published
     with opened_state(state, "paramcast model") as database:
-        digest = published.add(folder)
+        digest = kept.add(folder)
         with database.writing() as connection:
-            version = models.publish(
+            version = published.publish(
                 connection,
                 model=backend.model,
                 digest=digest,
@@ -55,10 +55,10 @@ def publish(folder: Path, share: int, state: str, store: Path | None) -> None:
 def list_(state: str) -> None:
     """List every version, the newest first; those in service are marked."""
     with opened_state(state, "paramcast model") as database, database.reading() as connection:
-        from paramcast.cloud.state import models
+        from paramcast.server.db import published
 
-        serving = {version.version for version in models.in_service(connection)}
-        versions = models.all_versions(connection)
+        serving = {version.version for version in published.in_service(connection)}
+        versions = published.all_versions(connection)
     click.echo(f"{'version':>7}  {'base model':12}  {'form':10}  {'task':9}  {'share':>5}  published")
     for version in versions:
         at = datetime.fromtimestamp(version.published_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -76,10 +76,10 @@ def list_(state: str) -> None:
 def rollback(model: str | None, state: str) -> None:
     """Take the newest version out of service, of base model MODEL (its first digits) if there are several."""
     with opened_state(state, "paramcast model") as database, database.writing() as connection:
-        from paramcast.cloud.state import models
+        from paramcast.server.db import published
 
-        withdrawn = models.withdraw(connection, model, _now_ms())
-        left = [version.version for version in models.in_service(connection, withdrawn.model)]
+        withdrawn = published.withdraw(connection, model, _now_ms())
+        left = [version.version for version in published.in_service(connection, withdrawn.model)]
     numbers = ", ".join(map(str, left))
     click.echo(f"version {withdrawn.version} is withdrawn; in service: {numbers}")
 

@@ -25,9 +25,9 @@ def application(arguments: Mapping[str, str]) -> Any:
         InputError: If an argument or a setting is not possible.
         MissingExtraError: If Ray is not installed.
     """
-    with needs("paramcast on Ray", "cloud"):
-        from paramcast.cloud.on_ray import deployed, replica
-        from paramcast.cloud.settings import Settings
+    with needs("paramcast on Ray", "server"):
+        from paramcast.server.on_ray import deployed, replica
+        from paramcast.server.settings import Settings
     unknown = sorted(arguments.keys() - {"config"})
     if unknown:
         raise InputError(f"unknown argument {unknown[0]}; there is only config=FILE")
@@ -35,7 +35,7 @@ def application(arguments: Mapping[str, str]) -> Any:
     Settings.gather(config)  # what is wrong with them is said here, not by every replica
 
     def build() -> Any:
-        from paramcast.training.serving import load_backend
+        from paramcast.video.training.serving import load_backend
 
         return replica(config, load_backend)
 

@@ -13,12 +13,12 @@ import click
 from paramcast.cli.common import FILE, FOLDER, needs
 from paramcast.errors import InputError
 from paramcast.files import write_json
-from paramcast.wire.quantise import QUANTISATIONS
+from paramcast.protocol.quantize import QUANTIZATIONS
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from paramcast.cloud.settings import Settings
+    from paramcast.server.settings import Settings
 
 
 @click.command(name="serve")
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--state", help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]")
 @click.option("--store", type=FOLDER, help="Folder of published models.  [default: beside a state in a file]")
 @click.option(
-    "--quantisation", type=click.Choice(QUANTISATIONS), help="How parameters travel.  [default: int4]"
+    "--quantization", type=click.Choice(QUANTIZATIONS), help="How parameters travel.  [default: int4]"
 )
 @click.option(
     "--require-enrolment/--open",
@@ -66,12 +66,12 @@ def command(config: Path | None, ready_file: Path | None, **options: Any) -> Non
 
     Every option is also a variable (PARAMCAST_PORT) and a key of the settings file; there are more of these.
     """
-    with needs("paramcast serve", "cloud"):
+    with needs("paramcast serve", "server"):
         import uvicorn  # noqa: F401
 
-        from paramcast.cloud.logs import set_up_logs
-        from paramcast.cloud.settings import Settings
-        from paramcast.training.serving import load_backend
+        from paramcast.server.logs import set_up_logs
+        from paramcast.server.settings import Settings
+        from paramcast.video.training.serving import load_backend
     given = {name: value for name, value in options.items() if value not in (None, ())}
     settings = Settings.gather(config, **given)
     set_up_logs(settings.log_format, settings.log_level)
@@ -87,7 +87,7 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from paramcast.cloud.launch import launched
+    from paramcast.server.launch import launched
 
     url = _url(listener, "https" if settings.tls_certificate else "http")
     with launched(settings, load) as cloud:

@@ -33,7 +33,7 @@ def backup(file: Path, state: str) -> None:
     Published models and the signing key are files of their own: copy them too.
     """
     with opened_state(state, "paramcast state") as database:
-        from paramcast.cloud.state.backup import back_up
+        from paramcast.server.db.backup import back_up
 
         try:
             rows = back_up(database, file)
@@ -47,6 +47,6 @@ def backup(file: Path, state: str) -> None:
 @state_option
 def restore(file: Path, state: str) -> None:
     """Fill an empty state from FILE: also from SQLite to PostgreSQL, or back. No service may run on it."""
-    with needs("paramcast state", "cloud"):
-        from paramcast.cloud.state.backup import restore as fill
+    with needs("paramcast state", "server"):
+        from paramcast.server.db.backup import restore as fill
     click.echo(f"{fill(state, file)} rows are restored")

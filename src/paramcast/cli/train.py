@@ -53,8 +53,8 @@ def command(
     """
     with needs("paramcast train", "train"):
         from paramcast.bench.figures import write_figures
-        from paramcast.data.collection import Collection
-        from paramcast.training.pipeline import TrainingOptions, train
+        from paramcast.video.data.collection import Collection
+        from paramcast.video.training.pipeline import TrainingOptions, train
     options = TrainingOptions(
         task=task,
         form=form,
@@ -67,7 +67,7 @@ def command(
     )
     start = time.perf_counter()
     if workers:
-        from paramcast.training.on_ray import train_on_ray
+        from paramcast.video.training.on_ray import train_on_ray
 
         model = train_on_ray(data, out, options, workers)
     else:

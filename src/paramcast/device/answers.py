@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 
 @dataclass(frozen=True)

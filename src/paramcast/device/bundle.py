@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from paramcast.device.errors import BundleError
-from paramcast.wire.limits import MODEL_ID
-from paramcast.wire.quantise import Float32
-from paramcast.wire.signing import is_public_key
+from paramcast.protocol.limits import MODEL_ID
+from paramcast.protocol.quantize import Float32
+from paramcast.protocol.signing import is_public_key
 
 FORMAT = 1
 _COMMON = ("image.onnx", "text.onnx", "tokenizer.json", "uplink.safetensors", "base.safetensors")

@@ -17,7 +17,7 @@ from paramcast.device.errors import CloudError, DeviceInputError
 from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, json_object, lost
 from paramcast.device.identity import DeviceIdentity
 from paramcast.device.runtime import DeviceRuntime
-from paramcast.wire import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Endorsement, Package, new_nonce
+from paramcast.protocol import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Endorsement, Package, new_nonce
 
 
 class _Client:

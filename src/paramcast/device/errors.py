@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paramcast.errors import InputError, ParamcastError
-from paramcast.wire import PackageError
+from paramcast.protocol import PackageError
 
 
 class BundleError(InputError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 Embed = Callable[[Sequence[Float32]], list[Float32]]
 

@@ -15,7 +15,7 @@ from paramcast.device.bake import bake
 from paramcast.device.bundle import GRAPHS, Bundle
 from paramcast.device.errors import BundleError
 from paramcast.device.inputs import Frames, Parameters
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 MAX_TOKENS = 64
 # Frames are resized as float32 inside the graph: a run of this many pixels takes about 200 MB.
@@ -67,8 +67,8 @@ class Graphs:
     def text(self, texts: Sequence[str]) -> Float32:
         """Trunk features (N, Dt) float32 of 1 or more texts; each is cut after 64 tokens.
 
-        The texts are run one by one: with padding, or with scales that a quantised trunk takes from the whole
-        batch, a text's features would depend on its neighbours.
+        The texts are run one by one: with padding, or with scales that a quantized trunk takes from the whole
+        batch, a text's features would depend on its neighbors.
         """
         return np.concatenate([self._run("text.onnx", self._tokens(text)) for text in texts])
 

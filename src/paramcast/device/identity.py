@@ -10,10 +10,18 @@ from typing import Any
 
 from paramcast.device.errors import CloudError, DeviceInputError
 from paramcast.files import write_json
-from paramcast.wire import BadSignature, SigningKey, authorise, load_key, make_key, public_key_hex, save_key
-from paramcast.wire.credentials import check_time, prove_key
-from paramcast.wire.limits import DEVICE_ID
-from paramcast.wire.signing import is_public_key
+from paramcast.protocol import (
+    BadSignature,
+    SigningKey,
+    authorize,
+    load_key,
+    make_key,
+    public_key_hex,
+    save_key,
+)
+from paramcast.protocol.credentials import check_time, prove_key
+from paramcast.protocol.limits import DEVICE_ID
+from paramcast.protocol.signing import is_public_key
 
 _ABOUT, _KEY, _NEXT = "identity.json", "device.key", "next.key"
 
@@ -96,7 +104,7 @@ class DeviceIdentity:
         with self._clock:
             self._last_us = max(time.time_ns() // 1000 + self._ahead_us, self._last_us + 1)
             now_us = self._last_us
-        return authorise(
+        return authorize(
             self._key, device=self.device, method=method, path=path, body=body, time_us=now_us, nonce=nonce
         )
 

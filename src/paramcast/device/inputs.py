@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramcast.device.errors import DeviceInputError
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 MAX_FRAMES = 64
 MAX_SIDE = 8192  # pixels

@@ -14,7 +14,7 @@ from paramcast.device.policy.base import History, RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.drift import OnDrift
 from paramcast.device.runtime import DeviceRuntime
-from paramcast.wire import AdaptRequest, BadSignature, PackageError
+from paramcast.protocol import AdaptRequest, BadSignature, PackageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 """After a failure nothing is asked for a while, which doubles with every failure in a row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paramcast.device.errors import DeviceInputError
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 
 class UplinkNoise:

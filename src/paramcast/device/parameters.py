@@ -18,8 +18,8 @@ from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, P
 from paramcast.device.graphs import Graphs
 from paramcast.device.inputs import Parameters
 from paramcast.device.store import Kept, PackageStore, StoreState
-from paramcast.wire import BadSignature, Endorsement, Package, PackageError, follow, open_package
-from paramcast.wire.signing import is_public_key
+from paramcast.protocol import BadSignature, Endorsement, Package, PackageError, follow, open_package
+from paramcast.protocol.signing import is_public_key
 
 T = TypeVar("T")
 

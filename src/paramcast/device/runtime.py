@@ -30,10 +30,10 @@ from paramcast.device.noise import UplinkNoise
 from paramcast.device.parameters import ParameterKeeper
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory, request_of
-from paramcast.wire import AdaptRequest, Endorsement, Package
-from paramcast.wire.limits import DEVICE_ID, QUERIES_A_CLIP
-from paramcast.wire.quantise import Float32
-from paramcast.wire.signing import is_public_key
+from paramcast.protocol import AdaptRequest, Endorsement, Package
+from paramcast.protocol.limits import DEVICE_ID, QUERIES_A_CLIP
+from paramcast.protocol.quantize import Float32
+from paramcast.protocol.signing import is_public_key
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.files import remove_halves, write_bytes, write_json
-from paramcast.wire import MAX_PACKAGE_BYTES
-from paramcast.wire.signing import is_public_key
+from paramcast.protocol import MAX_PACKAGE_BYTES
+from paramcast.protocol.signing import is_public_key
 
 MAX_STORE_BYTES = 256 * 1024 * 1024
 """Of all packages in a folder, whatever their slots."""

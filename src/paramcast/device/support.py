@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from paramcast.device.errors import DeviceInputError
-from paramcast.wire import AdaptRequest
-from paramcast.wire.quantise import Float32
+from paramcast.protocol import AdaptRequest
+from paramcast.protocol.quantize import Float32
 
 MAX_CLIPS = 64
 

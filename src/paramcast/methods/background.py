@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from paramcast.data.collection import Collection
-from paramcast.data.fleet import Device, Split
-from paramcast.data.frames import read_frames
-from paramcast.data.seeding import seed_from
 from paramcast.errors import InputError
 from paramcast.methods.meter import uncounted
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.evaluate import draw_fleet
-from paramcast.training.fleets import training_fleet
-from paramcast.training.material import Material
-from paramcast.training.model import ModelConfig, TrainedModel
-from paramcast.training.options import TrainingOptions
-from paramcast.training.plan import ITEMS_A_CLIP, Plan
-from paramcast.training.tasks.base import Asked
-from paramcast.training.views import UplinkTable, Views
+from paramcast.training.seeding import seed_from
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.shifts.fleet import Device, Split
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.evaluate import draw_fleet
+from paramcast.video.training.fleets import training_fleet
+from paramcast.video.training.material import Material
+from paramcast.video.training.model import ModelConfig, TrainedModel
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.plan import ITEMS_A_CLIP, Plan
+from paramcast.video.training.views import UplinkTable, Views
 
 REFERENCE_CLIPS = 256
 """Training clips that statistics of the training set are taken from."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from paramcast.methods.meter import Work
-from paramcast.training.tasks.base import Asked
+from paramcast.video.tasks.base import Asked
 
 if TYPE_CHECKING:
     from paramcast.methods.background import Background, Samples
-    from paramcast.training.arrays import ClipData
+    from paramcast.video.training.arrays import ClipData
 
 TRIALS = 6
 """Settings that a method may try on validation devices, at most: the same for all."""
@@ -25,7 +25,7 @@ Predictor = Callable[[Asked], Tensor]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Questions or sentences, and what a person said of them.
 
     Attributes:
@@ -47,14 +47,14 @@ class Support:
         samples: The bank that rows refer to, and what the cloud receives of them.
         clips: The support clips as the device sends them: no items, no hints.
         asked: The questions about them, or their captions and them, unpaired and in no order that tells.
-        labelled: The first labels of the support set, as many as the method takes; None for one without.
+        labeled: The first labels of the support set, as many as the method takes; None for one without.
     """
 
     device: str
     samples: Samples
     clips: tuple[ClipData, ...]
     asked: Asked
-    labelled: Labelled | None
+    labeled: Labeled | None
 
 
 @dataclass(frozen=True)

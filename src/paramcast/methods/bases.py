@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramcast.data.seeding import seed_from
 from paramcast.methods.background import Background
 from paramcast.training.fitting import fit
+from paramcast.training.seeding import seed_from
 
 Beside = Callable[[nn.Module, np.random.Generator], Tensor]
 """Module and generator -> a loss () beside the task's."""

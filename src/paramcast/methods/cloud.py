@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from paramcast.encoders import image_encoder, text_encoder
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.methods.bases import new_base, train_base
-from paramcast.training.tasks.base import Asked
+from paramcast.video.encoders import image_encoder, text_encoder
+from paramcast.video.tasks.base import Asked
 
 MEMBERS = 5
 """Of the ensemble; the paper sees little gain beyond."""

@@ -1,4 +1,4 @@
-"""`cmda_ot`: other devices move their labelled features to the device's, and a head is trained on those.
+"""`cmda_ot`: other devices move their labeled features to the device's, and a head is trained on those.
 
 CMDA-OT (arXiv 2404.06599, `methods.cmda_ot`): clients are training devices, the target is the device.
 """
@@ -22,14 +22,14 @@ from paramcast.methods.cmda_ot.messages import Evidence, Global, Guidance, Invit
 from paramcast.methods.cmda_ot.transport import TransportSettings
 from paramcast.methods.meter import Work
 from paramcast.methods.modules import fused
-from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Asked
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.bank import Bank
 
 CLIENTS = 8
 """Training devices that take part for each device."""
 
 ANSWERS = 20
-"""The most frequent ones are the classes: a plan that is regularised by class needs samples of each."""
+"""The most frequent ones are the classes: a plan that is regularized by class needs samples of each."""
 
 DIRECTIONS = 64
 """Principal ones of what the head is given, in which everything is done."""

@@ -1,7 +1,7 @@
 """`csls`: take from a candidate's scores how near it is to any text (hubs are near to all).
 
 Conneau et al., "Word translation without parallel data" (arXiv 1710.04087), eq. 3; for retrieval with a bank
-of other queries, Bogolin et al., "Cross modal retrieval with querybank normalisation" (arXiv 2112.12777).
+of other queries, Bogolin et al., "Cross modal retrieval with querybank normalization" (arXiv 2112.12777).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
-from paramcast.training.tasks.base import Asked
-from paramcast.training.tasks.retrieval import embedded
+from paramcast.video.tasks.base import Asked
+from paramcast.video.tasks.retrieval import embedded
 
 
 class Csls(Method):
@@ -28,7 +28,7 @@ class Csls(Method):
     identity: ClassVar[Settings | None] = {"bank": "support", "k": 0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Which texts are in the bank, and how many neighbours."""
+        """Which texts are in the bank, and how many neighbors."""
         return [{"bank": bank, "k": k} for bank in ("support", "training", "both") for k in (1, 5)]
 
     def prepare(self, background: Background) -> None:

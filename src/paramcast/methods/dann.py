@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.data.fleet import Device
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.methods.bases import new_base, train_base
 from paramcast.methods.m3bat.network import reverse_gradient
 from paramcast.methods.modules import predictor
-from paramcast.training.bank import Bank
-from paramcast.training.plan import PLAIN_SHARE
-from paramcast.training.tasks import Task
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.tasks import Task
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.plan import PLAIN_SHARE
 
 STRENGTHS = (0.1, 0.3, 1.0)
 """Factors of the discriminator's loss. The same all the time: fit's steps know no progress."""

@@ -17,9 +17,9 @@ from paramcast.methods.background import TRAINING_DEVICES, Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.methods.fta import FineTuning
 from paramcast.methods.meter import Work, measure
-from paramcast.methods.modules import labelled_loss, predictor
-from paramcast.methods.support import labelled_of
-from paramcast.training.arrays import DeviceData
+from paramcast.methods.modules import labeled_loss, predictor
+from paramcast.methods.support import labeled_of
+from paramcast.video.training.arrays import DeviceData
 
 RATES = (1e-4, 1e-3)
 SNAPSHOTS = (2, 5, 10)
@@ -32,7 +32,7 @@ State = dict[str, Tensor]
 
 
 class FedAvg(Method):
-    """Rounds over labelled training devices, from the base model on; each device gets the same model."""
+    """Rounds over labeled training devices, from the base model on; each device gets the same model."""
 
     identity: ClassVar[Settings | None] = {"rate": 0.0, "rounds": 0}
     rates: ClassVar[tuple[float, ...]] = RATES
@@ -93,14 +93,14 @@ class FedAvg(Method):
         task, bank = self.background.model.task, self.background.training.bank
         module = self.background.module().requires_grad_()
         module.load_state_dict(state)
-        optimiser = torch.optim.Adam(module.parameters(), lr=rate)
+        optimizer = torch.optim.Adam(module.parameters(), lr=rate)
         for _ in range(_LOCAL_STEPS):
             drawn = rng.choice(len(device.clips), min(_CLIPS_A_STEP, len(device.clips)), replace=False)
-            optimiser.zero_grad()
-            labelled = labelled_of(task, [device.clips[place] for place in drawn], _ALL)
-            labelled_loss(task, module, bank, labelled).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        return _copied(module), len(labelled_of(task, device.clips, _ALL).answers)
+            optimizer.zero_grad()
+            labeled = labeled_of(task, [device.clips[place] for place in drawn], _ALL)
+            labeled_loss(task, module, bank, labeled).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return _copied(module), len(labeled_of(task, device.clips, _ALL).answers)
 
 
 class FedAvgTuned(FedAvg, FineTuning):

@@ -18,8 +18,8 @@ from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import Method, Predictor, Settings, Support
 from paramcast.methods.modules import entropy, few_a_clip, fused, predictor
 from paramcast.methods.statistics import norms_of
-from paramcast.training.tasks.base import Asked
-from paramcast.training.tasks.retrieval import embedded
+from paramcast.video.tasks.base import Asked
+from paramcast.video.tasks.retrieval import embedded
 
 DIRECTIONS = 16
 """Of each modality: how many numbers of the edit."""

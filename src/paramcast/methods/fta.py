@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramcast.methods.base import Labelled, Method, Predictor, Settings, Support
-from paramcast.methods.modules import HEADS, labelled_loss
-from paramcast.models.dynamic import make_dynamic
-from paramcast.training.tasks.base import Asked
+from paramcast.adapters.dynamic import make_dynamic
+from paramcast.methods.base import Labeled, Method, Predictor, Settings, Support
+from paramcast.methods.modules import HEADS, labeled_loss
+from paramcast.video.tasks.base import Asked
 
 STEPS = 30
 HELD_FROM = 8
@@ -25,7 +25,7 @@ HELD_FROM = 8
 _FEW_STEPS = 10
 _RANK = 4
 
-Loss = Callable[[Labelled], Tensor]
+Loss = Callable[[Labeled], Tensor]
 
 
 class FineTuning(Method):
@@ -48,7 +48,7 @@ class FineTuning(Method):
         Raises:
             ValueError: The support set carries no labels.
         """
-        if support.labelled is None:
+        if support.labeled is None:
             raise ValueError("fine-tuning needs labels")
         task, bank = self.background.model.task, support.samples.bank
         dynamic = make_dynamic(
@@ -61,13 +61,13 @@ class FineTuning(Method):
         else:
             trained = [p.requires_grad_() for p in _parameters(module, task.name, str(settings["of"]))]
 
-        def loss(labelled: Labelled) -> Tensor:
+        def loss(labeled: Labeled) -> Tensor:
             with dynamic.use(values):
-                return labelled_loss(task, module, bank, labelled)
+                return labeled_loss(task, module, bank, labeled)
 
         frozen = settings["of"] == "head" and task.has_answers
         with _once_each(module, "fusion", loss) if frozen else nullcontext(loss) as quick:
-            fit_labels(trained, quick, support.labelled, not task.has_answers, float(settings["rate"]), seed)
+            fit_labels(trained, quick, support.labeled, not task.has_answers, float(settings["rate"]), seed)
 
         def predict(asked: Asked) -> Tensor:
             with torch.no_grad(), dynamic.use(values):
@@ -77,20 +77,20 @@ class FineTuning(Method):
 
 
 def fit_labels(
-    trained: Sequence[Tensor], loss: Loss, labelled: Labelled, shared: bool, rate: float, seed: int
+    trained: Sequence[Tensor], loss: Loss, labeled: Labeled, shared: bool, rate: float, seed: int
 ) -> None:
     """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out.
 
     Args:
         trained: Tensors that are changed in place.
         loss: Of some labels.
-        labelled: All labels that there are.
+        labeled: All labels that there are.
         shared: Candidates are shared by all labels, and stay whole where some are held out.
         rate: Learning rate.
         seed: Draws which labels are held out.
     """
-    learned, held = _split(labelled, shared, seed)
-    optimiser = torch.optim.Adam(trained, lr=rate)
+    learned, held = _split(labeled, shared, seed)
+    optimizer = torch.optim.Adam(trained, lr=rate)
     best, kept = float("inf"), [tensor.detach().clone() for tensor in trained]
     for step in range((STEPS if held else _FEW_STEPS) + 1):
         if held:
@@ -99,9 +99,9 @@ def fit_labels(
             if found < best:
                 best, kept = found, [tensor.detach().clone() for tensor in trained]
         if step < (STEPS if held else _FEW_STEPS):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(learned).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
     if held:
         with torch.no_grad():
             for tensor, value in zip(trained, kept, strict=True):
@@ -120,10 +120,10 @@ def _once_each(module: nn.Module, part: str, loss: Loss) -> Iterator[Loss]:
                 outputs[asked] = original(*inputs)
             return outputs[asked]
 
-    def quick(labelled: Labelled) -> Tensor:
+    def quick(labeled: Labeled) -> Tensor:
         nonlocal asked
-        asked = id(labelled)
-        return loss(labelled)
+        asked = id(labeled)
+        return loss(labeled)
 
     setattr(module, part, Remembered())
     try:
@@ -132,19 +132,19 @@ def _once_each(module: nn.Module, part: str, loss: Loss) -> Iterator[Loss]:
         setattr(module, part, original)
 
 
-def _split(labelled: Labelled, shared: bool, seed: int) -> tuple[Labelled, Labelled | None]:
+def _split(labeled: Labeled, shared: bool, seed: int) -> tuple[Labeled, Labeled | None]:
     """What is learned from, and what is held out to stop by; `shared` candidates stay whole in both."""
-    count = len(labelled.answers)
+    count = len(labeled.answers)
     if count < HELD_FROM:
-        return labelled, None
+        return labeled, None
     order = np.random.default_rng(seed).permutation(count)
-    return _part(labelled, shared, order[count // 4 :]), _part(labelled, shared, order[: count // 4])
+    return _part(labeled, shared, order[count // 4 :]), _part(labeled, shared, order[: count // 4])
 
 
-def _part(labelled: Labelled, shared: bool, rows: np.ndarray) -> Labelled:
-    asked = labelled.asked
+def _part(labeled: Labeled, shared: bool, rows: np.ndarray) -> Labeled:
+    asked = labeled.asked
     shown = asked.shown if shared else asked.shown[rows]
-    return Labelled(Asked(shown, asked.texts[rows], asked.options[rows]), labelled.answers[rows])
+    return Labeled(Asked(shown, asked.texts[rows], asked.options[rows]), labeled.answers[rows])
 
 
 def _parameters(module: nn.Module, task: str, of: str) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""`knn`: a cache of labelled examples beside the model.
+"""`knn`: a cache of labeled examples beside the model.
 
 Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification" (arXiv 2111.03930).
 """
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from paramcast.methods.base import Method, Predictor, Settings, Support
 from paramcast.methods.modules import fused
-from paramcast.training.tasks.base import Asked
-from paramcast.training.tasks.retrieval import embedded
+from paramcast.video.tasks.base import Asked
+from paramcast.video.tasks.retrieval import embedded
 
 
 class Knn(Method):
@@ -39,10 +39,10 @@ class Knn(Method):
         Raises:
             ValueError: The support set carries no labels.
         """
-        if support.labelled is None:
-            raise ValueError("a cache of labelled examples needs labels")
+        if support.labeled is None:
+            raise ValueError("a cache of labeled examples needs labels")
         task, module, bank = self.background.model.task, self.background.frozen, support.samples.bank
-        asked, answers = support.labelled.asked, support.labelled.answers
+        asked, answers = support.labeled.asked, support.labeled.answers
         alpha, beta = float(settings["alpha"]), float(settings["beta"])
         with torch.no_grad():
             if task.name == "retrieval":

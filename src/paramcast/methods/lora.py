@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramcast.methods.base import Labelled, Method, Predictor, Settings, Support
+from paramcast.adapters.dynamic import make_dynamic
+from paramcast.methods.base import Labeled, Method, Predictor, Settings, Support
 from paramcast.methods.fta import fit_labels
-from paramcast.methods.modules import labelled_loss, predictor
-from paramcast.models.dynamic import make_dynamic
+from paramcast.methods.modules import labeled_loss, predictor
 
 
 class Lora(Method):
@@ -34,7 +34,7 @@ class Lora(Method):
         """
         from peft import LoraConfig, inject_adapter_in_model  # takes seconds: not before it is used
 
-        if support.labelled is None:
+        if support.labeled is None:
             raise ValueError("fine-tuning needs labels")
         task, bank, rank = self.background.model.task, support.samples.bank, int(settings["rank"])
         module = self.background.module()
@@ -43,11 +43,11 @@ class Lora(Method):
             config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_targets(module, task.targets))
             module = inject_adapter_in_model(config, module)
 
-        def loss(labelled: Labelled) -> Tensor:
-            return labelled_loss(task, module, bank, labelled)
+        def loss(labeled: Labeled) -> Tensor:
+            return labeled_loss(task, module, bank, labeled)
 
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fit_labels(trained, loss, support.labelled, not task.has_answers, float(settings["rate"]), seed)
+        fit_labels(trained, loss, support.labeled, not task.has_answers, float(settings["rate"]), seed)
         return predictor(task, module.eval(), bank)
 
 

@@ -21,11 +21,11 @@ from paramcast.methods.m3bat.shift import cohens_d
 from paramcast.methods.m3bat.training import Plan, train
 from paramcast.methods.meter import Work
 from paramcast.methods.modules import HEADS, predictor
-from paramcast.models.answer import Fusion
-from paramcast.models.parts import masked_mean
-from paramcast.models.retrieval import RetrievalModel
-from paramcast.training.bank import Bank
-from paramcast.training.tasks import Task
+from paramcast.video.models.answer import Fusion
+from paramcast.video.models.parts import masked_mean
+from paramcast.video.models.retrieval import RetrievalModel
+from paramcast.video.tasks import Task
+from paramcast.video.training.bank import Bank
 
 STEPS, BATCH = 40, 32
 """Of each device: about a second of one core. A step takes so many items of the source, and of the target."""

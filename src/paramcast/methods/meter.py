@@ -34,7 +34,7 @@ class Work:
     Attributes:
         macs: Multiply-accumulates of matrix products and convolutions, backward passes included.
         peak_bytes: The most bytes of tensors that were there at once and not before: activations, gradients,
-            the optimiser's moments.
+            the optimizer's moments.
     """
 
     macs: int = 0

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.methods.base import Labelled, Method, Predictor, Settings, Support
+from paramcast.methods.base import Labeled, Method, Predictor, Settings, Support
 from paramcast.methods.mm_adapter import MultiModalAdapter
 from paramcast.methods.modules import fused, predictor
-from paramcast.training.tasks.base import Asked
-from paramcast.training.tasks.retrieval import embedded
+from paramcast.video.tasks.base import Asked
+from paramcast.video.tasks.retrieval import embedded
 
 ANSWERS = 50
 """The most frequent ones are the classes of questions: every question attends to each of them."""
@@ -46,22 +46,22 @@ class MmAdapter(Method):
         Raises:
             ValueError: The support set carries no labels.
         """
-        if support.labelled is None:
+        if support.labeled is None:
             raise ValueError("a few-shot adapter needs labels")
         chosen = {"mask": settings["mask"], "blend": float(settings["blend"])}
         options = {**_SHORT, **chosen, "random_state": seed % 2**31}
         adapt = self._questions if self.background.model.task.has_answers else self._retrieval
-        return adapt(support, support.labelled, options)
+        return adapt(support, support.labeled, options)
 
-    def _retrieval(self, support: Support, labelled: Labelled, options: dict[str, Any]) -> Predictor:
+    def _retrieval(self, support: Support, labeled: Labeled, options: dict[str, Any]) -> Predictor:
         task, module, bank = self.background.model.task, self.background.frozen, support.samples.bank
         with torch.no_grad():
-            shown, texts = embedded(module, bank, labelled.asked)
+            shown, texts = embedded(module, bank, labeled.asked)
         if len(shown) < 2:
             return predictor(task, module, bank)
         scale = math.log(cast(float, module.temperature))
         adapter = MultiModalAdapter(scale=scale, **options)
-        adapter.fit(texts.numpy(), labelled.answers.numpy(), shown.numpy())
+        adapter.fit(texts.numpy(), labeled.answers.numpy(), shown.numpy())
 
         def predict(asked: Asked) -> Tensor:
             with torch.no_grad():
@@ -70,19 +70,19 @@ class MmAdapter(Method):
 
         return predict
 
-    def _questions(self, support: Support, labelled: Labelled, options: dict[str, Any]) -> Predictor:
+    def _questions(self, support: Support, labeled: Labeled, options: dict[str, Any]) -> Predictor:
         task, module, bank = self.background.model.task, self.background.frozen, support.samples.bank
         head = cast(nn.Linear, module.head)
         rows = head.weight[:ANSWERS]
         with torch.no_grad():
-            z = fused(task, module, bank, labelled.asked)
-        known = (labelled.answers >= 0) & (labelled.answers < len(rows))
+            z = fused(task, module, bank, labeled.asked)
+        known = (labeled.answers >= 0) & (labeled.answers < len(rows))
         if not known.any():
             return predictor(task, module, bank)
         lengths = rows.norm(dim=-1)
         scale = math.log(float(z.norm(dim=-1).mean() * lengths.mean()))
         adapter = MultiModalAdapter(scale=scale, **options)
-        adapter.fit(z[known].numpy(), labelled.answers[known].numpy(), rows.numpy())
+        adapter.fit(z[known].numpy(), labeled.answers[known].numpy(), rows.numpy())
 
         def predict(asked: Asked) -> Tensor:
             with torch.no_grad():

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.methods.base import Labelled, Predictor
-from paramcast.training.bank import Bank
-from paramcast.training.tasks import Task
-from paramcast.training.tasks.base import Asked
+from paramcast.methods.base import Labeled, Predictor
+from paramcast.video.tasks import Task
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.bank import Bank
 
 HEADS = {"qa": ("head",), "choice": ("score",), "retrieval": ("image", "text")}
 """Task -> the last layers of its model."""
@@ -49,11 +49,11 @@ def few_a_clip(task: Task, asked: Asked) -> Asked:
     return Asked(asked.shown[kept], asked.texts[kept], asked.options[kept])
 
 
-def labelled_loss(task: Task, module: nn.Module, bank: Bank, labelled: Labelled) -> Tensor:
+def labeled_loss(task: Task, module: nn.Module, bank: Bank, labeled: Labeled) -> Tensor:
     """Cross-entropy () over the labels that the model knows; zero where it knows none."""
-    scaled = logits(task, module, bank, labelled.asked)
-    total = F.cross_entropy(scaled, labelled.answers, ignore_index=-1, reduction="sum")
-    return total / (labelled.answers >= 0).sum().clamp(min=1)
+    scaled = logits(task, module, bank, labeled.asked)
+    total = F.cross_entropy(scaled, labeled.answers, ignore_index=-1, reduction="sum")
+    return total / (labeled.answers >= 0).sum().clamp(min=1)
 
 
 def fused(task: Task, module: nn.Module, bank: Bank, asked: Asked) -> Tensor:

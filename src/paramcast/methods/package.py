@@ -9,9 +9,9 @@ from torch import Tensor
 from paramcast.methods.background import Background
 from paramcast.methods.base import Method, Predictor, Settings, Support, Traffic
 from paramcast.methods.meter import Work
-from paramcast.training.tasks.base import Asked
-from paramcast.wire import Package, make_key, seal
-from paramcast.wire.quantise import DEFAULT_QUANTISATION
+from paramcast.protocol import Package, make_key, seal
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+from paramcast.video.tasks.base import Asked
 
 _EXPIRES = 2_000_000_000  # any time: all have as many bytes
 
@@ -43,7 +43,7 @@ class Paramcast(Method):
         request = support.samples.table.request(support.device, self._digest, support.clips)
         tensors = {name: tensor[0].numpy() for name, tensor in self._generate(support).items()}
         form = self.background.model.config.form
-        package = Package(support.device, self._digest, 1, _EXPIRES, form, DEFAULT_QUANTISATION, tensors)
+        package = Package(support.device, self._digest, 1, _EXPIRES, form, DEFAULT_QUANTIZATION, tensors)
         return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
 
     def device_work(self, support: Support, settings: Settings) -> Work:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import Method, Predictor, Settings, Support
 from paramcast.methods.modules import predictor
-from paramcast.training.tasks.base import Asked
+from paramcast.video.tasks.base import Asked
 
 
 class Prior(Method):

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from paramcast.methods.background import Background, Samples
 from paramcast.methods.base import Method, Predictor, Settings, Support, shrunk
 from paramcast.methods.modules import fused, predictor
-from paramcast.models.parts import FeatureNorm
-from paramcast.training.bank import Bank
-from paramcast.training.tasks.base import Asked
-from paramcast.training.tasks.retrieval import embedded
+from paramcast.video.models.parts import FeatureNorm
+from paramcast.video.tasks.base import Asked
+from paramcast.video.tasks.retrieval import embedded
+from paramcast.video.training.bank import Bank
 
 Moments = tuple[Tensor, Tensor]
 
@@ -43,7 +43,7 @@ def feature_moments(bank: Bank, asked: Asked) -> dict[str, Moments]:
 
 
 class Statistics(Method):
-    """Moves the statistics that features are normalised by towards the device's, in proportion to its clips.
+    """Moves the statistics that features are normalized by towards the device's, in proportion to its clips.
 
     mean' = mean + w (mean of the device - mean of the training clips), w = n / (n + prior) for n clips.
     """
@@ -53,7 +53,7 @@ class Statistics(Method):
         super().prepare(background)
         self._reference = feature_moments(background.reference.bank, background.reference.asked)
 
-    def normalised(self, support: Support, settings: Settings, spread: bool) -> nn.Module:
+    def normalized(self, support: Support, settings: Settings, spread: bool) -> nn.Module:
         """A copy of the base model with the norms of the modalities in question moved."""
         module = self.background.module()
         weight = shrunk(len(support.clips), float(settings["prior"]))
@@ -102,7 +102,7 @@ class Centre(Statistics):
         if settings["of"] == "embeddings":
             return self._in_embeddings(support, settings)
         if settings["of"] != "fused":
-            return predictor(task, self.normalised(support, settings, spread=False), bank)
+            return predictor(task, self.normalized(support, settings, spread=False), bank)
         module = self.background.module()
         weight = shrunk(len(support.clips), float(settings["prior"]))
         shift = weight * (self._fused - self._mean_fused(support.samples, support.asked))
@@ -148,5 +148,5 @@ class Whiten(Statistics):
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
         """Move means and spreads."""
-        module = self.normalised(support, settings, spread=True)
+        module = self.normalized(support, settings, spread=True)
         return predictor(self.background.model.task, module, support.samples.bank)

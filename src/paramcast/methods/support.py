@@ -9,12 +9,12 @@ from itertools import chain, zip_longest
 import numpy as np
 import torch
 
-from paramcast.data.seeding import generator_for
 from paramcast.methods.background import Samples
-from paramcast.methods.base import Labelled, Support
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.tasks import Task
-from paramcast.training.tasks.base import Asked
+from paramcast.methods.base import Labeled, Support
+from paramcast.training.seeding import generator_for
+from paramcast.video.tasks import Task
+from paramcast.video.tasks.base import Asked
+from paramcast.video.training.arrays import ClipData, DeviceData
 
 
 def support_of(task: Task, samples: Samples, device: DeviceData, size: int, labels: int) -> Support:
@@ -32,19 +32,19 @@ def support_of(task: Task, samples: Samples, device: DeviceData, size: int, labe
         texts = rng.permutation(np.unique(items[:, 1]))
         asked = Asked(np.unique(items[:, 0]), texts, np.zeros((len(texts), 0), np.int64))
     bare = tuple(replace(clip, items=clip.items[:0], hints=clip.hints[:0]) for clip in clips)
-    labelled = labelled_of(task, clips, labels) if labels else None
-    return Support(device.device.id, samples, bare, asked, labelled)
+    labeled = labeled_of(task, clips, labels) if labels else None
+    return Support(device.device.id, samples, bare, asked, labeled)
 
 
-def labelled_of(task: Task, clips: Sequence[ClipData], labels: int) -> Labelled:
+def labeled_of(task: Task, clips: Sequence[ClipData], labels: int) -> Labeled:
     """The first `labels` labels of clips, one clip after the other in turn."""
     in_turn = chain.from_iterable(zip_longest(*(_pairs(task, clip) for clip in clips)))
     rows = np.stack([pair for pair in in_turn if pair is not None][:labels])
     if task.has_answers:
-        return Labelled(Asked(rows[:, 0], rows[:, 1], rows[:, 3:]), torch.from_numpy(rows[:, 2].copy()))
+        return Labeled(Asked(rows[:, 0], rows[:, 1], rows[:, 3:]), torch.from_numpy(rows[:, 2].copy()))
     shown = np.unique(np.concatenate([clip.items[:, 0] for clip in clips]))
     places = torch.from_numpy(np.searchsorted(shown, rows[:, 0]))
-    return Labelled(Asked(shown, rows[:, 1], rows[:, 3:]), places)
+    return Labeled(Asked(shown, rows[:, 1], rows[:, 3:]), places)
 
 
 def _pairs(task: Task, clip: ClipData) -> np.ndarray:

@@ -79,7 +79,7 @@ def read_table(path: Path, label: str) -> Table:
 
 
 def read_source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.ndarray]:
-    """A labelled table, its columns in the order of the target's.
+    """A labeled table, its columns in the order of the target's.
 
     Args:
         path: The file.

@@ -33,11 +33,11 @@ class Tent(Method):
         task, module = self.background.model.task, self.background.module()
         affine = [tensor.requires_grad_() for tensor in _affine(module)]
         asked = few_a_clip(task, support.asked)
-        optimiser = torch.optim.Adam(affine, lr=float(settings["rate"]))
+        optimizer = torch.optim.Adam(affine, lr=float(settings["rate"]))
         for _ in range(int(settings["steps"])):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             entropy(logits(task, module, support.samples.bank, asked)).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
         return predictor(task, module, support.samples.bank)
 
 

@@ -1,1 +1,1 @@
-"""Training in two stages, and evaluation with controls."""
+"""Training of any module, and evaluation with controls."""

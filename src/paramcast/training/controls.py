@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from paramcast.training.statistics import Interval, interval
-from paramcast.training.tasks.base import Metric
 
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
 CONDITIONS = {"constant": "constant", "oracle": "truth"}
@@ -18,6 +17,14 @@ CONDITIONS = {"constant": "constant", "oracle": "truth"}
 
 WORSE_BY = 1.0
 """A device is worse off when its own package costs it more than this many points."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a task. `gallery` says, in retrieval, among what a text's clip is looked for."""
+
+    name: str
+    gallery: str | None = None
 
 
 @dataclass(frozen=True)

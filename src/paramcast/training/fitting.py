@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from paramcast.data.seeding import seed_from
 from paramcast.errors import ParamcastError
 from paramcast.files import replacing
+from paramcast.training.seeding import seed_from
 from paramcast.training.team import ALONE, Team
 
 
@@ -29,7 +29,7 @@ class Schedule:
     """How long and how fast.
 
     Attributes:
-        steps: Optimiser steps in all.
+        steps: Optimizer steps in all.
         every: Steps between two validations (and checkpoints).
         rate: Peak learning rate of AdamW, after a linear warm-up of a tenth; then half a cosine to zero.
         decay: Weight decay.
@@ -94,18 +94,18 @@ def fit(
         TrainingDivergedError: The loss became infinite or NaN.
     """
     trained = {key: value for key, value in module.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay, fused=True)
+    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.decay, fused=True)
     others = (team.rank,) if team.rank else ()
     step, best, state = 0, -math.inf, module.state_dict()
     if checkpoint.exists():
-        step, best, state = _restore(checkpoint, module, trained, optimiser)
+        step, best, state = _restore(checkpoint, module, trained, optimizer)
     elif may_stay:
         best, state = _validated(module, validate, best, state, team)
     with tqdm(total=schedule.steps, initial=step, desc=name, unit="step", disable=None) as bar:
         while step < schedule.steps:
             rng = np.random.default_rng(seed_from("step", name, seed, step, *others))
             torch.manual_seed(int(rng.integers(2**62)))
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step)
             module.train()
             value = loss(rng)
@@ -113,18 +113,18 @@ def fit(
                 raise TrainingDivergedError(
                     f"{name}: the loss is {value.item()} at step {step}; lower the rate"
                 )
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             team.average_gradients(trained.values())
             nn.utils.clip_grad_norm_(trained.values(), 1.0)
-            optimiser.step()
+            optimizer.step()
             step += 1
             bar.update()
             if step % schedule.every == 0 or step == schedule.steps:
                 best, state = _validated(module, validate, best, state, team)
                 bar.set_postfix(loss=f"{value.item():.3f}", best=f"{best:.3f}")
                 if team.rank == 0:
-                    _save(checkpoint, step, best, state, trained, module, optimiser)
+                    _save(checkpoint, step, best, state, trained, module, optimizer)
     module.load_state_dict(state)
     module.eval()
     return best
@@ -148,20 +148,20 @@ def _save(
     state: dict[str, Tensor],
     trained: dict[str, nn.Parameter],
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     tensors = {f"best/{key}": value for key, value in state.items()}
     tensors |= {f"now/{key}": value for key, value in module.state_dict().items()}
     for key, parameter in trained.items():
-        for moment, value in optimiser.state[parameter].items():
-            tensors[f"optimiser/{moment}/{key}"] = value
+        for moment, value in optimizer.state[parameter].items():
+            tensors[f"optimizer/{moment}/{key}"] = value
     tensors["progress"] = torch.tensor([step, best], dtype=torch.float64)
     with replacing(path) as temporary:
         save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()}, temporary)
 
 
 def _restore(
-    path: Path, module: nn.Module, trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer
+    path: Path, module: nn.Module, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> tuple[int, float, dict[str, Tensor]]:
     tensors = load_file(path)
     module.load_state_dict(_below(tensors, "now/"))
@@ -169,10 +169,10 @@ def _restore(
         moments = {
             name.split("/")[1]: value
             for name, value in tensors.items()
-            if name.startswith("optimiser/") and name.split("/", 2)[2] == key
+            if name.startswith("optimizer/") and name.split("/", 2)[2] == key
         }
         if moments:
-            optimiser.state[parameter] = moments
+            optimizer.state[parameter] = moments
     step, best = tensors["progress"].tolist()
     return int(step), best, _below(tensors, "best/")
 

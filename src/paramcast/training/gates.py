@@ -6,28 +6,20 @@ each adapted from a base model that has not seen its clips, and calibrated on va
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 
-from paramcast.adaptor import Adaptor
-from paramcast.training.arrays import ClipData, DeviceData
-from paramcast.training.bank import Bank
-from paramcast.training.episodes import SUPPORT_SIZES, Lessons, one_of
-from paramcast.training.tasks import Task
-from paramcast.training.views import UplinkTable
+from paramcast.hypernet import Hypernetwork
 
 WORTH = 1.0
 """Percent points that an edit has to gain; to lose as many is what makes a device worse off."""
 CAUTION = 0.5
 """Standard errors of what the gate expects that are taken off it. On validation devices this keeps nearly all
 of the gain and makes half as many devices worse (docs/log.md)."""
-GALLERY = 64
-"""Clips that training devices look through besides their own."""
 STRENGTHS = np.logspace(0, 5, 11)
 """Of the ridge's penalty, among which leaving one device out decides."""
 
@@ -44,43 +36,6 @@ class Outcomes(NamedTuple):
     hidden: np.ndarray
     gains: np.ndarray
     refused: np.ndarray
-
-
-def outcomes(
-    task: Task,
-    adaptor: Adaptor,
-    view: tuple[Bank, UplinkTable],
-    devices: Sequence[DeviceData],
-    gallery: Sequence[ClipData],
-    supports: Sequence[int],
-) -> Outcomes:
-    """Give every device its package, whatever the gate says, and look what comes of it.
-
-    Args:
-        task: Of the devices.
-        adaptor: Makes the packages.
-        view: Features, and their uplinks.
-        devices: N of them.
-        gallery: Clips that are looked through besides.
-        supports: Support sizes, which devices have in turn.
-    """
-    bank, table = view
-    sized = zip(devices, cycle(supports), strict=False)
-    inputs = table.context(
-        [device.clips[: min(size, device.support)] for device, size in sized],
-        [device.truth for device in devices],
-    )
-    with torch.no_grad():
-        hidden = adaptor.eval().encode(inputs)
-        packages = adaptor.values(hidden, inputs)
-    unedited = {name: value[None] for name, value in adaptor.unedited().items()}
-    scores = np.zeros((2, len(devices)))
-    for place, device in enumerate(devices):
-        package = one_of(packages, place)
-        for row, values in zip(scores, (package, package | unedited), strict=True):
-            row[place] = task.mean_score(adaptor.dynamic, values, bank, device, gallery)
-    own, refused = scores
-    return Outcomes(hidden.numpy(), own - refused, refused)
 
 
 def promise(known: Outcomes, kinds: Sequence[str]) -> float:
@@ -105,16 +60,7 @@ def joined(parts: Iterable[Outcomes]) -> Outcomes:
     return Outcomes(np.concatenate(hidden), np.concatenate(gains), np.concatenate(refused))
 
 
-def gate_lessons(adaptor: Adaptor, lessons: Lessons, view: tuple[Bank, UplinkTable]) -> Iterator[Outcomes]:
-    """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
-    task, others = lessons.task, lessons.others[:GALLERY]
-    for size in SUPPORT_SIZES:
-        yield outcomes(task, adaptor, view, lessons.devices, others, [size])
-    plain = lessons.plain[: len(SUPPORT_SIZES) * len(lessons.devices)]
-    yield outcomes(task, adaptor, view, plain, others, SUPPORT_SIZES)
-
-
-def fit_gate(adaptor: Adaptor, known: Outcomes) -> None:
+def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
     """Let the gate expect what training devices gained."""
     centre, scale = known.hidden.mean(0), known.hidden.std(0) + 1e-3
     ridge = RidgeCV(STRENGTHS).fit((known.hidden - centre) / scale, known.gains)
@@ -123,7 +69,7 @@ def fit_gate(adaptor: Adaptor, known: Outcomes) -> None:
     adaptor.gate.bias.fill_(float(ridge.intercept_ - centre @ weight))
 
 
-def calibrate(adaptor: Adaptor, known: Outcomes) -> None:
+def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:
     """Bring what the gate expects to what validation devices gained, by a line; from then on it refuses.
 
     Of devices that an adaptor was trained on it expects too much. A line needs few devices to be found; the

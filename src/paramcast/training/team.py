@@ -10,7 +10,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from paramcast.data.seeding import seed_from
+from paramcast.training.seeding import seed_from
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from paramcast.wire.quantise import from_int8, to_int8
+from paramcast.protocol.quantize import from_int8, to_int8
 
 IMAGE_DIM, TEXT_DIM = 128, 128
 

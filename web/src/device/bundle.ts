@@ -1,10 +1,10 @@
 /** The folder that `paramcast export` wrote, fetched from the service; refused if one byte is not as written. */
 
-import { type Bytes, sha256, toHex } from "../wire/bytes";
-import { SHA256 } from "../wire/limits";
-import type { Shapes, Tensors } from "../wire/package";
-import { isPublicKey } from "../wire/signing";
-import { FormatError, floats, type Stored, unpack } from "../wire/tensors";
+import { type Bytes, sha256, toHex } from "../protocol/bytes";
+import { SHA256 } from "../protocol/limits";
+import type { Shapes, Tensors } from "../protocol/package";
+import { isPublicKey } from "../protocol/signing";
+import { FormatError, floats, type Stored, unpack } from "../protocol/tensors";
 import { BundleError } from "./errors";
 
 const COMMON = ["image.onnx", "text.onnx", "tokenizer.json", "uplink.safetensors", "base.safetensors"];

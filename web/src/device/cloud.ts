@@ -1,11 +1,11 @@
 /** Talking to the cloud: strict with what it answers, and with a record of every byte that left the tab. */
 
-import { type Bytes, utf8 } from "../wire/bytes";
-import { authorise, checkTime, type Endorsement, newNonce, proveKey } from "../wire/credentials";
-import { PackageError } from "../wire/errors";
-import { MAX_PACKAGE_BYTES } from "../wire/limits";
-import type { Package } from "../wire/package";
-import { isPublicKey, makeKey, publicKeyHex } from "../wire/signing";
+import { type Bytes, utf8 } from "../protocol/bytes";
+import { authorize, checkTime, type Endorsement, newNonce, proveKey } from "../protocol/credentials";
+import { PackageError } from "../protocol/errors";
+import { MAX_PACKAGE_BYTES } from "../protocol/limits";
+import type { Package } from "../protocol/package";
+import { isPublicKey, makeKey, publicKeyHex } from "../protocol/signing";
 import type { Device } from "./device";
 import { CloudError, messageOf, NotEnrolled } from "./errors";
 import type { Identity, Store } from "./store";
@@ -138,7 +138,7 @@ export class Cloud {
     const { device, key } = this.identity;
     this.lastUs = Math.max(Date.now() * 1000 + this.aheadUs, this.lastUs + 1);
     const body = call.body ?? new Uint8Array();
-    return authorise(key!, {
+    return authorize(key!, {
       device,
       method: call.method,
       path: call.path,

@@ -1,11 +1,11 @@
 /** The device: answers by itself from its first moment, and takes up parameters that were made for it. */
 
-import type { Bytes } from "../wire/bytes";
-import type { Endorsement } from "../wire/credentials";
-import { PackageError } from "../wire/errors";
-import { DEVICE_ID, QUERIES_A_CLIP } from "../wire/limits";
-import type { Package, Tensors } from "../wire/package";
-import { encodeRequest } from "../wire/request";
+import type { Bytes } from "../protocol/bytes";
+import type { Endorsement } from "../protocol/credentials";
+import { PackageError } from "../protocol/errors";
+import { DEVICE_ID, QUERIES_A_CLIP } from "../protocol/limits";
+import type { Package, Tensors } from "../protocol/package";
+import { encodeRequest } from "../protocol/request";
 import { type Bundle, uplinkRow } from "./bundle";
 import { DeviceInputError, messageOf } from "./errors";
 import { type Frames, type Graphs, type Matrix, rowOf } from "./graphs";

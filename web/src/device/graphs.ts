@@ -1,7 +1,7 @@
 /** The bundle's graphs as functions; one run at a time, as a session in a browser takes no two at once. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
-import type { Tensors } from "../wire/package";
+import type { Tensors } from "../protocol/package";
 import { type Bundle, type Fetched, type Files, GRAPHS } from "./bundle";
 import { type Engine, openTrunk, type Session, type Tensor } from "./engine";
 import { BundleError, messageOf } from "./errors";
@@ -72,7 +72,7 @@ export class Graphs {
     return stacked(parts);
   }
 
-  /** Trunk features, a row a text; texts are run one by one, so that none depends on its neighbours. */
+  /** Trunk features, a row a text; texts are run one by one, so that none depends on its neighbors. */
   async text(texts: readonly string[]): Promise<Matrix> {
     const parts: Matrix[] = [];
     for (const text of texts) {

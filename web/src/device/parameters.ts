@@ -1,10 +1,10 @@
 /** Which parameters the tab runs: checks what arrives, keeps it, goes back to it, and says why. */
 
-import type { Bytes } from "../wire/bytes";
-import { type Endorsement, follow } from "../wire/credentials";
-import { PackageError } from "../wire/errors";
-import { openPackage, type Package, type Tensors } from "../wire/package";
-import { isPublicKey } from "../wire/signing";
+import type { Bytes } from "../protocol/bytes";
+import { type Endorsement, follow } from "../protocol/credentials";
+import { PackageError } from "../protocol/errors";
+import { openPackage, type Package, type Tensors } from "../protocol/package";
+import { isPublicKey } from "../protocol/signing";
 import type { Bundle } from "./bundle";
 import { CloudError, DeviceInputError } from "./errors";
 import { EMPTY, type Kept, type Slot, type Store } from "./store";

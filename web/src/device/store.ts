@@ -1,7 +1,7 @@
 /** What the tab keeps over a reload, in the browser's IndexedDB: packages, trusted keys, its own key. */
 
 import { createStore, get, set, type UseStore } from "idb-keyval";
-import type { Bytes } from "../wire/bytes";
+import type { Bytes } from "../protocol/bytes";
 
 /** A package as it arrived. */
 export interface Kept {

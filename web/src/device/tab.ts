@@ -1,7 +1,7 @@
 /** The device as the page talks to it: in a worker, so that the page stays awake while the model works. */
 
-import type { Tensors } from "../wire/package";
-import { makeKey } from "../wire/signing";
+import type { Tensors } from "../protocol/package";
+import { makeKey } from "../protocol/signing";
 import { bench, type BenchRow } from "./bench";
 import { type Bundle, fetchBundle, type Progress, type Task } from "./bundle";
 import { Cloud, type Exchange } from "./cloud";
@@ -56,7 +56,7 @@ export interface Comparison {
 export interface Adapted {
   sequence: number;
   form: string;
-  quantisation: string;
+  quantization: string;
   expires: number;
   bytesUp: number;
   bytesDown: number;
@@ -178,7 +178,7 @@ export class Tab {
     return {
       sequence: made.sequence,
       form: made.form,
-      quantisation: made.quantisation,
+      quantization: made.quantization,
       expires: made.expires,
       bytesUp: sent.up,
       bytesDown: sent.down,

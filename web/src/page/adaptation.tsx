@@ -62,7 +62,7 @@ function Costs() {
     ["bytes down", last.bytesDown.toLocaleString("en")],
     ["milliseconds in all", last.milliseconds.toFixed(1)],
     ["of which to check, try, keep and swap", last.swapMs.toFixed(1)],
-    ["form", `${last.form}, ${last.quantisation}`],
+    ["form", `${last.form}, ${last.quantization}`],
     ["to be taken up before", new Date(1000 * last.expires).toLocaleString()],
   ];
   return (

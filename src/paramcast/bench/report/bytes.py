@@ -40,7 +40,7 @@ def write_bytes_page(path: Path | str, figures: Mapping[str, Any]) -> None:
 
 
 def packages_chart(rows: Sequence[Row], width: int) -> str:
-    """Score against a package's bytes, by powers of ten; the quantisations of a form are joined by a line.
+    """Score against a package's bytes, by powers of ten; the quantizations of a form are joined by a line.
 
     Args:
         rows: Of `paramcast bench bytes`.
@@ -68,4 +68,4 @@ def packages_chart(rows: Sequence[Row], width: int) -> str:
             chart.dot(place, own["mean"], f"dot {colour}", f"{row['name']}: {about}")
     labels = [(found[0][1]["own"]["mean"], form, _COLOURS[form.split()[0]]) for form, found in forms.items()]
     chart.end_labels([*labels, (base, "no package", "base")])
-    return chart.svg(f"{rows[0]['metric']} of each form and quantisation against the bytes of a package")
+    return chart.svg(f"{rows[0]['metric']} of each form and quantization against the bytes of a package")

@@ -28,7 +28,7 @@ def controls_chart(rows: Sequence[Row], width: int) -> str:
     chart.y_axis(f"{metric_name(rows[0])}, %")
     chart.x_axis(
         [(place, str(row["support"])) for place, row in zip(places, rows, strict=True)],
-        "support clips (unlabelled)",
+        "support clips (unlabeled)",
     )
     for name in CONTROLS:
         _line(chart, rows, places, name)

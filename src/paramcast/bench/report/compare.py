@@ -22,7 +22,7 @@ KINDS = {
     "own": "paramcast",
     "shuffled": "another device's package",
     "free": "no labels of the device",
-    "labelled": "labels of the device",
+    "labeled": "labels of the device",
     "base": "no adaptation",
 }
 """Class of the style sheet -> what has its colour."""
@@ -117,7 +117,7 @@ def _name(chart: Chart, places: Sequence[tuple[float, Row]]) -> None:
 def kind_of(row: Row) -> str:
     """The class that the style sheet has a colour for."""
     own = {"base": "base", "paramcast": "own", "shuffled": "shuffled"}
-    return own.get(row["method"], "labelled" if row["cost"]["labels"] else "free")
+    return own.get(row["method"], "labeled" if row["cost"]["labels"] else "free")
 
 
 def _place(value: float) -> float:

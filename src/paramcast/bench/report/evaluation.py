@@ -9,10 +9,10 @@ from typing import Any
 from paramcast.bench.report.charts import bytes_chart, controls_chart, devices_chart
 from paramcast.bench.report.page import both, render
 from paramcast.bench.table import CONTROLS, COSTS, by_metric
-from paramcast.data.fleet import Device
 from paramcast.files import write_bytes
 from paramcast.training.controls import Result
-from paramcast.training.evaluate import Evaluation
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.training.evaluate import Evaluation
 
 _WORST = 8
 

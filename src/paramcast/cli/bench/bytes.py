@@ -27,7 +27,7 @@ def command(
     json_file: Path | None,
     page_file: Path | None,
 ) -> None:
-    """Accuracy against bytes: every form of package in every quantisation.
+    """Accuracy against bytes: every form of package in every quantization.
 
     A run that was stopped goes on where it was.
     """

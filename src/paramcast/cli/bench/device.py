@@ -30,7 +30,7 @@ def command(
         from paramcast.bench.device import bench_device
         from paramcast.bench.rows import rows_table
         from paramcast.bench.trunks import trunk_accuracy_rows
-        from paramcast.training.model import TrainedModel
+        from paramcast.video.training.model import TrainedModel
     models = [TrainedModel.load(folder) for folder in model_dirs]
     rows = bench_device(seed, rounds)
     if models:

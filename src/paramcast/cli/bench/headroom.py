@@ -26,7 +26,7 @@ from paramcast.cli.common import (
 @shifts_option("devices", "none", "category", "camera", "vocabulary")
 @click.option("--devices", default=40, type=click.IntRange(2), help="Test devices under each shift.")
 @click.option(
-    "--labelled",
+    "--labeled",
     default=40,
     type=click.IntRange(8, 64),
     help="Clips of a device, all of whose labels fine-tuning has.",
@@ -40,7 +40,7 @@ def command(
     trained_on: Path | None,
     shifts: tuple[str, ...],
     devices: int,
-    labelled: int,
+    labeled: int,
     seed: int,
     json_file: Path | None,
     out: Path | None,
@@ -48,8 +48,8 @@ def command(
     """Map where there is something to gain: the oracle, and fine-tuning on all labels of many clips."""
     with needs("paramcast bench headroom", "train"), needs("paramcast bench headroom", "methods"):
         from paramcast.bench.headroom import bench_headroom, headroom_table
-        from paramcast.data.collection import Collection
-        from paramcast.training.model import TrainedModel
+        from paramcast.video.data.collection import Collection
+        from paramcast.video.training.model import TrainedModel
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
     before = Collection.open(trained_on) if trained_on else collection
     with parts_folder(out, json_file) as folder:
@@ -59,7 +59,7 @@ def command(
             before,
             shifts=shifts,
             devices=devices,
-            labelled_clips=labelled,
+            labeled_clips=labeled,
             seed=seed,
             folder=folder,
         )

@@ -13,9 +13,9 @@ from click.decorators import FC
 from paramcast.cli.common import FOLDER, typed_command
 
 if TYPE_CHECKING:
-    from paramcast.data.collection import Collection
-    from paramcast.training.model import TrainedModel
-    from paramcast.training.options import TrainingOptions
+    from paramcast.video.data.collection import Collection
+    from paramcast.video.training.model import TrainedModel
+    from paramcast.video.training.options import TrainingOptions
 
 task_option = click.option(
     "--task", default="qa", type=click.Choice(["qa", "retrieval"]), help="What devices do."
@@ -42,8 +42,8 @@ def shifts_option(whose: str, *default: str) -> Callable[[FC], FC]:
 
 def opened(data: Path | None) -> Collection:
     """The collection in a folder, or the demo world."""
-    from paramcast.data.collection import Collection
-    from paramcast.data.world import demo_world
+    from paramcast.video.data.collection import Collection
+    from paramcast.video.world import demo_world
 
     return Collection.open(data) if data else demo_world()
 
@@ -57,7 +57,7 @@ def models_and_collection(
         ModelError: A folder holds no model. That is found before a demo world is made.
     """
     from paramcast.bench.fleet_models import demo_sized_models
-    from paramcast.training.model import TrainedModel
+    from paramcast.video.training.model import TrainedModel
 
     models = [TrainedModel.load(folder) for folder in folders]
     collection = opened(data)

@@ -24,7 +24,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @json_option
 def command(state: str | None, sizes: tuple[int, ...], seed: int, json_file: Path | None) -> None:
     """Time an adaptation with few devices known and with many, signed and recorded."""
-    with needs("paramcast bench registry", "train,cloud"):
+    with needs("paramcast bench registry", "train,server"):
         from paramcast.bench.registry import bench_registry
         from paramcast.bench.rows import rows_table
     rows = bench_registry(state, seed, sorted(sizes))

@@ -37,7 +37,7 @@ def command(
     json_file: Path | None,
 ) -> None:
     """Load one process of the service, several on one state, and replicas on Ray, in turns."""
-    with needs("paramcast bench scale", "train,cloud"):
+    with needs("paramcast bench scale", "train,server"):
         from paramcast.bench.rows import rows_table
         from paramcast.bench.scale import bench_scale
     rows = bench_scale(processes, replicas, state, seconds, seed)

@@ -17,7 +17,7 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 @json_option
 def command(model_dir: Path | None, seconds: float, seed: int, json_file: Path | None) -> None:
     """Load a real server over loopback: throughput, latency, and every form's bytes."""
-    with needs("paramcast bench service", "train,cloud"):
+    with needs("paramcast bench service", "train,server"):
         import uvicorn  # noqa: F401  the service is a process of its own; better to know before it is started
 
         from paramcast.bench.rows import rows_table

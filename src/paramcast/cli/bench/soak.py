@@ -17,7 +17,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @json_option
 def command(seconds: float, rate: float, seed: int, json_file: Path | None) -> None:
     """Load a real server for minutes: does its memory stay flat, is everything answered."""
-    with needs("paramcast bench soak", "train,cloud"):
+    with needs("paramcast bench soak", "train,server"):
         from paramcast.bench.rows import rows_table
         from paramcast.bench.soak import bench_soak
     rows = bench_soak(seconds, rate, seed)

@@ -16,7 +16,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @json_option
 def command(devices: int, seed: int, json_file: Path | None) -> None:
     """Wake a fleet at once: is each device served in the end, and what does that cost the service."""
-    with needs("paramcast bench wake", "train,cloud"):
+    with needs("paramcast bench wake", "train,server"):
         from paramcast.bench.rows import rows_table
         from paramcast.bench.wake import bench_wake
     rows = bench_wake(devices, seed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from paramcast.device.errors import DeviceInputError
 from paramcast.device.policy.base import SUPPORT, History
 from paramcast.device.support import Seen
-from paramcast.wire.quantise import Float32
+from paramcast.protocol.quantize import Float32
 
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16)
 """So many of the last clips may be those of a new domain."""
@@ -34,7 +34,7 @@ def drift_scores(
     """How far the last clips are from the ones before them, in terms of what chance alone would do.
 
     The means of n and m clips of one domain differ by v (1/n + 1/m) in the mean square, where v is the
-    variance between its clips. That is estimated entry by entry from the differences of neighbours, which a
+    variance between its clips. That is estimated entry by entry from the differences of neighbors, which a
     change of domain hardly touches (von Neumann et al. 1941): uplink features have unit variance over the
     training set, but a clip's mean query has far less of it within a domain. So a score is about 1 where
     nothing has changed, whatever the features, and grows with n where something has.

@@ -20,7 +20,7 @@ _CSV = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """CMDA-OT: label a target from several labelled sources, none of which shares its samples.
+    """CMDA-OT: label a target from several labeled sources, none of which shares its samples.
 
     With every source in a process of its own: python -m paramcast.methods.cmda_ot.flower
     """
@@ -36,7 +36,7 @@ def command() -> None:
 def adapt(
     sources: tuple[Path, ...], target: Path, label: str, out: Path, seed: int, json_file: Path | None
 ) -> None:
-    """Label the rows of one table from several labelled ones.
+    """Label the rows of one table from several labeled ones.
 
     Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
     accuracy that is printed at the end, and for nothing else.

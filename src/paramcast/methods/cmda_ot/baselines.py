@@ -91,7 +91,7 @@ def fedavg(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
 def sinkhorn(
     problem: Problem, seed: int, reg_class: float, alignment: Alignment = "none", forest: bool = False
 ) -> float:
-    """Sinkhorn transport of the pooled sources to the target; class-regularised where `reg_class` > 0."""
+    """Sinkhorn transport of the pooled sources to the target; class-regularized where `reg_class` > 0."""
     data = Prepared(problem, alignment)
     X, y = data.pooled()
     images = data.moved(X, y, seed, reg_class)
@@ -116,7 +116,7 @@ def barycentre(problem: Problem, seed: int, alignment: Alignment = "none", fores
     """Wasserstein barycentre transport (Montesuma, Mboula, ICASSP 2021).
 
     Every class has a barycentre of its own over the sources, which is the label-aware barycentre where
-    mixing classes costs infinitely much; then class-regularised Sinkhorn moves it to the target.
+    mixing classes costs infinitely much; then class-regularized Sinkhorn moves it to the target.
     """
     data = Prepared(problem, alignment)
     rng = np.random.default_rng(seed)
@@ -143,7 +143,7 @@ _BASELINES: dict[str, Method] = {
     "pooled": pooled,
     "FedAvg": fedavg,
     "Sinkhorn": partial(sinkhorn, reg_class=0.0),
-    "Sinkhorn, class-regularised": partial(sinkhorn, reg_class=_PLANS.reg_class),
+    "Sinkhorn, class-regularized": partial(sinkhorn, reg_class=_PLANS.reg_class),
     "JCPOT": jcpot,
     "WBT": barycentre,
 }
@@ -161,7 +161,7 @@ GROUPS: dict[str, dict[str, Method]] = {
     },
     "forests": {
         "pooled, forest": partial(pooled, forest=True),
-        "Sinkhorn, class-regularised, forest": partial(sinkhorn, reg_class=_PLANS.reg_class, forest=True),
+        "Sinkhorn, class-regularized, forest": partial(sinkhorn, reg_class=_PLANS.reg_class, forest=True),
         "WBT, forest": partial(barycentre, forest=True),
     },
 }

@@ -25,9 +25,9 @@ PUBLISHED = {
     "pooled": (22.90, 38.25, 51.57, 47.80),
     "TCA": (58.95, 60.67, 68.75, 59.82),
     "Sinkhorn": (56.35, 61.92, 66.72, 61.77),
-    "Sinkhorn, class-regularised": (58.02, 60.47, 66.55, 63.87),
+    "Sinkhorn, class-regularized": (58.02, 60.47, 66.55, 63.87),
     "JCPOT": (35.87, 48.47, 51.92, 51.95),
-    "WBT, regularised": (70.60, 83.10, 83.92, 90.00),
+    "WBT, regularized": (70.60, 83.10, 83.92, 90.00),
     "target only": (67.43, 67.96, 66.86, 68.37),
 }
 """Of `mgr`, by target, with a random forest (README of eddardd/WBTransport); not measured here."""

@@ -1,4 +1,4 @@
-"""A client: holds one labelled source, and never lets a sample of it out."""
+"""A client: holds one labeled source, and never lets a sample of it out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Client:
         return Evidence(self.name, present, distances, plan, said, cost, len(self._labels))
 
     def choose(self, guidance: Guidance) -> None:
-        """Keep the transported source only if it makes a better model of the pseudo-labelled subset."""
+        """Keep the transported source only if it makes a better model of the pseudo-labeled subset."""
         subset = self._target[guidance.rows]
         scores = [model.accuracy(each, subset, guidance.labels) for each in self._models]
         self._transported = scores[1] > scores[0]

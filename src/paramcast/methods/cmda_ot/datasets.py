@@ -22,7 +22,7 @@ _CONSTANT_COLUMN = 17
 
 @dataclass(frozen=True)
 class Problem:
-    """Several labelled sources and one target.
+    """Several labeled sources and one target.
 
     Attributes:
         target: Name of the target domain.

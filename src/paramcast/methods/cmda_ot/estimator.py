@@ -22,22 +22,22 @@ from paramcast.methods.cmda_ot.transport import TransportSettings
 class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Collaborative multi-source domain adaptation through optimal transport (arXiv 2404.06599).
 
-    Domains follow skada: rows with a positive `sample_domain` are labelled sources, one client a value; rows
+    Domains follow skada: rows with a positive `sample_domain` are labeled sources, one client a value; rows
     with a negative one are the target (all of them together), whose labels are never read.
 
     Args:
         alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
         reg_entropy: Of the Sinkhorn transport's entropy, where the mean cost of a batch is 1.
-        reg_class: Of its L1L2 regularisation by class, likewise.
+        reg_class: Of its L1L2 regularization by class, likewise.
         batch_size: Largest number of samples of either side in one transport plan.
         clusters_per_class: Spectral clusters of the target for each class.
         cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1]; with 0 nothing
             is clustered.
-        subset_share: Surest share of the target that is the pseudo-labelled subset, in (0, 1].
+        subset_share: Surest share of the target that is the pseudo-labeled subset, in (0, 1].
         rounds: Of federated averaging.
-        local_steps: Optimiser steps of a client in a round.
-        tune_steps: Optimiser steps of the server on the pseudo-labelled subset in a round; 0 for none.
-        final_steps: Optimiser steps of the server on what is believed of the whole target, at the end.
+        local_steps: Optimizer steps of a client in a round.
+        tune_steps: Optimizer steps of the server on the pseudo-labeled subset in a round; 0 for none.
+        final_steps: Optimizer steps of the server on what is believed of the whole target, at the end.
         hidden: Width of the classifier's one hidden layer.
         learning_rate: Of its AdamW.
         weight_decay: Likewise.
@@ -49,9 +49,9 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: D.
         weights_: Of the classifier, by name.
         transported_: Client -> whether it kept the transported source.
-        scores_: Client -> accuracy of its last model on the pseudo-labelled subset, in [0, 1].
+        scores_: Client -> accuracy of its last model on the pseudo-labeled subset, in [0, 1].
         left_out_: Clients that failed, by step.
-        pseudo_rows_: (M,) rows of X in the pseudo-labelled subset.
+        pseudo_rows_: (M,) rows of X in the pseudo-labeled subset.
         pseudo_labels_: (M,) their pseudo-labels.
     """
 

@@ -53,7 +53,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Server to client, once: the pseudo-labelled subset of the target.
+    """Server to client, once: the pseudo-labeled subset of the target.
 
     Attributes:
         rows: (M,) int, rows of `Invitation.target`.

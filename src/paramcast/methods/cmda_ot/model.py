@@ -48,7 +48,7 @@ def train(
         weights: Left as they are.
         X: (N, D) float64.
         labels: (N,) int.
-        steps: Of the optimiser, each on a fresh draw of samples.
+        steps: Of the optimizer, each on a fresh draw of samples.
         settings: Of the training.
         seed: Of order and dropout.
 
@@ -59,14 +59,14 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _loaded(weights, settings.dropout).train()
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         for _ in range(steps):
             rows = torch.randperm(len(samples))[: settings.batch_size]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(net(samples[rows]), targets[rows]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
     return {name: value.numpy() for name, value in net.state_dict().items()}
 
 

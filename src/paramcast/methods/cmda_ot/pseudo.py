@@ -19,18 +19,18 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from paramcast.methods.cmda_ot.messages import Evidence, Guidance
 
 LARGEST_SPECTRAL = 2000
-"""Samples that spectral clustering sees at most; others take the cluster of their nearest neighbour."""
+"""Samples that spectral clustering sees at most; others take the cluster of their nearest neighbor."""
 LARGEST_GROUP = 50
 """Samples of a class or cluster that a Wasserstein distance uses at most."""
 NEIGHBOURS = 10
 SPREAD, SPREADINGS = 0.5, 10
-"""Share that a sample takes from its neighbours, and how often."""
+"""Share that a sample takes from its neighbors, and how often."""
 TRUST = 0.1
 """A client whose plan costs this share of the mean cost more than the cheapest counts 1 / e of it."""
 
 
 def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Cluster the target on its nearest-neighbour graph.
+    """Cluster the target on its nearest-neighbor graph.
 
     Args:
         target: (N, D) float64.
@@ -136,7 +136,7 @@ def beliefs(
     Plans and models each count by how well clients agree in them: their errors are a client's own, so what
     they agree in is what the target shows. A client counts the more the more samples it has, as in federated
     averaging; the less the further its source is from the target; and not at all for a class that it lacks.
-    A sample says what its neighbours say (Zhou et al., NIPS 2003, "Learning with Local and Global
+    A sample says what its neighbors say (Zhou et al., NIPS 2003, "Learning with Local and Global
     Consistency").
 
     Args:
@@ -209,7 +209,7 @@ def agreement(votes: Sequence[np.ndarray]) -> float:
 
 
 def spread(belief: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(N, C) float64 -> the same, each sample's mixed with its neighbours'; rows sum to 1."""
+    """(N, C) float64 -> the same, each sample's mixed with its neighbors'; rows sum to 1."""
     if len(target) <= NEIGHBOURS:
         return belief
     graph = _graph(target)
@@ -221,7 +221,7 @@ def spread(belief: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _graph(target: np.ndarray) -> csr_matrix:
-    """(N, N) affinities of nearest neighbours, normalised on both sides."""
+    """(N, N) affinities of nearest neighbors, normalized on both sides."""
     distances, rows = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(target).kneighbors()
     affinity = np.exp(-(distances**2) / max(float(np.median(distances[:, -1] ** 2)), 1e-300))
     starts = np.arange(0, affinity.size + 1, NEIGHBOURS)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paramcast.data.collection import Clip, Collection
 from paramcast.methods.cmda_ot.datasets import Problem, existing, mgr, scaled, turned
 from paramcast.methods.m3bat.datasets import read_wisdm
+from paramcast.video.data.collection import Clip, Collection
 
 WISDM_FILE = "wisdm_v1.1_transformed.arff"
 WISDM_GROUPS, WISDM_WINDOWS = 4, 700

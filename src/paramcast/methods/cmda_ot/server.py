@@ -1,4 +1,4 @@
-"""The server: holds the unlabelled target, asks clients, averages what they answer."""
+"""The server: holds the unlabeled target, asks clients, averages what they answer."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ServerSettings:
         cluster_weight: In [0, 1], see `pseudo.guidance`.
         subset_share: In (0, 1], see `pseudo.guidance`.
         rounds: Of training.
-        tune_steps: Of the optimiser on the pseudo-labelled subset after each averaging; 0 for none.
-        final_steps: Of the optimiser on the pseudo-labels of the whole target, at the end; 0 for none.
+        tune_steps: Of the optimizer on the pseudo-labeled subset after each averaging; 0 for none.
+        final_steps: Of the optimizer on the pseudo-labels of the whole target, at the end; 0 for none.
     """
 
     clusters_per_class: int = 3

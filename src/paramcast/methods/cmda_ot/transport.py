@@ -1,4 +1,4 @@
-"""Sinkhorn transport with L1L2 class regularisation, in mini-batches: memory O(batch^2 + N (D + C)).
+"""Sinkhorn transport with L1L2 class regularization, in mini-batches: memory O(batch^2 + N (D + C)).
 
 Courty, Flamary, Tuia, Rakotomamonjy, "Optimal Transport for Domain Adaptation" (TPAMI 2017): the plan
 minimises <G, M> + reg_entropy * sum G (log G - 1) + reg_class * sum_j sum_c ||G[class c, j]||_2 over the
@@ -27,7 +27,7 @@ class TransportSettings:
 
     Attributes:
         reg_entropy: Weight of the entropy > 0, where the mean cost of a batch is 1.
-        reg_class: Weight of the class regularisation >= 0; 0 is plain Sinkhorn.
+        reg_class: Weight of the class regularization >= 0; 0 is plain Sinkhorn.
         batch_size: Largest number of samples of either side in one plan.
         refinements: Times that a linear map of the source is fitted to its images before the last plan.
         iterations: Of conditional gradient, each with `inner` Sinkhorn iterations.
@@ -51,10 +51,10 @@ def plan(
         source: (n, D) float64.
         labels: (n,) int, its classes.
         target: (m, D) float64.
-        settings: Of the regularisation.
+        settings: Of the regularization.
 
     Returns:
-        (n, m) float64 >= 0, which sums to about 1. Where the class-regularised solver breaks down (weights
+        (n, m) float64 >= 0, which sums to about 1. Where the class-regularized solver breaks down (weights
         too small for float64), it is the plan of plain Sinkhorn computed on logarithms.
     """
     a, b = np.full(len(source), 1 / len(source)), np.full(len(target), 1 / len(target))

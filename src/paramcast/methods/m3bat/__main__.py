@@ -25,7 +25,7 @@ _MOST_SHIFTED = 10
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """M3BAT: label a target from labelled sources whose sensors read differently."""
+    """M3BAT: label a target from labeled sources whose sensors read differently."""
 
 
 @command.command()
@@ -65,7 +65,7 @@ def adapt(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """Label the rows of one table from labelled ones, and tell how far each column has shifted.
+    """Label the rows of one table from labeled ones, and tell how far each column has shifted.
 
     Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
     score that is printed at the end, and for nothing else.

@@ -13,7 +13,7 @@ import numpy as np
 from paramcast.errors import InputError, MissingExtraError
 from paramcast.methods.m3bat.domains import Task
 from paramcast.methods.m3bat.makers import Shifted, make_shifted, make_shifted_windows
-from paramcast.methods.m3bat.shift import summarise_windows
+from paramcast.methods.m3bat.shift import summarize_windows
 
 WINDOW, STRIDE = 100, 100  # samples: 2 s at 50 Hz, without overlap
 _WISDM_COLUMNS = 43
@@ -122,7 +122,7 @@ def watch_table_pairs(seed: int) -> Iterator[Pair]:
             name: [*columns, *(channels + column for column in columns)]
             for name, columns in pair.modalities.items()
         }
-        X, X_test = summarise_windows(pair.X), summarise_windows(pair.X_test)
+        X, X_test = summarize_windows(pair.X), summarize_windows(pair.X_test)
         yield replace(pair, X=X, X_test=X_test, modalities=modalities)
 
 

@@ -46,11 +46,11 @@ def source_rows(sample_domain: Any, rows: int) -> np.ndarray:
     source: np.ndarray = domains > 0
     if source.all():
         raise DomainError(
-            "there are no target rows: give unlabelled target rows a negative sample_domain, "
+            "there are no target rows: give unlabeled target rows a negative sample_domain, "
             "or leave sample_domain out to train on the source alone"
         )
     if not source.any():
-        raise DomainError("there are no source rows: give labelled rows a positive sample_domain")
+        raise DomainError("there are no source rows: give labeled rows a positive sample_domain")
     return source
 
 

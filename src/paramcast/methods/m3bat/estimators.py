@@ -23,7 +23,7 @@ from paramcast.methods.m3bat.domains import Task, source_labels, source_rows
 from paramcast.methods.m3bat.errors import OptionError, SamplesError
 from paramcast.methods.m3bat.network import BranchNetwork
 from paramcast.methods.m3bat.selection import Trial, choose, folds, judge, target_weights
-from paramcast.methods.m3bat.shift import ShiftTable, cohens_d, shift_table, summarise_windows
+from paramcast.methods.m3bat.shift import ShiftTable, cohens_d, shift_table, summarize_windows
 from paramcast.methods.m3bat.training import Alignment, Plan, TaskLoss, train
 
 FURTHEST = 50.0  # deviations of the source; a value further out is taken as this far
@@ -87,7 +87,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: Any, y: Any, sample_domain: Any = None) -> Self:
-        """Train on labelled source rows and unlabelled target rows.
+        """Train on labeled source rows and unlabeled target rows.
 
         Args:
             X: (N, F) table, or (N, T, C) raw windows of C channels; finite. A column that is constant over
@@ -155,7 +155,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         """What is known of every strength without target labels."""
         by_strength = (len(strengths), self.networks)
         scaled = [self._scaled(side) for side in (source, target)]
-        flat = [side.numpy() if side.ndim == 2 else summarise_windows(side.mT.numpy()) for side in scaled]
+        flat = [side.numpy() if side.ndim == 2 else summarize_windows(side.mT.numpy()) for side in scaled]
         sides = [self._networks(side) for side in scaled]
         weights = target_weights(*flat)
         answers = [side.reshape(*by_strength, *side.shape[1:]) for side in sides]
@@ -212,7 +212,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         return strengths
 
     def _fit_scale(self, source: np.ndarray) -> None:
-        """Standardise by the source alone, so that no method is adapted already by its scaling."""
+        """Standardize by the source alone, so that no method is adapted already by its scaling."""
         axes = tuple(range(source.ndim - 1))
         deviation = source.std(axes)
         self.mean_ = source.mean(axes)
@@ -296,7 +296,7 @@ def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """|d| of every column (F,), or the mean |d| of every channel's mean and deviation (C,)."""
     if source.ndim == 2:
         return np.asarray(np.abs(cohens_d(source, target)))
-    both = np.abs(cohens_d(summarise_windows(source), summarise_windows(target)))
+    both = np.abs(cohens_d(summarize_windows(source), summarize_windows(target)))
     return np.asarray(both.reshape(2, -1).mean(0))
 
 
@@ -323,7 +323,7 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
             so that methods can be compared.
         hidden: Width of the representations.
         dropout: In [0, 1).
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         batch_size: Rows of either domain in a step.
         learning_rate: Peak rate of AdamW.
         weight_decay: Of AdamW.
@@ -365,7 +365,7 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
 class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
     """Multi-branch adversarial adaptation, for numbers: options and attributes of M3BATClassifier.
 
-    L_task is Huber's loss of the standardised value, between the absolute error that is reported and the
+    L_task is Huber's loss of the standardized value, between the absolute error that is reported and the
     squared one that trains smoothly.
     """
 

@@ -51,7 +51,7 @@ def make_shifted(
         columns: Of each modality.
         offset: Added to the drifting modality in the target, in standard deviations; 0 for none.
         gain: Factor of the drifting modality in the target; 1 for none.
-        angle: Degrees by which each pair of neighbouring columns of the drifting modality is turned in the
+        angle: Degrees by which each pair of neighboring columns of the drifting modality is turned in the
             target, as the axes of a sensor that is worn otherwise; 0 for none.
         task: y = u_1 + sin(2 u_2) / 2 + 0.1 noise, or whether that is above 0.
         seed: Of all draws.

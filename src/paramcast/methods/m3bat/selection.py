@@ -135,7 +135,7 @@ def target_weights(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     are 1.
 
     Args:
-        source: (Ns, F) standardised.
+        source: (Ns, F) standardized.
         target: (Nt, F).
 
     Returns:

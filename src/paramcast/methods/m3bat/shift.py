@@ -14,7 +14,7 @@ different values, where d is infinite."""
 
 
 def cohens_d(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Standardised difference of means, positive where the target's is higher.
+    """Standardized difference of means, positive where the target's is higher.
 
         d = (mean_t - mean_s) / s,   s^2 = ((n_s - 1) s_s^2 + (n_t - 1) s_t^2) / (n_s + n_t - 2)
 
@@ -85,7 +85,7 @@ class ShiftTable:
         figure.savefig(path)
 
 
-def summarise_windows(windows: np.ndarray) -> np.ndarray:
+def summarize_windows(windows: np.ndarray) -> np.ndarray:
     """(N, T, C) raw windows -> (N, 2C): each channel's mean, then its standard deviation, over time."""
     return np.concatenate([windows.mean(1), windows.std(1)], axis=1)
 
@@ -105,7 +105,7 @@ def shift_table(
     owners = [branch_of[column] for column in range(len(names))]
     features = list(names)
     if source.ndim == 3:
-        source, target = summarise_windows(source), summarise_windows(target)
+        source, target = summarize_windows(source), summarize_windows(target)
         features = [f"{name} {what}" for what in ("mean", "std") for name in names]
         owners = owners * 2
     return ShiftTable(tuple(features), tuple(owners), cohens_d(source, target))

@@ -1,6 +1,6 @@
 """The deep DANN of skada (scikit-adaptation.github.io), as a baseline for classes.
 
-skada's training loop, losses and module, around the same encoder, discriminator, optimiser and rule of choice
+skada's training loop, losses and module, around the same encoder, discriminator, optimizer and rule of choice
 as ours. Its way remains: the factor of the domain loss is the same from the first step to the last.
 """
 
@@ -18,7 +18,7 @@ from paramcast.errors import MissingExtraError
 from paramcast.methods.m3bat.estimators import STRENGTHS, M3BATClassifier
 from paramcast.methods.m3bat.network import BranchNetwork, Discriminator, reverse_gradient
 from paramcast.methods.m3bat.selection import choose, folds, judge, target_weights
-from paramcast.methods.m3bat.shift import summarise_windows
+from paramcast.methods.m3bat.shift import summarize_windows
 from paramcast.methods.m3bat.training import BETAS, endless
 
 NETWORKS = 2
@@ -29,7 +29,7 @@ class SkadaDANN:
     """DANN by skada, behind what the benchmark uses of M3BATClassifier.
 
     Args:
-        steps: Optimiser steps of every network.
+        steps: Optimizer steps of every network.
         random_state: Seed.
 
     Attributes:
@@ -183,7 +183,7 @@ class _Batches:
 
 
 def _table(scaled: np.ndarray) -> np.ndarray:
-    return scaled if scaled.ndim == 2 else summarise_windows(scaled.swapaxes(1, 2))
+    return scaled if scaled.ndim == 2 else summarize_windows(scaled.swapaxes(1, 2))
 
 
 def _answers(net: Any, scaled: np.ndarray) -> np.ndarray:

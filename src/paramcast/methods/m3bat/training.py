@@ -35,7 +35,7 @@ class Plan:
     """How to train.
 
     Attributes:
-        steps: Optimiser steps in all, >= 1.
+        steps: Optimizer steps in all, >= 1.
         batch: Rows of the source in a step, and as many of the target.
         rate: Peak learning rate of AdamW; it falls to zero by half a cosine.
         decay: Weight decay.
@@ -111,7 +111,7 @@ def train(
     Raises:
         M3BATDivergedError: A loss became infinite or NaN.
     """
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         network.parameters(), lr=plan.rate, betas=BETAS, weight_decay=plan.decay, fused=True
     )
     strength = torch.tensor(plan.strength)
@@ -124,7 +124,7 @@ def train(
     network.train()
     for step in tqdm(range(plan.steps), desc="M3BAT", unit="step", disable=None if plan.progress else True):
         p = step / plan.steps
-        optimiser.param_groups[0]["lr"] = plan.rate * 0.5 * (1 + math.cos(math.pi * p))
+        optimizer.param_groups[0]["lr"] = plan.rate * 0.5 * (1 + math.cos(math.pi * p))
         aligned, opened = stage(p, plan)
         encoded = network.encode(source[source_rows[step]], opened)
         loss = task_loss(network.predict(encoded), labels[source_rows[step]])
@@ -132,9 +132,9 @@ def train(
             other = network.encode(target[target_rows[step]], opened)
             share = ramp(adversarial_share(p, plan))
             loss = loss + share * strength * _alignment(network, encoded, other, plan)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.detach().numpy())
         if not np.isfinite(losses[-1]).all():
             raise M3BATDivergedError(

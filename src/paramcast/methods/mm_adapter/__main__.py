@@ -9,7 +9,6 @@ import click
 import torch
 from tqdm import tqdm
 
-from paramcast.data.collection import Collection
 from paramcast.figures import write_figures
 from paramcast.methods.commandline import json_option, run
 from paramcast.methods.mm_adapter.baselines import METHODS
@@ -17,7 +16,8 @@ from paramcast.methods.mm_adapter.benchmark import FIGURES, SHOTS, measure
 from paramcast.methods.mm_adapter.embedding import PROMPT, embed_task
 from paramcast.methods.mm_adapter.encoders import DualEncoder, PretrainedEncoder, RetrievalEncoder
 from paramcast.methods.mm_adapter.fewshot import Rounding
-from paramcast.training.model import TrainedModel
+from paramcast.video.data.collection import Collection
+from paramcast.video.training.model import TrainedModel
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

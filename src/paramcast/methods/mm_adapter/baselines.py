@@ -50,7 +50,7 @@ class Task:
 
     Attributes:
         shots: Of the base classes.
-        texts: (C, D) float32 of the base classes, L2-normalised.
+        texts: (C, D) float32 of the base classes, L2-normalized.
         scale: Logarithm of what cosines are multiplied by, the same for all methods.
         seed: Of networks and of the order of images.
     """

@@ -11,8 +11,8 @@ import numpy as np
 from paramcast.methods.mm_adapter.errors import FewShotError
 
 if TYPE_CHECKING:  # these bring the encoders and the decoders of pictures
-    from paramcast.data.collection import Clip, Collection
     from paramcast.methods.mm_adapter.encoders import DualEncoder
+    from paramcast.video.data.collection import Clip, Collection
 
 PROMPT = "a video of {}."
 LEAST = 8
@@ -49,8 +49,8 @@ class Embedded:
 
     Attributes:
         names: (C,) of the classes, in alphabetic order.
-        texts: (C, D) float32, L2-normalised.
-        images: (N, D) float32, L2-normalised.
+        texts: (C, D) float32, L2-normalized.
+        images: (N, D) float32, L2-normalized.
         y: (N,) int, rows of `names`.
     """
 
@@ -75,21 +75,21 @@ def embed_task(encoder: DualEncoder, collection: Collection, label: str, prompt:
     if "{}" not in prompt:
         raise FewShotError(f"prompt {prompt!r} has no {{}}, where a class's name belongs")
     fresh = [clip for clip in collection.clips if clip.id not in encoder.seen]
-    labelled = {clip.id: name for clip in fresh if (name := class_name(clip, label)) is not None}
-    names = tuple(sorted(name for name, count in Counter(labelled.values()).items() if count >= LEAST))
+    labeled = {clip.id: name for clip in fresh if (name := class_name(clip, label)) is not None}
+    names = tuple(sorted(name for name, count in Counter(labeled.values()).items() if count >= LEAST))
     if len(names) < 2:
         seen = len(collection.clips) - len(fresh)
         why = f"; {seen} clips do not count, as the encoder was trained on them" if seen else ""
         raise FewShotError(
             f"{collection.name!r} has fewer than two classes of {label!r} with {LEAST} clips{why}"
         )
-    ids = [clip for clip, name in labelled.items() if name in names]
+    ids = [clip for clip, name in labeled.items() if name in names]
     store = encoder.store(collection)
     return Embedded(
         names,
         encoder.texts(store.texts([prompt.replace("{}", name) for name in names])),
         encoder.clips(store.clips([(clip, ()) for clip in ids])),
-        np.array([names.index(labelled[clip]) for clip in ids]),
+        np.array([names.index(labeled[clip]) for clip in ids]),
     )
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from paramcast.data.features import FeatureStore
-from paramcast.encoders import image_encoder, text_encoder
 from paramcast.methods.mm_adapter.errors import FewShotError
-from paramcast.models.retrieval import RetrievalModel
+from paramcast.video.data.features import FeatureStore
+from paramcast.video.encoders import image_encoder, text_encoder
+from paramcast.video.models.retrieval import RetrievalModel
 
 if TYPE_CHECKING:
-    from paramcast.data.collection import Collection
-    from paramcast.training.model import TrainedModel
+    from paramcast.video.data.collection import Collection
+    from paramcast.video.training.model import TrainedModel
 
 
 class DualEncoder(Protocol):
@@ -33,10 +33,10 @@ class DualEncoder(Protocol):
         """Where the trunks' features of clips and texts are from."""
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalised."""
+        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalized."""
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, F) float32 -> (N, D) float32, L2-normalised."""
+        """(N, F) float32 -> (N, D) float32, L2-normalized."""
 
 
 class RetrievalEncoder:
@@ -57,7 +57,7 @@ class RetrievalEncoder:
         self.seen = frozenset(clip for split in ("train", "validation") for clip in model.config.clips[split])
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalised."""
+        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalized."""
         with torch.no_grad():
             rows = [
                 self._base.embed_clips(
@@ -69,7 +69,7 @@ class RetrievalEncoder:
         return embedded
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, F) float32 -> (N, D) float32, L2-normalised."""
+        """(N, F) float32 -> (N, D) float32, L2-normalized."""
         with torch.no_grad():
             embedded: np.ndarray = self._base.embed_texts(torch.from_numpy(features)).numpy()
         return embedded
@@ -79,7 +79,7 @@ class PretrainedEncoder:
     """A pretrained dual encoder as it is, such as `open_clip:ViT-B-32:openai`; of a clip, its frames' mean.
 
     Args:
-        name: Of an image and of a text encoder of one space; see `paramcast.encoders`.
+        name: Of an image and of a text encoder of one space; see `paramcast.video.encoders`.
         frames: At most so many of a clip.
     """
 
@@ -94,11 +94,11 @@ class PretrainedEncoder:
         return FeatureStore(collection, self._image, self._text, self._frames)
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, D) float32 of each -> (N, D) float32, L2-normalised."""
+        """Of N clips, (T, D) float32 of each -> (N, D) float32, L2-normalized."""
         return _unit(np.stack([_unit(each).mean(0) for each in features]))
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, D) float32 -> (N, D) float32, L2-normalised."""
+        """(N, D) float32 -> (N, D) float32, L2-normalized."""
         return _unit(features)
 
 

@@ -49,7 +49,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         network_: The trained `AdapterNet`.
-        texts_: (C, D) float32, class texts of the fit, L2-normalised.
+        texts_: (C, D) float32, class texts of the fit, L2-normalized.
         classes_: (C,) rows of the class texts, 0 to C - 1; without class texts, the labels found in y.
         learning_rate_, scale_: What was chosen.
         validation_: Accuracy in [0, 1] and minus the cross-entropy on validation images, of what was chosen.
@@ -82,7 +82,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on the shots.
 
         Args:
-            X: (N, D) image embeddings; normalised here. An image of zeros is equally near to all texts.
+            X: (N, D) image embeddings; normalized here. An image of zeros is equally near to all texts.
             y: (N,) rows of `class_texts`: int in [0, C). A class without images is allowed, as its text still
                 names it. Without class texts: labels of any kind.
             class_texts: (C, D) text embeddings, C >= 2. By default the mean image of a class stands for it.

@@ -39,7 +39,7 @@ class FitSettings:
 
     Attributes:
         learning_rate: Of Adam.
-        steps: Of the optimiser, at most.
+        steps: Of the optimizer, at most.
         patience: Steps without a better validation after which training stops. Passes over the shots are no
             measure: of a few shots a pass is a single step, and an adapter does not move before some fifty.
         batch_size: Images a step.
@@ -53,7 +53,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Shots:
-    """Training and validation images: (N, D) float32, L2-normalised, and (N,) int64 each."""
+    """Training and validation images: (N, D) float32, L2-normalized, and (N,) int64 each."""
 
     images: Tensor
     labels: Tensor
@@ -71,7 +71,7 @@ def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, 
         settings: Of the training.
         seed: Of the order of the images.
     """
-    optimiser = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     best, found = Validation(-math.inf, -math.inf), 0
     state: dict[str, Tensor] = {}
     rows = _endless(len(shots.labels), settings.batch_size, torch.Generator().manual_seed(seed))
@@ -84,9 +84,9 @@ def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, 
             if step - found >= settings.patience or step == settings.steps:
                 break
         some = next(rows)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(logits(shots.images[some]), shots.labels[some]).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
     module.load_state_dict(state)
     return best
 

@@ -17,7 +17,7 @@ from paramcast.methods.mm_adapter.fitting import Shots
 
 
 def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
-    """(N, D) finite numbers -> (N, D) float32, L2-normalised; a row of zeros stays one."""
+    """(N, D) finite numbers -> (N, D) float32, L2-normalized; a row of zeros stays one."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -34,7 +34,7 @@ def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
 
 
 def text_embeddings(values: Any, dim: int) -> Tensor:
-    """(C, D), C >= 2, no row of zeros -> (C, D) float32, L2-normalised."""
+    """(C, D), C >= 2, no row of zeros -> (C, D) float32, L2-normalized."""
     texts = embeddings(values, "class_texts", dim)
     if len(texts) < 2:
         raise FewShotError("class_texts has one row; at least two classes are needed")

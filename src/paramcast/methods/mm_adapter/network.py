@@ -52,7 +52,7 @@ class AdapterNet(nn.Module):
         self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         self.narrow, self.widen = nn.Linear(WIDTH, BOTTLENECK), nn.Linear(BOTTLENECK, dim)
         # The usual biases are as large as what a layer makes of a unit vector, and add up through the layers:
-        # shifts, being normalised, would begin as one and the same for all inputs, and long stay so.
+        # shifts, being normalized, would begin as one and the same for all inputs, and long stay so.
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
@@ -66,7 +66,7 @@ class AdapterNet(nn.Module):
         variance of 1. Where there are fewer than 32 of them, the other rows stay as they were.
 
         Args:
-            embeddings: (N, D) float32, L2-normalised, of images and texts.
+            embeddings: (N, D) float32, L2-normalized, of images and texts.
         """
         centre = embeddings.mean(0)
         centred = embeddings - centre
@@ -82,11 +82,11 @@ class AdapterNet(nn.Module):
         """Adapt.
 
         Args:
-            images: (B, D) float32, L2-normalised.
-            texts: (C, D) float32, L2-normalised, one a class.
+            images: (B, D) float32, L2-normalized.
+            texts: (C, D) float32, L2-normalized, one a class.
 
         Returns:
-            Images (B, D), and for each image its own texts (B, C, D), L2-normalised.
+            Images (B, D), and for each image its own texts (B, C, D), L2-normalized.
         """
         shift = F.normalize(self.widen(self._inner(images, texts)), dim=-1)
         adapted = F.normalize(self.blend * shift + (1 - self.blend) * _sequences(texts, images), dim=-1)

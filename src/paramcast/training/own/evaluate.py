@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paramcast.adaptor import Adaptor
 from paramcast.errors import InputError
-from paramcast.training.controls import CONDITIONS, Result, derangement
-from paramcast.training.episodes import one_of
+from paramcast.hypernet import Hypernetwork
+from paramcast.training.controls import CONDITIONS, Metric, Result, derangement
 from paramcast.training.own.devices import OwnDevice, check_devices
 from paramcast.training.own.model import OwnModel
-from paramcast.training.tasks.base import Metric
+from paramcast.video.training.episodes import one_of
 
 Score = Callable[[Tensor, Tensor], float]
 
@@ -94,7 +93,7 @@ def packages(
 
 
 def score_devices(
-    adaptor: Adaptor,
+    adaptor: Hypernetwork,
     made: dict[str, Tensor] | None,
     devices: Sequence[OwnDevice],
     skipped: int,

@@ -17,14 +17,14 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from paramcast.adaptor import Adaptor, AdaptorConfig, ContextInputs
 from paramcast.errors import InputError
 from paramcast.files import replacing, write_json
-from paramcast.training.arrays import padded
-from paramcast.training.model import CONDITIONS, ModelError
+from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.protocol import AdaptRequest
 from paramcast.training.own.devices import sent_and_whole
 from paramcast.training.uplink import Uplink, as_received
-from paramcast.wire import AdaptRequest
+from paramcast.video.training.arrays import padded
+from paramcast.video.training.model import CONDITIONS, ModelError
 
 FORMAT = 1
 """Version of the folder."""
@@ -66,8 +66,8 @@ class OwnModel:
     def __init__(self, config: OwnConfig, module: nn.Module, uplink: Uplink) -> None:
         self.config, self.module, self.uplink = config, module.eval(), uplink
         self.adaptors = {
-            condition: Adaptor(
-                AdaptorConfig(
+            condition: Hypernetwork(
+                HypernetworkConfig(
                     condition,  # type: ignore[arg-type]
                     config.form,
                     config.targets,
@@ -83,7 +83,7 @@ class OwnModel:
         }
 
     @property
-    def adaptor(self) -> Adaptor:
+    def adaptor(self) -> Hypernetwork:
         """The adaptor that serves devices."""
         return self.adaptors["support"]
 

@@ -25,17 +25,17 @@ def fit_supervised(
     Args:
         module: Called with a device's inputs.
         devices: What it learns from.
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         batch: Examples a step.
         rate: Learning rate.
         loss: Of outputs and labels.
     """
     inputs = [torch.cat(each) for each in zip(*(device.inputs for device in devices), strict=True)]
     labels = torch.cat([device.labels for device in devices])
-    optimiser = torch.optim.AdamW(module.parameters(), rate)
+    optimizer = torch.optim.AdamW(module.parameters(), rate)
     for _ in range(steps):
         rows = torch.randint(len(labels), (batch,))
         value = loss(module(*(each[rows] for each in inputs)), labels[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.adaptor import Adaptor
-from paramcast.data.seeding import seed_from
-from paramcast.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES
+from paramcast.hypernet import Hypernetwork
 from paramcast.training.fitting import Schedule, fit, one_thread
 from paramcast.training.own.devices import OwnDevice, check_devices, folds_of, sent_and_whole
 from paramcast.training.own.evaluate import Score, accuracy, packages, score_devices
 from paramcast.training.own.model import OwnConfig, OwnModel
-from paramcast.training.stages import BETA, VALIDATION_SUPPORTS, VALIDATIONS
+from paramcast.training.seeding import seed_from
 from paramcast.training.uplink import Uplink
+from paramcast.video.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES
+from paramcast.video.training.stages import BETA, VALIDATION_SUPPORTS, VALIDATIONS
 
 QUERIES_A_DEVICE = 16
 """Examples of each device that a lesson asks about."""
@@ -47,7 +47,7 @@ class OwnOptions:
         options: Of the form (`rank`, `count`).
         task: What you call what the model does.
         uplink_dim: Numbers that are sent of an example: the leading whitened directions of its features.
-        steps: Optimiser steps of each adaptor.
+        steps: Optimizer steps of each adaptor.
         rate: Peak learning rate.
         folds: Base models that leave devices out, where the base can be trained anew.
         seed: Of everything.
@@ -185,7 +185,7 @@ def _fit_adaptor(
 
 
 def _lesson(
-    model: OwnModel, adaptor: Adaptor, devices: Sequence[OwnDevice], rng: np.random.Generator, loss: Loss
+    model: OwnModel, adaptor: Hypernetwork, devices: Sequence[OwnDevice], rng: np.random.Generator, loss: Loss
 ) -> Tensor:
     """The loss () of one step; which examples are support and which are asked differs between steps."""
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]

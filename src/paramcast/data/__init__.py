@@ -1,1 +1,0 @@
-"""Clips, collections, simulated devices and their shifts, features, and the generated demo world."""

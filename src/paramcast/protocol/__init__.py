@@ -1,0 +1,70 @@
+"""What devices and the cloud say to each other: requests, signed parameter packages, their limits.
+
+Needs numpy and PyNaCl; nothing of the rest of paramcast but its error classes.
+"""
+
+from paramcast.protocol.credentials import Credentials, Endorsement, authorize, endorse, follow, new_nonce
+from paramcast.protocol.errors import (
+    BadFormat,
+    BadSignature,
+    Expired,
+    KeyFileError,
+    MessageError,
+    MissingTensor,
+    NotFinite,
+    PackageError,
+    StaleSequence,
+    TooLarge,
+    UnexpectedTensor,
+    WrongDevice,
+    WrongDtype,
+    WrongModel,
+    WrongShape,
+)
+from paramcast.protocol.limits import MAX_PACKAGE_BYTES, MAX_REQUEST_BYTES
+from paramcast.protocol.messages import AdaptRequest
+from paramcast.protocol.package import Package, open_package, seal
+from paramcast.protocol.signing import (
+    SigningKey,
+    load_key,
+    load_or_make_key,
+    make_key,
+    public_key_hex,
+    save_key,
+)
+
+__all__ = [
+    "MAX_PACKAGE_BYTES",
+    "MAX_REQUEST_BYTES",
+    "AdaptRequest",
+    "BadFormat",
+    "BadSignature",
+    "Credentials",
+    "Endorsement",
+    "Expired",
+    "KeyFileError",
+    "MessageError",
+    "MissingTensor",
+    "NotFinite",
+    "Package",
+    "PackageError",
+    "SigningKey",
+    "StaleSequence",
+    "TooLarge",
+    "UnexpectedTensor",
+    "WrongDevice",
+    "WrongDtype",
+    "WrongModel",
+    "WrongShape",
+    "authorize",
+    "endorse",
+    "follow",
+    "load_key",
+    "load_or_make_key",
+    "make_key",
+    "new_nonce",
+    "open_package",
+    "public_key_hex",
+    "save_key",
+    "seal",
+]

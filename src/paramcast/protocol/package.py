@@ -1,0 +1,226 @@
+"""The signed bytes that carry made parameters to one device.
+
+Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
+byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
+form, `q` quantization. An int8 or int4 tensor `NAME` comes with its scales `NAME:s`. Format 2 is format 1
+with int4: what older devices can read is still written as format 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.protocol import limits
+from paramcast.protocol.errors import (
+    BadFormat,
+    Expired,
+    MissingTensor,
+    NotFinite,
+    StaleSequence,
+    TooLarge,
+    UnexpectedTensor,
+    WrongDevice,
+    WrongDtype,
+    WrongModel,
+    WrongShape,
+)
+from paramcast.protocol.quantize import QUANTIZATIONS, Array, Float32, dequantize, quantize, stored_layout
+from paramcast.protocol.signing import SIGNATURE_BYTES, SigningKey, check_signature, sign
+from paramcast.protocol.tensors import DTYPES, FormatError, pack, unpack
+
+MAGIC = b"PCPK"
+FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",)}
+"""Format byte -> the quantizations of its packages."""
+
+_PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """Parameters for one device.
+
+    Attributes:
+        device: The only device that may run them.
+        model: sha256 of the base model that they belong to.
+        sequence: Grows by at least 1 with every package for the device; from 1.
+        expires: Unix time in seconds from which the package may no longer be taken up.
+        form: The generator form that made them (`full`, `residual`, `lowrank`, `codes`, ...).
+        quantization: `fp32`, `fp16`, `int8` or `int4`.
+        tensors: float32 arrays by name; after `open_package` rounded by the quantization.
+    """
+
+    device: str
+    model: str
+    sequence: int
+    expires: int
+    form: str
+    quantization: str
+    tensors: Mapping[str, Float32]
+
+
+def seal(package: Package, key: SigningKey) -> bytes:
+    """Quantize, serialize and sign `package`.
+
+    Raises:
+        BadFormat: If a field or a tensor's name is outside its limits.
+        WrongDtype: If a tensor is not float32.
+        WrongShape: If a tensor is empty or has more than 8 dimensions.
+        NotFinite: If a tensor holds NaN or an infinity, or values that float16 cannot hold.
+        TooLarge: If the sealed package would be over 64 MiB.
+    """
+    _check_fields(package.device, package.model, package.sequence, package.expires, package.form)
+    kind = _format_of(package.quantization)
+    _check_finite(package.tensors)
+    stored: dict[str, Array] = {}
+    for name, values in package.tensors.items():
+        _check_tensor(name, values)
+        stored.update(quantize(name, values, package.quantization))
+    if package.quantization == "fp16":  # which turns what is too large for it into an infinity
+        _check_finite(stored)
+    metadata = {
+        "d": package.device,
+        "m": package.model,
+        "s": str(package.sequence),
+        "e": str(package.expires),
+        "f": package.form,
+        "q": package.quantization,
+    }
+    payload = kind + pack(metadata, stored)
+    if len(MAGIC) + SIGNATURE_BYTES + len(payload) > limits.MAX_PACKAGE_BYTES:
+        raise TooLarge(f"the parameters do not fit a package of {limits.MAX_PACKAGE_BYTES} bytes")
+    return b"".join([MAGIC, kind, sign(key, payload), memoryview(payload)[len(kind) :]])
+
+
+def open_package(
+    data: bytes,
+    public_key: str,
+    *,
+    device: str,
+    model: str,
+    after: int,
+    now: float,
+    expected: Mapping[str, Shape],
+) -> Package:
+    """Check every rule and return the package; nothing is parsed before the signature has been checked.
+
+    Args:
+        data: What `seal` made.
+        public_key: Hex of the cloud's Ed25519 key.
+        device: The id of the device that is to run the package.
+        model: sha256 of the base model that it runs.
+        after: The highest sequence number that it has run.
+        now: Unix time in seconds.
+        expected: The model's dynamic tensors and their shapes: all of them must be there, and no other.
+
+    Raises:
+        PackageError: The subclass of the first broken rule, in the order of `paramcast.protocol.errors`.
+    """
+    payload = _signed_payload(data, public_key)
+    try:
+        metadata, stored = unpack(payload, limits.MAX_PACKAGE_HEADER_BYTES)
+    except FormatError as error:
+        raise BadFormat(f"the package is malformed: {error}") from error
+    head = _read_head(metadata, data[len(MAGIC) : len(MAGIC) + 1])
+    if head.device != device:
+        raise WrongDevice(f"the package is for device {head.device}, this is {device}")
+    if head.model != model:
+        raise WrongModel(f"the package is for base model {head.model[:12]}, this device runs {model[:12]}")
+    if head.sequence <= after:
+        raise StaleSequence(f"package {head.sequence} is not newer than {after}, which this device has run")
+    if now >= head.expires:
+        raise Expired(f"the package expired at {head.expires}, it is {now:.0f} now (unix seconds)")
+    _check_layout(stored, expected, head.quantization)
+    tensors = {name: dequantize(name, stored, tuple(shape)) for name, shape in expected.items()}
+    _check_finite(tensors)
+    return Package(
+        head.device, head.model, head.sequence, head.expires, head.form, head.quantization, tensors
+    )
+
+
+def _signed_payload(data: bytes, public_key: str) -> memoryview:
+    """The safetensors bytes, once size, magic, format and signature are found right."""
+    if len(data) > limits.MAX_PACKAGE_BYTES:
+        raise TooLarge(f"the package has {len(data)} bytes, more than {limits.MAX_PACKAGE_BYTES}")
+    if len(data) < _PAYLOAD or not data.startswith(MAGIC):
+        raise BadFormat("these bytes are no parameter package")
+    kind, signature = data[len(MAGIC) : len(MAGIC) + 1], data[len(MAGIC) + 1 : _PAYLOAD]
+    if kind not in FORMATS:
+        raise BadFormat(
+            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 and 2"
+        )
+    check_signature(public_key, kind + data[_PAYLOAD:], signature)
+    return memoryview(data)[_PAYLOAD:]
+
+
+def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
+    """The package without its tensors; `kind` is its format byte."""
+    if metadata.keys() != {"d", "m", "s", "e", "f", "q"}:
+        raise BadFormat("the package's metadata are not d, m, s, e, f, q")
+    if not (_NUMBER.fullmatch(metadata["s"]) and _NUMBER.fullmatch(metadata["e"])):
+        raise BadFormat("the package's sequence number or expiry is no number")
+    sequence, expires = int(metadata["s"]), int(metadata["e"])
+    _check_fields(metadata["d"], metadata["m"], sequence, expires, metadata["f"])
+    if metadata["q"] not in FORMATS[kind]:
+        raise BadFormat(f"in format {kind[0]} the quantization must be one of {', '.join(FORMATS[kind])}")
+    return Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {})
+
+
+def _check_fields(device: str, model: str, sequence: int, expires: int, form: str) -> None:
+    if not limits.DEVICE_ID.fullmatch(device):
+        raise BadFormat("the package's device id is malformed")
+    if not limits.MODEL_ID.fullmatch(model):
+        raise BadFormat("the package's model is no sha256 of 64 lower-case hex digits")
+    if not 1 <= sequence <= limits.MAX_SEQUENCE:
+        raise BadFormat(f"the package's sequence number must be 1 to {limits.MAX_SEQUENCE}")
+    if not 0 <= expires <= limits.MAX_TIME:
+        raise BadFormat(f"the package's expiry must be 0 to {limits.MAX_TIME}")
+    if not limits.FORM.fullmatch(form):
+        raise BadFormat("the package's form is malformed")
+
+
+def _format_of(quantization: str) -> bytes:
+    """The format byte of a package."""
+    for kind, known in FORMATS.items():
+        if quantization in known:
+            return kind
+    raise BadFormat(f"quantization must be one of {', '.join(QUANTIZATIONS)}")
+
+
+def _check_tensor(name: str, values: Array) -> None:
+    if len(name) > limits.MAX_TENSOR_NAME or not limits.TENSOR_NAME.fullmatch(name):
+        raise BadFormat(f"a tensor may not be called {name[: limits.MAX_TENSOR_NAME]!r}")
+    if values.dtype != np.float32:
+        raise WrongDtype(f"tensor {name} must be float32, not {values.dtype}")
+    if values.size == 0 or values.ndim > limits.MAX_DIMENSIONS:
+        raise WrongShape(f"tensor {name} of shape {values.shape} cannot be sent")
+
+
+def _check_layout(stored: Mapping[str, Array], expected: Mapping[str, Shape], quantization: str) -> None:
+    """Compare names, dtypes and shapes with the model's before anything is dequantized."""
+    layout: dict[str, tuple[str, Shape]] = {}
+    for name, shape in expected.items():
+        layout.update(stored_layout(name, tuple(shape), quantization))
+    if missing := sorted(layout.keys() - stored.keys()):
+        raise MissingTensor(f"the package lacks {len(missing)} tensors, the first is {missing[0]}")
+    if extra := sorted(stored.keys() - layout.keys()):
+        raise UnexpectedTensor(
+            f"the package has {len(extra)} tensors too many, the first is {extra[0]!r:.200}"
+        )
+    for name, (dtype, shape) in layout.items():
+        if stored[name].dtype != DTYPES[dtype]:
+            raise WrongDtype(f"tensor {name} must be {DTYPES[dtype]}, not {stored[name].dtype}")
+        if stored[name].shape != shape:
+            raise WrongShape(f"tensor {name} must have shape {shape}, not {stored[name].shape}")
+
+
+def _check_finite(tensors: Mapping[str, Array]) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise NotFinite(f"tensor {name} holds NaN or an infinity")

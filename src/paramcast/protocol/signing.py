@@ -1,0 +1,123 @@
+"""Ed25519 keys and signatures, and the file that keeps a cloud's key."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from paramcast.protocol.errors import BadSignature, KeyFileError
+
+SIGNATURE_BYTES = 64
+_HEX_32_BYTES = re.compile(r"[0-9a-f]{64}")
+
+__all__ = [
+    "SIGNATURE_BYTES",
+    "SigningKey",
+    "check_signature",
+    "is_public_key",
+    "load_key",
+    "load_or_make_key",
+    "make_key",
+    "public_key_hex",
+    "save_key",
+    "sign",
+]
+
+
+def make_key() -> SigningKey:
+    """A new random signing key."""
+    return SigningKey.generate()
+
+
+def public_key_hex(key: SigningKey) -> str:
+    """The public half of `key`: 64 lower-case hex digits."""
+    return bytes(key.verify_key).hex()
+
+
+def is_public_key(text: object) -> bool:
+    """Whether `text` has the form of a public key: 64 lower-case hex digits."""
+    return isinstance(text, str) and _HEX_32_BYTES.fullmatch(text) is not None
+
+
+def sign(key: SigningKey, data: bytes) -> bytes:
+    """The 64-byte signature of `data`."""
+    return key.sign(data).signature
+
+
+def check_signature(public_key: str, data: bytes, signature: bytes) -> None:
+    """Return if `signature` is that of `data` under `public_key` (hex).
+
+    Raises:
+        BadSignature: If it is not, or if `public_key` is no public key.
+    """
+    if not is_public_key(public_key):
+        raise BadSignature("the public key is not 64 lower-case hex digits")
+    try:
+        VerifyKey(bytes.fromhex(public_key)).verify(data, signature)
+    except (BadSignatureError, ValueError) as error:  # ValueError: not of 64 bytes
+        raise BadSignature("the signature does not fit the package and this cloud's public key") from error
+
+
+def save_key(key: SigningKey, path: Path | str) -> None:
+    """Write `key` to a new file that only its owner may read; whole or not at all, never over another key.
+
+    Raises:
+        KeyFileError: If the file exists already or cannot be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(bytes(key).hex() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            target.hardlink_to(temporary)  # unlike a rename it fails if another process was first
+        finally:
+            temporary.unlink()
+    except OSError as error:
+        if target.is_file():
+            raise KeyFileError(f"{target} exists already; a key is never overwritten") from error
+        raise KeyFileError(f"cannot write the key file {target}: {error.strerror}") from error
+
+
+def load_key(path: Path | str) -> SigningKey:
+    """Read the key that `save_key` wrote.
+
+    Raises:
+        KeyFileError: If the file is missing, unreadable, no key, or readable by others.
+    """
+    source = Path(path)
+    try:
+        with source.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(128).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key file {source}: {error.strerror}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise KeyFileError(f"the key file {source} is open to others; run: chmod 600 {source}")
+    if not _HEX_32_BYTES.fullmatch(text):
+        raise KeyFileError(f"{source} is no key file: it must hold 64 hex digits")
+    return SigningKey(bytes.fromhex(text))
+
+
+def load_or_make_key(path: Path | str) -> SigningKey:
+    """Read the key at `path`; on first use make one there. Safe against two processes starting at once.
+
+    Raises:
+        KeyFileError: As `load_key` and `save_key` do.
+    """
+    if not Path(path).exists():
+        try:
+            save_key(make_key(), path)
+        except KeyFileError:
+            if not Path(path).exists():
+                raise
+    return load_key(path)

@@ -1,0 +1,26 @@
+"""The service that turns a device's request into a signed parameter package. Needs the `cloud` extra."""
+
+from paramcast.server.app import create_app
+from paramcast.server.bundles import BrowserBundle
+from paramcast.server.db import Database, StateError, StateInputError
+from paramcast.server.request_guard import RequestGuard
+from paramcast.server.service import AdaptService, BackendError
+from paramcast.server.serving import AdaptBackend, Models, PublishedModels, Served, WrongModelError
+from paramcast.server.store import ModelStore
+
+__all__ = [
+    "AdaptBackend",
+    "AdaptService",
+    "BackendError",
+    "BrowserBundle",
+    "Database",
+    "ModelStore",
+    "Models",
+    "PublishedModels",
+    "RequestGuard",
+    "Served",
+    "StateError",
+    "StateInputError",
+    "WrongModelError",
+    "create_app",
+]

@@ -1,0 +1,106 @@
+"""`POST /v1/adapt` straight on ASGI: FastAPI's way to a function and back costs more than the model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from paramcast.protocol import MAX_REQUEST_BYTES, SigningKey
+from paramcast.server.answers import BodyTooLargeError, answer_to
+from paramcast.server.batching import Batcher
+from paramcast.server.metrics import Metrics
+from paramcast.server.service import AdaptService, Answer, Asked
+
+PATH = "/v1/adapt"
+BINARY = "application/octet-stream"
+
+_TEXT = {"schema": {"type": "string"}}
+_CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+_LATER = {"schema": {"type": "integer"}, "description": "seconds"}
+OPERATION: dict[str, Any] = {
+    "summary": "Adapt",
+    "description": "Turn a device's request (safetensors) into a sealed package.",
+    "operationId": "adapt_v1_adapt_post",
+    "parameters": [
+        {"name": "authorization", "in": "header", "description": "signs the request", **_TEXT},
+        {"name": "if-none-match", "in": "header", "description": "`etag` of the package it has", **_TEXT},
+    ],
+    "requestBody": {"required": True, "content": _CONTENT},
+    "responses": {
+        "200": {"content": _CONTENT, "description": "a sealed package", "headers": {"etag": _TEXT}},
+        "304": {"description": "the package would be made again as it is"},
+        "401": {"description": "the signature is missing, wrong, too old or used; `code` says which"},
+        "409": {"description": "the device runs another base model"},
+        "413": {"description": f"the request has more than {MAX_REQUEST_BYTES} bytes"},
+        "422": {"description": "the request is malformed"},
+        "429": {"description": "too many requests", "headers": {"retry-after": _LATER}},
+        "500": {"description": "the model failed"},
+        "503": {"description": "the state cannot be written", "headers": {"retry-after": _LATER}},
+    },
+}
+"""How the route stands in the OpenAPI schema."""
+
+
+class AdaptRoute:
+    """An ASGI application of one route."""
+
+    def __init__(
+        self, service: AdaptService, batcher: Batcher[Asked, Answer], metrics: Metrics, key: SigningKey
+    ) -> None:
+        """Answer from `batcher`; `key` signs the time for devices whose clock is wrong."""
+        self._service, self._batcher, self._metrics, self._key = service, batcher, metrics, key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        begin, status = time.perf_counter(), 500
+        try:
+            body = await _body(receive)
+            self._batcher.check_room()
+            headers = dict(scope["headers"])
+            answer = await self._batcher.ask(
+                self._service.read(
+                    body, _text(headers.get(b"authorization")), _text(headers.get(b"if-none-match"))
+                )
+            )
+            status = 304 if answer.data is None else 200
+            await _send(send, status, answer)
+            self._metrics.count_answer(len(body), len(answer.data or b""))
+        except ClientDisconnect:
+            status = 499  # as nginx has it: nobody is there to be answered
+        except Exception as problem:
+            response = answer_to(problem, self._key)
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            self._metrics.answers[status].inc()
+            self._metrics.latency.observe(time.perf_counter() - begin)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Read the body, and stop as soon as it is over the limit."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_REQUEST_BYTES:
+            raise BodyTooLargeError
+    return bytes(body)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+async def _send(send: Send, status: int, answer: Answer) -> None:
+    headers = [(b"etag", f'"{answer.tag}"'.encode())]
+    if answer.data is not None:
+        length = str(len(answer.data)).encode()
+        headers += [(b"content-type", BINARY.encode()), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.data or b""})

@@ -1,0 +1,1 @@
+"""Routes and data for operators: the dashboard, the page, publishing."""

@@ -1,0 +1,86 @@
+"""What the dashboard asks: the fleet at a glance and live, devices by the page, the map, versions."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from paramcast.server.admin.live import Glance, Live, Span
+from paramcast.server.admin.operators import PREFIX, RESPONSES, Operator, admitted, needs, token_of
+from paramcast.server.db import Database
+from paramcast.server.db.registry import Devices, FleetMap, Kind, fleet_map, list_devices
+from paramcast.server.db.versions import Comparison, VersionRecord, compare, version_records
+
+_Model = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="sha256 of the base model")]
+_Search = Annotated[str, Query(max_length=128, pattern="^[^\\x00]*$", description="part of a device's name")]
+_After = Annotated[str | None, Query(max_length=128, pattern="^[^\\x00]*$", description="`next` of a page")]
+_Version = Annotated[int, Query(ge=1, lt=2**31)]
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "events"}
+}
+
+
+def dashboard_routes(database: Database, live: Live) -> APIRouter:
+    """The routes over `database`. All of them are for viewers."""
+    viewer = needs(database, "viewer")
+    router = APIRouter(prefix=PREFIX, responses=RESPONSES)
+
+    @router.get("/me")
+    def me(token: Annotated[str | None, Depends(token_of)]) -> Operator:
+        """Whose token it is, and what it allows."""
+        return admitted(database, token, "viewer")
+
+    @router.get("/overview", dependencies=[Depends(viewer)])
+    def glance(span: Span = "day") -> Glance:
+        """The fleet at a glance, at most some seconds old."""
+        return live.glance(span)
+
+    @router.get("/live", dependencies=[Depends(viewer)], response_class=StreamingResponse, responses=_EVENTS)
+    async def stream(
+        token: Annotated[str | None, Depends(token_of)], span: Span = "day"
+    ) -> StreamingResponse:
+        """The same as server-sent events, every two seconds for as long as the token holds."""
+
+        def look() -> Glance:
+            admitted(database, token, "viewer")
+            return live.glance(span)
+
+        await run_in_threadpool(look)  # what is wrong is told as an answer, not by a stream that breaks off
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(live.stream(look), media_type="text/event-stream", headers=headers)
+
+    @router.get("/devices", dependencies=[Depends(viewer)])
+    def devices(
+        search: _Search = "",
+        kind: Kind = "all",
+        after: _After = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Devices:
+        """Devices by name, a page at a time."""
+        now_ms = int(1000 * time.time())
+        with database.reading() as connection:
+            return list_devices(connection, search=search, kind=kind, after=after, limit=limit, now_ms=now_ms)
+
+    @router.get("/map", dependencies=[Depends(viewer)])
+    def where(model: _Model = None) -> FleetMap:
+        """How many devices' newest contexts lie where, of one base model."""
+        with database.reading() as connection:
+            return fleet_map(connection, model)
+
+    @router.get("/versions", dependencies=[Depends(viewer)])
+    def versions() -> list[VersionRecord]:
+        """Every version there was, the newest first, with what is on record of it."""
+        with database.reading() as connection:
+            return version_records(connection)
+
+    @router.get("/versions/compare", dependencies=[Depends(viewer)])
+    def beside(first: _Version, second: _Version) -> Comparison:
+        """Two published versions beside each other."""
+        with database.reading() as connection:
+            return compare(connection, first, second)
+
+    return router

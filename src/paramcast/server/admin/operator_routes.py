@@ -1,0 +1,98 @@
+"""The operator's API: enrol and revoke devices, see and roll back models. A token each, and its role."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from paramcast.protocol.limits import DEVICE_ID
+from paramcast.server.admin.operators import PREFIX, RESPONSES, needs
+from paramcast.server.db import identities, published
+from paramcast.server.db.gains import gain_of_device
+from paramcast.server.db.ledger import issued_to
+from paramcast.server.db.registry import reported_by
+from paramcast.server.db.schema import devices
+from paramcast.server.fleet_routes import Whole
+from paramcast.server.service import AdaptService
+
+_DEVICE = f"^{DEVICE_ID.pattern}$"
+_NEWEST = 50
+
+
+class Token(BaseModel):
+    """For whom a token is and how long it may wait."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    device: str | None = Field(default=None, pattern=_DEVICE)
+    lifetime_s: Whole = Field(default=86400, ge=60, le=30 * 86400)
+
+
+class Rollback(BaseModel):
+    """Which base model, by its first digits; may be left out while there is only one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    model: str | None = Field(default=None, pattern="^[0-9a-f]{1,64}$")
+
+
+def operator_routes(service: AdaptService) -> APIRouter:
+    """The routes over `service`."""
+    database = service.database
+
+    viewer, operator, admin = (Depends(needs(database, role)) for role in identities.ROLES)
+    router = APIRouter(prefix=PREFIX, responses=RESPONSES)
+
+    @router.post("/enrolments", dependencies=[operator])
+    def enrol(asked: Token) -> JSONResponse:
+        """A token that enrols one device, once."""
+        with database.writing() as connection:
+            token = identities.new_enrolment(connection, asked.device, _now_ms(), 1000 * asked.lifetime_s)
+        return JSONResponse({"token": token})
+
+    @router.get(
+        "/devices/{device}",
+        dependencies=[viewer],
+        responses={404: {"description": "it was never here"}},
+    )
+    def device(device: str) -> JSONResponse:
+        """What is known of a device, its newest 50 packages and reports, and what it gained over all."""
+        with database.reading() as connection:
+            row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
+            if row is None:
+                return JSONResponse({"error": f"device {device} was never here"}, status_code=404)
+            keys = identities.known(connection, [device], _now_ms()).get(device)
+            told: dict[str, Any] = {
+                "packages": issued_to(connection, device, last=_NEWEST),
+                "reports": reported_by(connection, device, last=_NEWEST),
+            }
+            gain = gain_of_device(connection, device)
+        told["gain"] = vars(gain) if gain else None
+        return JSONResponse({**row, "keys": keys.keys if keys else None, **told})
+
+    @router.post("/devices/{device}/revoke", dependencies=[operator])
+    def revoke(device: str) -> JSONResponse:
+        """End all keys of a device, from the next request on."""
+        with database.writing() as connection:
+            return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})
+
+    @router.get("/models", dependencies=[viewer])
+    def list_models() -> JSONResponse:
+        """Every version there was, the newest first."""
+        with database.reading() as connection:
+            return JSONResponse([vars(version) for version in published.all_versions(connection)])
+
+    @router.post("/models/rollback", dependencies=[admin])
+    def rollback(asked: Rollback) -> JSONResponse:
+        """Take the newest version of a model out of service."""
+        with database.writing() as connection:
+            return JSONResponse(vars(published.withdraw(connection, asked.model, _now_ms())))
+
+    return router
+
+
+def _now_ms() -> int:
+    return int(1000 * time.time())

@@ -1,0 +1,183 @@
+"""The HTTP side of the service."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from paramcast import __version__
+from paramcast.errors import InputError
+from paramcast.protocol import SigningKey, public_key_hex
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+from paramcast.server.adapt_route import OPERATION, PATH, AdaptRoute
+from paramcast.server.admin.dashboard_routes import dashboard_routes
+from paramcast.server.admin.live import Live
+from paramcast.server.admin.operator_routes import operator_routes
+from paramcast.server.admin.page import page_routes
+from paramcast.server.answers import LATER, LimitedBodies, add_error_handlers, error
+from paramcast.server.batching import Batcher
+from paramcast.server.bundles import BrowserBundle, bundle_routes
+from paramcast.server.db import Database, StateError
+from paramcast.server.fleet_routes import fleet_routes
+from paramcast.server.housekeeping import housekeeping
+from paramcast.server.metrics import Metrics
+from paramcast.server.request_guard import RequestGuard
+from paramcast.server.service import AdaptService, Answer, Asked, BackendError
+from paramcast.server.serving import AdaptBackend, Models
+from paramcast.server.tracing import Tracing
+
+_log = logging.getLogger(__name__)
+
+
+class CloudApp(FastAPI):
+    """FastAPI, with a short way to the one route that is asked all the time.
+
+    Attributes:
+        adapt: That route.
+        live: The streams of those who watch.
+    """
+
+    adapt: AdaptRoute
+    live: Live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+            await self.adapt(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema, with the route that FastAPI does not know."""
+        schema = super().openapi()
+        schema["paths"][PATH] = {"post": OPERATION}
+        return schema
+
+
+def create_app(
+    models: Models | AdaptBackend,
+    key: SigningKey,
+    *,
+    lifetime_s: int = 7 * 86400,
+    quantization: str = DEFAULT_QUANTIZATION,
+    database: Database | None = None,
+    gate: RequestGuard | None = None,
+    largest_batch: int = 32,
+    waiting_room: int = 512,
+    keep_s: float = 30 * 86400,
+    bundles: Sequence[BrowserBundle] = (),
+    tracing: Tracing | None = None,
+) -> CloudApp:
+    """The service for one model, or for several.
+
+    Args:
+        models: Make the parameters.
+        key: Signs the packages.
+        lifetime_s: Seconds after which a package may no longer be taken up.
+        quantization: `fp32`, `fp16`, `int8` or `int4`.
+        database: The state; without it the service forgets its devices with the process.
+        gate: Who is let in; without it everybody is, but under the name of an enrolled device.
+        largest_batch: Requests that are generated together.
+        waiting_room: Requests that may wait: 512 are half a second of work, and 128 MB if all are as large
+            as they may be.
+        keep_s: Seconds for which packages and feedback stay on record.
+        bundles: Base models that the page at `/` may load, the first one if it is not told which.
+        tracing: Traces batches; without it they are not traced.
+
+    Raises:
+        InputError: If the lifetime or the quantization is not possible.
+    """
+    service = AdaptService(
+        models,
+        key,
+        lifetime_s=lifetime_s,
+        quantization=quantization,
+        database=database,
+        gate=gate,
+        tracing=tracing,
+    )
+    metrics = Metrics()
+    batcher: Batcher[Asked, Answer] = Batcher(
+        service.answer, largest=largest_batch, room=waiting_room, metrics=metrics
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Keep the garbage collector off what is loaded once: looking through torch alone takes 0.1 s.
+        gc.collect()
+        gc.freeze()
+        async with housekeeping(service, keep_s):
+            yield
+        if tracing:
+            tracing.close()
+
+    app = CloudApp(
+        title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]
+    )
+    app.adapt = AdaptRoute(service, batcher, metrics, key)
+    app.live = Live(service.database, metrics, lambda: batcher.waiting)
+    # For other methods than POST, which `CloudApp` leaves to FastAPI.
+    app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
+
+    async def _failing() -> str | None:
+        """Why no package can be made now, in the way in which devices get theirs."""
+        try:
+            for probe in service.probes():
+                await batcher.ask(probe, whatever_waits=True)
+            service.describe()
+        except (BackendError, StateError, InputError) as problem:
+            _log.error("health check: %s", problem)
+            return str(problem) if isinstance(problem, InputError) else "the log says why"
+        return None
+
+    @app.get("/healthz", responses={503: {"description": "a model cannot make parameters"}})
+    async def healthz() -> JSONResponse:
+        """Say ok only if packages can be made now: else this process should be started anew."""
+        if await _failing():
+            return JSONResponse({"status": "failing"}, status_code=503)
+        return JSONResponse({"status": "ok", "model": service.describe()["model"]})
+
+    @app.get("/readyz", responses={503: {"description": "requests should go elsewhere for now"}})
+    async def readyz() -> JSONResponse:
+        """Say ready only if a request that came now would be answered: model, state and queue."""
+        why = "the queue is full" if batcher.full else await _failing()
+        if why is None:
+            try:
+                await run_in_threadpool(service.database.check)
+            except StateError as problem:
+                _log.error("readiness: %s", problem)
+                why = "the state cannot be written"
+        if why is not None:
+            return JSONResponse({"status": "not ready", "error": why}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def figures() -> Response:
+        """What the service counts, in the text format of Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/model", responses={503: {"description": "no model is in service yet"}})
+    async def describe(model: str | None = None) -> JSONResponse:
+        """The base model `model` if it is served, else another one, and the key that signs packages."""
+        try:
+            return JSONResponse(service.describe(model))
+        except InputError as problem:
+            return error(503, str(problem), LATER)
+
+    app.include_router(fleet_routes(service, public_key_hex(key), metrics))
+    app.include_router(operator_routes(service))
+    app.include_router(dashboard_routes(service.database, app.live))
+    app.include_router(bundle_routes(bundles))
+    app.include_router(page_routes())
+    add_error_handlers(app, key)
+    return app

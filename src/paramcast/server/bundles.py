@@ -1,0 +1,102 @@
+"""Bundles for browsers: what `paramcast export` wrote, each file under the sha256 of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from paramcast.errors import InputError
+from paramcast.protocol.limits import MODEL_ID
+
+_NEVER_CHANGES = {"cache-control": "public, max-age=31536000, immutable"}
+_ASK_AGAIN = {"cache-control": "no-cache"}
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "there is none"}}
+
+
+@dataclass(frozen=True)
+class BrowserBundle:
+    """A bundle whose files were found to be those of its manifest.
+
+    Attributes:
+        model: sha256 of the base model.
+        task, form: As in the manifest.
+        manifest: `manifest.json`, as it is.
+        files: sha256 -> the file.
+    """
+
+    model: str
+    task: str
+    form: str
+    manifest: bytes
+    files: dict[str, Path]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> BrowserBundle:
+        """Read the manifest and check every file against it.
+
+        Raises:
+            InputError: If the folder is no bundle, or a file is missing or not the one that was exported.
+        """
+        folder = Path(folder)
+        try:
+            manifest = (folder / "manifest.json").read_bytes()
+            told = json.loads(manifest)
+            model, task, form = (str(told[key]) for key in ("model", "task", "form"))
+            names = {str(name): str(digest) for name, digest in told["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{folder} is no bundle: run paramcast export --model MODEL --out {folder}"
+            ) from error
+        if not MODEL_ID.fullmatch(model):
+            raise InputError(f"{folder / 'manifest.json'} names no base model; export the bundle again")
+        for name, digest in names.items():
+            if Path(name).name != name or _sha256(folder / name) != digest:
+                raise InputError(
+                    f"{folder / name} is not the file that was exported; export the bundle again"
+                )
+        files = {digest: folder / name for name, digest in names.items()}
+        return cls(model, task, form, manifest, files)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def bundle_routes(bundles: Sequence[BrowserBundle]) -> APIRouter:
+    """What a browser loads its model from; files are kept by its cache for good."""
+    router = APIRouter()
+    by_model = {bundle.model: bundle for bundle in bundles}
+    files = {digest: path for bundle in bundles for digest, path in bundle.files.items()}
+
+    @router.get("/v1/bundles")
+    def listed() -> JSONResponse:
+        """The base models that a browser may load."""
+        told = [{"model": one.model, "task": one.task, "form": one.form} for one in by_model.values()]
+        return JSONResponse({"bundles": told}, headers=_ASK_AGAIN)
+
+    @router.get("/v1/bundles/{model}", responses=_MISSING)
+    def manifest(model: str) -> Response:
+        """The manifest of a base model's bundle."""
+        if model not in by_model:
+            raise HTTPException(404, "there is no bundle of this base model here")
+        return Response(by_model[model].manifest, media_type="application/json", headers=_ASK_AGAIN)
+
+    @router.get("/v1/files/{digest}", response_class=FileResponse, responses=_MISSING)
+    def file(digest: str) -> FileResponse:
+        """A file of a bundle, by the sha256 of its content."""
+        if digest not in files or not files[digest].is_file():
+            raise HTTPException(404, "there is no such file here")
+        return FileResponse(files[digest], media_type="application/octet-stream", headers=_NEVER_CHANGES)
+
+    return router

@@ -1,0 +1,6 @@
+"""What the cloud remembers: devices, models, packages issued, feedback. SQLite, or PostgreSQL by URL."""
+
+from paramcast.server.db.database import Database
+from paramcast.server.db.errors import StateError, StateInputError
+
+__all__ = ["Database", "StateError", "StateInputError"]

@@ -1,0 +1,108 @@
+"""The whole state in one file, of one moment, from a running service; and back, into either kind of database.
+
+gzip of JSON lines: first the schema's revision, then a line a row, `[table, {column: value}]`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
+
+from paramcast.files import replacing
+from paramcast.server.db.database import Database
+from paramcast.server.db.errors import StateInputError
+
+_ROWS_AT_ONCE = 1000
+_KIND = "paramcast state"
+
+
+def back_up(database: Database, path: Path | str) -> int:
+    """Write the state to `path`, whole or not at all; how many rows it has.
+
+    Raises:
+        StateError: If the state cannot be read.
+        OSError: If the file cannot be written.
+    """
+    rows = 0
+    with (
+        replacing(path) as temporary,
+        gzip.open(temporary, "wt", encoding="utf-8") as file,
+        database.snapshot() as connection,
+    ):
+        file.write(json.dumps([_KIND, database.revision()]) + "\n")
+        for table in _tables(connection):
+            found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(table))
+            for row in found.mappings():
+                file.write(json.dumps([table.name, dict(row)]) + "\n")
+                rows += 1
+    return rows
+
+
+def restore(where: str | Path, path: Path | str) -> int:
+    """Fill the empty database at `where` from a backup, and bring its schema up to date; how many rows.
+
+    Raises:
+        StateInputError: If the file is no backup, is damaged, or the database is not empty.
+        StateError: If the database cannot be written; nothing of the backup is in it then.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            kind, revision = _line(file.readline())
+            if kind != _KIND:
+                raise ValueError
+            database = Database.open(where, revision=str(revision), only_new=True)
+            try:
+                with database.writing() as connection:
+                    rows = _fill(connection, (_line(line) for line in file))
+            finally:
+                database.close()
+    except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+        raise StateInputError(f"{path} is no whole backup of a state: {error}") from error
+    database = Database.open(where)
+    database.take_stock()
+    database.close()
+    return rows
+
+
+def _line(line: str) -> tuple[Any, Any]:
+    first, second = json.loads(line)
+    return first, second
+
+
+def _tables(connection: Connection) -> list[Table]:
+    """The tables as they are there, those that others refer to first; without Alembic's own."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+
+
+def _fill(connection: Connection, lines: Iterator[tuple[Any, Any]]) -> int:
+    tables = {table.name: table for table in _tables(connection)}
+    rows = 0
+    for name, group in groupby(lines, key=lambda line: line[0]):
+        values = (row for _, row in group)
+        while part := list(islice(values, _ROWS_AT_ONCE)):
+            connection.execute(insert(tables[name]), part)
+            rows += len(part)
+    if connection.dialect.name == "postgresql":
+        for table in tables.values():
+            for column in table.columns:
+                if column.autoincrement is True or "nextval" in str(
+                    getattr(column.server_default, "arg", "")
+                ):
+                    _count_on(connection, table, column.name)
+    return rows
+
+
+def _count_on(connection: Connection, table: Table, column: str) -> None:
+    """Have PostgreSQL give numbers above those that were filled in."""
+    highest = connection.execute(select(func.max(table.c[column]))).scalar()
+    if highest is not None:
+        found = text("SELECT setval(pg_get_serial_sequence(:table, :column), :highest)")
+        connection.execute(found, {"table": table.name, "column": column, "highest": highest})

@@ -1,0 +1,235 @@
+"""Opening the database: SQLite by default, PostgreSQL by URL; the schema is brought up to date on the way."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from paramcast.server.db.errors import StateError, StateInputError
+from paramcast.server.db.schema import devices
+
+BUSY_S = 10
+"""Seconds that a statement waits for another process that writes to the same SQLite file."""
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    "cache_size=-65536",  # 64 MiB
+    "wal_autocheckpoint=20000",  # pages: `checkpoint` comes long before, and keeps nobody waiting
+)
+_MIGRATION_LOCK = 7_303_014_920  # of PostgreSQL's advisory locks: any number that others do not use
+
+
+class Database:
+    """A database with the schema of this version. Safe to use from several threads.
+
+    SQLite runs with a write-ahead log that is synced at checkpoints: what was committed survives a killed
+    process, not always a power cut. After one, what a device reports still keeps its numbers from going back.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Use `Database.open`."""
+        self.engine = engine
+
+    @classmethod
+    def open(cls, where: str | Path, *, revision: str = "head", only_new: bool = False) -> Database:
+        """Open the database, and bring its schema to `revision`.
+
+        Args:
+            where: A file for SQLite, or a URL: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
+            revision: An older schema only to restore a backup, and for tests of migrations.
+            only_new: Refuse a database that has a schema already.
+
+        Raises:
+            StateInputError: If the URL is no such URL, or the schema is that of a newer version.
+            StateError: If the database cannot be used.
+        """
+        engine = _engine(_url(where))
+        try:
+            with _told(engine):
+                _upgrade(engine, revision, only_new)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    @classmethod
+    def temporary(cls) -> Database:
+        """A database in a temporary file that goes with this object: for a service that may forget."""
+        folder = tempfile.mkdtemp(prefix="paramcast-state-")
+        database = cls.open(Path(folder) / "state.db")
+        weakref.finalize(database, _remove, database.engine, folder)
+        return database
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for one look at the state. Raises StateError."""
+        with _told(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees one moment, whatever is written meanwhile. Raises StateError."""
+        with _told(self.engine), self.engine.connect() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction: committed at the end of the block, nothing of it kept after an error.
+
+        Raises:
+            StateError: If the database failed, also if it did so in committing.
+        """
+        with (
+            _told(self.engine),
+            self.engine.connect().execution_options(paramcast_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def check(self) -> None:
+        """See that it can be written to now, by writing: a full disk is seen by nothing less.
+
+        Raises:
+            StateError: It cannot.
+        """
+        with self.writing() as connection:
+            nobody = {"id": "", "sequence": 0, "first_seen_at": 0, "last_seen_at": 0}
+            connection.execute(insert(devices).values(nobody))
+            connection.execute(delete(devices).where(devices.c.id == ""))
+
+    def checkpoint(self) -> None:
+        """Move what is in SQLite's log into its file: takes a sync of the disk, which no answer waits for."""
+        if self.engine.dialect.name == "sqlite":
+            with self.reading() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def take_stock(self) -> None:
+        """Have PostgreSQL look at what its tables hold, after much was written at once.
+
+        It does so by itself within a minute; until then it takes the devices of one batch for a sixth of all,
+        and reads whole tables for them.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.writing() as connection:
+                connection.exec_driver_sql("ANALYZE")
+
+    def revision(self) -> str:
+        """The revision of the schema."""
+        with self.reading() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+
+def _remove(engine: Engine, folder: str) -> None:
+    engine.dispose()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _told(engine: Engine) -> Iterator[None]:
+    """Turn what SQLAlchemy raises into a StateError that names the database without its password."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+        raise StateError(f"the state at {engine.url.render_as_string()} failed: {reason}") from error
+
+
+def _url(where: str | Path) -> URL:
+    try:
+        url = URL.create("sqlite", database=str(where)) if _is_file(where) else make_url(str(where))
+    except ArgumentError as error:
+        raise StateInputError(f"{where} is neither a file nor a URL of a database") from error
+    if url.get_backend_name() == "sqlite":
+        if not url.database:
+            raise StateInputError("SQLite needs a file: sqlite:///FILE")
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        return url.set(drivername="sqlite")
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise StateInputError(f"{url.drivername} is no database for the state; use sqlite or postgresql")
+
+
+def _is_file(where: str | Path) -> bool:
+    return "://" not in str(where)
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        try:
+            # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
+            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
+    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+
+    # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            _patiently(connection, f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("paramcast_writes")
+        # A transaction that reads first and writes later could not write if another one came between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _patiently(connection: Any, statement: str) -> None:
+    """Run it once no other connection is in the way: SQLite does not wait to change its journal."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _upgrade(engine: Engine, revision: str, only_new: bool) -> None:
+    """Bring the schema up to date in one transaction; of two processes, the second finds it done."""
+    with engine.connect().execution_options(paramcast_writes=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        scripts = ScriptDirectory.from_config(config)
+        known = {script.revision for script in scripts.walk_revisions()}
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and only_new:
+            raise StateInputError("the database holds a state already; restore into an empty one")
+        if not {current, revision} <= {*known, None, "head"}:
+            raise StateInputError(
+                f"schema {current or revision} is unknown to this version: upgrade paramcast"
+            )
+        if current != scripts.get_current_head() or revision != "head":
+            alembic.command.upgrade(config, revision)

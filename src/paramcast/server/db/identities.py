@@ -1,0 +1,205 @@
+"""Who may ask what: devices' keys, tokens to enrol with, operators, and the chain of signing keys."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, String, bindparam, delete, insert, or_, select, update
+
+from paramcast.protocol import Endorsement
+from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.prepared import prepared
+from paramcast.server.db.schema import device_keys, devices, endorsements, enrolments, operators
+
+ROLES = ("viewer", "operator", "admin")
+"""Each may do what the ones before it may."""
+
+ROTATION_GRACE_MS = 86_400_000
+"""For so long a device's old key still holds: it may lose its power between the cloud's word and its disk."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the state knows of an enrolled device.
+
+    Attributes:
+        keys: Public keys that hold now; none if all are revoked.
+        signed_at: Unix microseconds: the time of its last request that was served.
+        spent_until: Unix microseconds up to which its rate is used up.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    signed_at: int = 0
+    spent_until: int = 0
+
+
+def _knowing(_: str, count: int) -> Any:
+    names = [bindparam(f"device{place}", type_=String) for place in range(count)]
+    return (
+        select(
+            device_keys.c.device,
+            device_keys.c.public_key,
+            device_keys.c.ends_at,
+            devices.c.signed_at,
+            devices.c.spent_until,
+        )
+        .join(devices, devices.c.id == device_keys.c.device)
+        .where(device_keys.c.device.in_(names))
+    )
+
+
+def _spending(_: str) -> Any:
+    one = update(devices).where(devices.c.id == bindparam("device"))
+    return one.values(signed_at=bindparam("signed"), spent_until=bindparam("spent"))
+
+
+def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str, Known]:
+    """Those of the devices that have ever been enrolled: one statement, whatever their number."""
+    found: dict[str, Known] = {}
+    values = {f"device{place}": name for place, name in enumerate(set(names))}
+    if not values:
+        return found
+    knowing = prepared(_knowing, connection.dialect, len(values))
+    for device, public_key, ends_at, signed_at, spent_until in knowing.run(connection, values):
+        one = found.setdefault(device, Known([], signed_at, spent_until))
+        if ends_at is None or ends_at > now_ms:
+            one.keys.append(public_key)
+    return found
+
+
+def spend(connection: Connection, spent: Mapping[str, Known]) -> None:
+    """Keep when devices signed last, and what of their rate is used up."""
+    if spent:
+        rows = [
+            {"device": name, "signed": one.signed_at, "spent": one.spent_until}
+            for name, one in sorted(spent.items())
+        ]
+        prepared(_spending, connection.dialect).run_for_each(connection, rows)
+
+
+def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifetime_ms: int) -> str:
+    """A token that enrols one device, once; the state keeps its hash only."""
+    token = secrets.token_urlsafe(24)
+    row = {"digest": _digest(token), "device": device, "made_at": now_ms, "expires_at": now_ms + lifetime_ms}
+    connection.execute(insert(enrolments).values(row))
+    return token
+
+
+def enrol(connection: Connection, token: str, device: str, public_key: str, now_ms: int) -> None:
+    """Use up a token, and give `device` its key: the only one from now on.
+
+    Raises:
+        StateInputError: If the token is not one, is used or too old, or is for another device; or it is for
+            whoever comes, and the device is enrolled already; or the key is in use.
+    """
+    live = select(device_keys.c.device).where(
+        device_keys.c.device == device,
+        or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms),
+    )
+    enrolled = connection.execute(live.limit(1)).first() is not None
+    for_it = enrolments.c.device == device
+    used = connection.execute(
+        update(enrolments)
+        .where(
+            enrolments.c.digest == _digest(token),
+            enrolments.c.used_at.is_(None),
+            enrolments.c.expires_at > now_ms,
+            for_it if enrolled else or_(enrolments.c.device.is_(None), for_it),
+        )
+        .values(used_at=now_ms, used_by=device)
+    ).rowcount
+    if not used:
+        raise StateInputError(
+            "the token is unknown, used, too old or not for this device; ask for a new one, in the device's "
+            "name if it is enrolled already"
+        )
+    revoke(connection, device, now_ms)
+    _add_key(connection, device, public_key, now_ms)
+    if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
+        row = {"id": device, "sequence": 0, "first_seen_at": now_ms, "last_seen_at": now_ms}
+        connection.execute(insert(devices).values(row))
+
+
+def rotate(connection: Connection, device: str, signed_by: str, public_key: str, now_ms: int) -> None:
+    """Give an enrolled device a new key; the one before holds for another day. Safe to repeat.
+
+    Raises:
+        StateInputError: If the key is another device's, or was revoked; or it is not the device's newest
+            key that asks: who has found an older one must not lock the device out.
+    """
+    newest = select(device_keys.c.public_key).where(
+        device_keys.c.device == device, device_keys.c.ends_at.is_(None)
+    )
+    keys = list(connection.execute(newest).scalars())
+    if public_key in keys:
+        return
+    if signed_by not in keys:
+        raise StateInputError("only the device's newest key may name the next one")
+    _end_keys(connection, device, now_ms + ROTATION_GRACE_MS)
+    _add_key(connection, device, public_key, now_ms)
+
+
+def revoke(connection: Connection, device: str, now_ms: int) -> int:
+    """End all keys of a device now; how many held. It may only come back with a new token."""
+    return _end_keys(connection, device, now_ms)
+
+
+def _end_keys(connection: Connection, device: str, at_ms: int) -> int:
+    sooner = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > at_ms)
+    ended = update(device_keys).where(device_keys.c.device == device, sooner).values(ends_at=at_ms)
+    return connection.execute(ended).rowcount
+
+
+def _add_key(connection: Connection, device: str, public_key: str, now_ms: int) -> None:
+    taken = select(device_keys.c.device).where(device_keys.c.public_key == public_key)
+    if connection.execute(taken).first() is not None:
+        raise StateInputError("this key is or was in use; make a new one")
+    row = {"public_key": public_key, "device": device, "added_at": now_ms}
+    connection.execute(insert(device_keys).values(row))
+
+
+def grant(connection: Connection, name: str, role: str, now_ms: int) -> str:
+    """A token with which an operator may use the API; one that the name had before ends.
+
+    Raises:
+        StateInputError: If there is no such role.
+    """
+    if role not in ROLES:
+        raise StateInputError(f"a role is one of {', '.join(ROLES)}")
+    token = secrets.token_urlsafe(24)
+    connection.execute(delete(operators).where(operators.c.name == name))
+    row = {"name": name, "digest": _digest(token), "role": role, "made_at": now_ms}
+    connection.execute(insert(operators).values(row))
+    return token
+
+
+def withdraw(connection: Connection, name: str) -> None:
+    """End an operator's token. Raises StateInputError if there is no such operator."""
+    if not connection.execute(delete(operators).where(operators.c.name == name)).rowcount:
+        raise StateInputError(f"there is no operator {name}")
+
+
+def role_of(connection: Connection, token: str) -> tuple[str, str] | None:
+    """Name and role of the operator whose token it is."""
+    row = connection.execute(select(operators).where(operators.c.digest == _digest(token))).first()
+    return (row.name, row.role) if row else None
+
+
+def add_endorsement(connection: Connection, endorsement: Endorsement, now_ms: int) -> None:
+    """Keep that a signing key has a successor."""
+    connection.execute(insert(endorsements).values(**vars(endorsement), made_at=now_ms))
+
+
+def all_endorsements(connection: Connection) -> Sequence[Endorsement]:
+    """The chain of signing keys, the oldest first."""
+    rows: Any = connection.execute(select(endorsements).order_by(endorsements.c.made_at))
+    return [Endorsement(row.old, row.new, row.signature) for row in rows]
+
+
+def _digest(token: str) -> str:
+    """Tokens are random and long, so that a plain hash tells nothing of them."""
+    return hashlib.sha256(token.encode()).hexdigest()

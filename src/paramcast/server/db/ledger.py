@@ -1,0 +1,157 @@
+"""Sequence numbers and the packages that carry them: a few statements for a whole batch of requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    String,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from paramcast.server.db.prepared import prepared
+from paramcast.server.db.schema import devices, feedback, packages
+
+_PRUNED_AT_ONCE = 2000
+"""Rows in one transaction of `prune`: it never holds the database for long."""
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A package as the state keeps it; the columns of `packages`."""
+
+    device: str
+    sequence: int
+    model: str
+    version: int | None
+    form: str
+    context: str
+    clips: int
+    queries: int
+    bytes: int
+    latency_us: int
+    issued_at: int
+    expires_at: int
+    request_bytes: int | None = None
+    x: int | None = None
+    y: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device is on the map of those that run base model `model`: see `paramcast.server.places`."""
+
+    model: str
+    x: int
+    y: int
+
+
+def take_sequences(
+    connection: Connection,
+    asked: Sequence[tuple[str, int]],
+    now_ms: int,
+    places: Mapping[str, Place] | None = None,
+) -> list[int]:
+    """A number for each (device, number that it reports), above all that were given or reported before.
+
+    The caller's transaction keeps them: once it is committed, nobody is given them again.
+
+    Args:
+        connection: In a transaction.
+        asked: Device, and the number that it reports.
+        now_ms: Unix milliseconds.
+        places: Where devices are now; one that is not in it keeps the place that it had.
+    """
+    places = places or {}
+    counts = Counter(device for device, _ in asked)
+    reported: dict[str, int] = {}
+    for device, number in asked:
+        reported[device] = max(number, reported.get(device, 0))
+    last: dict[str, int] = {}
+    # In one order everywhere, so that two services cannot wait for each other's rows.
+    for count in sorted(set(counts.values())):
+        names = sorted(device for device in counts if counts[device] == count)
+        values: dict[str, Any] = {"now": now_ms}
+        for place, device in enumerate(names):
+            values[f"id{place}"], values[f"sequence{place}"] = device, reported[device] + count
+            at = places.get(device)
+            values[f"model{place}"], values[f"x{place}"], values[f"y{place}"] = (
+                (at.model, at.x, at.y) if at else (None, None, None)
+            )
+        taking = prepared(_taking, connection.dialect, count, len(names))
+        last.update(taking.run(connection, values))
+    left = dict(counts)
+    numbers: list[int] = []
+    for device, _ in asked:
+        left[device] -= 1
+        numbers.append(last[device] - left[device])
+    return numbers
+
+
+def _taking(dialect: str, count: int, rows: int) -> Any:
+    """The statement that raises the numbers of so many devices by `count`, at least to what is given."""
+    now = bindparam("now", type_=BigInteger)
+    statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(devices).values(
+        [
+            {
+                "id": bindparam(f"id{place}"),
+                "sequence": bindparam(f"sequence{place}"),
+                "first_seen_at": now,
+                "last_seen_at": now,
+                "model": bindparam(f"model{place}", type_=String),
+                "x": bindparam(f"x{place}", type_=Integer),
+                "y": bindparam(f"y{place}", type_=Integer),
+            }
+            for place in range(rows)
+        ]
+    )
+    given, raised = statement.excluded.sequence, devices.c.sequence + count
+    return statement.on_conflict_do_update(
+        index_elements=[devices.c.id],
+        set_={
+            "sequence": case((raised > given, raised), else_=given),
+            "last_seen_at": statement.excluded.last_seen_at,
+            **{
+                name: func.coalesce(statement.excluded[name], devices.c[name]) for name in ("model", "x", "y")
+            },
+        },
+    ).returning(devices.c.id, devices.c.sequence)
+
+
+def record(connection: Connection, issued: Iterable[Issued]) -> None:
+    """Keep what was issued."""
+    rows = [vars(package) for package in issued]
+    if rows:
+        prepared(_recording, connection.dialect).run_for_each(connection, rows)
+
+
+def _recording(_: str) -> Any:
+    return insert(packages).values({field.name: bindparam(field.name) for field in fields(Issued)})
+
+
+def issued_to(connection: Connection, device: str, last: int = 20) -> list[dict[str, Any]]:
+    """The newest packages of a device, the newest first."""
+    query = select(packages).where(packages.c.device == device).order_by(packages.c.sequence.desc())
+    return [dict(row) for row in connection.execute(query.limit(last)).mappings()]
+
+
+def prune(connection: Connection, before_ms: int) -> int:
+    """Remove up to 2,000 packages and reports each that are older; how many. Devices keep their numbers."""
+    key = tuple_(packages.c.device, packages.c.sequence)
+    old = select(packages.c.device, packages.c.sequence).where(packages.c.issued_at < before_ms)
+    gone = connection.execute(delete(packages).where(key.in_(old.limit(_PRUNED_AT_ONCE)))).rowcount
+    ids = select(feedback.c.id).where(feedback.c.received_at < before_ms).limit(_PRUNED_AT_ONCE)
+    return gone + connection.execute(delete(feedback).where(feedback.c.id.in_(ids))).rowcount

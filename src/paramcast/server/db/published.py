@@ -1,0 +1,123 @@
+"""Versions of models: which are in service, and for what share of the devices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.schema import models
+
+WHOLE = 100
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A row of `models`.
+
+    Attributes:
+        version: Grows with every publication.
+        model: sha256 of the base model that its packages are for.
+        digest: sha256 of its files.
+        form: The generator form.
+        task: What the model does.
+        share: Percent of devices that are served by it, 1..100.
+        published_at: Unix milliseconds.
+        withdrawn_at: Unix milliseconds, or None while it is in service.
+    """
+
+    version: int
+    model: str
+    digest: str
+    form: str
+    task: str
+    share: int
+    published_at: int
+    withdrawn_at: int | None = None
+
+
+def serves(version: ModelVersion, device: str) -> bool:
+    """Whether `device` is in the version's share: always the same ones, and more of them as it grows."""
+    if version.share >= WHOLE:
+        return True
+    place = hashlib.sha256(f"{version.model} {device}".encode()).digest()
+    return int.from_bytes(place[:8], "big") * WHOLE < version.share << 64
+
+
+def publish(
+    connection: Connection, *, model: str, digest: str, form: str, task: str, share: int, now_ms: int
+) -> ModelVersion:
+    """Put a version in service for `share` percent of the devices of its base model.
+
+    Raises:
+        StateInputError: If the first version of a base model is to be for some of the devices only.
+    """
+    if not 1 <= share <= WHOLE:
+        raise StateInputError(f"a share is 1 to {WHOLE} percent, not {share}")
+    if share < WHOLE and not any(older.share == WHOLE for older in in_service(connection, model)):
+        raise StateInputError(
+            f"no version of base model {model[:12]} serves all devices; first publish one with share {WHOLE}"
+        )
+    row: dict[str, Any] = {
+        "model": model,
+        "digest": digest,
+        "form": form,
+        "task": task,
+        "share": share,
+        "published_at": now_ms,
+    }
+    version = connection.execute(insert(models).values(row).returning(models.c.version)).scalar_one()
+    return ModelVersion(version=version, **row)
+
+
+def in_service(connection: Connection, model: str | None = None) -> list[ModelVersion]:
+    """The versions that serve devices, the newest first: those before one that serves all do not."""
+    query = select(models).where(models.c.withdrawn_at.is_(None)).order_by(models.c.version.desc())
+    if model is not None:
+        query = query.where(models.c.model == model)
+    found: list[ModelVersion] = []
+    covered: set[str] = set()
+    for row in connection.execute(query):
+        if row.model not in covered:
+            found.append(ModelVersion(**row._mapping))
+        if row.share == WHOLE:
+            covered.add(row.model)
+    return found
+
+
+def all_versions(connection: Connection) -> Sequence[ModelVersion]:
+    """Every version there was, the newest first."""
+    query = select(models).order_by(models.c.version.desc())
+    return [ModelVersion(**row._mapping) for row in connection.execute(query)]
+
+
+def withdraw(connection: Connection, model: str | None, now_ms: int) -> ModelVersion:
+    """Take the newest version out of service, so that the one before serves its devices again.
+
+    Args:
+        connection: In a transaction.
+        model: sha256 of the base model, or how it begins; may be None while there is only one.
+        now_ms: Unix milliseconds.
+
+    Raises:
+        StateInputError: If it is not clear which model is meant, or nothing would serve its devices.
+    """
+    serving = [version for version in in_service(connection) if version.model.startswith(model or "")]
+    if len({version.model for version in serving}) != 1:
+        told = ", ".join(sorted({version.model[:12] for version in serving})) or "none"
+        raise StateInputError(f"say which base model is to be rolled back (found: {told})")
+    newest = serving[0]
+    before = select(models.c.version).where(
+        models.c.model == newest.model,
+        models.c.version < newest.version,
+        models.c.withdrawn_at.is_(None),
+        models.c.share == WHOLE,
+    )
+    if connection.execute(before.limit(1)).first() is None:
+        raise StateInputError(f"there is no version before {newest.version} to go back to")
+    connection.execute(update(models).where(models.c.version == newest.version).values(withdrawn_at=now_ms))
+    return newest

@@ -1,0 +1,133 @@
+"""The tables of the cloud's state as they are now; `migrations` makes them, a test holds them together.
+
+Times are unix milliseconds. Nothing here holds a parameter or a secret in the clear; of features, two rounded
+numbers a package: its place on the fleet's map.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),  # the highest number given to it or reported by it
+    Column("first_seen_at", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger, nullable=False),
+    # Unix microseconds by its own clock: nothing that it signed at or before may be served again.
+    Column("signed_at", BigInteger, nullable=False, server_default="0"),
+    # Unix microseconds up to which its requests have used up what its rate allows.
+    Column("spent_until", BigInteger, nullable=False, server_default="0"),
+    # Of its newest package; null: none yet, or of before this was kept.
+    Column("model", String(64)),
+    Column("x", Integer),  # where its context lies on the fleet's map: `paramcast.server.places`
+    Column("y", Integer),
+)
+
+device_keys = Table(
+    "device_keys",
+    metadata,
+    Column("public_key", String(64), primary_key=True),
+    Column("device", String(128), nullable=False, index=True),
+    Column("added_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger),  # from then on it is revoked; null: it holds
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # sha256 of the token
+    Column("device", String(128)),  # whom it is for; null: whoever comes
+    Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Column("used_by", String(128)),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),  # sha256 of the token
+    Column("role", String(16), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+
+endorsements = Table(
+    "endorsements",
+    metadata,
+    Column("old", String(64), primary_key=True),  # public keys, hex
+    Column("new", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False, index=True),  # sha256 of the base model
+    Column("digest", String(64), nullable=False),  # of the files; names their folder in the model store
+    Column("form", String(32), nullable=False),
+    Column("task", String(32), nullable=False),
+    Column("share", Integer, nullable=False),  # percent of devices, 1..100
+    Column("published_at", BigInteger, nullable=False),
+    Column("withdrawn_at", BigInteger),
+    sqlite_autoincrement=True,  # else the number of a removed version would be given again
+)
+
+packages = Table(
+    "packages",
+    metadata,
+    Column("device", String(128), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, ForeignKey("models.version")),  # null: served from a folder, not published
+    Column("form", String(32), nullable=False),
+    Column("context", String(32), nullable=False),  # half a sha256 of what was asked: tells contexts apart
+    Column("clips", Integer, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("latency_us", Integer, nullable=False),  # from the request's last byte to the sealed package
+    Column("issued_at", BigInteger, nullable=False, index=True),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("request_bytes", Integer),  # null in what was issued before these were kept
+    Column("x", Integer),
+    Column("y", Integer),
+    PrimaryKeyConstraint("device", "sequence"),  # a number given twice would be an error here
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("device", String(128), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("applied", Boolean, nullable=False),
+    Column("gain", Float),  # percentage points, as the device measured it
+    Column("reason", String(300)),  # why it was not applied
+    Column("received_at", BigInteger, nullable=False, index=True),
+    Index("ix_feedback_device_sequence", "device", "sequence"),
+)

@@ -1,0 +1,179 @@
+"""What devices ask besides packages: to be enrolled, to change their key, to report what a package gained."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Header, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy import insert
+
+from paramcast.protocol import Credentials, MessageError
+from paramcast.protocol.credentials import check_proof
+from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE
+from paramcast.server.db import identities
+from paramcast.server.db.schema import feedback
+from paramcast.server.metrics import Metrics
+from paramcast.server.request_guard import Claim, RefusedError, read_credentials
+from paramcast.server.service import AdaptService
+
+_DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
+_Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Signature = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+_Signed = Annotated[str | None, Header(description="Paramcast DEVICE TIME NONCE SIGNATURE")]
+
+
+def _whole(value: Any) -> Any:
+    """In JSON, 5.0 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class _Body(BaseModel):
+    """JSON of these keys and no other."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+class Enrolment(_Body):
+    """A device's token and its proof that it has the key (`paramcast.protocol.credentials.prove_key`)."""
+
+    token: str = Field(min_length=1, max_length=100)
+    device: _DeviceId
+    public_key: _Hex
+    proof: _Signature
+
+
+class NewKey(_Body):
+    """A device's next key, proved over the one with which the request is signed."""
+
+    public_key: _Hex
+    proof: _Signature
+
+
+class Feedback(_Body):
+    """What came of a package. `gain` in percentage points, as the device measured it."""
+
+    sequence: Whole = Field(ge=1, le=MAX_SEQUENCE)
+    applied: bool
+    gain: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
+    reason: str | None = Field(default=None, max_length=300, pattern="^[^\\x00]*$")
+
+
+def _described(model: type[BaseModel]) -> dict[str, Any]:
+    """How a body that is read by hand, as it is signed byte by byte, stands in the OpenAPI schema."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> APIRouter:
+    """The routes over `service`, whose packages are signed by `public_key` (hex)."""
+    router = APIRouter()
+    database = service.database
+    refusals: dict[int | str, dict[str, Any]] = {
+        400: {"description": "the body is no text"},
+        401: {"description": "the signature is missing, wrong, too old or used; `code` says which"},
+        403: {"description": "the token or the key is not accepted"},
+        413: {"description": "the body is too large"},
+        422: {"description": "the body is malformed"},
+        429: {"description": "the device asks too often"},
+        503: {"description": "the state cannot be used now"},
+    }
+
+    def admitted(request: Request, credentials: Credentials, body: bytes) -> str:
+        """Let a signed request in, in a transaction of its own: its time is used up whatever follows.
+
+        Returns the key that signed it.
+        """
+        device, digest = credentials.device, hashlib.sha256(body).digest()
+        claim = Claim(device, credentials, digest, request.method, request.url.path)
+        with database.writing() as connection:
+            table = identities.known(connection, [device], _now_ms())
+            key = service.gate.admit(claim, table)
+            identities.spend(connection, table)
+        return str(key)
+
+    @router.post("/v1/enrol", responses=refusals)
+    def enrol(asked: Enrolment) -> JSONResponse:
+        """Give a device its key, for a token that is used up by it."""
+        check_proof(asked.public_key, asked.device, asked.token, asked.proof)
+        with database.writing() as connection:
+            identities.enrol(connection, asked.token, asked.device, asked.public_key, _now_ms())
+        return JSONResponse({"device": asked.device, "public_key": public_key})
+
+    @router.post("/v1/key", responses=refusals, openapi_extra=_described(NewKey))
+    async def rotate(request: Request, authorization: _Signed = None) -> JSONResponse:
+        """Change a device's key; the old one holds for another day."""
+        body = await request.body()
+        credentials = _credentials(authorization)
+        device = credentials.device
+        asked = _parsed(NewKey, body)
+        check_proof(asked.public_key, device, "next", asked.proof)
+
+        def change() -> None:
+            key = admitted(request, credentials, body)
+            with database.writing() as connection:
+                identities.rotate(connection, device, key, asked.public_key, _now_ms())
+
+        await run_in_threadpool(change)
+        return JSONResponse({"device": device, "public_key": asked.public_key})
+
+    @router.post("/v1/feedback", responses=refusals, openapi_extra=_described(Feedback))
+    async def report(request: Request, authorization: _Signed = None) -> JSONResponse:
+        """Keep what a device says of a package that it was given. Signed requests only."""
+        body = await request.body()
+        credentials = _credentials(authorization)
+        device = credentials.device
+        told = _parsed(Feedback, body)
+
+        def keep() -> None:
+            admitted(request, credentials, body)
+            with database.writing() as connection:
+                row = {**told.model_dump(), "device": device, "received_at": _now_ms()}
+                connection.execute(insert(feedback).values(row))
+
+        await run_in_threadpool(keep)
+        if not told.applied:
+            metrics.not_applied.inc()
+        elif told.gain is not None:
+            metrics.gain.observe(told.gain)
+        return JSONResponse({"kept": True})
+
+    @router.get("/v1/keys", responses={503: refusals[503]})
+    def keys() -> JSONResponse:
+        """The key that signs packages, and how those before it endorsed their successors."""
+        with database.reading() as connection:
+            chain = [vars(link) for link in identities.all_endorsements(connection)]
+        return JSONResponse({"public_key": public_key, "endorsements": chain})
+
+    return router
+
+
+def _credentials(header: str | None) -> Credentials:
+    """What the header says. Raises RefusedError if there is none, or no such."""
+    credentials = read_credentials(header)
+    if credentials is None:
+        raise RefusedError("unsigned", "this must be signed by an enrolled device")
+    return credentials
+
+
+def _parsed(model: type[Body], body: bytes) -> Body:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise MessageError(f"{where}: {first['msg']}") from error
+
+
+def _now_ms() -> int:
+    return int(1000 * time.time())

@@ -1,0 +1,52 @@
+"""What the service does beside answering: takes up newly published models, and lets go of old records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from paramcast.server.db import StateError
+from paramcast.server.db.ledger import prune
+from paramcast.server.service import AdaptService
+
+LOOK_S = 2.0
+"""Seconds between two looks at what is published: a rollback takes no longer than this."""
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def housekeeping(service: AdaptService, keep_s: float) -> AsyncIterator[None]:
+    """Keep house in a thread while the block runs; records are kept for `keep_s` seconds."""
+    task = asyncio.create_task(_keep_house(service, keep_s))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_house(service: AdaptService, keep_s: float) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        try:
+            await asyncio.to_thread(tidy, service, time.time() - keep_s)
+        except StateError as error:  # the database may be back the next time
+            _log.error("housekeeping: %s", error)
+
+
+def tidy(service: AdaptService, before_s: float) -> None:
+    """One round: look for published models, remove some records of before `before_s` (unix seconds).
+
+    Raises:
+        StateError: If the state cannot be used.
+    """
+    service.models.refresh()
+    with service.database.writing() as connection:
+        prune(connection, int(1000 * before_s))
+    service.database.checkpoint()

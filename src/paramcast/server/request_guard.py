@@ -1,0 +1,152 @@
+"""Who is let in: signatures, clocks, replays and rates, each with an answer that says what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+
+from paramcast.errors import InputError
+from paramcast.protocol import BadSignature, Credentials, MessageError
+from paramcast.server.db.identities import Known
+
+ADAPT = ("POST", "/v1/adapt")
+
+
+class RefusedError(InputError):
+    """The request is not let in.
+
+    Attributes:
+        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `forged`, `clock` or `replayed`.
+        nonce: Of the request, if it was signed.
+        time_us: A time at which it could be signed and would be let in; of `clock` and `replayed` only.
+    """
+
+    def __init__(self, code: str, message: str, nonce: str = "", time_us: int | None = None) -> None:
+        super().__init__(message)
+        self.code, self.nonce, self.time_us = code, nonce, time_us
+
+
+class TooManyError(InputError):
+    """The device asks more often than it may.
+
+    Attributes:
+        retry_after_s: When it may ask again.
+    """
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"this device asks too often; it may again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a request says of who sends it.
+
+    Attributes:
+        device: In whose name it speaks.
+        credentials: Of the header, or None if it is not signed.
+        digest: sha256 of the body.
+        method: Of the request.
+        path: Of the request.
+    """
+
+    device: str
+    credentials: Credentials | None
+    digest: bytes
+    method: str = ADAPT[0]
+    path: str = ADAPT[1]
+
+
+@dataclass(frozen=True)
+class RequestGuard:
+    """The rules.
+
+    Attributes:
+        required: Let in only devices that are enrolled. Else unsigned requests are served too, except in the
+            name of a device that is enrolled.
+        skew_s: Seconds by which a device's clock may be wrong.
+        rate_per_minute: Signed requests of a device in the long run; 0 for any number. Unsigned ones are not
+            limited: whoever can make up a name could use up another's.
+        burst: So many may come at once.
+        clock: Unix time in seconds.
+    """
+
+    required: bool = False
+    skew_s: float = 300.0
+    rate_per_minute: float = 0.0
+    burst: int = 10
+    clock: Callable[[], float] = field(default=time.time)
+
+    def admit(self, claim: Claim, table: MutableMapping[str, Known]) -> str | None:
+        """Let a request in, and note in `table` that its device has used its time and rate.
+
+        Returns:
+            The key that signed it (hex), or None if it is not signed and need not be.
+
+        Raises:
+            RefusedError: It is not who it says, or is not let in now.
+            TooManyError: It comes too often.
+        """
+        device, credentials = claim.device, claim.credentials
+        known = table.get(device)
+        if credentials is None:
+            if known is not None or self.required:
+                raise RefusedError("unsigned", f"requests of device {device} must be signed")
+            return None
+        if credentials.device != device:
+            raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
+        if known is None:
+            raise RefusedError("unknown", f"device {device} is not enrolled here")
+        if not known.keys:
+            raise RefusedError("revoked", f"the keys of device {device} are revoked; enrol it again")
+        key = _signing_key(claim, credentials, known)
+        now_us = int(1e6 * self.clock())
+        # The signature comes first: nobody else is told when a device was here last.
+        if abs(credentials.time_us - now_us) > 1e6 * self.skew_s:
+            raise RefusedError(
+                "clock",
+                f"the device's clock differs from this service's by more than {self.skew_s:.0f} s",
+                credentials.nonce,
+                max(now_us, known.signed_at + 1),
+            )
+        if credentials.time_us <= known.signed_at:
+            raise RefusedError(
+                "replayed",
+                "this request was served already, or is older than one that was",
+                credentials.nonce,
+                max(now_us, known.signed_at + 1),
+            )
+        table[device] = Known(known.keys, credentials.time_us, self._spent(known.spent_until, now_us))
+        return key
+
+    def _spent(self, spent_until: int, now_us: int) -> int:
+        """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
+        if self.rate_per_minute <= 0:
+            return spent_until
+        cost_us = 60e6 / self.rate_per_minute
+        spent = max(now_us, spent_until) + cost_us
+        over_us = spent - now_us - self.burst * cost_us
+        if over_us > 0:
+            raise TooManyError(max(1, -int(-over_us // 1e6)))
+        return int(spent)
+
+
+def read_credentials(header: str | None) -> Credentials | None:
+    """What an `authorization` header says, if there is one. Raises RefusedError if it says nothing."""
+    if header is None:
+        return None
+    try:
+        return Credentials.read(header)
+    except MessageError as error:
+        raise RefusedError("malformed", str(error)) from error
+
+
+def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
+    for key in known.keys:
+        try:
+            credentials.check(key, claim.method, claim.path, claim.digest)
+            return key
+        except BadSignature:
+            continue
+    raise RefusedError("forged", f"the signature is not one of device {claim.device} under this request")

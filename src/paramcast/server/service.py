@@ -1,0 +1,369 @@
+"""What the cloud does with requests, apart from HTTP: makes parameters, numbers, signs and records them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from paramcast.errors import InputError, ParamcastError
+from paramcast.protocol import (
+    AdaptRequest,
+    MessageError,
+    Package,
+    PackageError,
+    SigningKey,
+    public_key_hex,
+    seal,
+)
+from paramcast.protocol.limits import MAX_SEQUENCE
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
+from paramcast.server.db import Database, StateError
+from paramcast.server.db.identities import Known, known, spend
+from paramcast.server.db.ledger import Issued, Place, record, take_sequences
+from paramcast.server.places import place_of
+from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, read_credentials
+from paramcast.server.serving import AdaptBackend, Models, Served
+from paramcast.server.tracing import Tracing
+
+
+class BackendError(ParamcastError):
+    """The model failed or gave parameters that may not be sent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request on its way through the service.
+
+    Attributes:
+        request: What the device asks.
+        served: The model that answers it.
+        claim: Who it says it is from; None for the service's own health checks, which leave no trace.
+        context: 32 hex digits that tell what parameters are made from, but not what it is.
+        unless: The tag of the package that the device has: none is made if it would be the same again.
+        origin: What was traced when it was read.
+        received: When it was read (`time.perf_counter`).
+        size: Bytes that it had.
+    """
+
+    request: AdaptRequest
+    served: Served
+    claim: Claim | None
+    context: str = ""
+    unless: str | None = None
+    origin: object = None
+    received: float = field(default_factory=time.perf_counter)
+    size: int = 0
+
+    @property
+    def made_of(self) -> str:
+        """What a package is made of: the same context and model give the same parameters."""
+        return f"{self.context}-{self.served.backend.model[:16]}-{self.served.number or 0}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a device gets: a sealed package, or None where it has the same already; and the package's tag."""
+
+    data: bytes | None
+    tag: str
+
+
+Made = dict[str, Float32] | Answer | Exception
+"""Tensors of a package to be; or there is none to be, and why."""
+
+
+class AdaptService:
+    """Checks requests, has parameters made, numbers and signs them. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        models: Models | AdaptBackend,
+        key: SigningKey,
+        *,
+        lifetime_s: int,
+        quantization: str = DEFAULT_QUANTIZATION,
+        database: Database | None = None,
+        gate: RequestGuard | None = None,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+
+        Without a `database` the service forgets its devices with the process; without a `gate` it serves
+        unsigned requests too.
+
+        Raises:
+            InputError: If the lifetime is not positive or the quantization is unknown.
+        """
+        if lifetime_s <= 0:
+            raise InputError("the lifetime of a package must be more than 0 seconds")
+        if quantization not in QUANTIZATIONS:
+            raise InputError(f"the quantization must be one of {', '.join(QUANTIZATIONS)}")
+        self.models = models if isinstance(models, Models) else Models([Served(models)])
+        self.database = database or Database.temporary()
+        self.gate = gate or RequestGuard(clock=clock)
+        self._tracing = tracing or Tracing()
+        self._key = key
+        self._lifetime_s = lifetime_s
+        self._quantization = quantization
+        self._clock = clock
+        self._working = threading.Lock()
+
+    def adapt(self, data: bytes) -> bytes:
+        """Turn an encoded request, unsigned, into a sealed package.
+
+        Raises:
+            MessageError: If the request is malformed or its features do not have the model's dimensions.
+            WrongModelError: If the device runs another base model.
+            RefusedError: If it had to be signed.
+            BackendError: If the model fails.
+            StateError: If the state cannot be written.
+        """
+        (outcome,) = self.answer([self.read(data)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert outcome.data is not None  # as it has no tag
+        return outcome.data
+
+    def read(self, data: bytes, authorization: str | None = None, unless: str | None = None) -> Asked:
+        """Decode a request, and see that a model here can serve it.
+
+        Args:
+            data: What `AdaptRequest.encode` wrote.
+            authorization: The header that signs it.
+            unless: The tag of the package that the device has.
+
+        Raises:
+            MessageError: If the request is malformed or its features do not have the model's dimensions.
+            WrongModelError: If the device runs another base model.
+            RefusedError: If the header is malformed.
+        """
+        request = AdaptRequest.decode(data)
+        served = self.models.pick(request.model, request.device)
+        dims = (request.anchors.shape[1], request.queries.shape[1])
+        if dims != tuple(served.backend.uplink_dims):
+            raise MessageError(
+                f"anchors and queries have {dims} columns, the model needs {served.backend.uplink_dims}"
+            )
+        if request.sequence >= MAX_SEQUENCE:
+            raise MessageError("the device's sequence numbers are used up; give it a new id")
+        credentials = read_credentials(authorization)
+        digest = hashlib.sha256(data).digest() if credentials else b""
+        claim = Claim(request.device, credentials, digest)
+        return Asked(
+            request, served, claim, _context(data, request), unless, self._tracing.here(), size=len(data)
+        )
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+        """A sealed package for each request, or why it has none.
+
+        That is its own RefusedError, TooManyError or BackendError, or the StateError of all: what a device
+        has used up, and the number that its package carries, are in the state before an answer leaves.
+        Health checks need no state: a service without its database is not well, but starting it anew is no
+        cure.
+        """
+        origins = [one.origin for one in asked]
+        with self._working, self._tracing.span("batch", origins, requests=len(asked)):
+            try:
+                with self._tracing.span("admit"):
+                    admitted, made = self._admit(asked)
+                with self._tracing.span("generate"):
+                    self._generate(asked, made)
+                with self._tracing.span("issue"), self.database.writing() as connection:
+                    spend(connection, admitted)
+                    return self._issue(connection, asked, made)
+            except StateError as error:
+                return [error if one.claim else self._tried(one) for one in asked]
+
+    def probes(self) -> list[Asked]:
+        """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
+        return [Asked(_probe(served.backend), served, None) for served in self.models.serving]
+
+    def describe(self, model: str | None = None) -> dict[str, Any]:
+        """What `/v1/model` tells of `model`, or of another one where it is not served.
+
+        Raises:
+            InputError: If nothing is served yet.
+        """
+        backend = self.models.described(model)
+        if backend is None:
+            raise InputError("no model is in service yet; run: paramcast model publish FOLDER")
+        return {
+            "model": backend.model,
+            "form": backend.form,
+            "task": backend.task,
+            "parameters": {name: list(shape) for name, shape in backend.parameters.items()},
+            "uplink_dims": list(backend.uplink_dims),
+            "quantization": self._quantization,
+            "lifetime_s": self._lifetime_s,
+            "public_key": public_key_hex(self._key),
+        }
+
+    def _admit(self, asked: Sequence[Asked]) -> tuple[dict[str, Known], list[Made | None]]:
+        """The devices that have used a time and rate, and each request's outcome, or None: to be made."""
+        now = self._clock()
+        with self.database.reading() as connection:
+            before = known(connection, [one.request.device for one in asked], int(1000 * now))
+        table = dict(before)
+        outcomes: list[Made | None] = []
+        for one in asked:
+            try:
+                if one.claim is not None:
+                    self.gate.admit(one.claim, table)
+                outcomes.append(self._unchanged(one, now))
+            except (RefusedError, TooManyError) as error:
+                outcomes.append(error)
+        return {name: one for name, one in table.items() if one is not before[name]}, outcomes
+
+    def _unchanged(self, asked: Asked, now: float) -> Answer | None:
+        """That the device's package would be made again; not when more than half of its life is over."""
+        if asked.unless is None:
+            return None
+        made_of, _, expires = asked.unless.strip('"').rpartition("-")
+        if made_of != asked.made_of or not expires.isascii() or not expires.isdigit():
+            return None
+        left_s = int(expires[:16]) - now
+        return Answer(None, f"{made_of}-{expires}") if 2 * left_s > self._lifetime_s else None
+
+    def _generate(self, asked: Sequence[Asked], made: list[Made | None]) -> None:
+        """Fill in what each model makes of its requests."""
+        places: dict[int, list[int]] = {}
+        for place, outcome in enumerate(made):
+            if outcome is None:
+                places.setdefault(id(asked[place].served), []).append(place)
+        for mine in places.values():
+            outcomes = _generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
+            for place, outcome in zip(mine, outcomes, strict=True):
+                made[place] = outcome
+
+    def _issue(
+        self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
+    ) -> list[Answer | Exception]:
+        """Number and seal what was made, and record it, in the caller's transaction."""
+        now = self._clock()
+        expires = int(now) + self._lifetime_s
+        numbered = [
+            place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
+        ]
+        reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
+        places = {place: place_of(asked[place].request) for place in numbered}
+        at = {
+            asked[place].request.device: Place(asked[place].served.backend.model, x, y)
+            for place, (x, y) in places.items()
+        }
+        taken = take_sequences(connection, reported, int(1000 * now), at)
+        sequences = dict(zip(numbered, taken, strict=True))
+        outcomes: list[Answer | Exception] = []
+        issued: list[Issued] = []
+        for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
+            if isinstance(outcome, dict):
+                outcome = self._sealed(one, outcome, sequences.get(place, 1), expires)
+                if isinstance(outcome, Answer) and place in sequences:
+                    size = len(outcome.data or b"")
+                    issued.append(_issued(one, sequences[place], size, now, expires, places[place]))
+            assert outcome is not None  # `_generate` fills in every place
+            outcomes.append(outcome)
+        record(connection, issued)
+        return outcomes
+
+    def _tried(self, probe: Asked) -> Answer | Exception:
+        """What becomes of a health check without the state."""
+        (made,) = _generate(probe.served.backend, [probe.request])
+        return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
+
+    def _sealed(
+        self, asked: Asked, tensors: dict[str, Float32], sequence: int, expires: int
+    ) -> Answer | Exception:
+        backend = asked.served.backend
+        try:
+            package = Package(
+                device=asked.request.device,
+                model=backend.model,
+                sequence=sequence,
+                expires=expires,
+                form=backend.form,
+                quantization=self._quantization,
+                tensors=tensors,
+            )
+            return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
+        except PackageError as error:
+            return _failure("the model made parameters that cannot be sent", error)
+
+
+def _context(data: bytes, request: AdaptRequest) -> str:
+    """Half a hash of the tensors as they travelled: what stands behind the header."""
+    tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
+    shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
+    return hashlib.blake2b(tensors, digest_size=16, key=shapes).hexdigest()
+
+
+def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int, at: tuple[int, int]) -> Issued:
+    request, backend = asked.request, asked.served.backend
+    return Issued(
+        device=request.device,
+        sequence=sequence,
+        model=backend.model,
+        version=asked.served.number,
+        form=backend.form,
+        context=asked.context,
+        clips=len(request.anchors),
+        queries=len(request.queries),
+        bytes=size,
+        latency_us=int(1e6 * (time.perf_counter() - asked.received)),
+        issued_at=int(1000 * now),
+        expires_at=1000 * expires,
+        request_bytes=asked.size,
+        x=at[0],
+        y=at[1],
+    )
+
+
+def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
+    """The tensors for each request, checked, or what was wrong with them."""
+    try:
+        made = backend.generate(requests)
+        if len(made) != len(requests):
+            raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
+    except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
+        if len(requests) == 1:
+            return [_failure("the model failed", error)]
+        # One by one, so that a request which the model cannot take does not fail its neighbors.
+        return [outcome for request in requests for outcome in _generate(backend, [request])]
+    shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
+    return [_checked(tensors, shapes) for tensors in made]
+
+
+def _checked(
+    tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]
+) -> dict[str, Float32] | Exception:
+    """The tensors if they are complete and of the right shapes; `seal` looks at their numbers."""
+    shapes = {name: tuple(values.shape) for name, values in tensors.items()}
+    if shapes != promised:
+        return BackendError(f"the model made {shapes}, it promised {promised}")
+    return tensors
+
+
+def _probe(backend: AdaptBackend) -> AdaptRequest:
+    image_dim, text_dim = backend.uplink_dims
+    return AdaptRequest(
+        device="healthz",
+        model=backend.model,
+        sequence=0,
+        anchors=np.full((1, image_dim), 0.1, np.float32),
+        queries=np.full((1, text_dim), 0.1, np.float32),
+        clip_of_query=np.zeros(1, np.int64),
+    )
+
+
+def _failure(what: str, cause: Exception) -> BackendError:
+    """A BackendError that is returned, not raised: with its cause all the same, for the log."""
+    error = BackendError(f"{what}: {cause}")
+    error.__cause__ = cause
+    return error

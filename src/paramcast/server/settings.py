@@ -1,0 +1,107 @@
+"""Every setting of the service: options of `paramcast serve`, `PARAMCAST_...` variables, or a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from paramcast.errors import InputError
+from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
+
+
+class Settings(BaseSettings):
+    """The settings of one service. Options go before variables, variables before the file."""
+
+    model_config = SettingsConfigDict(env_prefix="PARAMCAST_", extra="forbid")
+
+    model: Path | None = Field(None, description="serve the trained model in this folder, not published ones")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
+    state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
+    store: Path | None = Field(None, description="folder of published models; beside a state in a file")
+    bundle: list[Path] = Field([], description="bundles that browsers may load at the page `/`")
+    quantization: Literal["fp32", "fp16", "int8", "int4"] = Field(
+        DEFAULT_QUANTIZATION, description="how parameters travel"
+    )
+    lifetime_s: int = Field(7 * 86400, gt=0, description="seconds in which a package may be taken up")
+    require_enrolment: bool = Field(False, description="serve enrolled devices only")
+    clock_skew_s: float = Field(
+        300, gt=0, le=86400, description="seconds by which a device's clock may be wrong"
+    )
+    rate_per_minute: float = Field(
+        60, ge=0, description="signed requests of a device in the long run; 0 for any number"
+    )
+    burst: int = Field(60, ge=1, description="signed requests of a device that may come at once")
+    largest_batch: int = Field(32, ge=1, le=1024, description="requests that are generated together")
+    waiting_room: int = Field(512, ge=1, description="requests that may wait; more are answered 429")
+    keep_days: float = Field(30, gt=0, description="days for which packages and feedback stay on record")
+    drain_s: int = Field(30, ge=1, description="seconds that requests under way have after SIGTERM")
+    log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON objects")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that is logged"
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="collector of OpenTelemetry to send traces to, as http://127.0.0.1:4318"
+    )
+    tls_certificate: Path | None = Field(None, description="certificate (PEM): serve HTTPS")
+    tls_key: Path | None = Field(None, description="the certificate's private key (PEM)")
+    tls_client_ca: Path | None = Field(
+        None, description="authority (PEM): let in only clients that show a certificate of it"
+    )
+
+    @classmethod
+    def gather(cls, config: Path | None, **given: Any) -> Settings:
+        """The settings from `given`, the environment and the TOML file `config`.
+
+        Raises:
+            InputError: If a key is unknown or a value is not possible, or the file cannot be read.
+        """
+
+        class Gathered(cls):  # type: ignore[valid-type, misc]
+            model_config = SettingsConfigDict(toml_file=config)
+
+        if config is not None and not config.is_file():
+            raise InputError(f"there is no settings file {config}")
+        try:
+            gathered: Settings = Gathered(**given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"])) or "settings"
+            raise InputError(f"setting {name}: {first['msg']}") from error
+        except ValueError as error:  # no TOML
+            raise InputError(f"{config} is no TOML file: {error}") from error
+        return gathered
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, variables, the file; in this order."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both tls_certificate and tls_key")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The file or URL of the state."""
+        return self.state or str(self.key.with_suffix(".db"))

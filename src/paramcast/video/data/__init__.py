@@ -1,0 +1,1 @@
+"""Clips, collections, frames and features."""

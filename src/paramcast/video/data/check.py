@@ -1,0 +1,43 @@
+"""Everything that is wrong with a collection, at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from paramcast.video.data.collection import (
+    CLIPS_FILE,
+    Clip,
+    CollectionError,
+    Problem,
+    missing_files,
+    read_lines,
+)
+from paramcast.video.data.frames import undecodable
+
+
+def check_collection(path: Path | str) -> list[Problem]:
+    """Every problem of the collection in folder `path`, by line; every frame of every clip is decoded.
+
+    Raises:
+        CollectionError: there is no `clips.jsonl` to read, or it names no clip.
+    """
+    return inspect_collection(path)[1]
+
+
+def inspect_collection(path: Path | str) -> tuple[list[Clip], list[Problem]]:
+    """The clips whose lines are right, and every problem; raises as `check_collection` does."""
+    root = Path(path)
+    clips: list[Clip] = []
+    problems: list[Problem] = []
+    for found in read_lines(root):
+        if isinstance(found, Clip):
+            clips.append(found)
+        else:
+            problems += found
+    if not clips and not problems:
+        raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object a line")
+    for clip in tqdm(clips, desc="decoding", unit="clip", disable=None):
+        problems += missing_files(clip) or [Problem(clip.line, clip.id, fault) for fault in undecodable(clip)]
+    return clips, sorted(problems, key=lambda problem: problem.line)

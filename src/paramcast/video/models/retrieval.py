@@ -1,0 +1,75 @@
+"""Text-video retrieval: a projection head on each frozen trunk, beside the space that the trunks share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paramcast.video.models.parts import FeatureNorm, masked_mean
+
+
+class RetrievalModel(nn.Module):
+    """Clips and texts -> unit vectors whose cosine says how well they fit.
+
+    Args:
+        image_dim, text_dim: Lengths of the trunks' features.
+        width: Length E of an embedding.
+        shared_dim: So many of the last numbers of an image's feature, and of the first of a text's, are of
+            one space. Then half of the cosine is that of these, without the training set's mean, and half
+            that of the heads: what the trunks know already, and what is learned.
+        dropout: Share of inputs dropped in training. Linear heads with half of their inputs dropped beat
+            deeper ones on frozen features (docs/log.md).
+    """
+
+    # Edits of the weights learn the training clips by heart, and lost 6 points (docs/log.md).
+    targets = ("image*.bias", "text*.bias")
+    temperature = 12.0
+    """Scale of the cosines in InfoNCE."""
+
+    def __init__(
+        self, image_dim: int, text_dim: int, shared_dim: int = 0, width: int = 256, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.image_norm, self.text_norm = FeatureNorm(image_dim), FeatureNorm(text_dim)
+        self.image = nn.Linear(image_dim, width)
+        self.text = nn.Linear(text_dim, width)
+        self.dropout = nn.Dropout(dropout)
+        self.shared_dim = shared_dim
+        if shared_dim:
+            self.image_shared, self.text_shared = _identity(shared_dim), _identity(shared_dim)
+
+    def embed_clips(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalized."""
+        pooled = masked_mean(frames, mask)  # before the norm or behind it is the same; this is cheaper
+        learned: Tensor = F.normalize(self.image(self.dropout(self.image_norm(pooled))), dim=-1)
+        if not self.shared_dim:
+            return learned
+        centred = (pooled - self.image_norm.mean)[..., -self.shared_dim :]
+        return _side_by_side(learned, self.image_shared(centred))
+
+    def embed_texts(self, texts: Tensor) -> Tensor:
+        """Texts (..., text_dim) -> (..., E) float32, L2-normalized."""
+        learned: Tensor = F.normalize(self.text(self.dropout(self.text_norm(texts))), dim=-1)
+        if not self.shared_dim:
+            return learned
+        centred = (texts - self.text_norm.mean)[..., : self.shared_dim]
+        return _side_by_side(learned, self.text_shared(centred))
+
+    def forward(self, frames: Tensor, mask: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of clips and of texts."""
+        return self.embed_clips(frames, mask), self.embed_texts(texts)
+
+
+def _identity(dim: int) -> nn.Linear:
+    """A layer that is never trained: it is there for packages to edit."""
+    layer = nn.Linear(dim, dim)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer.requires_grad_(False)
+
+
+def _side_by_side(learned: Tensor, shared: Tensor) -> Tensor:
+    """One unit vector of two, (..., L) and, of any length, (..., S) -> (..., L + S): cosines are averaged."""
+    both: Tensor = torch.cat([learned, F.normalize(shared, dim=-1)], -1) * 0.5**0.5
+    return both

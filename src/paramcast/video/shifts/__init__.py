@@ -1,0 +1,1 @@
+"""Simulated shifts: cameras, vocabularies, and fleets of devices that have them."""

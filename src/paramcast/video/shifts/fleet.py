@@ -1,0 +1,322 @@
+"""Fleets: simulated devices, each with clips, a camera, a vocabulary and habits of its own.
+
+What the devices of a fleet differ in is a subset of `SHIFTS`. Every draw comes from a generator that is
+named by the seed, the split and the device's number, so that device 7 is the same whether ten or a thousand
+are built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from paramcast.errors import InputError
+from paramcast.files import write_json
+from paramcast.training.seeding import generator_for, seed_from
+from paramcast.video.shifts.cameras import HELD_OUT_KINDS, TRAINING_KINDS, Camera
+from paramcast.video.shifts.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from paramcast.video.data.collection import Clip
+    from paramcast.video.data.collection import Collection as ClipCollection
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SHIFTS: tuple[str, ...] = ("category", "camera", "vocabulary", "habits", "collection")
+FORMAT = 2
+"""Version of the file that `Fleet.save` writes; version 1, which knows no habits, is read too."""
+
+MINIMUM_QUERY = 4
+"""A device with fewer clips to be scored on is not built."""
+
+_CONCENTRATION = 0.2  # of the Dirichlet over categories: most devices live in one or two
+_DEVICES = {"train": 200, "validation": 40, "test": 40}
+
+
+class FleetError(InputError):
+    """A fleet cannot be built from these clips, or a fleet file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One simulated device.
+
+    Attributes:
+        id: Unique within the fleet, such as 'test-0003'.
+        split: Devices of two splits share no clip.
+        support: Clip ids, ordered: K clips of support are `support[:K]`.
+        query: Clip ids on which the device is scored; disjoint from `support`.
+        cameras: Applied to every frame, in this order; empty for clean frames.
+        vocabulary: The device's own words, or None for the common ones.
+        categories: Category -> its share of the device's clips; sums to 1 where all clips have a category.
+        collection: Name of the collection that the clips are from.
+        habits: The words that it answers in, whatever those of its questions; None where it answers in those.
+    """
+
+    id: str
+    split: Split
+    support: tuple[str, ...]
+    query: tuple[str, ...]
+    cameras: tuple[Camera, ...]
+    vocabulary: Vocabulary | None
+    categories: Mapping[str, float]
+    collection: str
+    habits: Vocabulary | None = None
+
+    def question(self, text: str) -> str:
+        """A question, or a caption, as the device's users put it."""
+        return self.vocabulary.rewrite(text) if self.vocabulary else text
+
+    def answer(self, answer: str) -> str:
+        """An answer as they give it."""
+        words = self.answers_in
+        return words.answer(answer) if words else answer
+
+    @property
+    def answers_in(self) -> Vocabulary | None:
+        """The words of its answers; None for the common ones."""
+        return self.habits or self.vocabulary
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices, and how they were drawn."""
+
+    devices: tuple[Device, ...]
+    shifts: tuple[str, ...] = field(default=())
+    seed: int = 0
+
+    def split(self, name: str) -> tuple[Device, ...]:
+        """The devices of one split, in order."""
+        return tuple(device for device in self.devices if device.split == name)
+
+    def save(self, path: Path | str) -> None:
+        """Write the fleet as JSON, whole or not at all."""
+        write_json(path, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Fleet:
+        """Read what `save` wrote.
+
+        Raises:
+            FleetError: No such file, not a fleet, or of another format version.
+        """
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            if stored["format"] not in (1, FORMAT):
+                raise FleetError(
+                    f"{path}: fleet format {stored['format']!r} is unknown; build the fleet again"
+                )
+            devices = tuple(_device(entry) for entry in stored["devices"])
+            return cls(devices, tuple(map(str, stored["shifts"])), int(stored["seed"]))
+        except OSError as error:
+            raise FleetError(f"{path}: the fleet cannot be read: {error.strerror}") from error
+        except FleetError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            raise FleetError(f"{path} is not a fleet file ({type(error).__name__}: {error})") from error
+
+
+def split_clips(collection: ClipCollection, seed: int) -> dict[str, tuple[str, ...]]:
+    """Share out the clips 80 / 10 / 10 by a hash of seed and clip id.
+
+    A clip keeps its split when others are added to or taken from the collection.
+
+    Returns:
+        'train', 'validation' and 'test' -> clip ids, in the collection's order.
+    """
+    pools: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for clip in collection.clips:
+        place = seed_from("split", seed, clip.id) % 10
+        pools["validation" if place == 8 else "test" if place == 9 else "train"].append(clip.id)
+    return {split: tuple(ids) for split, ids in pools.items()}
+
+
+def build_fleet(
+    collection: ClipCollection,
+    *,
+    shifts: Collection[str] = ("category",),
+    devices: Mapping[str, int] = _DEVICES,
+    seed: int = 0,
+    support: int = 16,
+    query: int = 24,
+    held_out_cameras: bool = False,
+    pools: Mapping[str, Sequence[str]] | None = None,
+    usable: Callable[[Clip], bool] | None = None,
+) -> Fleet:
+    """Draw devices that differ in `shifts` and in nothing else.
+
+    Clips are drawn without replacement within a device; two devices of one split may share clips. Where a
+    pool is too small, a device gets fewer query clips, down to `MINIMUM_QUERY`.
+
+    Args:
+        collection: Where the clips come from.
+        shifts: Any of `SHIFTS`; empty for devices that are all alike.
+            category: each device sees a few categories only (clips without one are left out);
+            camera: each device has a camera of one kind, some training devices of two;
+            vocabulary: each device has its own words;
+            habits: each device answers in words of its own, which its questions do not tell;
+            collection: each device is one of the collection's own devices (`device` of the lines, if there
+            are any; else a random draw).
+        devices: Split -> number of devices.
+        seed: Of the whole fleet.
+        support: Support clips a device.
+        query: Query clips a device, where there are enough.
+        held_out_cameras: Give test devices cameras of `HELD_OUT_KINDS` instead of `TRAINING_KINDS`.
+        pools: Split -> the clip ids it may use; `split_clips(collection, seed)` by default.
+        usable: Which clips serve the task; all by default.
+
+    Raises:
+        FleetError: An unknown shift or split, or too few clips.
+    """
+    if unknown := sorted(set(shifts) - set(SHIFTS)):
+        raise FleetError(f"no shift is called {', '.join(unknown)}; there are: {', '.join(SHIFTS)}")
+    if unknown := sorted(set(devices) - set(SPLITS)):
+        raise FleetError(f"no split is called {', '.join(unknown)}; there are: {', '.join(SPLITS)}")
+    if support < 1 or query < 1:
+        raise FleetError(f"a device needs support and query clips, not {support} and {query}")
+    pools = split_clips(collection, seed) if pools is None else pools
+    built = []
+    for split in SPLITS:
+        if devices.get(split, 0):
+            clips = _useful(collection, pools.get(split, ()), "category" in shifts, usable)
+            source = _Source(split, clips, frozenset(shifts), support, query)
+            kinds = HELD_OUT_KINDS if held_out_cameras and split == "test" else TRAINING_KINDS
+            for number in range(devices[split]):
+                name = f"{split}-{number:04d}"
+                ids = source.draw(generator_for(seed, "clips", name), number)
+                built.append(
+                    Device(
+                        id=name,
+                        split=split,
+                        support=ids[:support],
+                        query=ids[support:],
+                        cameras=_cameras(seed, name, kinds) if "camera" in shifts else (),
+                        vocabulary=_words(seed, "vocabulary", name) if "vocabulary" in shifts else None,
+                        categories=_shares(ids, collection.by_id),
+                        collection=collection.name,
+                        habits=_words(seed, "habits", name) if "habits" in shifts else None,
+                    )
+                )
+    return Fleet(tuple(built), tuple(shift for shift in SHIFTS if shift in shifts), seed)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The clips of one split, and how a device draws from them."""
+
+    split: str
+    clips: tuple[Clip, ...]
+    shifts: frozenset[str]
+    support: int
+    query: int
+
+    def draw(self, rng: np.random.Generator, number: int) -> tuple[str, ...]:
+        """Clip ids of one device, support first; the order is random."""
+        clips = self._own_clips(number) if "collection" in self.shifts else self.clips
+        least = self.support + min(self.query, MINIMUM_QUERY)
+        if len(clips) < least:
+            raise FleetError(
+                f"{len(clips)} usable clips for a device of split {self.split!r}, but {self.support} support "
+                f"and {least - self.support} query clips are needed; use more clips or less support"
+            )
+        wanted = self.support + self.query
+        if "category" in self.shifts:
+            return self._by_category(rng, clips, wanted)
+        picked = rng.permutation(len(clips))[:wanted]
+        return tuple(clips[place].id for place in picked)
+
+    def _own_clips(self, number: int) -> tuple[Clip, ...]:
+        """Those of one of the collection's own devices, in turn; all clips if it names none."""
+        owners: dict[str, list[Clip]] = {}
+        for clip in self.clips:
+            if clip.device is not None:
+                owners.setdefault(clip.device, []).append(clip)
+        if not owners:
+            return self.clips
+        least = self.support + min(self.query, MINIMUM_QUERY)
+        large = [owner for owner in sorted(owners) if len(owners[owner]) >= least]
+        largest = max(owners, key=lambda owner: (len(owners[owner]), owner))
+        return tuple(owners[large[number % len(large)] if large else largest])
+
+    def _by_category(self, rng: np.random.Generator, clips: Sequence[Clip], wanted: int) -> tuple[str, ...]:
+        """By a category mixture of its own.
+
+        When the device's categories run out, it rather keeps to them with up to half of its query clips
+        missing than takes others, which would make all devices alike.
+        """
+        left: dict[str, list[str]] = {}
+        for place in rng.permutation(len(clips)):
+            left.setdefault(str(clips[place].category), []).append(clips[place].id)
+        names = sorted(left)
+        mixture = dict(zip(names, rng.dirichlet([_CONCENTRATION] * len(names)), strict=True))
+        counts = rng.multinomial(wanted, list(mixture.values()))
+        picked = [
+            left[name].pop() for name, n in zip(names, counts, strict=True) for _ in range(n) if left[name]
+        ]
+        enough = self.support + max(min(self.query, MINIMUM_QUERY), self.query // 2)
+        while len(picked) < enough and (open_names := [name for name in names if left[name]]):
+            weights = np.array([mixture[name] for name in open_names]) + 1e-9
+            name = open_names[rng.choice(len(open_names), p=weights / weights.sum())]
+            picked.append(left[name].pop())
+        return tuple(picked[place] for place in rng.permutation(len(picked)))
+
+
+def _useful(
+    collection: ClipCollection, ids: Sequence[str], categorised: bool, usable: Callable[[Clip], bool] | None
+) -> tuple[Clip, ...]:
+    if missing := [name for name in ids if name not in collection.by_id]:
+        raise FleetError(f"collection {collection.name!r} has no clip {missing[0]!r} that a pool names")
+    clips = (collection.by_id[name] for name in ids)
+    return tuple(
+        clip
+        for clip in clips
+        if (clip.category is not None or not categorised) and (usable is None or usable(clip))
+    )
+
+
+def _cameras(seed: int, name: str, kinds: tuple[str, ...]) -> tuple[Camera, ...]:
+    rng = generator_for(seed, "camera", name)
+    several = 2 if name.startswith("train") and rng.random() < 0.2 else 1
+    chosen = rng.permutation(len(kinds))[:several]
+    return tuple(Camera(kinds[k], float(rng.uniform(0.3, 1.0)), int(rng.integers(2**31))) for k in chosen)
+
+
+def _words(seed: int, use: str, name: str) -> Vocabulary:
+    rng = generator_for(seed, use, name)
+    return Vocabulary(int(rng.integers(2**31)), float(rng.uniform(0.6, 1.0)))
+
+
+def _shares(ids: Sequence[str], by_id: Mapping[str, Clip]) -> dict[str, float]:
+    counts = Counter(category for name in ids if (category := by_id[name].category) is not None)
+    return {category: counts[category] / len(ids) for category in sorted(counts)}
+
+
+def _device(entry: dict[str, Any]) -> Device:
+    """A device from its JSON; raises ValueError, KeyError or TypeError where it is not one."""
+    if entry["split"] not in SPLITS:
+        raise ValueError(f"device {entry['id']!r} is of split {entry['split']!r}")
+    support, query = tuple(map(str, entry["support"])), tuple(map(str, entry["query"]))
+    if set(support) & set(query):
+        raise ValueError(f"device {entry['id']!r} is scored on its own support clips")
+    return Device(
+        id=str(entry["id"]),
+        split=entry["split"],
+        support=support,
+        query=query,
+        cameras=tuple(Camera(**camera) for camera in entry["cameras"]),
+        vocabulary=_stored_words(entry["vocabulary"]),
+        categories={str(name): float(share) for name, share in entry["categories"].items()},
+        collection=str(entry["collection"]),
+        habits=_stored_words(entry.get("habits")),
+    )
+
+
+def _stored_words(entry: Mapping[str, Any] | None) -> Vocabulary | None:
+    return None if entry is None else Vocabulary(**entry)

@@ -1,0 +1,115 @@
+"""Video question answering: classification over a fixed list of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paramcast.adapters.dynamic import Dynamic
+from paramcast.training.controls import Metric
+from paramcast.video.data.collection import Clip
+from paramcast.video.models.answer import AnswerModel
+from paramcast.video.tasks.base import Asked, Item, Task
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+
+_QUESTIONS_A_CLIP = 4  # of a batch of the base model
+_QUERY_CLIPS, _QUESTIONS = 6, 6  # of each device in an episode
+
+
+class QuestionAnswering(Task):
+    """Top-1 accuracy; an answer that the model does not know counts as wrong."""
+
+    name = "qa"
+    targets = AnswerModel.targets
+    base_epochs = 8
+    has_answers = True
+    codes = 400  # every word that a device has of its own is an edit of its own (docs/log.md)
+
+    def items(self, clip: Clip) -> list[Item]:
+        """One for each question."""
+        return [Item(None, qa.question, qa.answer) for qa in clip.qa]
+
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
+        """See `AnswerModel`."""
+        return AnswerModel(image_dim, text_dim, len(answers))
+
+    def base_loss(
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
+    ) -> Tensor:
+        """Cross-entropy of `batch` questions, a few a clip; clips by their numbers of questions."""
+        counts = np.array([len(clip.items) for clip in clips], np.float64)
+        drawn = rng.choice(len(clips), batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
+        items = np.stack(
+            [clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS_A_CLIP)] for i in drawn]
+        )
+        frames, mask = bank.some_frames(items[:, 0, 0], rng)
+        logits = self._logits(model, bank, frames, mask, items)
+        return _loss(logits, torch.from_numpy(items[..., 2]))
+
+    def episode_loss(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        queries: Sequence[Sequence[ClipData]],
+        has_cameras: Sequence[bool],
+        others: Sequence[ClipData],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Cross-entropy of a few questions of a few query clips of each device."""
+        drawn = []
+        for clips in queries:
+            chosen = rng.choice(len(clips), _QUERY_CLIPS, replace=len(clips) < _QUERY_CLIPS)
+            drawn.append([clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen])
+        items = np.array(drawn)  # (B, C, N, 3 + options)
+        frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
+        with dynamic.use(values):
+            logits = self._logits(dynamic.module, bank, frames, mask, items)
+        return _loss(logits, torch.tensor(items[..., 2]))
+
+    def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
+        """The questions about the device's query clips."""
+        items = np.concatenate([clip.items for clip in device.query])
+        return Asked(items[:, 0], items[:, 1], items[:, 3:])
+
+    def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
+        """Logits (N, answers); every clip goes through the model once, with all of its questions."""
+        rows, clip = np.unique(asked.shown, return_inverse=True)
+        order = np.argsort(clip, kind="stable")
+        counts = np.bincount(clip)
+        place = np.empty(len(clip), np.int64)  # of each question among those of its clip
+        place[order] = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
+        items = np.zeros((len(rows), counts.max(), 3 + asked.options.shape[1]), np.int64)
+        items[clip, place, 1] = asked.texts
+        items[clip, place, 3:] = asked.options
+        return self._logits(model, bank, bank.frames[rows], bank.mask[rows], items)[clip, place]
+
+    def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
+        """Share of the questions that are answered right."""
+        right = answered_right(outputs, device)
+        return {Metric("top1"): 100 * int(right.sum()) / len(right)}
+
+    def _logits(
+        self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
+    ) -> Tensor:
+        """Logits (..., N, answers) of items (..., N, 3)."""
+        logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
+        return logits
+
+
+def answered_right(outputs: Tensor, device: DeviceData) -> np.ndarray:
+    """(N,) bool: of the N questions about its query clips, which are, by their logits (N, answers)."""
+    right: np.ndarray = outputs.argmax(-1).numpy() == np.concatenate([c.items[:, 2] for c in device.query])
+    return right
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Smoothed cross-entropy over the questions whose answer the model knows."""
+    return F.cross_entropy(
+        logits.flatten(0, -2), targets.flatten().clamp(min=-1), ignore_index=-1, label_smoothing=0.1
+    )

@@ -1,0 +1,188 @@
+"""Text-video retrieval: find the clip, or the frame, that a text is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paramcast.adapters.dynamic import Dynamic
+from paramcast.training.controls import Metric
+from paramcast.video.data.collection import Clip
+from paramcast.video.models.retrieval import RetrievalModel
+from paramcast.video.tasks.base import Asked, Item, Task
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+
+_QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
+_HINTS = 0.6  # share of clips that base training describes by a hint
+
+
+class Retrieval(Task):
+    """R@1, R@5, R@10 of one text a clip or a frame; `match3` where clips are told frame by frame.
+
+    A text's clip is looked for among the device's own query clips (gallery 'device'), and among all clips of
+    the collection (gallery 'collection'), unless the device has cameras, which show it no clips but its own.
+    """
+
+    name = "retrieval"
+    targets = RetrievalModel.targets
+    offset_share = 0.5
+    base_epochs = 15
+
+    def items(self, clip: Clip) -> list[Item]:
+        """A sentence for each frame where there are such, else the first caption."""
+        if clip.frame_captions:
+            return [Item(frame, text) for frame, text in enumerate(clip.frame_captions)]
+        return [Item(None, text) for text in clip.captions[:1]]
+
+    def hints(self, clip: Clip) -> list[str]:
+        """Other captions, and questions: they too say what is to be seen."""
+        return [*clip.captions[1:], *(qa.question for qa in clip.qa)]
+
+    def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
+        """See `RetrievalModel`."""
+        return RetrievalModel(image_dim, text_dim, shared_dim)
+
+    def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The texts' head, and what texts share with images."""
+        assert isinstance(model, RetrievalModel)
+        head, norm, shared = model.text, model.text_norm, model.shared_dim
+        found: dict[str, Callable[[Tensor], Tensor]] = {
+            "text": lambda offsets: -(offsets * norm.scale) @ head.weight.T
+        }
+        return found | ({"text_shared": lambda offsets: -offsets[:, :shared]} if shared else {})
+
+    def base_loss(
+        self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
+    ) -> Tensor:
+        """InfoNCE over a batch of clips, each with a caption or a hint."""
+        drawn = rng.choice(len(clips), min(batch, len(clips)), replace=False)
+        pairs = np.array([_pair(clips[i], rng) for i in drawn])
+        videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
+        return _info_nce(videos, texts)
+
+    def align(
+        self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
+    ) -> None:
+        """Rotate the heads' outputs onto the final model's (orthogonal Procrustes): cosines stay."""
+        assert isinstance(model, RetrievalModel)
+        own = {key: value.clone() for key, value in model.state_dict().items()}
+        mine = _learned(model, bank, clips)
+        model.load_state_dict(final)
+        left, _, right = torch.linalg.svd(mine.T @ _learned(model, bank, clips))
+        rotation = (left @ right).T
+        for head in ("image", "text"):
+            own[f"{head}.weight"] = rotation @ own[f"{head}.weight"]
+            own[f"{head}.bias"] = rotation @ own[f"{head}.bias"]
+        model.load_state_dict(own)
+
+    def episode_loss(
+        self,
+        dynamic: Dynamic,
+        values: dict[str, Tensor] | None,
+        bank: Bank,
+        queries: Sequence[Sequence[ClipData]],
+        has_cameras: Sequence[bool],
+        others: Sequence[ClipData],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """InfoNCE within each device, against its own clips and against a sample of all.
+
+        Others' clips are not seen through a device's cameras: against them, to know the camera would be
+        enough to find the device's own. So a device with cameras has its own clips alone.
+        """
+        own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
+        shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
+        rows = np.concatenate([own[..., 0], np.tile(shared, (len(own), 1))], 1)
+        videos, texts = dynamic(*bank.some_frames(rows, rng), bank.some_texts(own[..., 1]), values=values)
+        counts = [_QUERY_ITEMS if alone else _QUERY_ITEMS + _OTHERS for alone in has_cameras]
+        return torch.stack(
+            [_info_nce(v[:n], t) for v, t, n in zip(videos, texts, counts, strict=True)]
+        ).mean()
+
+    def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
+        """The texts of its query clips; candidates: their clips or frames in that order, then all others.
+
+        A device with cameras has its own candidates alone, see `episode_loss`.
+        """
+        own = np.concatenate([clip.items for clip in device.query])
+        if device.device.cameras:
+            return Asked(own[:, 0], own[:, 1], own[:, 3:])
+        seen = {*device.device.support, *device.device.query}
+        rest = [clip for clip in gallery if clip.clip_id not in seen]
+        support = device.clips[: device.support]
+        others = np.concatenate([clip.items[:, 0] for clip in [*support, *rest]])
+        return Asked(np.concatenate([own[:, 0], others]), own[:, 1], own[:, 3:])
+
+    def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
+        """Cosines (N, G)."""
+        videos, texts = embedded(model, bank, asked)
+        return texts @ videos.T
+
+    def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
+        """Ranks of the right clip or frame; text i belongs to candidate i."""
+        frames = any(clip.items.shape[0] > 1 for clip in device.query)
+        figures = {}
+        galleries = {"device": outputs[:, : len(outputs)]}
+        if not device.device.cameras:
+            galleries["collection"] = outputs
+        for name, scores in galleries.items():
+            ranks = (scores > scores.diagonal()[:, None]).sum(1)
+            for k in (1, 5, 10):
+                figures[Metric(f"r@{k}", name)] = 100 * (ranks < k).float().mean().item()
+        # The contract's gallery first: all clips for clip captions, the query set's frames for frames'.
+        order = sorted(figures, key=lambda metric: (metric.gallery == "device") != frames)
+        ordered = {metric: figures[metric] for metric in order}
+        if frames:
+            ordered = {Metric("match3"): _match(outputs, device), **ordered}
+        return ordered
+
+
+def embedded(model: nn.Module, bank: Bank, asked: Asked) -> tuple[Tensor, Tensor]:
+    """Embeddings of the candidates (G, E) and of the texts (N, E), L2-normalized."""
+    assert isinstance(model, RetrievalModel)
+    shown = model.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
+    return shown, model.embed_texts(bank.texts[asked.texts][None])[0]
+
+
+def _learned(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
+    """(2 N, L): the heads' part of the embeddings of N clips, then of their texts."""
+    pairs = np.array([clip.items[0, :2] for clip in clips])
+    with torch.no_grad():
+        videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
+    return torch.cat([videos, texts])[:, : model.image.out_features]
+
+
+def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
+    if len(clip.hints) and rng.random() < _HINTS:
+        return clip.row, clip.hints[rng.integers(len(clip.hints))]
+    row, text, _ = clip.items[rng.integers(len(clip.items))]
+    return row, text
+
+
+def _draw_items(clips: Sequence[ClipData], rng: np.random.Generator) -> np.ndarray:
+    """(Q, 2) rows shown and texts, one item a clip; clips come again where there are too few."""
+    chosen = np.resize(rng.permutation(len(clips))[:_QUERY_ITEMS], _QUERY_ITEMS).tolist()
+    return np.stack([clips[i].items[rng.integers(len(clips[i].items)), :2] for i in chosen])
+
+
+def _info_nce(videos: Tensor, texts: Tensor) -> Tensor:
+    """Symmetric InfoNCE of texts (Q, E) against videos (G, E), G >= Q; text i belongs to video i."""
+    scores = texts @ videos.T * RetrievalModel.temperature
+    targets = torch.arange(len(texts))
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores[:, : len(texts)].T, targets)) / 2
+
+
+def _match(scores: Tensor, device: DeviceData) -> float:
+    """Share of sentences whose best frame among their own clip's is the right one, in percent."""
+    right = total = first = 0
+    for clip in device.query:
+        count = len(clip.items)
+        block = scores[first : first + count, first : first + count]
+        right += int((block.argmax(1) == torch.arange(count)).sum())
+        total, first = total + count, first + count
+    return 100 * right / total

@@ -1,0 +1,62 @@
+"""Devices as arrays: which rows of the bank each clip and text is; sets of unlike size side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramcast.video.shifts.fleet import Device
+
+
+@dataclass(frozen=True)
+class ClipData:
+    """One clip as one device sees it.
+
+    Attributes:
+        clip_id: The clip's id.
+        row: Its row of the bank.
+        queries: (n,) rows of its queries' texts.
+        items: (n, 3 + options): the row shown, the text's row, the answer's number (-1 where there is none),
+            and in multiple choice the options' rows; there the number is the right option's place.
+        hints: (n,) rows of further texts about the clip, for training only.
+    """
+
+    clip_id: str
+    row: int
+    queries: np.ndarray
+    items: np.ndarray
+    hints: np.ndarray
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """One device: its clips, the first `support` of them for adaptation, and its true domain (R,) float32."""
+
+    device: Device
+    clips: tuple[ClipData, ...]
+    support: int
+    truth: np.ndarray
+
+    @property
+    def query(self) -> tuple[ClipData, ...]:
+        """The clips on which it is scored."""
+        return self.clips[self.support :]
+
+
+def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Sets of unlike size side by side.
+
+    Args:
+        sets: B arrays (K, U), each with a K of its own.
+
+    Returns:
+        (B, longest, U) float32, zero where a set has ended, and a mask (B, longest) bool; longest >= 1.
+    """
+    longest = max(1, *(len(rows) for rows in sets))
+    values = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
+    mask = np.zeros((len(sets), longest), bool)
+    for place, rows in enumerate(sets):
+        values[place, : len(rows)], mask[place, : len(rows)] = rows, True
+    return values, mask

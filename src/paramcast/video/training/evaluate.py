@@ -1,0 +1,170 @@
+"""Evaluation with controls: is it adaptation, and does it pay?
+
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every figure comes with
+those of the same devices under no adaptation (`base`), a generator trained the same way on a fixed context
+(`constant`), another device's package (`shuffled`) and the same adaptor told the true domain (`oracle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from paramcast.errors import InputError
+from paramcast.training.controls import CONDITIONS, CONTROLS, Metric, Result, derangement
+from paramcast.video.data.collection import Collection
+from paramcast.video.shifts.fleet import Device, Fleet, Split, build_fleet
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.episodes import SUPPORT_SIZES, generate, one_of
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.views import UplinkTable, Views
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation saw and found."""
+
+    fleet: Fleet
+    results: tuple[Result, ...]
+
+
+def evaluate(
+    model: TrainedModel,
+    collection: Collection,
+    *,
+    shift: str = "category",
+    devices: int = 100,
+    support_sizes: Sequence[int] = SUPPORT_SIZES,
+    seed: int = 0,
+) -> Evaluation:
+    """Score simulated test devices under every control.
+
+    Clips that training or model selection used are never drawn. Under the camera shift every other device
+    has a camera of a kind that is never used in training.
+
+    Args:
+        model: Trained, by `paramcast train`.
+        collection: Any collection that serves the model's task; need not be the one of training.
+        shift: 'none', or shifts joined by '+', such as 'category+camera'.
+        devices: Number of devices.
+        support_sizes: Support clips a device, each a row of results.
+        seed: Of the devices and of the shuffling.
+
+    Raises:
+        InputError: The collection has too few clips for the task, or the shift is unknown.
+    """
+    fleet = test_fleet(model, collection, shift, devices, max(support_sizes), seed)
+    store = model.store(collection)
+    gallery_ids = test_clips(model, collection)
+    bank, gallery, data = Views(
+        collection,
+        gallery_ids,
+        fleet.devices,
+        model.task,
+        model.answer_numbers,
+        model.config.categories,
+    ).load(store)
+    table = model.table(bank)
+    scorer = _Scorer(model, bank, gallery, data, table)
+    fixed = {
+        "base": scorer.scores("base", None),
+        "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
+        "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, max(support_sizes))),
+    }
+    order = derangement(len(data), seed)
+    results = []
+    for support in support_sizes:
+        packages = generate(model.adaptor, table, data, support)
+        shuffled = {name: tensor[order] for name, tensor in packages.items()}
+        controls = fixed | {
+            "own": scorer.scores(f"own, {support} clips", packages),
+            "shuffled": scorer.scores(f"shuffled, {support} clips", shuffled),
+        }
+        for metric in controls["own"][0]:
+            values = {name: np.array([figures[metric] for figures in controls[name]]) for name in CONTROLS}
+            results.append(Result(metric, support, tuple(d.device.id for d in data), values))
+    return Evaluation(fleet, tuple(results))
+
+
+def test_fleet(
+    model: TrainedModel, collection: Collection, shift: str, devices: int, support: int, seed: int
+) -> Fleet:
+    """The devices of an evaluation, of clips that training never touched."""
+    return draw_fleet(model, collection, "test", test_clips(model, collection), shift, devices, support, seed)
+
+
+def draw_fleet(
+    model: TrainedModel,
+    collection: Collection,
+    split: Split,
+    clips: Sequence[str],
+    shift: str,
+    devices: int,
+    support: int,
+    seed: int,
+) -> Fleet:
+    """Devices of one split, from `clips`, that differ in `shift`; see `evaluate`.
+
+    Raises:
+        InputError: No or too few clips for the task, or the shift is unknown or is not one of this task.
+    """
+    shifts = () if shift == "none" else tuple(shift.split("+"))
+    if "habits" in shifts and not model.task.has_answers:
+        raise InputError(f"habits are of answers, of which task {model.config.task!r} has no list of its own")
+    if not clips:
+        raise InputError(
+            f"collection {collection.name!r} has no clip for task {model.config.task!r} "
+            f"that may serve a {split} device"
+        )
+
+    def drawn(held_out: bool) -> tuple[Device, ...]:
+        return build_fleet(
+            collection,
+            shifts=shifts,
+            devices={split: devices},
+            seed=seed,
+            support=support,
+            held_out_cameras=held_out,
+            pools={split: clips},
+            usable=model.task.usable,
+        ).devices
+
+    known = drawn(held_out=False)
+    if "camera" in shifts and split == "test":
+        unseen = drawn(held_out=True)
+        known = tuple(unseen[i] if i % 2 else device for i, device in enumerate(known))
+    return Fleet(known, shifts, seed)
+
+
+def test_clips(model: TrainedModel, collection: Collection) -> list[str]:
+    """Ids of the clips that serve the task and that neither training nor model selection used."""
+    used = {clip for split in ("train", "validation") for clip in model.config.clips[split]}
+    return [clip.id for clip in collection.clips if clip.id not in used and model.task.usable(clip)]
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    model: TrainedModel
+    bank: Bank
+    gallery: Sequence[ClipData]
+    devices: Sequence[DeviceData]
+    table: UplinkTable
+
+    def scores(self, control: str, packages: dict[str, Tensor] | None) -> list[dict[Metric, float]]:
+        """Every device's figures under its package."""
+        adaptor = self.model.adaptors[CONDITIONS.get(control, "support")]
+        return [
+            self.model.task.score(
+                adaptor.dynamic,
+                None if packages is None else one_of(packages, place),
+                self.bank,
+                device,
+                self.gallery,
+            )
+            for place, device in enumerate(tqdm(self.devices, desc=control, unit="device", disable=None))
+        ]

@@ -1,0 +1,73 @@
+"""The devices that a model is trained for: a mix of shifts, alone and combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from paramcast.errors import InputError
+from paramcast.video.data.collection import Collection
+from paramcast.video.shifts.fleet import Device, Fleet, build_fleet
+from paramcast.video.tasks import Task
+
+MIX: dict[tuple[str, ...], float] = {
+    (): 0.2,
+    ("category",): 0.35,
+    ("camera",): 0.15,
+    ("vocabulary",): 0.15,
+    ("category", "camera", "vocabulary"): 0.15,
+}
+"""Shifts -> share of the devices that lessons are about."""
+
+PLAIN = {shifts: share for shifts, share in MIX.items() if not {"camera", "vocabulary"}.intersection(shifts)}
+"""Devices that see and hear clips as they are cost no features, so there can be many of them."""
+
+SPOILT = {shifts: share for shifts, share in MIX.items() if shifts not in PLAIN}
+"""Devices with a camera or a vocabulary."""
+
+SUPPORT, QUERY = 16, 24
+"""Clips a device, where the pool has enough."""
+
+
+def training_fleet(
+    collection: Collection,
+    task: Task,
+    pools: Mapping[str, Sequence[str]],
+    devices: int,
+    seed: int,
+    split: str,
+    mix: Mapping[tuple[str, ...], float] = MIX,
+) -> list[Device]:
+    """Draw `devices` devices from the clips of one pool, in the shares of `mix`.
+
+    Without categories in the collection the category shift falls away. Devices of a small pool have fewer
+    clips.
+    """
+    has_categories = any(collection.by_id[clip].category for clip in pools[split])
+    support = max(1, min(SUPPORT, len(pools[split]) // 2))
+    drawn: list[Device] = []
+    for number, shifts in enumerate(MIX):
+        if shifts not in mix:
+            continue
+        kept = tuple(shift for shift in shifts if shift != "category" or has_categories)
+        count = max(1, round(devices * mix[shifts] / sum(mix.values())))
+        fleet: Fleet = build_fleet(
+            collection,
+            shifts=kept,
+            devices={split: count},
+            seed=seed + number,
+            support=support,
+            query=max(1, min(QUERY, len(pools[split]) - support)),
+            pools=pools,
+            usable=task.usable,
+        )
+        name = "+".join(kept) or "none"
+        drawn += [replace(device, id=f"{name}-{device.id}") for device in fleet.devices]
+    if not drawn:
+        raise InputError(f"collection {collection.name!r} has no clips for task {task.name!r}")
+    return drawn
+
+
+def kind_of(device: Device) -> str:
+    """The shifts of a device of `training_fleet`, such as 'category+camera'."""
+    return device.id.split("-")[0]

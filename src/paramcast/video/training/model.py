@@ -1,0 +1,235 @@
+"""A trained model on disk: the base, its adaptors, and what it takes to run, serve and judge them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from paramcast.errors import InputError
+from paramcast.files import remove_halves, replacing, write_json
+from paramcast.hypernet import Hypernetwork, HypernetworkConfig
+from paramcast.hypernet.hypernetwork import Evidence
+from paramcast.training.uplink import Uplink
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.features import FeatureStore
+from paramcast.video.encoders import image_encoder, text_encoder
+from paramcast.video.tasks import Task, make_task
+from paramcast.video.training.bank import Bank
+from paramcast.video.training.views import UplinkTable
+
+FORMAT = 1
+"""Version of the model folder."""
+
+_YOUNGER = re.compile(r"gate\.|context\.reasoner\.(gain|level|temperature)$")
+"""Tensors that older adaptors lack. As new ones have them, they change nothing."""
+
+CONDITIONS = ("support", "truth", "constant")
+"""The adaptor itself, the oracle, and the control with a fixed context."""
+
+
+class ModelError(InputError):
+    """A folder is not a model that this version can read."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model is built from, and what it was trained on.
+
+    Attributes:
+        task: 'qa', 'choice' or 'retrieval'.
+        form: Of the generated parameters.
+        image_encoder, text_encoder: Names of the trunks.
+        image_dim, text_dim: Lengths of their features.
+        frames, sampling: How frames are taken from a clip.
+        answers: Known answers, by number; empty for retrieval.
+        categories: The categories that the oracle is told of.
+        seed: Of the training run.
+        clips: Split -> ids of the clips that it may have used; 'test' ones were never touched.
+        collection: Name of the training collection.
+        truth_dim: Length of the description of a true domain.
+        scores: Stage -> score on validation devices.
+        shared_dim: See `encoders.shared_dim`.
+        form_options: Of the form (`rank`, `count`).
+        evidence, anchors: See `TrainingOptions`.
+        centre_dims: See `HypernetworkConfig`; models that do not say have 16.
+    """
+
+    task: str
+    form: str
+    image_encoder: str
+    text_encoder: str
+    image_dim: int
+    text_dim: int
+    frames: int
+    sampling: str
+    answers: tuple[str, ...]
+    categories: tuple[str, ...]
+    seed: int
+    clips: Mapping[str, Sequence[str]]
+    collection: str
+    truth_dim: int
+    scores: Mapping[str, float] = field(default_factory=dict)
+    shared_dim: int = 0
+    form_options: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence = "reasoner"
+    anchors: int = 1
+    centre_dims: int = 16
+
+
+class TrainedModel:
+    """A base model, its adaptors by condition, and its uplinks."""
+
+    def __init__(self, config: ModelConfig, image_uplink: Uplink, text_uplink: Uplink) -> None:
+        self.config = config
+        self.task: Task = make_task(config.task)
+        self.base: nn.Module = self.task.build(
+            config.image_dim, config.text_dim, config.shared_dim, config.answers
+        ).eval()
+        self.image_uplink, self.text_uplink = image_uplink, text_uplink
+        self.adaptors = {condition: self._adaptor(condition) for condition in CONDITIONS}
+
+    @property
+    def adaptor(self) -> Hypernetwork:
+        """The adaptor that serves devices."""
+        return self.adaptors["support"]
+
+    @property
+    def answer_numbers(self) -> dict[str, int]:
+        """Answer -> its number."""
+        return {answer: number for number, answer in enumerate(self.config.answers)}
+
+    def sha256(self) -> str:
+        """Hex digest of the base model and of what the devices hold of the form (the basis of `codes`)."""
+        digest = hashlib.sha256()
+        about = [self.config.task, self.config.form, self.config.image_encoder, self.config.text_encoder]
+        digest.update(json.dumps([*about, self.config.frames, self.config.answers]).encode())
+        tensors = {**self.base.state_dict(), **self.adaptor.edit.state_dict()}
+        if self.adaptor.centre:
+            tensors |= {f"centre.{name}": basis for name, basis in self.adaptor.centre.state_dict().items()}
+        for name in sorted(tensors):
+            digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
+        for uplink in (self.image_uplink, self.text_uplink):
+            digest.update(uplink.mean.tobytes() + uplink.matrix.tobytes())
+        return digest.hexdigest()
+
+    def store(self, collection: Collection) -> FeatureStore:
+        """A feature store with this model's trunks."""
+        return feature_store(collection, self.config)
+
+    def table(self, bank: Bank) -> UplinkTable:
+        """What this model's devices send of every row of a bank."""
+        sent = None if self.config.evidence == "clip" else self.config.anchors
+        return UplinkTable.build(bank, self.image_uplink, self.text_uplink, sent)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the folder; `config.json` comes last, so that a folder without it is not a model yet."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_halves(folder)
+        for name, module in self._modules().items():
+            with replacing(folder / f"{name}.safetensors") as path:
+                save_file({k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}, path)
+        with replacing(folder / "uplink.safetensors") as path:
+            save_arrays(uplink_arrays(self.image_uplink, self.text_uplink), path)
+        write_json(folder / "config.json", {"format": FORMAT, "sha256": self.sha256(), **asdict(self.config)})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TrainedModel:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: No model, of another format, or changed since it was written.
+        """
+        folder = Path(folder)
+        try:
+            stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if stored.pop("format") != FORMAT:
+                raise ModelError(f"{folder}: this version of paramcast reads model format {FORMAT} only")
+            digest = stored.pop("sha256")
+            for key in ("answers", "categories"):
+                stored[key] = tuple(stored[key])
+            arrays = load_arrays(folder / "uplink.safetensors")
+            uplinks = [Uplink(arrays[f"{of}.mean"], arrays[f"{of}.matrix"]) for of in ("image", "text")]
+            model = cls(ModelConfig(**stored), *uplinks)
+            for name, module in model._modules().items():
+                new = {key: value for key, value in module.state_dict().items() if _YOUNGER.match(key)}
+                module.load_state_dict(new | load_file(folder / f"{name}.safetensors"))
+                module.eval()
+        except FileNotFoundError as error:
+            missing = Path(error.filename or folder).name
+            raise ModelError(
+                f"{folder} holds no whole model ({missing} is missing); "
+                f"train one: paramcast train --out {folder}"
+            ) from error
+        except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{folder} is not a model that can be read: {error}") from error
+        if model.sha256() != digest:
+            raise ModelError(
+                f"{folder}: the base model's files have changed since they were written; copy it anew"
+            )
+        return model
+
+    def _adaptor(self, condition: Any) -> Hypernetwork:
+        config = HypernetworkConfig(
+            condition,
+            self.config.form,
+            self.task.targets,
+            self.image_uplink.matrix.shape[1],
+            self.text_uplink.matrix.shape[1],
+            self.config.truth_dim,
+            centred=tuple(self.task.centred(self.base)),
+            options=self.config.form_options,
+            evidence=self.config.evidence,
+            centre_dims=self.config.centre_dims,
+        )
+        return Hypernetwork(config, self.base).eval()
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"base": self.base} | {f"adaptor-{name}": adaptor for name, adaptor in self.adaptors.items()}
+
+
+def uplink_arrays(image: Uplink, text: Uplink) -> dict[str, np.ndarray]:
+    """The uplinks as the tensors of `uplink.safetensors`."""
+    return {
+        f"{name}.{part}": np.ascontiguousarray(getattr(uplink, part))
+        for name, uplink in (("image", image), ("text", text))
+        for part in ("mean", "matrix")
+    }
+
+
+class TrunkSettings(Protocol):
+    """Which trunks, and which frames they see; what is trained and what was trained both say so."""
+
+    @property
+    def image_encoder(self) -> str:
+        """Name of the image trunk."""
+
+    @property
+    def text_encoder(self) -> str:
+        """Name of the text trunk."""
+
+    @property
+    def frames(self) -> int:
+        """Frames a clip."""
+
+    @property
+    def sampling(self) -> str:
+        """How they are chosen."""
+
+
+def feature_store(collection: Collection, settings: TrunkSettings) -> FeatureStore:
+    """The features of a collection as `settings` say."""
+    image, text = image_encoder(settings.image_encoder), text_encoder(settings.text_encoder)
+    return FeatureStore(collection, image, text, settings.frames, settings.sampling)

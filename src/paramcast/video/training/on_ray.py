@@ -1,0 +1,152 @@
+"""Features and training on a cluster of Ray (extra `ray`), for collections that one machine cannot hold.
+
+Ray Data reads and encodes clips wherever there is room, Ray Train feeds each worker those of its share, and
+the workers train one model together (`Team`). The collection and the model's folder have to be at the same
+places on all machines.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramcast.errors import InputError, MissingExtraError
+from paramcast.training.team import Team
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.features import Request
+from paramcast.video.training.model import TrainedModel, feature_store
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.pipeline import train
+from paramcast.video.training.plan import Plan
+
+CLIPS_A_BATCH = 16
+RESTARTS = 3
+"""How often the workers are started again, from their last checkpoint, when one is lost."""
+
+
+def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) -> TrainedModel:
+    """Train as `pipeline.train` does, on the cluster that RAY_ADDRESS names, or on this machine.
+
+    Args:
+        data: A collection's folder.
+        out: The model's folder; a run that was killed goes on from it.
+        options: What is trained.
+        workers: Each takes a core. Encoding comes first, and has all that there are.
+
+    Raises:
+        InputError: As `pipeline.train`, or the cluster has too few cores.
+        MissingExtraError: Ray is not installed.
+    """
+    try:
+        import ray
+        from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training on Ray", "ray") from error
+    data, out = data.resolve(), out.resolve()
+    collection = Collection.open(data)
+    plans = [Plan(collection, options, Team(rank, workers)) for rank in range(workers)]
+    ray.init(ignore_reinit_error=True)
+    cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call, unused-ignore]
+    if cores < workers:
+        raise InputError(f"{workers} workers need as many cores; there are {cores}")
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"data": str(data), "out": str(out), "options": asdict(options)},
+        scaling_config=ScalingConfig(num_workers=workers),
+        run_config=RunConfig(
+            name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=RESTARTS)
+        ),
+        # Made before the workers take their cores; what does not fit into memory, Ray keeps on disks.
+        datasets=encoded(plans),
+        dataset_config=DataConfig(datasets_to_split=[]),
+    )
+    trainer.fit()
+    shutil.rmtree(out / "ray", ignore_errors=True)
+    return TrainedModel.load(out)
+
+
+def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
+    """The clips of the workers' plans as devices see them, encoded wherever there is room, and once.
+
+    Returns:
+        The name of a worker's share -> a `ray.data.MaterializedDataset` with a row for each of its requests:
+        `place` among those of its plan, `frames` (their number) and `features` (little-endian float32).
+    """
+    import ray
+
+    asked = [_requests(plan) for plan in plans]
+    number = {request: place for place, request in enumerate(dict.fromkeys(chain(*asked)))}
+    shown = plans[0].collection.extended(clip for plan in plans for clip in plan.made)
+    shared = ray.put((shown, plans[0].options, list(number)))
+    everything = ray.data.from_items([{"place": place} for place in range(len(number))]).map_batches(
+        _Encoder,
+        fn_constructor_args=[[shared]],  # in a list, so that actors fetch it themselves
+        batch_size=CLIPS_A_BATCH,
+        compute=ray.data.ActorPoolStrategy(min_size=1),
+        num_cpus=1,
+    )
+    kept = everything.materialize()
+    shares = {}
+    for plan, requests in zip(plans, asked, strict=True):
+        places = {number[request]: place for place, request in enumerate(requests)}
+        shares[_share(plan.team.rank)] = kept.flat_map(partial(_of_share, places)).materialize()
+    return shares
+
+
+def _of_share(places: Mapping[int, int], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row as one of a plan that has it at `places[place]`; none where the plan does not ask for it."""
+    place = places.get(row["place"])
+    return [] if place is None else [row | {"place": place}]
+
+
+class _Encoder:
+    """An actor: from places to features."""
+
+    def __init__(self, shared: list[Any]) -> None:
+        import ray
+
+        collection, options, self._requests = ray.get(shared[0])
+        self._store = feature_store(collection, options)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        features = self._store.clips([self._requests[place] for place in batch["place"]])
+        self._store.forget()
+        return {
+            "place": batch["place"],
+            "frames": [len(each) for each in features],
+            "features": [each.astype("<f4").tobytes() for each in features],
+        }
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What a worker of Ray Train does."""
+    collection, options = Collection.open(config["data"]), TrainingOptions(**config["options"])
+    team = Team.current()
+    known = _received(Plan(collection, options, team))
+    train(collection, Path(config["out"]), options, team, known)
+
+
+def _received(plan: Plan) -> Iterator[tuple[Request, np.ndarray]]:
+    import ray.train
+
+    requests = _requests(plan)
+    share = ray.train.get_dataset_shard(_share(plan.team.rank))
+    for batch in share.iter_batches(batch_size=CLIPS_A_BATCH):
+        for place, frames, features in zip(batch["place"], batch["frames"], batch["features"], strict=True):
+            yield requests[place], np.frombuffer(features, "<f4").reshape(frames, -1)
+
+
+def _requests(plan: Plan) -> list[Request]:
+    return list(dict.fromkeys((clip, cameras) for clip, cameras, _ in plan.views().clip_keys()))
+
+
+def _share(rank: int) -> str:
+    return f"share-{rank}"

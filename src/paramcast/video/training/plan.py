@@ -1,0 +1,111 @@
+"""What a training run is about: which clips it may use, in which folds, and which devices it simulates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from paramcast.errors import InputError
+from paramcast.training.seeding import seed_from
+from paramcast.training.team import ALONE, Team
+from paramcast.video.data.cloze import with_clozes
+from paramcast.video.data.collection import Clip, Collection
+from paramcast.video.shifts.fleet import Device, split_clips
+from paramcast.video.shifts.vocabulary import answer_words
+from paramcast.video.tasks import Task, make_task
+from paramcast.video.training.fleets import MIX, PLAIN, SPOILT, training_fleet
+from paramcast.video.training.options import TrainingOptions
+from paramcast.video.training.views import Views
+
+FOLDS = 4
+"""Of the cross-fitting."""
+
+MAXIMUM_ANSWERS = 1000
+ITEMS_A_CLIP = 8  # of a training device's clip
+PLAIN_DEVICES = 5  # for each device asked for: they cost no features
+PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the lessons
+VALIDATION_DEVICES = 40  # or as many as there are training devices, if those are fewer
+
+
+class Plan:
+    """All that is drawn before anything is encoded.
+
+    Of a team, each worker has its own part of the training clips, and devices that see them; all have the
+    same validation clips, answers and folds.
+
+    Attributes:
+        pools: Split -> ids of the clips that the whole run may use.
+        train: Ids of this worker's training clips.
+        devices, plain: For each fold, simulated devices with a camera or a vocabulary, and without.
+        validation: Devices of the validation clips.
+        made: This worker's clips with questions made from captions, for base models.
+        shown: The collection with these.
+
+    Raises:
+        InputError: The collection, or this worker's part of it, has too few clips for the task.
+    """
+
+    def __init__(self, collection: Collection, options: TrainingOptions, team: Team = ALONE) -> None:
+        self.collection, self.options, self.team = collection, options, team
+        self.task: Task = make_task(options.task)
+        splits = split_clips(collection, options.seed)
+        self.pools = {
+            split: [clip for clip in clips if self.task.usable(collection.by_id[clip])]
+            for split, clips in splits.items()
+        }
+        self.train = [clip for clip in self.pools["train"] if team.has(clip)]
+        if not self.train or not self.pools["validation"]:
+            raise InputError(
+                f"collection {collection.name!r} has too few clips for task {options.task!r}; "
+                "see: paramcast data check"
+            )
+        self.fold_of = {clip: seed_from("fold", options.seed, clip) % FOLDS for clip in self.train}
+        self.answers = self._answers() if self.task.has_answers else ()
+        self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
+        self.made = self._cloze_clips([clip for clip in splits["train"] if team.has(clip)])
+        self.shown = collection.extended(self.made)
+        count = options.devices
+        self.devices = self._drawn(team.part(round((1 - PLAIN_SHARE) * count)), SPOILT)
+        self.plain = self._drawn(team.part(PLAIN_DEVICES * count), PLAIN)
+        pool = {"validation": self.pools["validation"]}
+        held, seed = min(VALIDATION_DEVICES, count), options.seed * 1000 + 999
+        self.validation = training_fleet(collection, self.task, pool, held, seed, "validation")
+
+    def views(self) -> Views:
+        """Training clips, validation clips and made clips as they are; then devices' as they see them."""
+        groups = [*self.devices, *self.plain, self.validation]
+        return Views(
+            self.shown,
+            [*self.train, *self.pools["validation"], *(clip.id for clip in self.made)],
+            [device for group in groups for device in group],
+            self.task,
+            {answer: number for number, answer in enumerate(self.answers)},
+            self.categories,
+            ITEMS_A_CLIP,
+        )
+
+    def _answers(self) -> tuple[str, ...]:
+        counts = Counter(
+            item.answer
+            for clip in self.pools["train"]
+            for item in self.task.items(self.collection.by_id[clip])
+            if item.answer
+        )
+        common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
+        return (*common, *answer_words(common))
+
+    def _cloze_clips(self, train: Sequence[str]) -> list[Clip]:
+        """Training clips that nobody asked about, with questions made from their captions."""
+        if not self.task.has_answers:
+            return []
+        clips = [self.collection.by_id[clip] for clip in train]
+        return with_clozes((clip for clip in clips if not self.task.usable(clip)), self.answers)
+
+    def _drawn(self, count: int, mix: Mapping[tuple[str, ...], float]) -> list[list[Device]]:
+        """About `count` devices, fold by fold."""
+        groups = []
+        for fold in range(FOLDS):
+            pool = {"train": [clip for clip in self.train if self.fold_of[clip] == fold]}
+            share, seed = max(1, count // FOLDS), self.options.seed * 1000 + fold * 10
+            groups.append(training_fleet(self.collection, self.task, pool, share, seed, "train", mix))
+        return groups

@@ -1,0 +1,264 @@
+"""From clips and devices to rows of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramcast.hypernet.context import ContextInputs
+from paramcast.protocol import AdaptRequest
+from paramcast.protocol.limits import QUERIES_A_CLIP
+from paramcast.training.uplink import Uplink, as_received
+from paramcast.video.data.collection import Clip, Collection
+from paramcast.video.data.features import FeatureStore
+from paramcast.video.data.options import draw_options
+from paramcast.video.shifts.cameras import CAMERA_DIMS
+from paramcast.video.shifts.fleet import Device
+from paramcast.video.shifts.vocabulary import VOCABULARY_WORDS
+from paramcast.video.tasks.base import Task
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.bank import Bank, ClipKey
+
+
+class View:
+    """A clip under a device's cameras and words, before it is encoded."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        device: Device | None,
+        task: Task,
+        answers: Sequence[str],
+        most: int | None = None,
+    ) -> None:
+        cameras = device.cameras if device else ()
+        self.key: ClipKey = (clip.id, cameras, None)
+        self.items = [
+            ((clip.id, cameras, item.frame), _said(item.text, device), _answered(item.answer, device))
+            for item in task.items(clip)[:most]
+        ]
+        self.options = [_options(item, answers, task.options) for item in self.items]
+        self.hints = [_said(text, device) for text in task.hints(clip)[:most]]
+
+    def texts(self) -> list[str]:
+        """Every text of the view."""
+        offered = [option for options in self.options for option in options]
+        return [text for _, text, _ in self.items] + offered + self.hints
+
+    def clip_keys(self) -> list[ClipKey]:
+        """Every clip or frame of the view."""
+        return [self.key, *(key for key, _, _ in self.items)]
+
+    def data(self, bank: Bank, answers: Mapping[str, int]) -> ClipData:
+        """The same as rows of the bank."""
+        items = [
+            [
+                bank.clip_rows[key],
+                bank.text_rows[text],
+                _number(answer, options, answers),
+                *(bank.text_rows[option] for option in options),
+            ]
+            for (key, text, answer), options in zip(self.items, self.options, strict=True)
+        ]
+        texts = dict.fromkeys(bank.text_rows[text] for _, text, _ in self.items)
+        return ClipData(
+            self.key[0],
+            bank.clip_rows[self.key],
+            np.array(list(texts)[:QUERIES_A_CLIP], np.int64),
+            np.array(items, np.int64).reshape(len(items), -1 if items else 3),
+            np.array([bank.text_rows[text] for text in self.hints], np.int64),
+        )
+
+
+Loaded = tuple[Bank, list[ClipData], list[DeviceData]]
+"""The bank, the clips as they are, and the devices."""
+
+
+class Views:
+    """Clips as they are, and devices' clips as the devices see them, before they are encoded.
+
+    Args:
+        collection: Where clip ids are looked up.
+        clips: Ids of clips to be had as they are.
+        devices: Whose clips are to be had as they see them.
+        task: Says which texts belong to a clip.
+        answers: Answer -> its number.
+        categories: The categories that a true domain is described by.
+        items_a_clip: Take so many items, and hints, of a device's clip at most: fewer texts to encode.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        clips: Sequence[str],
+        devices: Sequence[Device],
+        task: Task,
+        answers: Mapping[str, int],
+        categories: Sequence[str],
+        items_a_clip: int | None = None,
+    ) -> None:
+        known = list(answers)
+        self._answers, self._categories, self._devices = answers, categories, devices
+        self._plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
+        self._own = [
+            [
+                View(collection.by_id[clip], device, task, known, items_a_clip)
+                for clip in (*device.support, *device.query)
+            ]
+            for device in devices
+        ]
+
+    def clip_keys(self) -> Iterator[ClipKey]:
+        """Every clip or frame that is seen; again, where it is seen again."""
+        return (key for view in self._all() for key in view.clip_keys())
+
+    def load(self, store: FeatureStore) -> Loaded:
+        """Encode everything."""
+        answers = self._answers
+        bank = Bank.build(store, self.clip_keys(), (text for view in self._all() for text in view.texts()))
+        data = [
+            DeviceData(
+                device,
+                tuple(view.data(bank, answers) for view in views),
+                len(device.support),
+                describe_domain(device, self._categories),
+            )
+            for device, views in zip(self._devices, self._own, strict=True)
+        ]
+        return bank, [view.data(bank, answers) for view in self._plain], data
+
+    def _all(self) -> Iterator[View]:
+        return chain(self._plain, *self._own)
+
+
+def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
+    """What the oracle is told: category shares, cameras (severity at the kind's place), words; float32."""
+    shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
+    cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
+    own = device.answers_in
+    words = own.describe() if own else np.zeros(VOCABULARY_WORDS, np.float32)
+    return np.concatenate([shares, cameras, words]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class UplinkTable:
+    """Uplink features of every row of a bank, as the cloud receives them.
+
+    Attributes:
+        anchors: (R, A, Ui) float32, what is sent of a clip: its A anchor frames, or its mean.
+        clips: (R, Ui) float32, of the clip's mean.
+        texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
+        image, text: The projections.
+        sent: See `build`.
+    """
+
+    anchors: np.ndarray
+    clips: np.ndarray
+    texts: np.ndarray
+    image: Uplink
+    text: Uplink
+    sent: int | None
+
+    @classmethod
+    def build(cls, bank: Bank, image: Uplink, text: Uplink, sent: int | None = 1) -> UplinkTable:
+        """Project every row once.
+
+        Args:
+            bank: Features.
+            image: The projection of images.
+            text: That of texts.
+            sent: Frames that a device sends of a clip; None where it sends the mean of all.
+        """
+        clips = image(bank.means())
+        anchors = clips[:, None] if sent is None else image(bank.anchors(sent))
+        received = as_received(anchors.reshape(-1, anchors.shape[-1])).reshape(anchors.shape)
+        return cls(received, clips, bank.texts.numpy(), image, text, sent)
+
+    def of(self, bank: Bank) -> UplinkTable:
+        """The same of another bank."""
+        return self.build(bank, self.image, self.text, self.sent)
+
+    def lifted(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets of the trunks' features that move the leading entries of uplink features by what is given.
+
+        Args:
+            images: (..., k) float32, k at most as long as an uplink feature.
+            texts: Likewise.
+
+        Returns:
+            (..., Di) and (..., Dt) float32.
+        """
+        image, text = (
+            offsets @ torch.from_numpy(uplink.directions[: offsets.shape[-1]])
+            for offsets, uplink in ((images, self.image), (texts, self.text))
+        )
+        return image, text
+
+    def context(
+        self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
+    ) -> ContextInputs:
+        """Contexts of B devices from their support sets: what is sent and a mean query of each clip."""
+        supports = [list(support) for support in supports]
+        longest = max(len(support) for support in supports)
+        shape, sent = (len(supports), longest), self.anchors.shape[1]
+        mask, asked = np.zeros(shape, bool), np.zeros(shape, bool)
+        rows = np.zeros(shape, np.int64)
+        means = np.zeros((*shape, self.texts.shape[1]), np.float32)
+        for place, support in enumerate(supports):
+            for index, clip in enumerate(support):
+                mask[place, index], rows[place, index] = True, clip.row
+                if len(clip.queries):
+                    asked[place, index] = True
+                    means[place, index] = self.texts[clip.queries].mean(0)
+        queries = as_received(self.text(means.reshape(-1, means.shape[-1]))).reshape(*shape, -1)
+        return ContextInputs(
+            torch.tensor(self.anchors[rows]).flatten(1, 2),
+            torch.tensor(mask.repeat(sent, 1)),
+            torch.tensor(queries),
+            torch.tensor(asked),
+            torch.tensor(self.clips[rows.repeat(sent, 1)]) if training else None,
+            torch.tensor(np.stack(truths)),
+        )
+
+    def pairs(self, clips: Sequence[ClipData]) -> tuple[Tensor, Tensor]:
+        """What is sent of clips, and their means: twice (N, Ui), a row for each anchor."""
+        rows = [clip.row for clip in clips]
+        sent, means = torch.from_numpy(self.anchors[rows]), torch.from_numpy(self.clips[rows])
+        return sent.flatten(0, 1), means.repeat_interleave(sent.shape[1], 0)
+
+    def request(self, device: str, model: str, clips: Sequence[ClipData]) -> AdaptRequest:
+        """What `device`, which runs the base of `model` (sha256), sends of these clips."""
+        asked = [place for place, clip in enumerate(clips) if len(clip.queries)]
+        means = [self.texts[clips[place].queries].mean(0) for place in asked]
+        return AdaptRequest(
+            device,
+            model,
+            0,
+            self.anchors[[clip.row for clip in clips]].reshape(-1, self.anchors.shape[2]),
+            self.text(np.array(means, np.float32).reshape(len(means), self.texts.shape[1])),
+            np.array(asked, np.int64) * self.anchors.shape[1],
+        )
+
+
+def _said(text: str, device: Device | None) -> str:
+    return device.question(text) if device else text
+
+
+def _answered(answer: str | None, device: Device | None) -> str | None:
+    return device.answer(answer) if device and answer else answer
+
+
+def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:
+    (clip, _, _), text, answer = item
+    return draw_options(clip, text, answer, answers, count) if count and answer is not None else []
+
+
+def _number(answer: str | None, options: Sequence[str], answers: Mapping[str, int]) -> int:
+    if answer is None:
+        return -1
+    return options.index(answer) if options else answers.get(answer, -1)

@@ -1,0 +1,56 @@
+"""Small adaptors over a small module, for every form and condition."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.adapters.edits import FORMS
+from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.video.models.answer import AnswerModel
+from paramcast.video.training.model import CONDITIONS
+
+IMAGE, TEXT, TRUTH, ANSWERS = 6, 5, 4, 3
+CASES = [(form, condition) for form in FORMS for condition in CONDITIONS]
+
+
+def build(form: str, condition: str = "support") -> Hypernetwork:
+    """An adaptor of an answer model with features of 6 and 5 numbers, of fixed random parameters."""
+    torch.manual_seed(0)
+    module = AnswerModel(IMAGE, TEXT, ANSWERS).eval().requires_grad_(False)
+    config = HypernetworkConfig(condition, form, AnswerModel.targets, IMAGE, TEXT, TRUTH, latent=4)  # type: ignore[arg-type]
+    return Hypernetwork(config, module)
+
+
+def inputs(devices: int = 5, clips: int = 3, whole: bool = True) -> ContextInputs:
+    """What is known of some devices; the last one has a clip and a query less."""
+    mask = torch.ones(devices, clips, dtype=torch.bool)
+    if clips > 1:
+        mask[-1, -1] = False
+    return ContextInputs(
+        anchors=torch.randn(devices, clips, IMAGE),
+        anchor_mask=mask,
+        queries=torch.randn(devices, clips, TEXT),
+        query_mask=mask,
+        clips=torch.randn(devices, clips, IMAGE) if whole else None,
+        truth=torch.randn(devices, TRUTH),
+    )
+
+
+def loss(adaptor: Hypernetwork, known: ContextInputs) -> Tensor:
+    """A lesson: each device wants answers of its own."""
+    values, adr = adaptor(known)
+    devices = len(known.anchors)
+    frames, questions = torch.randn(devices, 2, IMAGE), torch.randn(devices, 3, TEXT)
+    logits = adaptor.dynamic(frames, torch.ones(devices, 2, dtype=torch.bool), questions, values=values)
+    wanted = torch.arange(devices)[:, None].expand(-1, 3) % ANSWERS
+    return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten()) + 0.1 * adr
+
+
+def shake(adaptor: Hypernetwork, scale: float = 0.05) -> Hypernetwork:
+    """Random heads, so that contexts make parameters that differ."""
+    torch.manual_seed(1)
+    for head in adaptor.fda.generator.heads.values():
+        for parameter in head.parameters():
+            nn.init.normal_(parameter, std=scale)
+    return adaptor

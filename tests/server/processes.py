@@ -1,0 +1,97 @@
+"""`paramcast` in processes of its own, with the tiny generator in the place of a trained model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from paramcast.cli import paramcast
+from paramcast.errors import ParamcastError
+
+HELPERS = Path(__file__).parents[1] / "device"
+# The commands import `paramcast.video.training.serving`, which needs torch and a trained model.
+# GATE is a file: while it is there, the generator waits.
+RUN = f"""
+import os, sys, time, types
+sys.path.insert(0, {str(HELPERS)!r})
+serving = types.ModuleType("paramcast.video.training.serving")
+def load_backend(folder):
+    from backends import TinyBackend
+    class Gated(TinyBackend):
+        def generate(self, requests):
+            gate = os.environ.get("GATE")
+            if gate and os.path.exists(gate):
+                open(gate + ".entered", "w").close()
+            while gate and os.path.exists(gate):
+                time.sleep(0.005)
+            return super().generate(requests)
+    return Gated()
+serving.load_backend = load_backend
+sys.modules["paramcast.video.training.serving"] = serving
+for name in sys.argv[1].split(","):
+    if name:
+        sys.modules[name] = None
+sys.argv = ["paramcast", *sys.argv[2:]]
+from paramcast.cli import main
+main()
+"""
+
+
+def command(*words: object, without: str = "") -> list[str]:
+    return [sys.executable, "-c", RUN, without, *map(str, words)]
+
+
+def run(*words: object, code: int = 0) -> str:
+    """What the command prints, in this process; its error if it is to fail."""
+    result = CliRunner().invoke(paramcast, list(map(str, words)))
+    if code:
+        assert isinstance(result.exception, ParamcastError), result.output
+        assert result.exception.exit_code == code
+        return str(result.exception)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+class Service:
+    """A running `paramcast serve`."""
+
+    def __init__(self, folder: Path, *options: object, **environment: str) -> None:
+        ready = folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        self.log = folder / "serve.log"
+        words = ["serve", "--model", "M", "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command(*words, *options), stdout=log, stderr=log, env={**os.environ, **environment}
+            )
+        end = time.monotonic() + 60
+        while not ready.exists():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        told: dict[str, Any] = json.loads(ready.read_text())
+        self.url, self.public_key = str(told["url"]), str(told["public_key"])
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@contextmanager
+def service(folder: Path, *options: object, **environment: str) -> Iterator[Service]:
+    running = Service(folder, *options, **environment)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop(signal.SIGKILL)

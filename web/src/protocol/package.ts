@@ -1,0 +1,166 @@
+/** Opening the signed bytes that carry parameters; the rules and their order are `paramcast.wire.package`'s. */
+
+import { type Bytes, joined } from "./bytes";
+import { PackageError } from "./errors";
+import {
+  DEVICE_ID,
+  FORM,
+  MAX_PACKAGE_BYTES,
+  MAX_PACKAGE_HEADER_BYTES,
+  MAX_SEQUENCE,
+  MAX_TIME,
+  SHA256,
+} from "./limits";
+import { dequantize, type Quantization, storedLayout } from "./quantize";
+import { checkSignature } from "./signing";
+import { type Contents, FormatError, type Stored, unpack } from "./tensors";
+
+const MAGIC = [0x50, 0x43, 0x50, 0x4b]; // PCPK
+const PAYLOAD = MAGIC.length + 1 + 64;
+const NUMBER = /^(0|[1-9][0-9]{0,15})$/;
+/** Format byte -> the quantizations of its packages. */
+const FORMATS: Record<number, Quantization[]> = { 1: ["fp32", "fp16", "int8"], 2: ["int4"] };
+
+export type Shapes = ReadonlyMap<string, readonly number[]>;
+export type Tensors = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+
+export interface Package {
+  device: string;
+  model: string;
+  sequence: number;
+  /** Unix seconds from which it may no longer be taken up. */
+  expires: number;
+  form: string;
+  quantization: Quantization;
+  /** float32 values in C order, by name. */
+  tensors: Tensors;
+}
+
+/** Who opens a package, and when. */
+export interface Rules {
+  device: string;
+  model: string;
+  /** The highest sequence number that it has run. */
+  after: number;
+  /** Unix time in seconds. */
+  now: number;
+  /** The model's dynamic tensors: all of them must be there, and no other. */
+  expected: Shapes;
+}
+
+/**
+ * Check every rule; nothing is parsed before the signature has been checked.
+ *
+ * @param publicKey hex of the cloud's key.
+ * @throws PackageError for the first rule that is broken.
+ */
+export async function openPackage(data: Bytes, publicKey: string, rules: Rules): Promise<Package> {
+  const { metadata, arrays } = contents(await signedPayload(data, publicKey));
+  const head = readHead(metadata, data[MAGIC.length]);
+  if (head.device !== rules.device) {
+    throw new PackageError(
+      "WrongDevice",
+      `the package is for device ${head.device}, this is ${rules.device}`,
+    );
+  }
+  if (head.model !== rules.model) {
+    const [theirs, ours] = [head.model.slice(0, 12), rules.model.slice(0, 12)];
+    throw new PackageError("WrongModel", `the package is for base model ${theirs}, this device runs ${ours}`);
+  }
+  if (head.sequence <= rules.after) {
+    const text = `package ${head.sequence} is not newer than ${rules.after}, which this device has run`;
+    throw new PackageError("StaleSequence", text);
+  }
+  if (rules.now >= head.expires) {
+    const text = `the package expired at ${head.expires}, it is ${Math.floor(rules.now)} now (unix seconds)`;
+    throw new PackageError("Expired", text);
+  }
+  checkLayout(arrays, rules.expected, head.quantization);
+  const tensors = new Map(
+    [...rules.expected].map(([name, shape]) => [name, dequantize(name, arrays, shape)] as const),
+  );
+  checkFinite(tensors);
+  return { ...head, tensors };
+}
+
+/** The safetensors bytes, once size, magic, format and signature are found right. */
+async function signedPayload(data: Bytes, publicKey: string): Promise<Bytes> {
+  if (data.length > MAX_PACKAGE_BYTES) {
+    throw new PackageError(
+      "TooLarge",
+      `the package has ${data.length} bytes, more than ${MAX_PACKAGE_BYTES}`,
+    );
+  }
+  if (data.length < PAYLOAD || MAGIC.some((byte, place) => data[place] !== byte)) {
+    throw new PackageError("BadFormat", "these bytes are no parameter package");
+  }
+  const kind = data.subarray(MAGIC.length, MAGIC.length + 1);
+  if (!(kind[0] in FORMATS)) {
+    throw new PackageError("BadFormat", `package format ${kind[0]} is unknown here; this page reads 1 and 2`);
+  }
+  const payload = data.subarray(PAYLOAD);
+  await checkSignature(publicKey, joined(kind, payload), data.subarray(MAGIC.length + 1, PAYLOAD));
+  return payload;
+}
+
+function contents(payload: Bytes): Contents {
+  try {
+    return unpack(payload, MAX_PACKAGE_HEADER_BYTES);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    throw new PackageError("BadFormat", `the package is malformed: ${error.message}`);
+  }
+}
+
+function readHead(metadata: Record<string, string>, kind: number): Omit<Package, "tensors"> {
+  const { d: device, m: model, s, e, f: form, q } = metadata;
+  const sequence = Number(s);
+  const expires = Number(e);
+  const broken: [boolean, string][] = [
+    [Object.keys(metadata).sort().join() !== "d,e,f,m,q,s", "metadata are not d, m, s, e, f, q"],
+    [!NUMBER.test(s) || !NUMBER.test(e), "sequence number or expiry is no number"],
+    [!DEVICE_ID.test(device), "device id is malformed"],
+    [!SHA256.test(model), "model is no sha256 of 64 lower-case hex digits"],
+    [!(sequence >= 1 && sequence <= MAX_SEQUENCE), `sequence number must be 1 to ${MAX_SEQUENCE}`],
+    [!(expires >= 0 && expires <= MAX_TIME), `expiry must be 0 to ${MAX_TIME}`],
+    [!FORM.test(form), "form is malformed"],
+    [!FORMATS[kind].includes(q as Quantization), `quantization must be one of ${FORMATS[kind].join(", ")}`],
+  ];
+  const first = broken.find(([isBroken]) => isBroken);
+  if (first) throw new PackageError("BadFormat", `the package's ${first[1]}`);
+  return { device, model, sequence, expires, form, quantization: q as Quantization };
+}
+
+/** Compare names, dtypes and shapes with the model's before anything is dequantized. */
+function checkLayout(arrays: Map<string, Stored>, expected: Shapes, quantization: Quantization): void {
+  const layout = [...expected].flatMap(([name, shape]) => storedLayout(name, shape, quantization));
+  const names = new Set(layout.map(([name]) => name));
+  const missing = [...names].filter((name) => !arrays.has(name)).sort();
+  if (missing.length) {
+    const text = `the package lacks ${missing.length} tensors, the first is ${missing[0]}`;
+    throw new PackageError("MissingTensor", text);
+  }
+  const extra = [...arrays.keys()].filter((name) => !names.has(name)).sort();
+  if (extra.length) {
+    const text = `the package has ${extra.length} tensors too many, the first is ${extra[0].slice(0, 200)}`;
+    throw new PackageError("UnexpectedTensor", text);
+  }
+  for (const [name, dtype, shape] of layout) {
+    const stored = arrays.get(name)!;
+    if (stored.dtype !== dtype) {
+      throw new PackageError("WrongDtype", `tensor ${name} must be ${dtype}, not ${stored.dtype}`);
+    }
+    if (stored.shape.join() !== shape.join()) {
+      const text = `tensor ${name} must have shape [${shape}], not [${stored.shape}]`;
+      throw new PackageError("WrongShape", text);
+    }
+  }
+}
+
+function checkFinite(tensors: Tensors): void {
+  for (const [name, values] of tensors) {
+    if (!values.every(Number.isFinite)) {
+      throw new PackageError("NotFinite", `tensor ${name} holds NaN or an infinity`);
+    }
+  }
+}

@@ -1,0 +1,92 @@
+/** How float32 tensors travel; see `paramcast.wire.quantize`. */
+
+import { type Dtype, product, type Stored } from "./tensors";
+
+export type Quantization = "fp32" | "fp16" | "int8" | "int4";
+const SCALE_SUFFIX = ":s";
+const LEVELS = 127;
+
+/** The stored tensors, name -> dtype and shape, that carry one tensor of `shape`. */
+export function storedLayout(
+  name: string,
+  shape: readonly number[],
+  quantization: Quantization,
+): [string, Dtype, readonly number[]][] {
+  const rows = rowCount(shape);
+  const scales: [string, Dtype, number[]] = [name + SCALE_SUFFIX, "F32", [rows]];
+  if (quantization === "int8") return [[name, "I8", shape], scales];
+  if (quantization === "int4") {
+    return [[name, "U8", [rows, Math.floor((Math.floor(product(shape) / rows) + 1) / 2)]], scales];
+  }
+  return [[name, quantization === "fp16" ? "F16" : "F32", shape]];
+}
+
+function rowCount(shape: readonly number[]): number {
+  return shape.length > 1 ? shape[0] : 1;
+}
+
+/** The float32 values, in C order, of the tensor of `shape` that `arrays` carry under `name`. */
+export function dequantize(
+  name: string,
+  arrays: ReadonlyMap<string, Stored>,
+  shape: readonly number[],
+): Float32Array<ArrayBuffer> {
+  const { dtype, bytes } = arrays.get(name)!;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const read = {
+    F32: (place: number) => view.getFloat32(4 * place, true),
+    F16: (place: number) => view.getFloat16(2 * place, true),
+    I8: (place: number) => view.getInt8(place),
+    U8: () => 0,
+  }[dtype];
+  const values = new Float32Array(product(shape));
+  const scales = arrays.get(name + SCALE_SUFFIX);
+  if (scales === undefined) return values.map((_, place) => read(place));
+  const columns = values.length / rowCount(shape);
+  const scaleOf = new DataView(scales.bytes.buffer, scales.bytes.byteOffset);
+  return values.map((_, place) => {
+    const row = Math.floor(place / columns);
+    const code = dtype === "U8" ? halfByte(bytes, row, place % columns, columns) : read(place);
+    return code * scaleOf.getFloat32(4 * row, true);
+  });
+}
+
+/** Two int4 codes share a byte, the first one in its lower half; rows begin at a byte of their own. */
+function halfByte(bytes: Uint8Array, row: number, column: number, columns: number): number {
+  const pair = bytes[row * Math.ceil(columns / 2) + (column >> 1)];
+  const code = column % 2 ? pair >> 4 : pair & 0x0f;
+  return (code ^ 8) - 8; // the sign is the fourth bit
+}
+
+/**
+ * Rows of int8 codes, each followed by its scale (float32, little-endian) and by `tail(row)`.
+ *
+ * @param values rows x columns finite numbers, in C order.
+ */
+export function int8Rows(values: Float32Array, rows: number, tail: (row: number) => number[]): Uint8Array {
+  const columns = rows ? values.length / rows : 0;
+  const parts = Array.from({ length: rows }, (_, row) => {
+    const own = values.subarray(row * columns, (row + 1) * columns);
+    const scale = towardsZero(own.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0) / LEVELS);
+    const codes = Array.from(own, (value) =>
+      scale > 0 ? Math.min(Math.max(roundHalfEven(value / scale), -LEVELS), LEVELS) & 0xff : 0,
+    );
+    const written = new Uint8Array(4);
+    new DataView(written.buffer).setFloat32(0, scale, true);
+    return [...codes, ...written, ...tail(row)];
+  });
+  return Uint8Array.from(parts.flat());
+}
+
+/** The next float32 towards zero, so that 127 times the scale of the largest float32 is still finite. */
+function towardsZero(value: number): number {
+  const bits = new Uint32Array(Float32Array.of(value).buffer);
+  if (bits[0] > 0) bits[0] -= 1;
+  return new Float32Array(bits.buffer)[0];
+}
+
+function roundHalfEven(value: number): number {
+  const floor = Math.floor(value);
+  const above = value - floor;
+  return above > 0.5 || (above === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
