@@ -67,7 +67,7 @@ export default defineConfig({
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "module", "browser", "import", "default"] },
   worker: { format: "es", plugins: () => [notePackages()] },
   build: {
-    outDir: "../src/paramcast/cloud/static",
+    outDir: "../src/paramcast/server/static",
     emptyOutDir: true,
     target: "es2024",
     assetsInlineLimit: 0,
