@@ -1,4 +1,4 @@
-"""Intervals over devices."""
+"""Intervals: paired bootstrap over devices, Student's t over seeds."""
 
 from __future__ import annotations
 
@@ -7,31 +7,50 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 RESAMPLES = 2000
+FEW = 10
+"""Up to this many values a bootstrap covers too little (0.74 of 0.95 at 3, 0.84 at 5): Student's t is used."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % bootstrap interval."""
+    """A mean and its 95 % interval."""
 
     mean: float
     low: float
     high: float
 
     def json(self) -> dict[str, float]:
-        """For the figures file, to 4 decimals."""
+        """Return the values for a results file, to 4 decimals."""
         return {key: round(value, 4) for key, value in asdict(self).items()}
 
 
 def interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean over devices.
+    """Compute the mean over devices with its interval: bootstrap percentiles, or Student's t of few values.
 
     Pass differences of two systems on the same devices for a paired interval.
 
     Args:
-        values: (N,) one figure a device, N >= 1.
+        values: (N,) one value a device, N >= 1.
         seed: Of the resampling; the same seed resamples the same devices.
     """
+    if len(values) <= FEW:
+        return student_interval(values)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def student_interval(values: np.ndarray) -> Interval:
+    """Compute the mean of a few values, such as seeds, with its interval by Student's t.
+
+    Args:
+        values: (N,), N >= 1. One value has an interval of no length.
+    """
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Interval(mean, mean, mean)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)

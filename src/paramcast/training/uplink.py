@@ -28,8 +28,18 @@ class Uplink:
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, features: np.ndarray, dim: int) -> Uplink:
-        """Fit to features (N, D) float32; the entries beyond their rank are zero."""
+    def fit(cls, features: np.ndarray, dim: int, *, standardize: bool = False) -> Uplink:
+        """Fit to features (N, D) float32; the entries beyond their rank are zero.
+
+        Args:
+            features: (N, D) float32 of training examples.
+            dim: Number U of entries that are sent.
+            standardize: Whether every feature counts alike, whatever its unit.
+        """
+        if standardize:
+            scale = np.maximum(features.std(0), 1e-6 * (1 + np.abs(features).max(0)))
+            plain = cls.fit(features / scale, dim)
+            return cls((plain.mean * scale).astype(np.float32), (plain.matrix / scale[:, None]).astype(np.float32))
         mean = features.mean(0)
         covariance = np.cov(features - mean, rowvar=False).astype(np.float64)
         variances, vectors = np.linalg.eigh(np.atleast_2d(covariance))

@@ -1,0 +1,159 @@
+"""Free baselines: what a device can do by itself, with neither labels nor a cloud nor back-propagation.
+
+Each has one strength, which is chosen on validation devices and never on test devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.training import examples
+from paramcast.training.scores import primary
+
+STRENGTHS = (0.25, 0.5, 1.0)
+"""Shares of the way from the training statistics to those of the device, among which validation chooses."""
+
+
+class FreeBaseline:
+    """One way of adapting without labels or a cloud."""
+
+    name: str
+
+    def fits(self, module: nn.Module, outputs: Any) -> bool:
+        """Tell whether the method can be used with this module."""
+        raise NotImplementedError
+
+    def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
+        """Return the module's outputs for the query examples, adapted by the support examples."""
+        raise NotImplementedError
+
+
+class ReestimatedStatistics(FreeBaseline):
+    """Re-estimates the statistics of batch normalization on the support set (AdaBN, Li et al., 2017)."""
+
+    name = "norm_statistics"
+
+    def fits(self, module: nn.Module, outputs: Any) -> bool:
+        """Tell whether a normalization layer keeps running statistics."""
+        return bool(_normalizations(module))
+
+    def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
+        """Run the query set under mixed statistics, and put the old ones back."""
+        with _restored(module):
+            layers = _normalizations(module)
+            momenta = [layer.momentum for layer in layers]
+            try:
+                for layer in layers:
+                    layer.momentum = strength
+                    layer.train()
+                examples.call(module, support)
+            finally:
+                for layer, momentum in zip(layers, momenta, strict=True):
+                    layer.momentum = momentum
+                    layer.eval()
+            return examples.call(module, query)
+
+
+class MeanRemoval(FreeBaseline):
+    """Moves the features before the last linear layer by the device's mean, towards the training mean."""
+
+    name = "mean_removal"
+
+    def __init__(self) -> None:
+        self._head: nn.Linear | None = None
+        self._mean: Tensor | None = None
+
+    def learn(self, module: nn.Module, batches: Sequence[Any]) -> None:
+        """Keep the mean of the training examples before the last linear layer."""
+        linear = [part for part in module.modules() if type(part) is nn.Linear]
+        seen: list[tuple[nn.Linear, Tensor]] = []
+        handles = [
+            part.register_forward_pre_hook(lambda part, inputs: seen.append((part, inputs[0].detach())))
+            for part in linear
+        ]
+        means = []
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    seen.clear()
+                    examples.call(module, batch)
+                    if not seen or seen[-1][1].dim() != 2:
+                        return
+                    means.append(seen[-1][1].mean(0))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if means and all(len(mean) == len(means[0]) for mean in means):
+            self._head, self._mean = seen[-1][0], torch.stack(means).mean(0)
+
+    def fits(self, module: nn.Module, outputs: Any) -> bool:
+        """Tell whether the last layer is linear."""
+        return self._head is not None
+
+    def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
+        """Run the query set with moved features."""
+        assert self._head is not None
+        assert self._mean is not None
+        kept: list[Tensor] = []
+        handle = self._head.register_forward_pre_hook(lambda part, inputs: kept.append(inputs[0].mean(0)))
+        try:
+            examples.call(module, support)
+        finally:
+            handle.remove()
+        shift = strength * (kept[-1] - self._mean)
+        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
+        try:
+            return examples.call(module, query)
+        finally:
+            handle.remove()
+
+
+class PriorCorrection(FreeBaseline):
+    """Re-estimates how frequent the classes are on the device by expectation maximization (Saerens et al., 2002)."""
+
+    name = "prior_correction"
+    rounds = 20
+
+    def __init__(self) -> None:
+        self.prior: Tensor | None = None
+
+    def fits(self, module: nn.Module, outputs: Any) -> bool:
+        """Tell whether the outputs are logits of classes."""
+        return self.prior is not None and primary(outputs).dim() == 2 and primary(outputs).shape[1] == len(self.prior)
+
+    def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
+        """Return logits of the query set, corrected by the estimated ratio of priors."""
+        assert self.prior is not None
+        seen = primary(examples.call(module, support)).float().softmax(-1)
+        current = self.prior.clone()
+        for _ in range(self.rounds):
+            posterior = seen * (current / self.prior)
+            current = (posterior / posterior.sum(-1, keepdim=True)).mean(0)
+            current = 0.9 * current + 0.1 * self.prior  # a few examples must not rule a class out
+        return primary(examples.call(module, query)).float() + strength * (current / self.prior).log()
+
+
+def _normalizations(module: nn.Module) -> list[Any]:
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm | nn.modules.instancenorm._InstanceNorm)
+        and part.running_mean is not None
+    ]
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    """Put all buffers back after the block."""
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])

@@ -1,0 +1,95 @@
+"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries as a module takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from paramcast.errors import InputError
+
+
+def as_tensors(tree: Any, what: str) -> Any:
+    """Turn arrays into tensors, and check that all have equally many examples.
+
+    Args:
+        tree: A tensor or array (N, ...), or tuples, lists and dictionaries of them.
+        what: The name of the tree, for error messages.
+
+    Returns:
+        The same tree with tensors. Arrays of float64 become float32, as torch modules expect.
+
+    Raises:
+        InputError: A leaf is no array of numbers, or the numbers of examples differ.
+    """
+    leaves, spec = pytree.tree_flatten(tree)
+    if not leaves:
+        raise InputError(f"{what} hold no array")
+    tensors = [_tensor(leaf, what) for leaf in leaves]
+    counts = {len(tensor) if tensor.dim() else None for tensor in tensors}
+    if len(counts) > 1 or None in counts:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise InputError(f"{what} must all have the examples on their first axis; their shapes are {shapes}")
+    return pytree.tree_unflatten(tensors, spec)
+
+
+def _tensor(leaf: Any, what: str) -> Tensor:
+    if isinstance(leaf, Tensor):
+        return leaf.detach()
+    try:
+        array = np.asarray(leaf)
+    except ValueError as error:
+        raise InputError(f"{what} hold a list of unlike lengths; pad it and pass a mask beside it") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed")
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def count(tree: Any) -> int:
+    """Return the number of examples of a tree."""
+    return len(pytree.tree_leaves(tree)[0])
+
+
+def take(tree: Any, rows: slice | np.ndarray | Sequence[int]) -> Any:
+    """Select examples of every tensor of a tree.
+
+    Args:
+        tree: Tensors (N, ...).
+        rows: A slice, or the numbers of the examples.
+    """
+    if isinstance(rows, slice):
+        return pytree.tree_map(lambda tensor: tensor[rows], tree)
+    index = torch.as_tensor(np.asarray(rows), dtype=torch.long)
+    return pytree.tree_map(lambda tensor: tensor[index.to(tensor.device)], tree)
+
+
+def joined(trees: Sequence[Any]) -> Any:
+    """Concatenate the examples of several trees of one structure."""
+    leaves = [pytree.tree_flatten(tree) for tree in trees]
+    merged = [torch.cat(parts) for parts in zip(*(each[0] for each in leaves), strict=True)]
+    return pytree.tree_unflatten(merged, leaves[0][1])
+
+
+def moved(tree: Any, device: torch.device | str) -> Any:
+    """Move every tensor of a tree to a torch device."""
+    return pytree.tree_map(lambda tensor: tensor.to(device) if isinstance(tensor, Tensor) else tensor, tree)
+
+
+def detached(tree: Any) -> Any:
+    """Drop the gradients of every tensor of a tree."""
+    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def call(module: Any, inputs: Any) -> Any:
+    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is the one argument."""
+    if isinstance(inputs, Mapping):
+        return module(**inputs)
+    if isinstance(inputs, tuple | list):
+        return module(*inputs)
+    return module(inputs)

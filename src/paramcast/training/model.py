@@ -1,0 +1,391 @@
+"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, and how it is described."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from paramcast.adapters import Basis, adapter_config, adapter_name
+from paramcast.adapters.adapted import AdaptedModule
+from paramcast.errors import InputError
+from paramcast.files import remove_halves, replacing, write_json
+from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.protocol import AdaptRequest
+from paramcast.training import examples
+from paramcast.training.describers import BesideDescriber, Describer, make_describer
+from paramcast.training.devices import DeviceData
+from paramcast.training.scores import Loss, Score
+from paramcast.training.uplink import Uplink, as_received
+
+if TYPE_CHECKING:
+    from paramcast.training.report import Report
+
+FORMAT = 1
+"""Version of a model's folder."""
+
+CONDITIONS = ("support", "constant", "truth")
+"""What a hypernetwork is given: the support set, nothing (a control), or the true domain (the oracle)."""
+
+UPLINK_DIM = 32
+"""Numbers that are sent of an example, unless the features are fewer."""
+
+ROWS = 256
+"""Examples that run through the module at once outside of training."""
+
+_NO_QUERIES = 1  # columns of a request's queries, of which there are no rows
+
+
+class ModelError(InputError):
+    """A folder is not a model that this version can read."""
+
+
+class NotFittedError(InputError):
+    """The model has to be fitted first."""
+
+    def __init__(self) -> None:
+        super().__init__("the model has no hypernetwork yet; call fit(train_devices, validation_devices) first")
+
+
+@dataclass
+class Fitted:
+    """What training adds to the module.
+
+    Attributes:
+        uplink: From an example's features to the numbers that are sent.
+        hypernets: Condition -> hypernetwork; 'support' serves devices.
+        domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
+        task: The kind of problem.
+        free: The free baseline that won on validation devices, and its strength.
+        summary: Results on validation devices, and the verdict in words.
+    """
+
+    uplink: Uplink
+    hypernets: dict[str, Hypernetwork]
+    adapted: dict[str, AdaptedModule]
+    domains: tuple[str, ...] = ()
+    truth_dim: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+class AdaptableModel:
+    """A torch module with everything that adapts it; see `adaptable`.
+
+    Attributes:
+        net: The user's module, in place: training the base changes its weights, nothing else changes it.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        target_modules: Sequence[str],
+        adapter: Any = None,
+        context: str | nn.Module | Describer | None = None,
+        loss: str | Loss | None = None,
+        score: str | Score | Callable[[Any, Any], float] | None = None,
+    ) -> None:
+        """Use `adaptable`."""
+        self.net = net
+        self.target_modules = (target_modules,) if isinstance(target_modules, str) else tuple(target_modules)
+        self.adapter_config = Basis() if adapter is None else adapter
+        self.describer = make_describer(context)
+        self.loss, self.score = loss, score
+        self._fitted: Fitted | None = None
+        self._new_adapted()  # names wrong targets now
+
+    @property
+    def fitted(self) -> Fitted:
+        """What training has added.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+        """
+        if self._fitted is None:
+            raise NotFittedError
+        return self._fitted
+
+    @property
+    def hypernet(self) -> Hypernetwork:
+        """The hypernetwork that serves devices."""
+        return self.fitted.hypernets["support"]
+
+    @property
+    def adapted(self) -> AdaptedModule:
+        """The module under the updates of devices."""
+        return self.fitted.adapted["support"]
+
+    def fit(
+        self,
+        train_devices: Sequence[DeviceData],
+        validation_devices: Sequence[DeviceData],
+        steps: int | None = None,
+        **options: Any,
+    ) -> AdaptableModel:
+        """Train the hypernetwork, and with `base=True` the module itself; see `training.trainer.fit`.
+
+        Args:
+            train_devices: Devices that the hypernetwork learns from.
+            validation_devices: Other devices, which select the training step and calibrate the gain predictor.
+            steps: Optimizer steps; None: 400.
+            options: `base`, `augment`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
+
+        Returns:
+            The model itself.
+        """
+        from paramcast.training.trainer import fit
+
+        fit(self, train_devices, validation_devices, steps=steps, **options)
+        return self
+
+    def evaluate(self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0) -> Report:
+        """Evaluate on devices that training has not seen, beside every control; see `training.evaluation`."""
+        from paramcast.training.evaluation import evaluate
+
+        return evaluate(self, test_devices, support, seed=seed)
+
+    def features(self, inputs: Any) -> np.ndarray:
+        """Describe examples: (N, F) or (N, T, F) float32, from the base module."""
+        device = _device_of(self.net)
+        parts = []
+        self.net.eval()
+        with torch.no_grad():
+            for start in range(0, examples.count(inputs), ROWS):
+                rows = examples.moved(examples.take(inputs, slice(start, start + ROWS)), device)
+                parts.append(self.describer.run(self.net, rows)[1].float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def context_of(self, device: DeviceData, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Return the features of some of a device's examples: given ones, else those of the describer."""
+        if device.context is not None:
+            return np.asarray(device.context[rows])
+        return self.features(examples.take(device.inputs, rows))
+
+    def inputs(
+        self, contexts: Sequence[np.ndarray], truths: Sequence[np.ndarray] | None = None, training: bool = False
+    ) -> ContextInputs:
+        """Return what the cloud knows of B devices.
+
+        Args:
+            contexts: (K, F) or (K, T, F) of each device's support set; K may differ.
+            truths: (R,) true domain of each, if known.
+            training: Whether the parts that are not sent are included.
+        """
+        uplink = self.fitted.uplink
+        sent, whole = zip(*(sent_and_whole(context) for context in contexts), strict=True)
+        anchors, mask = padded([as_received(uplink(rows)) for rows in sent])
+        at = next(self.hypernet.parameters()).device
+        return ContextInputs(
+            torch.from_numpy(anchors).to(at),
+            torch.from_numpy(mask).to(at),
+            torch.zeros(len(contexts), 0, _NO_QUERIES, device=at),
+            torch.zeros(len(contexts), 0, dtype=torch.bool, device=at),
+            torch.from_numpy(padded([uplink(rows) for rows in whole])[0]).to(at) if training else None,
+            None if truths is None else torch.from_numpy(np.stack(truths)).to(at),
+        )
+
+    def request(self, device: str, context: np.ndarray, sequence: int = 0) -> AdaptRequest:
+        """Return what a device sends; its `encode()` is the bytes.
+
+        Args:
+            device: The device's id.
+            context: (K, F) or (K, T, F) features of the K examples that it has seen.
+            sequence: The sequence number of the update that it runs, 0 for the base.
+        """
+        anchors = self.fitted.uplink(sent_and_whole(context)[0])
+        none = np.empty((0, _NO_QUERIES), np.float32)
+        return AdaptRequest(device, self.sha256(), sequence, anchors, none, np.empty(0, np.int64))
+
+    def update(self, support: Any) -> dict[str, np.ndarray]:
+        """Generate the update tensors for a device from its support examples.
+
+        Args:
+            support: Inputs of the module with K examples.
+        """
+        tree = examples.as_tensors(support, "support")
+        values = self.hypernet.generate(self.inputs([self.features(tree)]))
+        return {name: value[0].cpu().numpy() for name, value in values.items()}
+
+    def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
+        """Run the module on inputs, under an update if one is given."""
+        values = None if update is None else {k: torch.as_tensor(v) for k, v in update.items()}
+        with torch.no_grad():
+            return self.adapted(examples.as_tensors(inputs, "inputs"), values)
+
+    def sha256(self) -> str:
+        """Return the hex digest of the base module, what devices hold of the adapter, and the uplink."""
+        digest = hashlib.sha256(json.dumps(self._config()).encode())
+        adapter = self.hypernet.adapter
+        tensors = {f"base.{name}": value for name, value in self.net.state_dict().items()}
+        for name, value in sorted(tensors.items()):
+            data = value.detach().cpu().contiguous()
+            digest.update(name.encode() + data.view(torch.uint8).numpy().tobytes() if data.dim() else bytes(name, "utf8") + repr(data.item()).encode())
+        for name, array in sorted(adapter.constants().items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(self.fitted.uplink.mean.tobytes() + self.fitted.uplink.matrix.tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_halves(folder)
+        for name, module in self._modules().items():
+            with replacing(folder / f"{name}.safetensors") as path:
+                save_file(_owned(module.state_dict()), path)
+        uplink = self.fitted.uplink
+        with replacing(folder / "uplink.safetensors") as path:
+            save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
+        stored = {
+            "format": FORMAT,
+            "sha256": self.sha256(),
+            **self._config(),
+            "domains": list(self.fitted.domains),
+            "truth_dim": self.fitted.truth_dim,
+            "summary": self.fitted.summary,
+        }
+        write_json(folder / "config.json", stored)
+
+    def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
+        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this line.
+
+        Args:
+            out: The artifact's folder.
+            key: File of the signing key, made if it does not exist; None: devices trust the first server they meet.
+            options: `labels` (names of the outputs) and `task`.
+        """
+        from paramcast.training.export import export
+
+        return export(self, out, key=key, **options)
+
+    def _new_adapted(self) -> AdaptedModule:
+        return AdaptedModule(self.net, self.adapter_config.build(self.net, self.target_modules))
+
+    def begin(self, uplink: Uplink, truth_dim: int, domains: tuple[str, ...] = ()) -> Fitted:
+        """Make hypernetworks at their beginning, one for each condition that can be trained."""
+        conditions = [c for c in CONDITIONS if truth_dim or c != "truth"]
+        adapted = {condition: self._new_adapted() for condition in conditions}
+        hypernets = {
+            condition: Hypernetwork(
+                HypernetworkConfig(
+                    condition=condition,  # type: ignore[arg-type]
+                    image_dim=uplink.matrix.shape[1],
+                    text_dim=_NO_QUERIES,
+                    truth_dim=truth_dim,
+                ),
+                module.adapter,
+            ).to(_device_of(self.net))
+            for condition, module in adapted.items()
+        }
+        self._fitted = Fitted(uplink, hypernets, adapted, domains, truth_dim)
+        return self._fitted
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "target_modules": list(self.target_modules),
+            "adapter": adapter_name(self.adapter_config),
+            "context": self.describer.config(),
+        }
+
+    def _modules(self) -> dict[str, nn.Module]:
+        beside = {"describer": self.describer.describe} if isinstance(self.describer, BesideDescriber) else {}
+        return {"base": self.net, **beside} | {f"hypernet-{c}": h for c, h in self.fitted.hypernets.items()}
+
+
+def adaptable(
+    net: nn.Module,
+    target_modules: Sequence[str],
+    adapter: Any = None,
+    context: str | nn.Module | None = None,
+    loss: str | Loss | None = None,
+    score: str | Score | Callable[[Any, Any], float] | None = None,
+) -> AdaptableModel:
+    """Make a torch module adaptable: say which parameters an update may change, and how.
+
+    Args:
+        net: Any module. It is not changed by this call.
+        target_modules: Shell-style patterns of module or parameter names, such as `["head", "blocks.*.norm"]`;
+            `"!pattern"` leaves names out.
+        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple of them.
+        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent, or a
+            torch module that is called like `net`; None: statistics of the inputs and the last features.
+        loss: (outputs, labels) -> scalar tensor, or a name of `training.scores.LOSSES`; None: by the labels.
+        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the labels.
+
+    Raises:
+        InputError: A pattern matches nothing that can be adapted, or the context cannot be exported.
+    """
+    return AdaptableModel(net, target_modules, adapter, context, loss, score)
+
+
+def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -> AdaptableModel:
+    """Read what `AdaptableModel.save` wrote, into a module built as the saved one was.
+
+    Args:
+        folder: The model's folder.
+        net: Its weights are replaced.
+        context: The module that describes examples, built as the saved one was, if there was one.
+
+    Raises:
+        ModelError: No model, a model of another module, or one that changed since it was written.
+    """
+    folder = Path(folder)
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if stored.get("format") != FORMAT:
+            raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
+        told = stored["context"]
+        if told["kind"] == "BesideDescriber" and context is None:
+            raise ModelError(f"{folder}: the model has a context module of its own; give load(..., context=module)")
+        describer = told["name"] if told["kind"] == "TapDescriber" else context
+        model = AdaptableModel(net, stored["target_modules"], adapter_config(stored["adapter"]), describer)
+        model.begin(Uplink(**load_arrays(folder / "uplink.safetensors")), stored["truth_dim"], tuple(stored["domains"]))
+        for name, module in model._modules().items():
+            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            module.eval()
+        model.fitted.summary = stored["summary"]
+        model.describer.restore(told)
+    except OSError as error:
+        raise ModelError(f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)") from error
+    except ModelError:
+        raise
+    except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder} is not a model of this module: {error}") from error
+    if model.sha256() != stored["sha256"]:
+        raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
+    return model
+
+
+def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F) float32."""
+    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
+    return parts[:, parts.shape[1] // 2], parts.mean(1)
+
+
+def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lay sets (K, U) of unlike size side by side: (B, K, U) float32 and a mask (B, K) bool."""
+    longest = max(len(rows) for rows in sets)
+    out = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
+    mask = np.zeros((len(sets), longest), bool)
+    for place, rows in enumerate(sets):
+        out[place, : len(rows)], mask[place, : len(rows)] = rows, True
+    return out, mask
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
+
+
+def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors so that they share no memory, as safetensors asks."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
