@@ -1,8 +1,78 @@
-"""paramcast: cloud-generated parameters for small multi-modal models on devices.
+"""paramcast: parameters for one device, generated in the cloud in one forward pass.
 
-A device sends a few hundred bytes about one anchor frame a clip and its queries; the cloud answers with
-parameters made for that device in one forward pass; the device swaps them in. The method is CDC-MMPG
-(Ji et al., arXiv 2406.01601).
+A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters for
+that device; the device verifies them and swaps them in. No labels and no back-propagation on the device. The
+method is CDC-MMPG (Ji et al., arXiv 2406.01601).
+
+    import paramcast as pc
+
+    model = pc.adaptable(net, target_modules=["head"])
+    model.fit(train_devices, validation_devices)
+    print(model.evaluate(test_devices).table())
+    model.export("artifact", key="signing.key")
+
+Names are imported when they are first used: `import paramcast` needs neither torch nor ONNX Runtime.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_NAMES = {
+    "AdaptableModel": "paramcast.training.model",
+    "Always": "paramcast.device",
+    "Basis": "paramcast.adapters",
+    "Device": "paramcast.device",
+    "DeviceData": "paramcast.training.devices",
+    "Every": "paramcast.device",
+    "Full": "paramcast.adapters",
+    "LowRank": "paramcast.adapters",
+    "Never": "paramcast.device",
+    "NormStatistics": "paramcast.adapters",
+    "OnDrift": "paramcast.device",
+    "Residual": "paramcast.adapters",
+    "Score": "paramcast.training.scores",
+    "Server": "paramcast.server",
+    "adaptable": "paramcast.training.model",
+    "load": "paramcast.training.model",
+}
+"""Public name -> the module that defines it."""
+
+_EXTRAS = {"paramcast.training": "train", "paramcast.adapters": "train", "paramcast.server": "server", "paramcast.video": "video,train"}
+
+__all__ = sorted([*_NAMES, "video"])
+
+if TYPE_CHECKING:
+    from paramcast import video
+    from paramcast.adapters import Basis, Full, LowRank, NormStatistics, Residual
+    from paramcast.device import Always, Device, Every, Never, OnDrift
+    from paramcast.server import Server
+    from paramcast.training.devices import DeviceData
+    from paramcast.training.model import AdaptableModel, adaptable, load
+    from paramcast.training.scores import Score
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name == "video":
+        return importlib.import_module("paramcast.video")
+    if name not in _NAMES:
+        raise AttributeError(f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    try:
+        found = getattr(importlib.import_module(_NAMES[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "paramcast":
+            raise
+        from paramcast.errors import MissingExtraError
+
+        part = ".".join(_NAMES[name].split(".")[:2])
+        raise MissingExtraError(f"paramcast.{name}", _EXTRAS.get(part, "dev")) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

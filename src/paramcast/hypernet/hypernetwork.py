@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from paramcast.adapters import Adapter
 from paramcast.adapters.dynamic import Dynamic, make_dynamic
 from paramcast.hypernet.adr import AnchorReasoner
 from paramcast.hypernet.centre import CentreStart
@@ -42,11 +43,11 @@ class HypernetworkConfig:
     """
 
     condition: Literal["support", "truth", "constant"]
-    form: str
-    targets: tuple[str, ...]
     image_dim: int
     text_dim: int
     truth_dim: int
+    form: str = ""
+    targets: tuple[str, ...] = ()
     latent: int = 64
     centred: tuple[str, ...] = ()
     options: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +64,9 @@ class Hypernetwork(nn.Module):
     def __init__(self, config: HypernetworkConfig, module: nn.Module) -> None:
         super().__init__()
         self.config = config
+        if isinstance(module, Adapter):
+            self._init_adapter(config, module)
+            return
         # In a list, the base model stays out of this module's parameters and state dict.
         self._dynamic = [
             make_dynamic(
@@ -76,6 +80,16 @@ class Hypernetwork(nn.Module):
         )
         self.context = _context(config)
         self.fda = FastDomainAdaptor(self.context.dim, self.dynamic)
+        self.gate = GainPredictor(self.fda.hidden)
+
+    def _init_adapter(self, config, adapter):
+        self.adapter = adapter
+        class Shim: pass
+        d = Shim(); d.edit = Shim(); d.edit.form = "codes"; d.edit.shapes = lambda: adapter.shapes
+        d.base_values = adapter.base_values; d.layers = {}
+        self._dynamic = [d]; self.centre = None; self.start = None
+        self.context = _context(config)
+        self.fda = FastDomainAdaptor(self.context.dim, d)
         self.gate = GainPredictor(self.fda.hidden)
 
     @property
@@ -107,6 +121,8 @@ class Hypernetwork(nn.Module):
 
     def unedited(self) -> dict[str, Tensor]:
         """The form's tensors that leave the base model as it is, without a device axis."""
+        if hasattr(self, "adapter"):
+            return self.adapter.base_values()
         return self.edit.base_values(self.dynamic.layers)
 
     def encode(self, inputs: ContextInputs) -> Tensor:

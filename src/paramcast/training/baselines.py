@@ -91,6 +91,17 @@ class MeanRemoval(FreeBaseline):
         if means and all(len(mean) == len(means[0]) for mean in means):
             self._head, self._mean = seen[-1][0], torch.stack(means).mean(0)
 
+    @property
+    def learned(self) -> list[float]:
+        """The training mean, as numbers for a file."""
+        assert self._mean is not None
+        return [float(value) for value in self._mean]
+
+    def restore(self, module: nn.Module, mean: Tensor) -> None:
+        """Take over what `learned` gave, for the last linear layer of that width."""
+        linear = [part for part in module.modules() if type(part) is nn.Linear and part.in_features == len(mean)]
+        self._head, self._mean = linear[-1], mean.to(linear[-1].weight.device)
+
     def fits(self, module: nn.Module, outputs: Any) -> bool:
         """Tell whether the last layer is linear."""
         return self._head is not None

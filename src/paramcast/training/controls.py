@@ -36,40 +36,53 @@ class Result:
         support: Support clips, or examples, a device.
         devices: Device ids, in the order of the values.
         values: Control -> (N,) float64; an oracle only where the true domains are known.
+        higher_is_better: False for errors; gains are positive where the updates help, either way.
     """
 
     metric: Metric
     support: int
     devices: tuple[str, ...]
     values: dict[str, np.ndarray]
+    higher_is_better: bool = True
+
+    def better(self, control: str, than: str) -> np.ndarray:
+        """By how much one control is better than another on each device: (N,) float64."""
+        difference = self.values[control] - self.values[than]
+        return difference if self.higher_is_better else -difference
 
     @property
     def reference(self) -> str:
         """The better of the two ways that need no device: 'base' or 'constant'."""
-        return max(("base", "constant"), key=lambda control: self.values[control].mean())
+        return "constant" if self.better("constant", "base").mean() > 0 else "base"
 
     @property
     def gain(self) -> Interval:
-        """Own - max(base, constant), paired over devices."""
-        return interval(self.values["own"] - self.values[self.reference])
+        """Own against the better of base and constant, paired over devices."""
+        return interval(self.better("own", self.reference))
+
+    @property
+    def gain_over_free(self) -> Interval | None:
+        """Own against the best free baseline, paired over devices; None where there is none."""
+        return interval(self.better("own", "best_free")) if "best_free" in self.values else None
 
     @property
     def device_matters(self) -> Interval:
-        """Own - shuffled, paired over devices."""
-        return interval(self.values["own"] - self.values["shuffled"])
+        """Own against shuffled, paired over devices."""
+        return interval(self.better("own", "shuffled"))
 
     @property
     def recovery(self) -> float | None:
-        """Share of the oracle's gain that is had; None where there is no oracle, or it gains nothing."""
+        """Share of the oracle's gain that is had; None without an oracle, or where it is no upper reference."""
         if "oracle" not in self.values:
             return None
-        room = float((self.values["oracle"] - self.values[self.reference]).mean())
-        return self.gain.mean / room if room > 0 else None
+        room = float(self.better("oracle", self.reference).mean())
+        return self.gain.mean / room if room > 0 and self.gain.mean <= room else None
 
     @property
     def worse_share(self) -> float:
-        """Share of devices that lose more than one point against the base model."""
-        return float((self.values["own"] < self.values["base"] - WORSE_BY).mean())
+        """Share of devices that lose more than one point (of an error: one percent) against the base model."""
+        worse_by = WORSE_BY if self.higher_is_better else 0.01 * np.abs(self.values["base"])
+        return float((self.better("own", "base") < -worse_by).mean())
 
     def among(self, devices: Collection[str]) -> Result:
         """The same of some of the devices alone."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GroupKFold
 
 from paramcast.hypernet import Hypernetwork
 
@@ -23,6 +24,9 @@ of the gain and makes half as many devices worse (docs/log.md)."""
 STRENGTHS = np.logspace(0, 5, 11)
 """Of the ridge's penalty, among which leaving one device out decides."""
 
+FOLDS = 8
+"""Groups of devices, each of which is left out in turn when the penalty is chosen."""
+
 
 class Outcomes(NamedTuple):
     """What was known of N devices, and what came of their packages' edits.
@@ -31,11 +35,13 @@ class Outcomes(NamedTuple):
         hidden: (N, H) float32, what the FDA made of their contexts.
         gains: (N,) float64, by the edit, of the mean of the task's figures, in percent points.
         refused: (N,) float64, the mean of the task's figures without the edit, in percent.
+        devices: The device of each: one device has several outcomes, one a support size.
     """
 
     hidden: np.ndarray
     gains: np.ndarray
     refused: np.ndarray
+    devices: tuple[str, ...] = ()
 
 
 def promise(known: Outcomes, kinds: Sequence[str]) -> float:
@@ -56,14 +62,18 @@ def promise(known: Outcomes, kinds: Sequence[str]) -> float:
 
 def joined(parts: Iterable[Outcomes]) -> Outcomes:
     """All of them as one."""
-    hidden, gains, refused = zip(*parts, strict=True)
-    return Outcomes(np.concatenate(hidden), np.concatenate(gains), np.concatenate(refused))
+    hidden, gains, refused, devices = zip(*parts, strict=True)
+    names = tuple(name for each in devices for name in each)
+    return Outcomes(np.concatenate(hidden), np.concatenate(gains), np.concatenate(refused), names)
 
 
 def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
     """Let the gate expect what training devices gained."""
     centre, scale = known.hidden.mean(0), known.hidden.std(0) + 1e-3
-    ridge = RidgeCV(STRENGTHS).fit((known.hidden - centre) / scale, known.gains)
+    groups = np.unique(known.devices, return_inverse=True)[1] if known.devices else None
+    # All outcomes of a device are left out together: by one of them the others would be known.
+    held = None if groups is None else list(GroupKFold(min(FOLDS, groups.max() + 1)).split(groups, groups=groups))
+    ridge = RidgeCV(STRENGTHS, cv=held).fit((known.hidden - centre) / scale, known.gains)
     weight = ridge.coef_ / scale
     adaptor.gate.weight.copy_(torch.from_numpy(weight))
     adaptor.gate.bias.fill_(float(ridge.intercept_ - centre @ weight))

@@ -17,8 +17,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from paramcast.adapters import Basis, adapter_config, adapter_name
-from paramcast.adapters.adapted import AdaptedModule
+from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config, load_config
 from paramcast.errors import InputError
 from paramcast.files import remove_halves, replacing, write_json
 from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
@@ -269,7 +268,7 @@ class AdaptableModel:
         return export(self, out, key=key, **options)
 
     def _new_adapted(self) -> AdaptedModule:
-        return AdaptedModule(self.net, self.adapter_config.build(self.net, self.target_modules))
+        return AdaptedModule(self.net, build_adapter(self.adapter_config, self.net, self.target_modules))
 
     def begin(self, uplink: Uplink, truth_dim: int, domains: tuple[str, ...] = ()) -> Fitted:
         """Make hypernetworks at their beginning, one for each condition that can be trained."""
@@ -293,7 +292,7 @@ class AdaptableModel:
     def _config(self) -> dict[str, Any]:
         return {
             "target_modules": list(self.target_modules),
-            "adapter": adapter_name(self.adapter_config),
+            "adapter": dump_config(self.adapter_config),
             "context": self.describer.config(),
         }
 
@@ -348,7 +347,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         if told["kind"] == "BesideDescriber" and context is None:
             raise ModelError(f"{folder}: the model has a context module of its own; give load(..., context=module)")
         describer = told["name"] if told["kind"] == "TapDescriber" else context
-        model = AdaptableModel(net, stored["target_modules"], adapter_config(stored["adapter"]), describer)
+        model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
         model.begin(Uplink(**load_arrays(folder / "uplink.safetensors")), stored["truth_dim"], tuple(stored["domains"]))
         for name, module in model._modules().items():
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))

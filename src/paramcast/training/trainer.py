@@ -137,6 +137,8 @@ def fit(
         "devices": [d.id for d in (*train_devices, *validation_devices)],
         **model._config(),
     }
+    from paramcast.training.evaluation import choose_free
+
     with _work(folder, run) as work, _threads(model.net):
         outputs, labels = _first(model, train_devices[0])
         loss, score = chosen_loss(model.loss, outputs, labels), chosen_score(model.score, outputs, labels)
@@ -181,6 +183,7 @@ def fit(
                 parameter.requires_grad_(before)
             model.net.eval()
         fitted.summary = _summary(plan)
+        fitted.summary["free"] = choose_free(model, train_devices, validation_devices, max(VALIDATION_SUPPORTS), score)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:

@@ -1,0 +1,176 @@
+"""The report of an evaluation: rows, a table for the terminal, and a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramcast.files import write_bytes
+from paramcast.training.controls import Result
+from paramcast.training.statistics import interval
+
+LEGEND = {
+    "base": "no update",
+    "constant": "one update for all devices",
+    "shuffled": "the update of another device",
+    "own": "the device's own update",
+    "oracle": "an update from the true domain",
+    "best_free": "the best baseline without labels and cloud",
+    "ungated": "own updates without the gain predictor",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        results: One for each support size.
+        costs: The cost ledger of each.
+        summary: What training said of the model.
+        seed: Of the evaluation.
+    """
+
+    results: tuple[Result, ...]
+    costs: tuple[Mapping[str, Any], ...]
+    summary: Mapping[str, Any]
+    seed: int
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each support size, as JSON types: the form of a results file."""
+        return [
+            {
+                "task": "module",
+                "shift": "given",
+                "support": result.support,
+                "devices": len(result.devices),
+                "metric": result.metric.name,
+                "controls": {name: interval(values).json() for name, values in result.values.items()},
+                "gain": result.gain.json(),
+                "own_minus_shuffled": result.device_matters.json(),
+                "own_minus_best_free": None if result.gain_over_free is None else result.gain_over_free.json(),
+                "recovery": None if result.recovery is None else round(result.recovery, 4),
+                "worse_share": round(result.worse_share, 4),
+                "cost": dict(cost),
+            }
+            for result, cost in zip(self.results, self.costs, strict=True)
+        ]
+
+    def table(self) -> str:
+        """Return a table for the terminal: controls with their intervals, gains, and the costs."""
+        lines = []
+        for row in self.rows:
+            lines += [
+                f"{row['metric']} on {row['devices']} devices, {row['support']} support examples (mean [95 % interval])",
+                *(f"  {name:10} {_shown(each)}   {LEGEND.get(name, '')}" for name, each in row["controls"].items()),
+                f"  gain       {_shown(row['gain'], signed=True)}   own against the better of base and constant",
+                f"  personal   {_shown(row['own_minus_shuffled'], signed=True)}   own against shuffled",
+            ]
+            if row["own_minus_best_free"]:
+                lines.append(f"  over free  {_shown(row['own_minus_best_free'], signed=True)}   own against best_free")
+            recovery = "" if row["recovery"] is None else f", {100 * row['recovery']:.0f} % of the oracle's gain"
+            cost = row["cost"]
+            lines += [
+                f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{recovery}",
+                f"  {cost['bytes_up']} bytes up, {cost['bytes_down']} down; no labels; {cost['leaves_the_device']}",
+                "",
+            ]
+        return "\n".join([*lines, self.verdict()])
+
+    def verdict(self) -> str:
+        """Return in one sentence what the controls allow to be said."""
+        row = self.rows[-1]
+        gain, personal = row["gain"], row["own_minus_shuffled"]
+        if gain["high"] < 0:
+            return "Updates do harm here: do not send them."
+        if gain["low"] <= 0:
+            return "No gain is shown: its interval reaches 0."
+        if personal["low"] <= 0:
+            return "There is a gain, but another device's update is not shown to be worse."
+        return "There is a gain, and it is the device's own update that makes it."
+
+    def save(self, path: Path | str) -> Path:
+        """Write the report: `.html` a page in one file, `.json` the rows.
+
+        Args:
+            path: The file; its ending decides.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            from paramcast.figures import write_figures
+
+            write_figures(path, "evaluate", self.seed, self.rows)
+        else:
+            write_bytes(path, self._page().encode())
+        return path
+
+    def _page(self) -> str:
+        sections = []
+        for row, result in zip(self.rows, self.results, strict=True):
+            body = "".join(
+                f"<tr><th>{escape(name)}</th><td>{each['mean']:.2f}</td><td>{each['low']:.2f} to {each['high']:.2f}</td>"
+                f"<td>{escape(LEGEND.get(name, ''))}</td></tr>"
+                for name, each in row["controls"].items()
+            )
+            costs = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in row["cost"].items())
+            sections.append(
+                f"<h2>{escape(row['metric'])}, {row['support']} support examples, {row['devices']} devices</h2>"
+                f"{_chart(result)}<table><tr><th></th><td>mean</td><td>95 % interval</td><td></td></tr>{body}</table>"
+                f"<p>Gain {_shown(row['gain'], signed=True)}; against another device's update "
+                f"{_shown(row['own_minus_shuffled'], signed=True)}; "
+                f"{100 * row['worse_share']:.0f} % of devices lose more than a point.</p>"
+                f"<h3>Costs of one adaptation</h3><table>{costs}</table>"
+            )
+        return _PAGE.format(verdict=escape(self.verdict()), body="".join(sections))
+
+
+def _shown(each: Mapping[str, float], *, signed: bool = False) -> str:
+    form = "+.2f" if signed else ".2f"
+    return f"{each['mean']:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
+
+
+def _chart(result: Result) -> str:
+    """Draw the controls with their intervals, and each device's gain, as SVG."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    left, right = figure.subplots(1, 2)
+    names = list(result.values)
+    found = [interval(result.values[name]) for name in names]
+    means = np.array([each.mean for each in found])
+    spread = np.array([[each.mean - each.low for each in found], [each.high - each.mean for each in found]])
+    left.errorbar(means, range(len(names)), xerr=spread, fmt="o", color="#3949ab", capsize=3)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.set_xlabel(result.metric.name)
+    gains = np.sort(result.better("own", "base"))
+    right.bar(range(len(gains)), gains, color=["#2e7d32" if gain >= 0 else "#c62828" for gain in gains])
+    right.set_xlabel("devices, by gain")
+    right.set_ylabel("own update against base")
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>paramcast: evaluation</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }}
+table {{ border-collapse: collapse; margin: 1rem 0 }}
+th, td {{ text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #ddd }}
+svg {{ max-width: 100%; height: auto }}
+.verdict {{ font-size: 1.2rem; font-weight: 600 }}
+</style></head>
+<body><h1>Does adaptation pay?</h1><p class="verdict">{verdict}</p>{body}</body></html>
+"""
+
