@@ -116,7 +116,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 class _DifferentiableStatistics(TorchFunctionMode):
-    """Normalizes by running statistics with operations that have a gradient for them; torch's own has none."""
+    """Normalizes by running statistics so that these get a gradient; torch's own operation has none."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
