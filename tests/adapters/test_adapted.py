@@ -51,8 +51,8 @@ def shown(each: AdaptedModule, inputs: list[Any]) -> CheckReport:
         truth = run(written(each.module, each.adapter, own), x)
         assert difference(truth, each(x, own)) < 1e-4
         assert difference(truth, together[device]) < 1e-4
-        assert difference(run(written(each.module, each.adapter, each.adapter.base_values()), x), truth) >
-        1e-3
+        base = run(written(each.module, each.adapter, each.adapter.base_values()), x)
+        assert difference(base, truth) > 1e-3
     return report
 
 
@@ -184,8 +184,9 @@ def test_a_module_that_was_compiled_and_has_run_is_adapted(where: str) -> None:
     assert list(each.adapter.targets) == ["0.0.weight", "0.0.bias"]
     each.check([x])
     values = each.adapter.probe_values()
-    plain = nn.Sequential(copy.deepcopy(inner), copy.deepcopy(net[1] if where == "child" else
-    net._orig_mod[1])) torch.testing.assert_close(each(x, values), written(plain, each.adapter, values)(x))
+    last = net[1] if where == "child" else net._orig_mod[1]
+    plain = nn.Sequential(copy.deepcopy(inner), copy.deepcopy(last))
+    torch.testing.assert_close(each(x, values), written(plain, each.adapter, values)(x))
     torch.testing.assert_close(net(x), plain(x))
 
 
@@ -215,7 +216,7 @@ def test_an_update_without_any_effect_is_refused(net: nn.Module) -> None:
 
 
 class Unused(nn.Module):
-    """One layer that its forward never uses, with two parts, and a gate of zero before a layer that it uses."""
+    """A part that its forward never uses, and a layer behind a gate that is shut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,9 +294,11 @@ def old_weight_norm() -> nn.Module:
         pytest.param(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), (3, 4), id="weight norm"),
         pytest.param(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), (3, 4), id="spectral norm"),
         pytest.param(nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)), (3, 4), id="orthogonal"),
-        pytest.param(nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.GroupNorm(3, 6)), (3, 4, 5, 5),
-        id="groups"), pytest.param(nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.PReLU()), (3, 4, 5, 5),
-        id="transposed"), pytest.param(nn.Sequential(nn.Linear(4, 6), nn.RMSNorm(6)), (3, 4), id="RMSNorm"),
+        pytest.param(
+            nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.GroupNorm(3, 6)), (3, 4, 5, 5), id="groups"
+        ),
+        pytest.param(nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.PReLU()), (3, 4, 5, 5), id="transposed"),
+        pytest.param(nn.Sequential(nn.Linear(4, 6), nn.RMSNorm(6)), (3, 4), id="RMSNorm"),
         pytest.param(nn.Bilinear(4, 4, 3), None, id="Bilinear"),
     ],
 )

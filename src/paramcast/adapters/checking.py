@@ -65,7 +65,7 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
                     continue
                 errors[candidate] = _compared(adapted, candidate, devices, values, alone)
                 if isinstance(errors[candidate], float) and errors[candidate] <= tolerance:  # type: ignore[operator]
-                    mode = candidate  # type: ignore[assignment]
+                    mode = candidate
                     break
     targets = adapted.adapter.targets
     return CheckReport(
@@ -228,14 +228,11 @@ def _alike(inputs: Sequence[Inputs]) -> list[Inputs]:
 
 def _moved(adapted: AdaptedModule, devices: Sequence[Inputs]) -> tuple[dict[str, Tensor], list[Any], float]:
     """Random values of several devices, each device's output alone, and how far it moved at least."""
-    plain = [_seeded(lambda each=each: adapted(each)) for each in devices]  # type: ignore[misc]
+    plain = [_seeded(lambda each=each: adapted(each)) for each in devices]
     for size in (1.0, 4.0, 16.0, 64.0):
         each = [adapted.adapter.probe_values(seed, size) for seed in range(len(devices))]
         values = {name: torch.stack([own[name] for own in each]) for name in each[0]}
-        alone = [
-            _seeded(lambda x=x, own=own: adapted(x, own))  # type: ignore[misc]
-            for x, own in zip(devices, each, strict=True)
-        ]
+        alone = [_seeded(lambda x=x, own=own: adapted(x, own)) for x, own in zip(devices, each, strict=True)]
         effect = min(difference(before, after) for before, after in zip(plain, alone, strict=True))
         if effect > 20 * _tolerance(alone):
             break

@@ -67,7 +67,7 @@ class Pairs:
             ):
                 for name, tensor in others.items():
                     if name in own and own[name] is not tensor:
-                        own[name] = tensor  # type: ignore[assignment]
+                        own[name] = tensor
                         if isinstance(mine, nn.RNNBase):
                             mine._init_flat_weights()
 
