@@ -28,16 +28,18 @@ class NotBatched(Exception):
 class AdaptedModule:
     """A module, run with the parameters of this device or that.
 
-    It works on a replica over the same parameters and buffers, always in evaluation mode: the user's module gets no
-    hooks, keeps its training mode, and can be pickled, copied, scripted and compiled as before. What an update
-    means is the definition, `torch.func.functional_call` with the changed targets. Calls from several threads
-    wait for each other.
+    It works on a replica over the same parameters and buffers, always in evaluation mode: the user's module
+        gets no
+    hooks, keeps its training mode, and can be pickled, copied, scripted and compiled as before. What an
+    update means is the definition, `torch.func.functional_call` with the changed targets. Calls from several
+    threads wait for each other.
 
     Attributes:
         module: The user's module.
         adapter: What an update changes of it, and how.
         replica: The module that runs.
-        mode: How `batched` runs several devices: 'loop' until `check` has found that another mode gives the same.
+        mode: How `batched` runs several devices: 'loop' until `check` has found that another mode gives the
+            same.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter) -> None:
@@ -125,7 +127,8 @@ class AdaptedModule:
             What was found; `mode` is set accordingly.
 
         Raises:
-            CheckError: Base values change something, a target cannot reach the output, or the module is random.
+            CheckError: Base values change something, a target cannot reach the output, or the module is
+                random.
         """
         report = check(self, inputs)
         self.mode = report.mode
@@ -157,7 +160,8 @@ class AdaptedModule:
             seen.append([i for i, each in enumerate(results) if isinstance(each, Tensor)])
             return [results[i] for i in seen[2]]
 
-        torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # slower than a rule, and as right
+        # The fallback is slower than a rule, and as right.
+        torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
         found = vmap(one, randomness="different")(stacked, dict(values))
         rest, close, at = seen
         outputs = []

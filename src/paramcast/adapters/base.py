@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from paramcast.adapters.errors import HugeAdapterWarning, TargetError, ValuesErr
 from paramcast.adapters.targets import Owner, Selection
 from paramcast.protocol import changes
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 Values = Mapping[str, Tensor]
 
@@ -175,7 +176,8 @@ class Composite(Adapter):
         names = [name for part in parts for name in part.shapes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise TargetError(
-                f"adapters {self.name} both generate {_listed(twice)}; take one of them, or other target modules"
+                f"adapters {self.name} both generate {_listed(twice)}; take one of them, or other "
+                "target modules"
             )
 
     @property
@@ -219,7 +221,8 @@ def warn_if_huge(adapter: Adapter) -> None:
     if heads > HUGE:
         warnings.warn(
             f"an update of adapter {adapter.name!r} has {numbers:,} numbers, so that the hypernetwork's last "
-            f"layers need about {heads / 1e6:,.0f} million parameters; Basis(rank=64) adapts the same targets "
+            f"layers need about {heads / 1e6:,.0f} million parameters; Basis(rank=64) adapts the "
+            "same targets "
             "with 64 numbers, or choose fewer target modules",
             HugeAdapterWarning,
             stacklevel=4,
@@ -231,13 +234,10 @@ def root_mean_square(tensor: Tensor) -> float:
     return max(float(tensor.detach().float().square().mean().sqrt()), 1e-3)
 
 
-def _merged(each):  # type: ignore[no-untyped-def]
-    result = {}
-    for one in each:
-        result |= one
-    return result
+def _merged(each: Iterable[dict[str, T]]) -> dict[str, T]:
+    return {name: value for one in each for name, value in one.items()}
 
 
-def _listed(names) -> str:  # type: ignore[no-untyped-def]
+def _listed(names: Iterable[str]) -> str:
     known = sorted(names)
     return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
