@@ -46,8 +46,6 @@ def clips(count: int, seed: int, offset: float = 0.0, spread: float = 1.0, asked
         Seen(
             (spread * rng.normal(size=DIM) + offset).astype("f4"),
             (spread * rng.normal(size=(int(asked), DIM)) + offset).astype("f4"),
-            none,
-            none,
         )
         for _ in range(count)
     ]
