@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramcast"
 EVERYWHERE = {"errors", "figures", "files", "paths", ""}
 MAY_IMPORT = {
     "protocol": set(),
-    "adapters": set(),
-    "hypernet": {"adapters"},
+    "adapters": {"protocol"},
+    "hypernet": {"protocol", "adapters"},
     "training": {"protocol", "adapters", "hypernet"},
     "server": {"protocol"},
     "device": {"protocol"},

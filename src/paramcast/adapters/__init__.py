@@ -1,5 +1,38 @@
-"""Adapters: what an update changes of any `nn.Module`, and how."""
+"""Adapters: which parameters of any `nn.Module` an update changes, and how."""
 
+from paramcast.adapters.adapted import AdaptedModule
+from paramcast.adapters.base import Adapter, Configuration
+from paramcast.adapters.basis import Basis
+from paramcast.adapters.checking import CheckReport
+from paramcast.adapters.configs import AdapterConfig, build_adapter, config_name, dump_config, load_config
 from paramcast.adapters.dynamic import Dynamic, make_dynamic
+from paramcast.adapters.errors import CheckError, HugeAdapterWarning, TargetError, ValuesError
+from paramcast.adapters.full import Full
+from paramcast.adapters.lowrank import LowRank
+from paramcast.adapters.residual import Residual
+from paramcast.adapters.statistics import NormStatistics
+from paramcast.adapters.targets import select_targets
 
-__all__ = ["Dynamic", "make_dynamic"]
+__all__ = [
+    "AdaptedModule",
+    "Adapter",
+    "AdapterConfig",
+    "Basis",
+    "CheckError",
+    "CheckReport",
+    "Configuration",
+    "Dynamic",
+    "Full",
+    "HugeAdapterWarning",
+    "LowRank",
+    "NormStatistics",
+    "Residual",
+    "TargetError",
+    "ValuesError",
+    "build_adapter",
+    "config_name",
+    "dump_config",
+    "load_config",
+    "make_dynamic",
+    "select_targets",
+]

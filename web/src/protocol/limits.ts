@@ -12,4 +12,4 @@ export const MAX_TIME = Number.MAX_SAFE_INTEGER;
 
 export const DEVICE_ID = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
 export const SHA256 = /^[0-9a-f]{64}$/;
-export const FORM = /^[a-z][a-z0-9_-]{0,31}$/;
+export const FORM = /^[a-z][a-z0-9_+-]{0,31}$/;

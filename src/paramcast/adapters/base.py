@@ -1,0 +1,243 @@
+"""What every adapter says: which tensors travel, their base values, and the targets under them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paramcast.adapters.errors import HugeAdapterWarning, TargetError, ValuesError
+from paramcast.adapters.targets import Owner, Selection
+from paramcast.protocol import changes
+
+Shape = tuple[int, ...]
+Values = Mapping[str, Tensor]
+
+HIDDEN = 256
+"""Length of the hidden vector from which a hypernetwork generates an update."""
+HUGE = 50_000_000
+"""Parameters of a generator's last layers from which on a warning is given."""
+
+
+class Configuration:
+    """What an adapter is built from; a frozen dataclass of each kind derives from it."""
+
+    def make(self, selection: Selection) -> Adapter:
+        """Make the adapter for what was selected."""
+        raise NotImplementedError
+
+    def build(self, module: nn.Module, target_modules: Sequence[str]) -> Adapter:
+        """Build the adapter for what the patterns select of a module; see `build_adapter`."""
+        from paramcast.adapters.configs import build_adapter
+
+        return build_adapter(self, module, target_modules)
+
+
+class Adapter(nn.Module):
+    """A way in which an update changes targets of a module.
+
+    Its state is what lies on the device beside the module (the basis of `Basis`); the module itself is not a
+    part of it.
+
+    Attributes:
+        name: Kinds of its parts, joined with '+'; an update carries it as its form.
+        bottleneck: Width of a layer before the heads that generate the update, where they would be too large
+            without one; None for none.
+    """
+
+    name: str
+    bottleneck: ClassVar[int | None] = None
+
+    def __init__(self, owners: Mapping[str, Owner]) -> None:
+        super().__init__()
+        self._owners = dict(owners)  # no modules in it that torch would take for parts of this one
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """Every tensor that an update may change, by its canonical name in the module."""
+        return {name: owner.tensor for name, owner in self._owners.items()}
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Tensors of an update and their shapes, without a device axis."""
+        raise NotImplementedError
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """Kinds of change of each target, in their order; see `paramcast.protocol.changes`."""
+        return dict.fromkeys(self._owners, (self.name,))
+
+    def base_values(self) -> dict[str, Tensor]:
+        """Values (float32, without a device axis) that leave the module as it is."""
+        device = self._device()
+        return {name: torch.zeros(shape, device=device) for name, shape in self.shapes.items()}
+
+    def probe_values(self, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
+        """Random values that change the module moderately: to check, and to try a module out."""
+        draws = torch.Generator().manual_seed(seed)
+        spread = self._spread()
+        return {
+            name: base + size * spread[name] * torch.randn(base.shape, generator=draws).to(base.device)
+            for name, base in self.base_values().items()
+        }
+
+    def changed(self, values: Values) -> dict[str, Tensor]:
+        """Compute the changed targets, each in its own shape and dtype; differentiable.
+
+        Args:
+            values: Tensors of an update, without a device axis.
+        """
+        constants, kinds, result = self.tensors(), self.kinds, {}
+        for name, target in self.targets.items():
+            base = target.detach()
+            value = base if base.dtype == torch.float64 else base.float()
+            for kind in kinds[name]:
+                value = changes.changed(kind, name, value, values, constants)
+            result[name] = value.to(base.dtype)
+        return result
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What lies on the device, by the names of `paramcast.protocol.changes`."""
+        return {}
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """What lies on the device, as float32 arrays."""
+        return {
+            name: np.ascontiguousarray(value.detach().float().cpu().numpy())
+            for name, value in self.tensors().items()
+        }
+
+    def check_values(self, values: Values, *, devices: int | None = None) -> None:
+        """Raise ValuesError unless `values` are exactly the tensors of an update.
+
+        Args:
+            values: Tensors, with a leading device axis if `devices` is given.
+            devices: Length of that axis.
+        """
+        shapes = self.shapes
+        if missing := shapes.keys() - values.keys():
+            raise ValuesError(f"the update lacks {_listed(missing)}")
+        if surplus := values.keys() - shapes.keys():
+            raise ValuesError(f"the update has tensors that this adapter does not know: {_listed(surplus)}")
+        for name, shape in shapes.items():
+            wanted = shape if devices is None else (devices, *shape)
+            if tuple(values[name].shape) != wanted:
+                raise ValuesError(f"tensor {name} must have shape {wanted}, not {tuple(values[name].shape)}")
+            # In training a loss that is not finite is reported by the trainer.
+            if not values[name].requires_grad and not torch.isfinite(values[name]).all():
+                raise ValuesError(f"tensor {name} holds NaN or an infinity")
+
+    def _spread(self) -> dict[str, float]:
+        """How far `probe_values` go from the base, for each tensor of an update."""
+        raise NotImplementedError
+
+    def _device(self) -> torch.device:
+        return next(iter(self._owners.values())).tensor.device
+
+
+class ParameterAdapter(Adapter):
+    """An adapter of one kind, over parameters."""
+
+    def __init__(self, selection: Selection) -> None:
+        if not selection.parameters:
+            raise TargetError(f"the target modules have no parameters for the adapter {self.name!r}")
+        super().__init__(selection.parameters)
+        self._names = {name: changes.tensor_name(name) for name in self._owners}
+
+    def _matrices(self) -> dict[str, tuple[int, int]]:
+        """Targets of two or more axes -> rows and columns."""
+        return {
+            name: (target.shape[0], prod(target.shape[1:]))
+            for name, target in self.targets.items()
+            if target.dim() > 1
+        }
+
+    def _sizes(self) -> dict[str, float]:
+        """Root mean square of each target."""
+        return {name: root_mean_square(target) for name, target in self.targets.items()}
+
+
+class Composite(Adapter):
+    """Several adapters at once; where two change the same target, the later changes what the earlier gave."""
+
+    def __init__(self, parts: Sequence[Adapter]) -> None:
+        owners: dict[str, Owner] = {}
+        for part in parts:
+            owners |= part._owners
+        super().__init__(owners)
+        self.parts = nn.ModuleList(parts)
+        self.name = "+".join(part.name for part in parts)
+        names = [name for part in parts for name in part.shapes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise TargetError(
+                f"adapters {self.name} both generate {_listed(twice)}; take one of them, or other target modules"
+            )
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Tensors of all parts."""
+        return _merged(part.shapes for part in self._parts())
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """Kinds of the parts that change a target."""
+        each = [part.kinds for part in self._parts()]
+        return {name: tuple(kind for known in each for kind in known.get(name, ())) for name in self._owners}
+
+    def base_values(self) -> dict[str, Tensor]:
+        """Base values of all parts."""
+        return _merged(part.base_values() for part in self._parts())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What lies on the device, of all parts."""
+        return _merged(part.tensors() for part in self._parts())
+
+    def _spread(self) -> dict[str, float]:
+        return _merged(part._spread() for part in self._parts())
+
+    def _parts(self) -> list[Adapter]:
+        return list(self.parts)  # type: ignore[arg-type]
+
+
+def check_names(adapter: Adapter) -> None:
+    """Raise TargetError where two targets would be called alike in an update."""
+    names = [changes.tensor_name(target) for target in adapter.targets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise TargetError(f"two targets would be called {_listed(twice)} in an update; rename a module")
+
+
+def warn_if_huge(adapter: Adapter) -> None:
+    """Warn of an adapter whose generator would be huge, and name the way out."""
+    numbers = sum(prod(shape) for shape in adapter.shapes.values())
+    parts = adapter._parts() if isinstance(adapter, Composite) else [adapter]
+    heads = sum((part.bottleneck or HIDDEN) * sum(map(prod, part.shapes.values())) for part in parts)
+    if heads > HUGE:
+        warnings.warn(
+            f"an update of adapter {adapter.name!r} has {numbers:,} numbers, so that the hypernetwork's last "
+            f"layers need about {heads / 1e6:,.0f} million parameters; Basis(rank=64) adapts the same targets "
+            "with 64 numbers, or choose fewer target modules",
+            HugeAdapterWarning,
+            stacklevel=4,
+        )
+
+
+def root_mean_square(tensor: Tensor) -> float:
+    """Root mean square of a tensor's entries, at least 0.001."""
+    return max(float(tensor.detach().float().square().mean().sqrt()), 1e-3)
+
+
+def _merged(each):  # type: ignore[no-untyped-def]
+    result = {}
+    for one in each:
+        result |= one
+    return result
+
+
+def _listed(names) -> str:  # type: ignore[no-untyped-def]
+    known = sorted(names)
+    return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")

@@ -1,0 +1,84 @@
+"""`basis`: base + a coded sum of a learned basis that every device has; only the codes travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.adapters.base import Configuration, ParameterAdapter, Shape
+from paramcast.adapters.targets import Selection
+
+
+@dataclass(frozen=True)
+class Basis(Configuration):
+    """An update is one tensor `codes` (rank,): W + U^T diag(codes) V for every matrix, b + codes @ B for vectors.
+
+    Attributes:
+        rank: Number of codes, for all targets together.
+    """
+
+    rank: int = 64
+
+    def make(self, selection: Selection) -> BasisAdapter:
+        """Make the adapter for what was selected."""
+        return BasisAdapter(selection, self.rank)
+
+
+class BasisAdapter(ParameterAdapter):
+    """Basis element j of a matrix is the outer product of row j of U and row j of V, both learned.
+
+    Attributes:
+        basis: U, V or B of every target. A key is the parameter's name with '/' for '.', and ':u', ':v' or ':basis'.
+            Weights and biases of a layer LAYER are called LAYER:u, LAYER:v, LAYER:scale (a weight of one axis) and
+            LAYER:bias, as in models of format 1 of the video application.
+    """
+
+    name = "basis"
+
+    def __init__(self, selection: Selection, rank: int) -> None:
+        super().__init__(selection)
+        self.rank = rank
+        self.basis = nn.ParameterDict()
+        device = self._device()
+        for name, target in self.targets.items():
+            if target.dim() > 1:
+                rows, columns = target.shape[0], prod(target.shape[1:])
+                self.basis[_key(name, "u")] = nn.Parameter(_normal((rank, rows), rows, device))
+                self.basis[_key(name, "v")] = nn.Parameter(_normal((rank, columns), columns, device))
+            else:
+                self.basis[_key(name, "basis")] = nn.Parameter(
+                    _normal((rank, *(target.shape or (1,))), rank, device)
+                )
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The codes alone."""
+        return {"codes": (self.rank,)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """U and V of the matrices, B of the vectors."""
+        found = {}
+        for name, target in self.targets.items():
+            for part in ("u", "v") if target.dim() > 1 else ("basis",):
+                found[f"{self._names[name]}.{part}"] = self.basis[_key(name, part)]
+        return found
+
+    def _spread(self) -> dict[str, float]:
+        return {"codes": 0.3}
+
+
+def _normal(shape: Shape, count: int, device: torch.device) -> Tensor:
+    return (torch.randn(shape) * count**-0.5).to(device)
+
+
+def _key(name: str, part: str) -> str:
+    """The key of a target's basis; a parameter's name may not hold a dot."""
+    layer, _, attribute = name.rpartition(".")
+    if attribute == "weight":
+        return f"{layer.replace('.', '/')}:{'scale' if part == 'basis' else part}"
+    if attribute == "bias" and part == "basis":
+        return f"{layer.replace('.', '/')}:bias"
+    return f"{name.replace('.', '/')}:{part}"

@@ -1,0 +1,306 @@
+"""The check at wrap time: updates mean what they should, reach the output, and devices do not mix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from paramcast.adapters.errors import CheckError
+from paramcast.adapters.trees import Inputs, arguments, floats_of, signature, tensors_of
+
+if TYPE_CHECKING:
+    from paramcast.adapters.adapted import AdaptedModule, Mode
+
+DEVICES = 3
+"""Of a batch that is compared: three, so that halves of a batch are not the devices by chance."""
+TOLERANCE = 1e-4
+"""Of the output's scale, between a batch and each device alone."""
+_HALF = {torch.bfloat16: 8.0 * 2**-8, torch.float16: 8.0 * 2**-11}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What the check found.
+
+    Attributes:
+        mode: The fastest mode that gives what the definition gives.
+        targets: Number of targets, all of which reach the output.
+        adapted: Numbers in the targets.
+        generated: Numbers in an update.
+        effect: How much random values moved the output, as a share of its scale.
+        errors: Mode -> largest deviation from the definition as a share of the output's scale, or why it cannot
+            be used.
+    """
+
+    mode: Mode
+    targets: int
+    adapted: int
+    generated: int
+    effect: float
+    errors: dict[str, float | str] = field(default_factory=dict)
+
+
+def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
+    """Establish what `AdaptedModule.check` promises."""
+    if not inputs:
+        raise CheckError("the check needs the inputs of at least one device")
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        scale = _check_base(adapted, inputs[0])
+        _check_reach(adapted, inputs)
+        _check_gradient(adapted, inputs[0])
+        devices = _alike(inputs)
+        with torch.no_grad():
+            values, alone, effect = _moved(adapted, devices, scale)
+            errors: dict[str, float | str] = {}
+            mode: Mode = "loop"
+            tolerance = _tolerance(alone)
+            for candidate in ("fast", "vmap"):
+                if candidate == "fast" and tolerance > TOLERANCE:
+                    errors["fast"] = "the module's numbers are too coarse to prove it"
+                    continue
+                errors[candidate] = _compared(adapted, candidate, devices, values, alone)
+                if isinstance(errors[candidate], float) and errors[candidate] <= tolerance:  # type: ignore[operator]
+                    mode = candidate  # type: ignore[assignment]
+                    break
+    targets = adapted.adapter.targets
+    return CheckReport(
+        mode,
+        len(targets),
+        sum(target.numel() for target in targets.values()),
+        sum(value.numel() for value in adapted.adapter.base_values().values()),
+        effect,
+        errors,
+    )
+
+
+def _check_base(adapted: AdaptedModule, inputs: Inputs) -> float:
+    """Compare base values with the base; the scale of the outputs."""
+    with torch.no_grad():
+        plain = _seeded(lambda: adapted(inputs))
+        again = _seeded(lambda: adapted(inputs))
+        based = _seeded(lambda: adapted(inputs, adapted.adapter.base_values()))
+    if not floats_of(plain):
+        raise CheckError(
+            f"the output of {_kind(adapted)} holds no tensor of floating point numbers, so that nothing could be "
+            "learned; return logits or scores instead of decisions"
+        )
+    if difference(plain, again) > 0:
+        raise CheckError(
+            f"{_kind(adapted)} gives other outputs for the same inputs each time, or has a state of its own; "
+            "what changes from call to call has to be an input"
+        )
+    if not all(torch.isfinite(each).all() for each in floats_of(plain)):
+        raise CheckError(f"the output of {_kind(adapted)} holds NaN or an infinity before any update")
+    error = difference(plain, based)
+    if error > _tolerance([plain]):
+        raise CheckError(
+            f"base values change the output of {_kind(adapted)} by {error:.2g} of its scale; it should not "
+            "change: does its forward write to its own parameters?"
+        )
+    return max(float(each.detach().abs().max()) for each in floats_of(plain) if each.numel())
+
+
+def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
+    """Raise unless every target has a gradient, at the base or at moved parameters."""
+    targets = adapted.adapter.targets
+    left = _without_gradient(adapted, inputs[:DEVICES], {}, set(targets))
+    if left:  # of zero-initialized layers, gates and scales
+        moved = _randomly_moved(adapted)
+        left = _without_gradient(adapted, inputs[:DEVICES], moved, left)
+    if not left:
+        return
+    names = [name for name in targets if name in left]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    if len(names) == len(targets):
+        raise CheckError(
+            f"no target reaches the output of {_kind(adapted)}: {shown}. Does its forward run under no_grad, "
+            "detach its output, or hold another module in a closure (a compiled or patched function)?"
+        )
+    out = ", ".join(repr(f"!{name}") for name in _shortest(names, set(targets))[:6])
+    raise CheckError(
+        f"these targets cannot reach the output of {_kind(adapted)}, so that an update of them would do nothing: "
+        f"{shown}; leave them out with {out} in target_modules"
+    )
+
+
+class _Inside(nn.Module):
+    """Computes gradients while the targets are in their places."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, leaves: Sequence[Tensor], args: Any, kwargs: Any) -> list[Tensor | None]:
+        """Gradients of a weighted sum of the outputs."""
+        return _gradients(self.module(*args, **kwargs), leaves)
+
+
+def _check_gradient(adapted: AdaptedModule, inputs: Inputs) -> None:
+    """Raise where a backward pass, which comes after the call, would run parts of the module anew.
+
+    Gradient checkpointing does so, and would find the base's parameters in the targets' places.
+    """
+    targets = adapted.adapter.targets
+    moved = {
+        name: value.requires_grad_() for name, value in _randomly_moved(adapted).items() if name in targets
+    }
+    leaves = list(moved.values())
+    args, kwargs = arguments(inputs)
+    torch.manual_seed(0)
+    with adapted.calling(statistics=True):
+        wrapped = {f"module.{name}": value for name, value in moved.items()}
+        inside = functional_call(_Inside(adapted.replica), wrapped, (leaves, args, kwargs), tie_weights=True)
+    torch.manual_seed(0)
+    outside = _gradients(adapted.run(inputs, moved), leaves)
+    known = [each for each in zip(inside, outside, strict=True) if each[0] is not None]
+    if not known:
+        return
+    if any(b is None for _, b in known) or difference(*map(list, zip(*known, strict=True))) > 1e-2:
+        raise CheckError(
+            f"{_kind(adapted)} computes parts of itself anew in the backward pass, where it would find other "
+            "parameters: switch gradient checkpointing off"
+        )
+
+
+def _gradients(outputs: Any, leaves: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients of a weighted sum of magnitudes: a plain sum of a softmax does not depend on anything."""
+    found = [x for x in floats_of(outputs) if x.requires_grad]
+    if not found:
+        return [None] * len(leaves)
+    draws = torch.Generator().manual_seed(2)
+    total = sum((x * torch.randn(x.shape, generator=draws).to(x)).abs().sum() for x in found)
+    return list(torch.autograd.grad(total, list(leaves), allow_unused=True))  # type: ignore[arg-type]
+
+
+def _without_gradient(
+    adapted: AdaptedModule, inputs: Sequence[Inputs], moved: dict[str, Tensor], names: set[str]
+) -> set[str]:
+    """Those of `names` whose gradient is none or zero; `moved` are other values of any parameters."""
+    left = set(names)
+    for each in inputs:
+        if not left:
+            break
+        leaves = {
+            name: moved.get(name, target).detach().clone().requires_grad_()
+            for name, target in adapted.adapter.targets.items()
+            if name in left
+        }
+        held = {name: value for name, value in moved.items() if name not in leaves}
+        torch.manual_seed(0)
+        try:
+            found = _gradients(adapted.run(each, held | leaves), list(leaves.values()))
+        except RuntimeError as error:
+            raise CheckError(f"no gradient passes through {_kind(adapted)}: {error}") from error
+        for name, gradient in zip(leaves, found, strict=True):
+            if gradient is not None and bool((gradient != 0).any()):
+                left.discard(name)
+    return left
+
+
+def _randomly_moved(adapted: AdaptedModule) -> dict[str, Tensor]:
+    """All parameters of the module with noise of a tenth of their size, at least 0.02."""
+    draws = torch.Generator().manual_seed(1)
+    moved = {}
+    named = dict(adapted.replica.named_parameters()) | adapted.adapter.targets
+    for name, tensor in named.items():
+        if not tensor.is_floating_point():
+            continue
+        size = max(0.1 * float(tensor.detach().float().square().mean().sqrt()), 0.02)
+        noise = (size * torch.randn(tensor.shape, generator=draws)).to(tensor.device, tensor.dtype)
+        if name.endswith("running_var"):
+            noise = noise.abs()
+        moved[name] = tensor.detach() + noise
+    return moved
+
+
+def _alike(inputs: Sequence[Inputs]) -> list[Inputs]:
+    """Inputs of as many devices as are compared, all of the same shapes."""
+    first = signature(inputs[0])
+    same = [each for each in inputs if signature(each) == first]
+    return [same[i % len(same)] for i in range(DEVICES)]
+
+
+def _moved(
+    adapted: AdaptedModule, devices: Sequence[Inputs], scale: float
+) -> tuple[dict[str, Tensor], list[Any], float]:
+    """Random values of several devices that differ visibly, each device's output alone, and how far it moved."""
+    plain = [_seeded(lambda each=each: adapted(each)) for each in devices]  # type: ignore[misc]
+    for size in (1.0, 4.0, 16.0, 64.0):
+        each = [adapted.adapter.probe_values(seed, size) for seed in range(len(devices))]
+        values = {name: torch.stack([own[name] for own in each]) for name in each[0]}
+        alone = [
+            _seeded(lambda x=x, own=own: adapted(x, own))  # type: ignore[misc]
+            for x, own in zip(devices, each, strict=True)
+        ]
+        effect = min(difference(before, after) for before, after in zip(plain, alone, strict=True))
+        if effect > 20 * _tolerance(alone):
+            break
+    if not effect > 0:
+        raise CheckError(f"random updates do not change the output of {_kind(adapted)} at all")
+    return values, alone, effect
+
+
+def _compared(
+    adapted: AdaptedModule,
+    mode: Mode,
+    devices: Sequence[Inputs],
+    values: dict[str, Tensor],
+    alone: Sequence[Any],
+) -> float | str:
+    """The deviation of a mode from the definition, or why it cannot be used."""
+    try:
+        together = _seeded(lambda: adapted.in_mode(mode, devices, values))
+    except Exception as error:  # a missing rule, a shape, a data-dependent branch: anything rules a mode out
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+    return max(difference(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def difference(wanted: Any, found: Any) -> float:
+    """Largest deviation between the tensors of two trees, as a share of each tensor's scale."""
+    ours, theirs = tensors_of(wanted), tensors_of(found)
+    if len(ours) != len(theirs) or any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        if not a.numel():
+            continue
+        a, b = (x.detach().to(torch.complex128 if x.is_complex() else torch.float64) for x in (a, b))
+        off = float((a - b).abs().max())
+        worst = max(worst, off / max(float(a.abs().max()), 1e-12) if off == off else float("inf"))
+    return worst
+
+
+def _tolerance(outputs: Sequence[Any]) -> float:
+    coarse = [_HALF[x.dtype] for each in outputs for x in floats_of(each) if x.dtype in _HALF]
+    return max([TOLERANCE, *coarse])
+
+
+def _seeded(call: Any) -> Any:
+    torch.manual_seed(0)
+    return call()
+
+
+def _kind(adapted: AdaptedModule) -> str:
+    return type(adapted.module).__name__
+
+
+def _shortest(names: Sequence[str], targets: set[str]) -> list[str]:
+    """Modules that hold nothing but these names, else the names themselves."""
+    left, found = set(names), []
+    for name in names:
+        if name not in left:
+            continue
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:end])
+            inside = {each for each in targets if each == prefix or each.startswith(f"{prefix}.")}
+            if inside <= set(names):
+                found.append(prefix)
+                left -= inside
+                break
+    return found

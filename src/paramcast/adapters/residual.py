@@ -1,0 +1,50 @@
+"""`residual`: an update holds a bounded edit of every target, added to the base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paramcast.adapters.base import Configuration, ParameterAdapter, Shape
+from paramcast.adapters.targets import Selection
+
+BOUND = 1.0
+"""Root mean squares of its target that an entry of a generated edit stays within."""
+
+
+@dataclass(frozen=True)
+class Residual(Configuration):
+    """An update has a tensor NAME for every target, which is added to it."""
+
+    def make(self, selection: Selection) -> ResidualAdapter:
+        """Make the adapter for what was selected."""
+        return ResidualAdapter(selection)
+
+
+class ResidualAdapter(ParameterAdapter):
+    """All zeros are the base."""
+
+    name = "residual"
+    bottleneck = 16
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """A tensor for each target."""
+        return {self._names[name]: tuple(target.shape) or (1,) for name, target in self.targets.items()}
+
+    def bounded(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bend edits so that every entry stays within the root mean square of its target.
+
+        Args:
+            values: Tensors of an update, with any leading axes.
+        """
+        limits = {
+            self._names[name]: BOUND * target.detach().float().square().mean().sqrt().clamp(min=1e-3)
+            for name, target in self.targets.items()
+        }
+        return {name: limits[name] * torch.tanh(value / limits[name]) for name, value in values.items()}
+
+    def _spread(self) -> dict[str, float]:
+        return {self._names[name]: 0.05 * size for name, size in self._sizes().items()}
