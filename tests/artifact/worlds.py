@@ -63,7 +63,9 @@ class Describe(nn.Module):
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         x = next(iter((*inputs, *named.values()))).float().flatten(1)
         mean = x.mean(1, keepdim=True)
-        return torch.cat([mean, (x - mean).square().mean(1, keepdim=True), x.amax(1, True), x.amin(1, True)], 1)
+        return torch.cat(
+            [mean, (x - mean).square().mean(1, keepdim=True), x.amax(1, True), x.amin(1, True)], 1
+        )
 
 
 def make_bert() -> nn.Module:
@@ -75,9 +77,19 @@ def make_bert() -> nn.Module:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], Sequence[str], Any]] = {
     "conv": (ConvNet, lambda: torch.randn(4, 3, 8, 8), ["*"], Basis(8)),
-    "statistics": (ConvNet, lambda: torch.randn(4, 3, 8, 8), ["norm", "head"], (LowRank(2), NormStatistics())),
+    "statistics": (
+        ConvNet,
+        lambda: torch.randn(4, 3, 8, 8),
+        ["norm", "head"],
+        (LowRank(2), NormStatistics()),
+    ),
     "gru": (Recurrent, lambda: (torch.randn(4, 7, 4),), ["gru", "head"], Residual()),
-    "two": (TwoModalities, lambda: {"image": torch.randn(4, 6), "sound": torch.randn(4, 2, 9)}, ["*"], Full()),
+    "two": (
+        TwoModalities,
+        lambda: {"image": torch.randn(4, 6), "sound": torch.randn(4, 2, 9)},
+        ["*"],
+        Full(),
+    ),
     "bert": (
         make_bert,
         lambda: {
@@ -109,7 +121,9 @@ class World:
         drawn = self.adapted.adapter.probe_values(seed, size)
         return {name: np.ascontiguousarray(value.numpy()) for name, value in drawn.items()}
 
-    def update(self, device: str = "cam-1", values: Mapping[str, np.ndarray] | None = None, **changes: Any) -> bytes:
+    def update(
+        self, device: str = "cam-1", values: Mapping[str, np.ndarray] | None = None, **changes: Any
+    ) -> bytes:
         """A sealed update; without `values` one of the next sequence's own."""
         self.sequences[device] = self.sequences.get(device, 0) + 1
         sequence = changes.get("sequence", self.sequences[device])
@@ -126,7 +140,9 @@ class World:
 
     def truth(self, inputs: Any, values: Mapping[str, np.ndarray] | None = None) -> Any:
         """The definition: the module itself under an update."""
-        given = None if values is None else {name: torch.from_numpy(np.array(v)) for name, v in values.items()}
+        given = (
+            None if values is None else {name: torch.from_numpy(np.array(v)) for name, v in values.items()}
+        )
         with torch.no_grad():
             return self.adapted(inputs, given)
 

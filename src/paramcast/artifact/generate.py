@@ -35,7 +35,9 @@ class Generator:
         self.uplink_dims = artifact.uplink_dims
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = 1  # more would wait for each other between operations as small as these
+        options.intra_op_num_threads = (
+            1  # more would wait for each other between operations as small as these
+        )
         try:
             self._session = onnxruntime.InferenceSession(
                 artifact.graph, options, providers=["CPUExecutionProvider"]

@@ -232,15 +232,20 @@ def read_device(folder: Path | str) -> DeviceArtifact:
             f"{folder} belongs to the video application (format 1); open it with paramcast.device.DeviceRuntime.load"
         )
     if manifest.get("format") != FORMAT or manifest.get("kind") != KIND:
-        raise ArtifactError(f"{path}: this version of paramcast reads devices of format {FORMAT}; export again")
+        raise ArtifactError(
+            f"{path}: this version of paramcast reads devices of format {FORMAT}; export again"
+        )
     read = _Fields(path, manifest)
     context = read.context()
     files = {name: read_checked(folder, name, manifest["files"]) for name in {MODEL_FILE, context.graph}}
     tensors = {
-        name: read_tensors(folder, name, read_checked(folder, name, manifest["files"])) for name in TENSOR_FILES
+        name: read_tensors(folder, name, read_checked(folder, name, manifest["files"]))
+        for name in TENSOR_FILES
     }
     if manifest.get("model") != model_digest(manifest):
-        raise ArtifactError(f"{path} has been changed: 'model' is not the sha256 of what it describes; export again")
+        raise ArtifactError(
+            f"{path} has been changed: 'model' is not the sha256 of what it describes; export again"
+        )
     artifact = DeviceArtifact(
         path=folder,
         model=manifest["model"],
@@ -323,7 +328,9 @@ def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> 
 def model_digest(manifest: Mapping[str, Any]) -> str:
     """Return the sha256 of what an update is for: every file but the probe, and what the manifest says of them."""
     told = {key: manifest.get(key) for key in _IDENTITY}
-    told["files"] = {name: digest for name, digest in manifest["files"].items() if name != "probe.safetensors"}
+    told["files"] = {
+        name: digest for name, digest in manifest["files"].items() if name != "probe.safetensors"
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -348,17 +355,25 @@ def _check_device(artifact: DeviceArtifact) -> None:
     data = {spec.name for spec in artifact.inputs}
     unknown = graph.inputs.keys() - data - {target.input for target in artifact.targets}
     if unknown:
-        raise ArtifactError(f"{folder / MODEL_FILE} needs {sorted(unknown)[0]}, which the manifest does not know")
+        raise ArtifactError(
+            f"{folder / MODEL_FILE} needs {sorted(unknown)[0]}, which the manifest does not know"
+        )
     describer = _graph(folder / artifact.context.graph, artifact.files[artifact.context.graph])
     wanted = [(graph, spec.name) for spec in artifact.outputs] + [(describer, artifact.context.output)]
     for owner, name in wanted:
         if name not in owner.outputs:
             raise ArtifactError(f"{folder}: no graph gives the output {name}; export again")
-    if {*names(artifact.arguments)} != data or {*names(artifact.structure)} != {s.name for s in artifact.outputs}:
-        raise ArtifactError(f"{folder / 'manifest.json'}: arguments or structure do not name the tensors; export again")
+    if {*names(artifact.arguments)} != data or {*names(artifact.structure)} != {
+        s.name for s in artifact.outputs
+    }:
+        raise ArtifactError(
+            f"{folder / 'manifest.json'}: arguments or structure do not name the tensors; export again"
+        )
     shapes = {target.name: target.shape for target in artifact.targets}
     if shapes != {name: values.shape for name, values in artifact.base.items()}:
-        raise ArtifactError(f"{folder / 'base.safetensors'} does not hold the manifest's targets; export again")
+        raise ArtifactError(
+            f"{folder / 'base.safetensors'} does not hold the manifest's targets; export again"
+        )
     for name, tensors in (("base", artifact.base), ("adapter", artifact.constants)):
         for key, values in tensors.items():
             if values.dtype != np.float32 or not np.isfinite(values).all():
@@ -367,7 +382,9 @@ def _check_device(artifact: DeviceArtifact) -> None:
     if artifact.matrix.shape != dims or artifact.mean.shape != dims[:1]:
         raise ArtifactError(f"{folder / 'uplink.safetensors'} lacks a mean ({dims[0]},) and a matrix {dims}")
     if artifact.probe.keys() != data:
-        raise ArtifactError(f"{folder / 'probe.safetensors'} does not hold an example of every input; export again")
+        raise ArtifactError(
+            f"{folder / 'probe.safetensors'} does not hold an example of every input; export again"
+        )
 
 
 class _Fields:
@@ -445,7 +462,11 @@ class _Fields:
         for entry in entries:
             kinds = entry.get("kinds")
             named = isinstance(kinds, list) and kinds and all(kind in KINDS for kind in kinds)
-            if not named or not isinstance(entry.get("input"), str) or not all(_size(n) for n in entry["shape"]):
+            if (
+                not named
+                or not isinstance(entry.get("input"), str)
+                or not all(_size(n) for n in entry["shape"])
+            ):
                 self.refuse("targets")
         return tuple(TargetSpec(e["name"], tuple(e["shape"]), e["input"], tuple(e["kinds"])) for e in entries)
 
@@ -463,7 +484,8 @@ class _Fields:
     def _entries(self, name: str) -> list[dict[str, Any]]:
         value = self._manifest.get(name)
         sound = isinstance(value, list) and all(
-            isinstance(e, dict) and isinstance(e.get("name"), str) and isinstance(e.get("shape"), list) for e in value
+            isinstance(e, dict) and isinstance(e.get("name"), str) and isinstance(e.get("shape"), list)
+            for e in value
         )
         if not sound or not value or len({e["name"] for e in value}) != len(value):
             self.refuse(name)

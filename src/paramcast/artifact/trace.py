@@ -112,7 +112,9 @@ def trace(
     wrapper = _Wrapper(replica, call, placed, _Tap(tap) if isinstance(tap, str) else tap)
     samples = _samples(call.tensors, free)
     with _no_fast_path(), torch.no_grad():
-        known = [_definition(wrapper, sample, values) for sample in samples for values in (base, _moved(base))]
+        known = [
+            _definition(wrapper, sample, values) for sample in samples for values in (base, _moved(base))
+        ]
         out = _Outputs.of(wrapper, call, known[0], known[-2])
         _same_twice(out, known[0], _definition(wrapper, samples[0], base))
         failures: list[str] = []
@@ -180,9 +182,15 @@ class _Call:
             tensors[name] = value.float() if wide else value
         if not tensors:
             raise ExportError("there is no input")
-        if any(value.dim() == 0 or len(value) != len(first) for first in tensors.values() for value in tensors.values()):
+        if any(
+            value.dim() == 0 or len(value) != len(first)
+            for first in tensors.values()
+            for value in tensors.values()
+        ):
             shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items())
-            raise ExportError(f"all inputs must have the examples on their first axis; their shapes are: {shapes}")
+            raise ExportError(
+                f"all inputs must have the examples on their first axis; their shapes are: {shapes}"
+            )
         return cls(kind, tree[0] if kind == "single" else tree, spec, tensors)
 
     def bind(self, values: Sequence[Tensor]) -> Any:
@@ -231,7 +239,9 @@ def _free_axes(call: _Call, sizes: Sizes) -> dict[str, dict[int, str]]:
     free: dict[str, dict[int, str]] = {name: {0: "batch"} for name in call.tensors}
     for name, axes in sizes.items():
         if name not in free:
-            raise ExportError(f"sizes names the input {name!r}, which does not exist; there are {', '.join(free)}")
+            raise ExportError(
+                f"sizes names the input {name!r}, which does not exist; there are {', '.join(free)}"
+            )
         for axis, label in axes.items():
             if not 0 <= axis < call.tensors[name].dim():
                 raise ExportError(f"sizes: input {name!r} has no axis {axis}")
@@ -385,7 +395,9 @@ def collect(value: Any, name: str, found: dict[str, Tensor]) -> Tree:
     return None
 
 
-def _definition(wrapper: _Wrapper, sample: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> list[Tensor]:
+def _definition(
+    wrapper: _Wrapper, sample: Mapping[str, Tensor], values: Mapping[str, Tensor]
+) -> list[Tensor]:
     """Run the module itself."""
     try:
         return [t.clone() for t in wrapper(*sample.values(), *values.values())]
@@ -403,7 +415,9 @@ def _moved(base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in base.items():
         noise = torch.randn(value.shape, generator=random)
         size = value.square().mean().sqrt() if value.numel() else value.sum()
-        step = value * noise.mul(0.1).exp() if (value > 0).all() else value + 0.1 * noise * size.clamp(min=0.1)
+        step = (
+            value * noise.mul(0.1).exp() if (value > 0).all() else value + 0.1 * noise * size.clamp(min=0.1)
+        )
         moved[name] = step.to(value.dtype)
     return moved
 
@@ -480,7 +494,9 @@ def _input_names(targets: Mapping[str, Tensor], call: _Call, out: _Outputs) -> d
 def _by_tracing(job: _Job) -> onnx.ModelProto:
     axes: dict[str, dict[int, str]] = {name: dict(free) for name, free in job.free.items()}
     for spec in job.out.specs:
-        axes[spec.name] = {axis: f"{spec.name}_{axis}" for axis, size in enumerate(spec.shape) if size is None}
+        axes[spec.name] = {
+            axis: f"{spec.name}_{axis}" for axis, size in enumerate(spec.shape) if size is None
+        }
     file = io.BytesIO()
     torch.onnx.export(
         job.wrapper,
@@ -525,10 +541,14 @@ def _finished(model: onnx.ModelProto, job: _Job) -> bytes:
         raise ExportError(f"the graph needs operators of {opsets}, not of opset {OPSET} alone")
     model.ir_version = min(model.ir_version, IR_VERSION)
     inputs = {value.name for value in model.graph.input} - {value.name for value in model.graph.initializer}
-    read = {name for node in _nodes(model.graph) for name in node.input} | {v.name for v in model.graph.output}
+    read = {name for node in _nodes(model.graph) for name in node.input} | {
+        v.name for v in model.graph.output
+    }
     lost = [name for name, given in job.target_inputs.items() if given not in inputs or given not in read]
     if lost:
-        raise ExportError(f"the graph does not read the target {lost[0]}, so that updates would have no effect")
+        raise ExportError(
+            f"the graph does not read the target {lost[0]}, so that updates would have no effect"
+        )
     for name in list(inputs - {*job.input_names}):
         raise ExportError(f"the graph asks for {name}, which nothing gives")
     model.producer_version, model.doc_string = "", ""
@@ -561,12 +581,18 @@ def _compare(
     run = session(graph)
     asked = {node.name for node in run.get_inputs()}
     moved = _moved(job.base)
-    cases = [(sample, values, what) for sample in samples for values, what in ((job.base, "base"), (moved, "changed"))]
+    cases = [
+        (sample, values, what)
+        for sample in samples
+        for values, what in ((job.base, "base"), (moved, "changed"))
+    ]
     for (sample, values, what), expected in zip(cases, known, strict=True):
         feed = {name: value.numpy() for name, value in sample.items() if name in asked}
         feed |= {given: values[name].numpy() for name, given in job.target_inputs.items()}
         size = len(next(iter(sample.values())))
-        for name, wanted, got in zip(job.out.names, expected, run.run(list(job.out.names), feed), strict=True):
+        for name, wanted, got in zip(
+            job.out.names, expected, run.run(list(job.out.names), feed), strict=True
+        ):
             if (error := distance(wanted.numpy(), got)) > TOLERANCE:
                 raise ExportError(
                     f"output {name} is off by {error:.2g} of its size for {size} examples and {what} targets"
@@ -579,7 +605,9 @@ def distance(wanted: np.ndarray, got: np.ndarray) -> float:
         return float("inf")
     a, b = wanted.astype(np.float64), np.asarray(got).astype(np.float64)
     finite = np.isfinite(a)
-    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(
+        a[~finite], b[~finite], equal_nan=True
+    ):
         return float("inf")
     scale = np.abs(a[finite]).max(initial=0.0)
     return float(np.abs(a - b)[finite].max(initial=0.0) / max(scale, 1e-12)) if finite.any() else 0.0
@@ -596,7 +624,9 @@ def session(graph: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
 def _same_twice(out: _Outputs, one: Sequence[Tensor], two: Sequence[Tensor]) -> None:
     for name, a, b in zip(out.names, one, two, strict=True):
         if distance(a.numpy(), b.numpy()) > TOLERANCE:
-            raise ExportError(f"output {name} of the module is random in evaluation mode; it cannot be a graph")
+            raise ExportError(
+                f"output {name} of the module is random in evaluation mode; it cannot be a graph"
+            )
 
 
 def _traced(graph: bytes, exporter: str, job: _Job, call: _Call, sample: Mapping[str, Tensor]) -> Traced:
@@ -644,7 +674,8 @@ def _no_fast_path() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return f"{text.splitlines()[0][:300]}" if isinstance(error, ExportError) else f"{type(error).__name__}: " + (
-        text.splitlines()[0][:300]
+    return (
+        f"{text.splitlines()[0][:300]}"
+        if isinstance(error, ExportError)
+        else f"{type(error).__name__}: " + (text.splitlines()[0][:300])
     )
-

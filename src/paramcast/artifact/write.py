@@ -149,7 +149,9 @@ def export_device(
     mean, matrix = (np.ascontiguousarray(array, np.float32) for array in (uplink.mean, uplink.matrix))
     if context is None or len(context.shape) not in (2, 3) or context.shape[-1] != len(mean):
         shape = None if context is None else context.shape
-        raise ExportError(f"the context must be (N, F) or (N, T, F) with F of the uplink, {len(mean)}; it is {shape}")
+        raise ExportError(
+            f"the context must be (N, F) or (N, T, F) with F of the uplink, {len(mean)}; it is {shape}"
+        )
     base = {name: _array(value) for name, value in adapter.targets.items()}
     files |= {
         "base.safetensors": save(base),
@@ -269,11 +271,15 @@ def _try_update(adapted: AdaptedLike, model: Traced, inputs: Inputs, folder: Pat
         collect(adapted(pytree.tree_map(lambda t: t[rows].to(device), nested), values), "", wanted)
     for spec, array, tensor in zip(model.outputs, got, wanted.values(), strict=True):
         if (error := distance(tensor.cpu().numpy(), array)) > TOLERANCE:
-            raise ExportError(f"under an update the device's output {spec.name} is off by {error:.2g} of its size")
+            raise ExportError(
+                f"under an update the device's output {spec.name} is off by {error:.2g} of its size"
+            )
 
 
 def _array(value: Tensor | np.ndarray) -> np.ndarray:
-    array = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value, np.float32)
+    array = (
+        value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value, np.float32)
+    )
     return np.ascontiguousarray(array, np.float32).reshape(array.shape)
 
 

@@ -40,7 +40,9 @@ def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str,
 
 def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
     """Return tree and value in the same form: arguments may be given by place or by name, one also by itself."""
-    listed = [tree] if isinstance(tree, str) else list(tree.values()) if isinstance(tree, Mapping) else list(tree)
+    listed = (
+        [tree] if isinstance(tree, str) else list(tree.values()) if isinstance(tree, Mapping) else list(tree)
+    )
     if isinstance(x, tuple):
         return listed, x
     if isinstance(x, Mapping):

@@ -146,7 +146,9 @@ class Device:
         """The device's id."""
         return self.runtime.device_id
 
-    def for_user(self, name: str, policy: RequestPolicy | None = None, budget: Budget | None = None) -> Device:
+    def for_user(
+        self, name: str, policy: RequestPolicy | None = None, budget: Budget | None = None
+    ) -> Device:
         """Return another user of this device: the same model in memory, examples and updates of its own.
 
         To the server it is a device of its own, called `id:name`.

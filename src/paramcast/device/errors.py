@@ -7,8 +7,8 @@ from paramcast.errors import InputError, ParamcastError
 from paramcast.protocol import PackageError
 
 
-class BundleError(ArtifactError):
-    """The bundle is incomplete, damaged or not of this format."""
+BundleError = ArtifactError
+"""The exported folder is incomplete, damaged or not of this format."""
 
 
 class DeviceInputError(InputError):

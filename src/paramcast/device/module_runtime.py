@@ -77,7 +77,9 @@ class ModuleRuntime(DeviceCore):
         except Exception as error:  # onnxruntime's classes have no common base but Exception
             raise ArtifactError(f"{artifact.path}: the base model cannot run: {error}") from error
         if any(np.isnan(value).any() for value in outputs.values() if value.dtype.kind == "f"):
-            raise ArtifactError(f"{artifact.path}: the base model gives NaN for the example in probe.safetensors")
+            raise ArtifactError(
+                f"{artifact.path}: the base model gives NaN for the example in probe.safetensors"
+            )
         return cls(graphs, device_id, store, public_key or artifact.public_key, noise)
 
     def for_user(self, user: str) -> ModuleRuntime:
