@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_device_runtime import sealed
 
 from paramcast.device import DeviceRuntime
-from paramcast.device.bake import bake
+from paramcast.artifact.onnx_file import bake
 from paramcast.protocol import SigningKey, public_key_hex
 
 Clip = Callable[..., np.ndarray]

@@ -41,13 +41,10 @@ DIM = 128
 def clips(count: int, seed: int, offset: float = 0.0, spread: float = 1.0, asked: bool = True) -> list[Seen]:
     """Clips of one domain, with features of another scale than the training set's if `spread` is not 1."""
     rng = np.random.default_rng(seed)
-    none = np.empty((0, 0), np.float32)
     return [
         Seen(
             (spread * rng.normal(size=DIM) + offset).astype("f4"),
             (spread * rng.normal(size=(int(asked), DIM)) + offset).astype("f4"),
-            none,
-            none,
         )
         for _ in range(count)
     ]

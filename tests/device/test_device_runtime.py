@@ -150,7 +150,7 @@ def test_the_support_set_keeps_the_last_64_clips(bundle: Path, clip: Clip) -> No
 
 
 def test_an_empty_support_set_is_an_error(bundle: Path) -> None:
-    with pytest.raises(DeviceInputError, match="observe at least one clip"):
+    with pytest.raises(DeviceInputError, match="observe at least one example"):
         DeviceRuntime.load(bundle, "cam-1").request()
 
 

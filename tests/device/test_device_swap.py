@@ -78,7 +78,8 @@ def test_eight_threads_and_two_hundred_swaps(
     runtime.apply(packages[0])
     if torn:
         now = runtime._parameters.current
-        runtime._parameters.current = Snapshot(dict(now.parameters), "cloud", 1, None, "to be torn")
+        loose = dict(now.parameters)
+        runtime._parameters.current = Snapshot(loose, loose, "cloud", 1, None, "to be torn")
     done = threading.Event()
     seen: list[set[Any]] = [set() for _ in range(READERS)]
     errors: list[Exception] = []

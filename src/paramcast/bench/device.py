@@ -27,7 +27,7 @@ from paramcast.bench.fine_tuning import fine_tuning_rows, observation_row
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, made_up_request, untrained_model
 from paramcast.device import DeviceRuntime
-from paramcast.device.bake import bake
+from paramcast.artifact.onnx_file import bake
 from paramcast.files import write_json
 from paramcast.protocol import Package, SigningKey, make_key, public_key_hex, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
@@ -48,7 +48,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from paramcast.device import DeviceRuntime
-from paramcast.device.bake import bake
+from paramcast.artifact.onnx_file import bake
 runtime = DeviceRuntime.load(sys.argv[1], "bench", store=sys.argv[3] or None)
 if sys.argv[4]:
     runtime.bake()

@@ -246,8 +246,7 @@ def _start(asked: Asked | None) -> int:
 def remembered(table: UplinkTable, clip: ClipData) -> Seen:
     """What a device's runtime remembers of the clip, without the features, which stay on it."""
     texts = table.texts[clip.queries].mean(0, keepdims=True) if len(clip.queries) else table.texts[:0]
-    none = np.empty((0, 0), np.float32)
-    return Seen(table.anchors[clip.row][0], table.text(texts), none, none)
+    return Seen(table.anchors[clip.row][0], table.text(texts))
 
 
 def _choose(groups: Sequence[Streams]) -> tuple[str, str]:

@@ -3,16 +3,19 @@
 from paramcast.device.answers import Answer
 from paramcast.device.bundle import Bundle
 from paramcast.device.client import AsyncCloudClient, CloudClient
+from paramcast.device.device import Device, DeviceStatus
 from paramcast.device.errors import (
     BundleError,
     CloudError,
     DeviceInputError,
+    NoEffect,
     NoPublicKey,
     PackageLost,
     ProbeFailed,
 )
 from paramcast.device.identity import DeviceIdentity
 from paramcast.device.loop import AdaptationLoop, AsyncAdaptationLoop
+from paramcast.device.module_runtime import ModuleRuntime
 from paramcast.device.policy import Always, Budget, Every, Never, OnDrift, RequestPolicy, make_policy
 from paramcast.device.runtime import DeviceRuntime, Hit
 
@@ -27,12 +30,16 @@ __all__ = [
     "BundleError",
     "CloudClient",
     "CloudError",
+    "Device",
     "DeviceIdentity",
     "DeviceInputError",
     "DeviceRuntime",
+    "DeviceStatus",
     "Every",
     "Hit",
+    "ModuleRuntime",
     "Never",
+    "NoEffect",
     "NoPublicKey",
     "OnDrift",
     "PackageLost",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
+from paramcast.artifact.onnx_file import read_graph
+from paramcast.artifact.read import check_asked, half, read_checked, read_manifest, read_tensors
 from paramcast.device.errors import BundleError
 from paramcast.protocol.limits import MODEL_ID
 from paramcast.protocol.quantize import Float32
@@ -26,7 +24,6 @@ GRAPHS = {
     "choice": ("choose.onnx",),
     "retrieval": ("embed_clips.onnx", "embed_texts.onnx"),
 }
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +84,22 @@ class Bundle:
         Raises:
             BundleError: If the manifest or a file is missing, damaged or of another format.
         """
-        folder = Path(path)
+        folder = half(path, "device")
         manifest = _read_manifest(folder)
         task = manifest["task"]
         names = (*_COMMON, *GRAPHS[task])
-        files = {name: _read_checked(folder, name, manifest["files"]) for name in names}
-        uplink = _read_tensors(folder, "uplink.safetensors", files)
+        files = {name: read_checked(folder, name, manifest["files"]) for name in names}
+        uplink = read_tensors(folder, "uplink.safetensors", files["uplink.safetensors"])
+        base = read_tensors(folder, "base.safetensors", files["base.safetensors"])
+        parameters = _base(folder, manifest["parameters"], base)
+        _check_graphs(folder, {name: files[name] for name in GRAPHS[task]}, parameters)
         return cls(
             path=folder,
             task=task,
             model=manifest["model"],
             form=manifest["form"],
             files=files,
-            base=_base(folder, manifest["parameters"], _read_tensors(folder, "base.safetensors", files)),
+            base=parameters,
             image=_uplink(folder, "image", uplink),
             text=_uplink(folder, "text", uplink),
             answers=tuple(manifest.get("answers") or ()),
@@ -112,13 +112,10 @@ class Bundle:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read `manifest.json` and check the types of what is used of it."""
     path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} is no device bundle: it has no manifest.json") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_manifest(folder)
+    if manifest.get("format") == 2:
+        raise BundleError(f"{folder} is not of the video application; open it with paramcast.device.Device")
+    if manifest.get("format") != FORMAT:
         raise BundleError(f"{path}: this version of paramcast reads format {FORMAT} only; export it again")
     answers = manifest.get("answers")
     rules = {
@@ -135,9 +132,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     }
     if broken := [name for name, holds in rules.items() if not holds]:
         raise BundleError(f"{path}: {broken[0]!r} is missing or malformed; export the bundle again")
-    for name in manifest["files"]:
-        if not _matches(_FILE_NAME, name):
-            raise BundleError(f"{path}: {name!r} is no plain file name")
     return manifest
 
 
@@ -147,26 +141,6 @@ def _are_features(value: object) -> bool:
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
-    """The file's bytes, once their sha256 is found to be the manifest's."""
-    try:
-        data = (folder / name).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != digests.get(name):
-        raise BundleError(
-            f"{folder / name} is not the file that was exported (its sha256 differs); copy the bundle again"
-        )
-    return data
-
-
-def _read_tensors(folder: Path, name: str, files: Mapping[str, bytes]) -> dict[str, Float32]:
-    try:
-        return load(files[name])
-    except SafetensorError as error:
-        raise BundleError(f"{folder / name} is no safetensors file: {error}") from error
 
 
 def _uplink(folder: Path, kind: str, tensors: Mapping[str, Float32]) -> Uplink:
@@ -189,3 +163,12 @@ def _base(folder: Path, parameters: list[Any], tensors: Mapping[str, Float32]) -
             raise BundleError(f"{folder / 'base.safetensors'}: {name} is not finite float32")
         values.flags.writeable = False
     return {name: tensors[name] for name in shapes}
+
+
+def _check_graphs(folder: Path, graphs: Mapping[str, bytes], base: Mapping[str, Float32]) -> None:
+    """See that every parameter is asked for by a graph: else updates would have no effect."""
+    try:
+        read = {name: read_graph(data) for name, data in graphs.items()}
+    except ValueError as error:
+        raise BundleError(f"{folder / next(iter(graphs))} is no ONNX file: {error}") from error
+    check_asked(folder / next(iter(graphs)), read.values(), base)

@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx2
 
+from paramcast.device.core import DeviceCore
 from paramcast.device.errors import CloudError, DeviceInputError
 from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, json_object, lost
 from paramcast.device.identity import DeviceIdentity
-from paramcast.device.runtime import DeviceRuntime
 from paramcast.protocol import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Endorsement, Package, new_nonce
 
 
@@ -57,30 +57,30 @@ class _Client:
         headers = {"if-none-match": tag} if tag else {}
         return Call("POST", "/v1/adapt", request.encode(), MAX_PACKAGE_BYTES, headers)
 
-    def _model_call(self, runtime: DeviceRuntime) -> Call:
-        return Call("GET", f"/v1/model?model={runtime.bundle.model}", limit=MAX_JSON_BYTES)
+    def _model_call(self, runtime: DeviceCore) -> Call:
+        return Call("GET", f"/v1/model?model={runtime.model}", limit=MAX_JSON_BYTES)
 
-    def _tag(self, runtime: DeviceRuntime) -> str | None:
+    def _tag(self, runtime: DeviceCore) -> str | None:
         """The tag of the package that `runtime` runs, if it came over this client."""
-        sequence, tag = self._tags.get((runtime.device_id, runtime.bundle.model), (0, ""))
+        sequence, tag = self._tags.get((runtime.device_id, runtime.model), (0, ""))
         return tag if sequence and sequence == runtime.status()["sequence"] else None
 
-    def _applied(self, runtime: DeviceRuntime, reply: Reply, links: bytes | None = None) -> Package:
+    def _applied(self, runtime: DeviceCore, reply: Reply, links: bytes | None = None) -> Package:
         """Take up the package of a reply, with the key that `links` lead to if the trusted one is old."""
         if links is not None:
-            _follow(runtime, links)
+            follow_links(runtime, links)
         package = runtime.apply(reply.data)
         tag = reply.headers.get("etag", "")
-        self._tags[runtime.device_id, runtime.bundle.model] = (package.sequence, tag)
+        self._tags[runtime.device_id, runtime.model] = (package.sequence, tag)
         return package
 
-    def _pin(self, runtime: DeviceRuntime, data: bytes) -> None:
+    def _pin(self, runtime: DeviceCore, data: bytes) -> None:
         """Pin the key that `/v1/model` gave, if the cloud adapts the runtime's model at all."""
         described = json_object(data)
-        if described.get("model") != runtime.bundle.model:
+        if described.get("model") != runtime.model:
             raise CloudError(
                 f"the cloud at {self.url} adapts base model {str(described.get('model'))[:64]}, "
-                f"this device runs {runtime.bundle.model}"
+                f"this device runs {runtime.model}"
             )
         # An enrolled device has known its cloud's key since then; a later one is endorsed by it.
         enrolled = self._identity.cloud_key if self._identity and runtime.public_key is None else None
@@ -120,20 +120,20 @@ class CloudClient(_Client):
         super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.Client(**self._options)
 
-    def adapt(self, runtime: DeviceRuntime) -> Package:
+    def adapt(self, runtime: DeviceCore) -> Package:
         """Have parameters made for `runtime` and take them up; trusts the cloud's key on first use.
 
         Raises:
             CloudError: If the cloud cannot be reached or refuses.
             PackageError: If the package may not be run.
-            DeviceInputError: If the runtime has not observed any clip.
+            DeviceInputError: If the runtime has not observed any example.
         """
         request = runtime.request()
         if runtime.public_key is None:
             self.trust(runtime)
         return self._take(runtime, self._send(self._adapt_call(request)))
 
-    def refresh(self, runtime: DeviceRuntime) -> Package | None:
+    def refresh(self, runtime: DeviceCore) -> Package | None:
         """As `adapt`, unless the same package would be made again, which is then not sent: None.
 
         That is so while what the device has observed and the cloud's model are the same, and less than half
@@ -145,7 +145,7 @@ class CloudClient(_Client):
         reply = self._send(self._adapt_call(request, self._tag(runtime)))
         return None if reply.status == 304 else self._take(runtime, reply)
 
-    def _take(self, runtime: DeviceRuntime, reply: Reply) -> Package:
+    def _take(self, runtime: DeviceCore, reply: Reply) -> Package:
         try:
             return self._applied(runtime, reply)
         except BadSignature:
@@ -191,7 +191,7 @@ class CloudClient(_Client):
         told = {"sequence": sequence, "applied": applied, "gain": gain, "reason": reason}
         self._send(_json_call("/v1/feedback", told))
 
-    def trust(self, runtime: DeviceRuntime) -> None:
+    def trust(self, runtime: DeviceCore) -> None:
         """Fetch the cloud's key; `runtime` pins it if it knows none yet.
 
         Raises:
@@ -199,13 +199,13 @@ class CloudClient(_Client):
         """
         self._pin(runtime, self._send(self._model_call(runtime)).data)
 
-    def follow(self, runtime: DeviceRuntime) -> None:
+    def follow(self, runtime: DeviceCore) -> None:
         """Have `runtime` trust the cloud's newest key, if the one that it trusts has endorsed it.
 
         Raises:
             CloudError: If the cloud cannot be reached, or there is no such chain of keys.
         """
-        _follow(runtime, self._send(_KEYS).data)
+        follow_links(runtime, self._send(_KEYS).data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
         """Send a request, return the sealed package unchecked.
@@ -263,14 +263,14 @@ class AsyncCloudClient(_Client):
         super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.AsyncClient(**self._options)
 
-    async def adapt(self, runtime: DeviceRuntime) -> Package:
+    async def adapt(self, runtime: DeviceCore) -> Package:
         """As `CloudClient.adapt`; the package is checked and tried in a thread."""
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
         return await self._take(runtime, await self._send(self._adapt_call(request)))
 
-    async def refresh(self, runtime: DeviceRuntime) -> Package | None:
+    async def refresh(self, runtime: DeviceCore) -> Package | None:
         """As `CloudClient.refresh`."""
         request = runtime.request()
         if runtime.public_key is None:
@@ -278,20 +278,20 @@ class AsyncCloudClient(_Client):
         reply = await self._send(self._adapt_call(request, self._tag(runtime)))
         return None if reply.status == 304 else await self._take(runtime, reply)
 
-    async def _take(self, runtime: DeviceRuntime, reply: Reply) -> Package:
+    async def _take(self, runtime: DeviceCore, reply: Reply) -> Package:
         try:
             return await asyncio.to_thread(self._applied, runtime, reply)
         except BadSignature:
             links = (await self._send(_KEYS)).data
             return await asyncio.to_thread(self._applied, runtime, reply, links)
 
-    async def trust(self, runtime: DeviceRuntime) -> None:
+    async def trust(self, runtime: DeviceCore) -> None:
         """As `CloudClient.trust`."""
         self._pin(runtime, (await self._send(self._model_call(runtime))).data)
 
-    async def follow(self, runtime: DeviceRuntime) -> None:
+    async def follow(self, runtime: DeviceCore) -> None:
         """As `CloudClient.follow`."""
-        _follow(runtime, (await self._send(_KEYS)).data)
+        follow_links(runtime, (await self._send(_KEYS)).data)
 
     async def exchange(self, request: AdaptRequest) -> bytes:
         """As `CloudClient.exchange`."""
@@ -340,7 +340,7 @@ def _json_call(path: str, body: Mapping[str, Any]) -> Call:
     return Call("POST", path, json.dumps(body).encode(), MAX_JSON_BYTES, headers)
 
 
-def _follow(runtime: DeviceRuntime, links: bytes) -> None:
+def follow_links(runtime: DeviceCore, links: bytes) -> None:
     """Have `runtime` trust the cloud's newest key, if the endorsements in `links` lead there."""
     chain = json_object(links).get("endorsements")
     try:

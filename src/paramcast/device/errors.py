@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from paramcast.artifact.errors import ArtifactError
 from paramcast.errors import InputError, ParamcastError
 from paramcast.protocol import PackageError
 
 
-class BundleError(InputError):
-    """The bundle is incomplete, damaged or not of this format."""
+BundleError = ArtifactError
+"""The exported folder is incomplete, damaged or not of this format."""
 
 
 class DeviceInputError(InputError):
-    """Frames, texts or the order of calls are not what the runtime can use."""
+    """Inputs, or the order of calls, are not what the device can use."""
 
 
 class CloudError(ParamcastError):
@@ -20,6 +21,10 @@ class CloudError(ParamcastError):
 
 class ProbeFailed(PackageError):
     """With the package's parameters the model's outputs are not finite."""
+
+
+class NoEffect(PackageError):
+    """The package changes parameters, but not the model's outputs: it is not for this graph."""
 
 
 class NoPublicKey(PackageError):

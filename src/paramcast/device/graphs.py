@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from paramcast.device.bake import bake
+from paramcast.artifact.onnx_file import bake
 from paramcast.device.bundle import GRAPHS, Bundle
 from paramcast.device.errors import BundleError
 from paramcast.device.inputs import Frames, Parameters

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from paramcast.device.client import AsyncCloudClient, CloudClient
+from paramcast.device.client import AsyncCloudClient
+from paramcast.device.core import DeviceCore
 from paramcast.device.errors import CloudError
-from paramcast.device.inputs import Frames
 from paramcast.device.policy.base import History, RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.drift import OnDrift
-from paramcast.device.runtime import DeviceRuntime
-from paramcast.protocol import AdaptRequest, BadSignature, PackageError
+from paramcast.protocol import AdaptRequest, BadSignature, Package, PackageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 """After a failure nothing is asked for a while, which doubles with every failure in a row."""
@@ -23,8 +22,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 class _Loop:
     """What the two loops share: when to ask with what, and what has come of it. Safe for several threads."""
 
-    def __init__(self, runtime: DeviceRuntime, policy: RequestPolicy | None, budget: Budget | None) -> None:
+    def __init__(self, runtime: DeviceCore, policy: RequestPolicy | None, budget: Budget | None) -> None:
         self.runtime = runtime
+        self._watched: Any = runtime  # each kind of device observes something else
         self._policy = policy or OnDrift()
         self._budget = budget or Budget()
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class _Loop:
         self._counts = {"asked": 0, "taken": 0, "bytes_up": 0, "bytes_down": 0}
 
     def status(self) -> dict[str, Any]:
-        """As `DeviceRuntime.status`, and how the cloud was: JSON types.
+        """As `DeviceCore.status`, and how the cloud was: JSON types.
 
         `cloud` has: `asked`, `taken` (requests, and packages taken up), `bytes_up`, `bytes_down` (bodies),
         `failures` in a row and `last_failure` (None after a success), and `waits_for`: why nothing is asked
@@ -107,6 +107,19 @@ class _Loop:
             self._busy = False
 
 
+class Cloud(Protocol):
+    """What a loop needs of a connection to a cloud: `CloudClient`, or a service in the same process."""
+
+    def trust(self, runtime: Any) -> None:
+        """Have the device pin the cloud's key if it knows none yet."""
+
+    def follow(self, runtime: Any) -> None:
+        """Have the device trust the cloud's newest key."""
+
+    def exchange(self, request: AdaptRequest) -> bytes:
+        """Send a request, return the sealed package unchecked."""
+
+
 class AdaptationLoop(_Loop):
     """Observes, and asks by itself. `observe` waits for the cloud where it asks; other threads may answer.
 
@@ -116,8 +129,8 @@ class AdaptationLoop(_Loop):
 
     def __init__(
         self,
-        runtime: DeviceRuntime,
-        cloud: CloudClient,
+        runtime: DeviceCore,
+        cloud: Cloud,
         policy: RequestPolicy | None = None,
         budget: Budget | None = None,
     ) -> None:
@@ -125,13 +138,16 @@ class AdaptationLoop(_Loop):
         super().__init__(runtime, policy, budget)
         self._cloud = cloud
 
-    def observe(self, frames: Frames, queries: list[str]) -> bool:
-        """Add a clip to the support set, and ask if that is due; whether a new package was taken up.
+    def observe(self, *observation: Any) -> bool:
+        """Add to the support set, and ask if that is due; whether a new package was taken up.
+
+        Args:
+            observation: What the runtime's `observe` takes: a clip's frames and queries, or a batch of inputs.
 
         Raises:
-            DeviceInputError: If the frames or a query cannot be used.
+            DeviceInputError: If the observation cannot be used.
         """
-        self.runtime.observe(frames, queries)
+        self._watched.observe(*observation)
         return self.ask()
 
     def ask(self) -> bool:
@@ -139,7 +155,26 @@ class AdaptationLoop(_Loop):
         begun = self._begin()
         if begun is None:
             return False
-        request, observed = begun
+        try:
+            self._exchange(*begun)
+        except (CloudError, PackageError):  # `status()` tells
+            return False
+        return True
+
+    def adapt(self) -> Package:
+        """Ask now, with all that is remembered, whatever policy, budget and former failures say.
+
+        Raises:
+            CloudError: If the cloud cannot be reached or refuses.
+            PackageError: If the package may not be run.
+            DeviceInputError: If nothing has been observed.
+        """
+        observed, request = self.runtime.observed, self.runtime.request()
+        with self._lock:
+            self._busy = True
+        return self._exchange(request, observed)
+
+    def _exchange(self, request: AdaptRequest, observed: int) -> Package:
         try:
             if self.runtime.public_key is None:
                 self._cloud.trust(self.runtime)
@@ -147,17 +182,17 @@ class AdaptationLoop(_Loop):
             data = self._cloud.exchange(request)
             self._received(data)
             try:
-                self.runtime.apply(data)
+                package = self.runtime.apply(data)
             except BadSignature:  # the cloud may have changed its key
                 self._cloud.follow(self.runtime)
-                self.runtime.apply(data)
+                package = self.runtime.apply(data)
         except (CloudError, PackageError) as error:
             self._failed(error)
-            return False
+            raise
         finally:
             self._end()
         self._taken(observed)
-        return True
+        return package
 
 
 class AsyncAdaptationLoop(_Loop):
@@ -165,7 +200,7 @@ class AsyncAdaptationLoop(_Loop):
 
     def __init__(
         self,
-        runtime: DeviceRuntime,
+        runtime: DeviceCore,
         cloud: AsyncCloudClient,
         policy: RequestPolicy | None = None,
         budget: Budget | None = None,
@@ -174,9 +209,9 @@ class AsyncAdaptationLoop(_Loop):
         super().__init__(runtime, policy, budget)
         self._cloud = cloud
 
-    async def observe(self, frames: Frames, queries: list[str]) -> bool:
+    async def observe(self, *observation: Any) -> bool:
         """As `AdaptationLoop.observe`."""
-        await asyncio.to_thread(self.runtime.observe, frames, queries)
+        await asyncio.to_thread(self._watched.observe, *observation)
         return await self.ask()
 
     async def ask(self) -> bool:

@@ -13,9 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from paramcast.device.bundle import Bundle
 from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, PackageLost
-from paramcast.device.graphs import Graphs
 from paramcast.device.inputs import Parameters
 from paramcast.device.store import Kept, PackageStore, StoreState
 from paramcast.protocol import BadSignature, Endorsement, Package, PackageError, follow, open_package
@@ -29,7 +27,8 @@ class Snapshot:
     """The parameters in use.
 
     Attributes:
-        parameters: Read-only float32 arrays by name.
+        parameters: Read-only float32 arrays by name: the tensors of the package.
+        feed: What the model's graphs are fed for them.
         source: The base model, a package that has just come from the cloud, or one from the store.
         sequence, expires: The package's (unix seconds); base: 0, None.
         why: Why these and no others, in a sentence.
@@ -37,11 +36,12 @@ class Snapshot:
     """
 
     parameters: Parameters
+    feed: Parameters
     source: Literal["base", "cloud", "store"]
     sequence: int
     expires: int | None
     why: str
-    graphs: Graphs | None = None
+    graphs: Any = None
 
 
 class ParameterKeeper:
@@ -49,22 +49,26 @@ class ParameterKeeper:
 
     def __init__(
         self,
-        bundle: Bundle,
+        model: str,
+        base: Snapshot,
         device: str,
         store: PackageStore | None,
         public_key: str | None,
-        try_out: Callable[[Parameters], None],
+        try_out: Callable[[Parameters], Parameters],
     ) -> None:
         """Begin at the base model; `start` goes on with what the store holds.
 
         Args:
-            bundle: What packages are for.
+            model: sha256 of the base model that packages are for.
+            base: What runs without a package.
             device: The id that they are for.
             store: Where they are kept, if anywhere.
             public_key: Hex of the cloud's key, if it is known.
-            try_out: Raises a PackageError if the model does not work with the parameters.
+            try_out: Gives what to feed the model for the parameters of a package; raises a PackageError if
+                the model does not work with them.
         """
-        self._bundle, self._device, self._store = bundle, device, store
+        self._model, self._device, self._store = model, device, store
+        self._nothing = base
         self._try_out = try_out
         self._keys: tuple[str, ...] = () if public_key is None else (public_key,)
         self.current = self._base("no package has been taken up yet")
@@ -112,14 +116,14 @@ class ParameterKeeper:
         for kept in sorted(known, key=lambda kept: (kept.sha256 != self._state.running, -kept.sequence)):
             try:
                 package = self._stored(kept, now=0 if kept.taken < kept.expires else self._now())
-                self._try_out(package.tensors)
+                feed = self._try_out(package.tensors)
             except PackageError as error:
                 failed = failed or error
                 continue
             why = f"package {package.sequence} ran before the last start"
             if failed is not None:
                 why = f"package {package.sequence} is the newest in the store that may be run: {failed}"
-            self.current = _snapshot(package, "store", why)
+            self.current = _snapshot(package, feed, "store", why)
             self._state = replace(self._state, running=kept.sha256)
             break
         else:
@@ -135,13 +139,15 @@ class ParameterKeeper:
         with self._changing:
             try:
                 package = self._open(data, after=self.highest, now=self._now())
-                self._try_out(package.tensors)
+                feed = self._try_out(package.tensors)
             except PackageError as error:
                 self.refused = _reason(error)
                 raise
             self.store_error = None
             self._keep(data, package)
-            self.current = _snapshot(package, "cloud", f"package {package.sequence} came from the cloud")
+            self.current = _snapshot(
+                package, feed, "cloud", f"package {package.sequence} came from the cloud"
+            )
             self.refused = None
         return package
 
@@ -163,17 +169,17 @@ class ParameterKeeper:
             else:
                 kept = self._find(target)
                 package = self._stored(kept, now=0)
-                self._try_out(package.tensors)
+                feed = self._try_out(package.tensors)
                 running = kept.sha256
-                snapshot = _snapshot(package, "store", f"rolled back to package {target}")
+                snapshot = _snapshot(package, feed, "store", f"rolled back to package {target}")
             self.store_error = None
             self._save(replace(self._state, running=running))
             self.current = snapshot
 
-    def bake(self, make: Callable[[Parameters], Graphs]) -> bool:
+    def bake(self, make: Callable[[Parameters], Any]) -> bool:
         """Run the present parameters as constants from now on; False if others came meanwhile."""
         before = self.current
-        graphs = make(before.parameters)
+        graphs = make(before.feed)
         with self._changing:
             if self.current is not before:
                 return False
@@ -216,7 +222,7 @@ class ParameterKeeper:
         self._to_store(lambda store: store.save_keys(keys))
 
     def status(self) -> dict[str, Any]:
-        """What runs and why, as JSON types; see `DeviceRuntime.status`."""
+        """What runs and why, as JSON types; see `DeviceCore.status`."""
         snapshot = self.current
         return {
             "source": snapshot.source,
@@ -291,14 +297,14 @@ class ParameterKeeper:
             data,
             key,
             device=self._device,
-            model=self._bundle.model,
+            model=self._model,
             after=after,
             now=now,
-            expected={name: values.shape for name, values in self._bundle.base.items()},
+            expected={name: values.shape for name, values in self._nothing.parameters.items()},
         )
 
     def _base(self, why: str) -> Snapshot:
-        return Snapshot(self._bundle.base, "base", 0, None, why)
+        return replace(self._nothing, why=why)
 
     def _now(self) -> float:
         """Unix seconds; never earlier than when something was taken up, whatever the clock says."""
@@ -315,10 +321,10 @@ class ParameterKeeper:
             return None
 
 
-def _snapshot(package: Package, source: Literal["cloud", "store"], why: str) -> Snapshot:
-    for values in package.tensors.values():
+def _snapshot(package: Package, feed: Parameters, source: Literal["cloud", "store"], why: str) -> Snapshot:
+    for values in (*package.tensors.values(), *feed.values()):
         values.flags.writeable = False
-    return Snapshot(package.tensors, source, package.sequence, package.expires, why)
+    return Snapshot(package.tensors, feed, source, package.sequence, package.expires, why)
 
 
 def _clock() -> float:

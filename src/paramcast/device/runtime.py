@@ -1,8 +1,4 @@
-"""The device: answers by itself from its first moment, and takes up parameters that were made for it.
-
-Readers never wait: every call takes one reference to an immutable snapshot (`device.parameters`) and works
-with it to its end; there is no lock on the way to an answer.
-"""
+"""The video application's device: answers about clips by itself from its first moment, and adapts."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ import numpy as np
 
 from paramcast.device.answers import Answer, most_probable
 from paramcast.device.bundle import Bundle
+from paramcast.device.core import DeviceCore, check_device_id, check_public_key
 from paramcast.device.errors import BundleError, DeviceInputError, ProbeFailed
 from paramcast.device.gallery import Gallery
 from paramcast.device.graphs import Graphs
@@ -27,13 +24,9 @@ from paramcast.device.inputs import (
     check_text,
 )
 from paramcast.device.noise import UplinkNoise
-from paramcast.device.parameters import ParameterKeeper
-from paramcast.device.store import PackageStore
-from paramcast.device.support import Seen, SupportMemory, request_of
-from paramcast.protocol import AdaptRequest, Endorsement, Package
-from paramcast.protocol.limits import DEVICE_ID, QUERIES_A_CLIP
+from paramcast.device.support import SeenClip
+from paramcast.protocol.limits import QUERIES_A_CLIP
 from paramcast.protocol.quantize import Float32
-from paramcast.protocol.signing import is_public_key
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Hit:
     score: float
 
 
-class DeviceRuntime:
+class DeviceRuntime(DeviceCore):
     """One device with one bundle. Every method may be called by several threads at once."""
 
     def __init__(
@@ -58,15 +51,17 @@ class DeviceRuntime:
     ) -> None:
         """Use `DeviceRuntime.load`."""
         self.bundle = bundle
-        self.device_id = device_id
         self._graphs = graphs
-        self._store = store
         self._noise = noise
-        self._support = SupportMemory()
         self._gallery = Gallery()
-        slot = None if store is None else PackageStore(store, device=device_id, model=bundle.model)
-        self._parameters = ParameterKeeper(bundle, device_id, slot, public_key, self._probe)
-        self._parameters.start()
+        super().__init__(
+            model=bundle.model,
+            device_id=device_id,
+            base=bundle.base,
+            feed=bundle.base,
+            store=store,
+            public_key=public_key,
+        )
 
     @classmethod
     def load(
@@ -92,15 +87,14 @@ class DeviceRuntime:
             BundleError: If the bundle is damaged or its model does not work.
             DeviceInputError: If the id or the key is malformed, or the noise is negative.
         """
-        _check_id(device_id)
+        check_device_id(device_id)
         noise = UplinkNoise(uplink_noise)
-        if public_key is not None and not is_public_key(public_key):
-            raise DeviceInputError("a public key is 64 lower-case hex digits")
+        check_public_key(public_key)
         bundle = Bundle.load(bundle_dir)
         graphs = Graphs(bundle)
         runtime = cls(graphs.bundle, graphs, device_id, store, public_key or bundle.public_key, noise)
         try:
-            runtime._probe(bundle.base)
+            runtime._try_out(bundle.base)
         except ProbeFailed as error:
             raise BundleError(f"{bundle.path}: the base model does not work: {error}") from error
         return runtime
@@ -117,16 +111,8 @@ class DeviceRuntime:
         Raises:
             DeviceInputError: If the user's name is malformed, or too long with the device's id.
         """
-        device_id = f"{self.device_id}:{user}"
-        _check_id(device_id)
-        if not user:
-            raise DeviceInputError("a user's name may not be empty")
+        device_id = self._user_id(user)
         return DeviceRuntime(self.bundle, self._graphs, device_id, self._store, self.public_key, self._noise)
-
-    @property
-    def public_key(self) -> str | None:
-        """Hex of the cloud key that packages are checked with, or None if none is known yet."""
-        return self._parameters.public_key
 
     def observe(self, frames: Frames, queries: Sequence[str]) -> None:
         """Add a clip to the support set: its middle frame, and the mean of its first 8 queries' features.
@@ -147,7 +133,7 @@ class DeviceRuntime:
         )
         mean_query = query_features.mean(axis=0, keepdims=True) if asked else query_features
         self._support.add(
-            Seen(
+            SeenClip(
                 anchor=self._noise(self.bundle.image(features)[0]),
                 queries=self._noise(self.bundle.text(mean_query)),
                 features=features,
@@ -229,120 +215,36 @@ class DeviceRuntime:
         best = np.argsort(-scores, kind="stable")[:top]
         return [Hit(ids[place], float(scores[place])) for place in best]
 
-    @property
-    def observed(self) -> int:
-        """How many clips have been observed since the start."""
-        return self._support.observed
-
-    def recent(self) -> tuple[Seen, ...]:
-        """The clips of the support set, at most 64, oldest first."""
-        return self._support.clips()
-
-    def request(self, clips: Sequence[Seen] | None = None) -> AdaptRequest:
-        """What to send to the cloud: all that leaves the device.
-
-        Args:
-            clips: Some of `recent()`; None: all of them.
-
-        Raises:
-            DeviceInputError: If no clip has been observed yet.
-        """
-        return request_of(
-            self.recent() if clips is None else clips,
-            self.device_id,
-            self.bundle.model,
-            self._parameters.highest,
-        )
-
-    def apply(self, data: bytes) -> Package:
-        """Check a sealed package, try it, keep it in the store, and answer with it from now on.
-
-        Raises:
-            PackageError: If the package may not be run; the device keeps the parameters that it has, and
-                `status()["refused"]` says why.
-        """
-        return self._parameters.apply(data)
-
-    def roll_back(self, to: int | None = None) -> None:
-        """Run an earlier package again, or the base model; later packages are taken up as ever.
-
-        It is remembered over a restart. Sequence numbers stay used up: no old package can be sent again.
-
-        Args:
-            to: Its sequence number, one of `status()["packages"]`; 0 for the base model; None for the one
-                before that which runs now.
-
-        Raises:
-            DeviceInputError: The store holds no such package, or there is no store.
-            PackageError: It may not be run; the device keeps the parameters that it has.
-        """
-        self._parameters.roll_back(to)
-
-    def bake(self) -> bool:
-        """Make the running parameters constants of the model, for when the device is idle.
-
-        The answers stay the same and may come faster, until the next package comes. It takes as long as
-        opening the bundle's graphs, and their memory a second time; answers go on meanwhile.
-
-        Returns:
-            Whether that is done; False if other parameters were taken up meanwhile.
-        """
-        return self._parameters.bake(self._graphs.baked)
-
-    def trust(self, public_key: str) -> None:
-        """Pin the key of the first cloud that is met (trust on first use); kept in the store if there is one.
-
-        Whoever controls the first connection can pass for the cloud. Where that matters, export the bundle
-        with a key or give one to `load`.
-
-        Raises:
-            CloudError: If the key is malformed, or another one is trusted already.
-        """
-        self._parameters.trust(public_key)
-
-    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
-        """Trust the key in which the trusted key's chain of endorsements ends; whether that is another one.
-
-        Raises:
-            BadSignature: If a link of the chain is not signed by the key before it.
-        """
-        return self._parameters.follow(endorsements)
-
     def status(self) -> dict[str, Any]:
-        """What the device runs and why it runs nothing newer, as JSON types.
-
-        `source` is `base`, `cloud` or `store`, `sequence` the package's, and `why` says in a sentence why it
-        is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
-        not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
-        `roll_back` can go to. `refused`: the last refusal since a success. `store_error`: why the last change
-        could not be kept.
-        """
+        """As `DeviceCore.status`, with the bundle's `task` and `form`, and the length of the `gallery`."""
         return {
-            "device": self.device_id,
-            "model": self.bundle.model,
+            **super().status(),
             "task": self.bundle.task,
             "form": self.bundle.form,
-            "support": len(self._support),
             "gallery": len(self._gallery),
-            **self._parameters.status(),
         }
 
-    def _probe(self, parameters: Parameters) -> None:
+    def _baked(self, feed: Parameters) -> Graphs:
+        return self._graphs.baked(feed)
+
+    def _try_out(self, parameters: Parameters) -> Parameters:
         """Run the model once, on the last clip if there is one, else on the mean features.
 
         Raises:
             ProbeFailed: If that fails or gives anything but finite numbers.
         """
         seen = self._support.last()
-        frames = self.bundle.image.mean[None] if seen is None else seen.features
-        has_query = seen is not None and len(seen.query_features) > 0
-        texts = seen.query_features if seen is not None and has_query else self.bundle.text.mean[None]
+        clip = seen if isinstance(seen, SeenClip) else None
+        frames = self.bundle.image.mean[None] if clip is None else clip.features
+        has_query = clip is not None and len(clip.query_features) > 0
+        texts = clip.query_features if clip is not None and has_query else self.bundle.text.mean[None]
         try:
             outputs = self._outputs(frames, texts, parameters)
         except Exception as error:  # onnxruntime's classes have no common base but Exception
             raise ProbeFailed(f"the model cannot run with these parameters: {error}") from error
         if not all(np.isfinite(output).all() for output in outputs):
             raise ProbeFailed("with these parameters the model's outputs are not finite")
+        return parameters
 
     def _outputs(self, frames: Float32, texts: Float32, parameters: Parameters) -> list[Float32]:
         if self.bundle.task == "retrieval":
@@ -358,10 +260,3 @@ class DeviceRuntime:
     def _need_task(self, task: str) -> None:
         if self.bundle.task != task:
             raise DeviceInputError(f"this bundle is for {self.bundle.task}, the call needs one for {task}")
-
-
-def _check_id(device_id: str) -> None:
-    if not DEVICE_ID.fullmatch(device_id):
-        raise DeviceInputError(
-            "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
-        )

@@ -1,11 +1,11 @@
-"""The support set: what a device remembers of the clips that it has seen, in the form that is sent."""
+"""The support set: what a device remembers of the examples that it has seen, in the form that is sent."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,67 +14,81 @@ from paramcast.protocol import AdaptRequest
 from paramcast.protocol.quantize import Float32
 
 MAX_CLIPS = 64
+"""Examples that are remembered."""
+
+
+def _no_queries() -> Float32:
+    return np.empty((0, 1), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
+    """One observed example.
+
+    Attributes:
+        anchor: (Ui,) float32, the uplink of its features, as it is sent; of a clip, those of the anchor frame.
+        queries: (0, 1) float32; of a clip (1, Ut), the uplink of its queries' mean, or (0, Ut) where nothing was
+            asked.
+    """
+
+    anchor: Float32
+    queries: Float32 = field(default_factory=_no_queries)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenClip(Seen):
     """One observed clip.
 
     Attributes:
-        anchor: (Ui,) float32, the anchor frame's uplink, as it is sent.
-        queries: (1, Ut) float32, the uplink of the queries' mean, as it is sent; (0, Ut) where nothing was
-            asked.
         features: (1, D) float32, the anchor frame's trunk features; stay on the device.
         query_features: (n, Dt) float32; stay on the device.
     """
 
-    anchor: Float32
-    queries: Float32
-    features: Float32
-    query_features: Float32
+    features: Float32 = field(default_factory=_no_queries)
+    query_features: Float32 = field(default_factory=_no_queries)
 
 
 class SupportMemory:
-    """The last 64 clips. Safe to use from several threads."""
+    """The last 64 examples. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self.observed = 0  # all clips ever added
-        self._clips: deque[Seen] = deque(maxlen=MAX_CLIPS)
+        self.observed = 0  # all examples ever added
+        self._seen: deque[Seen] = deque(maxlen=MAX_CLIPS)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._seen)
 
-    def add(self, clip: Seen) -> None:
-        """Remember `clip`; the oldest of 64 is forgotten."""
+    def add(self, example: Seen) -> None:
+        """Remember an example; the oldest of 64 is forgotten."""
         with self._lock:
-            self._clips.append(clip)
+            self._seen.append(example)
             self.observed += 1
 
     def last(self) -> Seen | None:
-        """The clip that was added last."""
+        """The example that was added last."""
         with self._lock:
-            return self._clips[-1] if self._clips else None
+            return self._seen[-1] if self._seen else None
 
-    def clips(self) -> tuple[Seen, ...]:
-        """All remembered clips, oldest first."""
+    def all(self) -> tuple[Seen, ...]:
+        """All remembered examples, oldest first."""
         with self._lock:
-            return tuple(self._clips)
+            return tuple(self._seen)
 
 
-def request_of(clips: Sequence[Seen], device: str, model: str, sequence: int) -> AdaptRequest:
-    """What to ask the cloud about `clips`.
+def request_of(seen: Sequence[Seen], device: str, model: str, sequence: int) -> AdaptRequest:
+    """What to ask the cloud about the examples `seen`.
 
     Raises:
         DeviceInputError: If there are none.
     """
-    if not clips:
-        raise DeviceInputError("the support set is empty: observe at least one clip before adapting")
+    if not seen:
+        raise DeviceInputError("the support set is empty: observe at least one example before adapting")
     return AdaptRequest(
         device=device,
         model=model,
         sequence=sequence,
-        anchors=np.stack([clip.anchor for clip in clips]),
-        queries=np.concatenate([clip.queries for clip in clips]),
-        clip_of_query=np.repeat(np.arange(len(clips)), [len(clip.queries) for clip in clips]),
+        anchors=np.stack([each.anchor for each in seen]),
+        queries=np.concatenate([each.queries for each in seen]),
+        clip_of_query=np.repeat(np.arange(len(seen)), [len(each.queries) for each in seen]),
     )

@@ -10,15 +10,15 @@ from paramcast.device.errors import DeviceInputError
 from paramcast.device.support import Seen
 
 SUPPORT = 16
-"""Clips that a request holds at most: as many as adaptors are trained with."""
+"""Examples that a request holds at most: as many as hypernetworks are trained with."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a device knows when it has observed a clip.
+    """What a device knows when it has observed an example (a clip, a row of sensor values).
 
     Attributes:
-        observed: Clips observed since the start.
+        observed: Examples observed since the start.
         since: Those of them that came after the present package was asked for; all, before it was asked.
         recent: The last of them, at most 64, oldest first.
         running: Whether the device runs a package, be it one from its store.
@@ -31,13 +31,13 @@ class History:
 
 
 class RequestPolicy(Protocol):
-    """Decides after every clip; may keep a state of its own, so that each device needs one of its own.
+    """Decides after every observation; may keep a state of its own, so that each device needs one of its own.
 
-    It is asked again after the next clip if the request could not be made.
+    It is asked again after the next one if the request could not be made.
     """
 
     def wants(self, history: History) -> int:
-        """How many of the last clips to ask with now; 0: do not ask."""
+        """How many of the last examples to ask with now; 0: do not ask."""
 
 
 def make_policy(text: str) -> RequestPolicy:

@@ -1,0 +1,13 @@
+"""What can go wrong with an exported folder."""
+
+from __future__ import annotations
+
+from paramcast.errors import InputError
+
+
+class ArtifactError(InputError):
+    """The folder is incomplete, damaged, of another format, or its graph ignores updates."""
+
+
+class ExportError(InputError):
+    """The module cannot be written as a graph that gives the same outputs."""

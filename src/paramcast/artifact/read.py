@@ -1,0 +1,497 @@
+"""Reading an exported folder, and refusing it if one byte is not as written. Needs numpy and safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from paramcast.artifact.errors import ArtifactError
+from paramcast.artifact.onnx_file import Graph, read_graph
+from paramcast.artifact.trees import Tree, is_tree, names
+from paramcast.protocol.changes import KINDS, changed
+from paramcast.protocol.limits import MAX_TENSOR_NAME, MODEL_ID, TENSOR_NAME
+from paramcast.protocol.quantize import Float32
+from paramcast.protocol.signing import is_public_key
+
+FORMAT = 2
+KIND = "module"
+MODEL_FILE, CONTEXT_FILE = "model.onnx", "context.onnx"
+TENSOR_FILES = ("base.safetensors", "adapter.safetensors", "uplink.safetensors", "probe.safetensors")
+HYPERNETWORK_FILE = "hypernetwork.onnx"
+CALLS = ("positional", "keyword", "single")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
+_IDENTITY = ("format", "kind", "adapter", "inputs", "call", "arguments", "outputs", "structure")
+_IDENTITY += ("parameters", "targets", "context")
+"""Keys of a device's manifest that say what an update is for; labels, task and key may change without it."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of a graph. An axis of free length is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """A parameter or buffer of the module that updates may change.
+
+    Attributes:
+        name: Its dotted name.
+        shape: Its shape.
+        input: The graph's input for it.
+        kinds: What changes it, in order; see `paramcast.protocol.changes`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    input: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ContextSpec:
+    """How a device computes what it sends: `output` (N, F) or (N, T, F) of `graph`, then the uplink."""
+
+    graph: str
+    output: str
+    dim: int
+    uplink: int
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceArtifact:
+    """A device's folder whose files have been checked against its manifest.
+
+    Attributes:
+        path: The folder.
+        model: sha256 of what an update is for, 64 hex digits.
+        adapter: The adapter's name; travels in updates as `form`.
+        task: What the user calls what the model does.
+        public_key: Hex of the server's key, or None if no server is known yet.
+        labels: Names of the classes, or None.
+        inputs, arguments, call: What the module takes: tensors, their tree, and how they are given.
+        outputs, structure: What it gives.
+        parameters: Tensor of an update -> its shape.
+        targets: What they change.
+        context: How the context is computed.
+        files: The content of the graphs, by name, exactly as it was checked.
+        base: Target -> its value without an update, float32, read-only.
+        constants: The adapter's, by name.
+        mean, matrix: The uplink: (features (F,) - mean) @ matrix (F, U).
+        probe: One example, by input.
+    """
+
+    path: Path
+    model: str
+    adapter: str
+    task: str
+    public_key: str | None
+    labels: tuple[str, ...] | None
+    inputs: tuple[TensorSpec, ...]
+    arguments: Tree
+    call: str
+    outputs: tuple[TensorSpec, ...]
+    structure: Tree
+    parameters: Mapping[str, tuple[int, ...]]
+    targets: tuple[TargetSpec, ...]
+    context: ContextSpec
+    files: Mapping[str, bytes]
+    base: Mapping[str, Float32]
+    constants: Mapping[str, Float32]
+    mean: Float32
+    matrix: Float32
+    probe: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ServerArtifact:
+    """A server's folder whose files have been checked against its manifest.
+
+    Attributes:
+        path: The folder.
+        model: sha256 of what its updates are for.
+        adapter, task: As on the device.
+        parameters: Tensor of an update -> its shape.
+        uplink_dims: Columns of a request's anchors and of its queries.
+        version: Of paramcast, which wrote it.
+        graph: The ONNX file of the hypernetwork.
+    """
+
+    path: Path
+    model: str
+    adapter: str
+    task: str
+    parameters: Mapping[str, tuple[int, ...]]
+    uplink_dims: tuple[int, int]
+    version: str
+    graph: bytes
+
+
+def half(folder: Path | str, name: str) -> Path:
+    """Return the half `device` or `server` of an artifact; the half itself may be given too."""
+    path = Path(folder)
+    inner = path / name
+    return inner if (inner / "manifest.json").is_file() and not (path / "manifest.json").is_file() else path
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read `manifest.json`; its file names are plain.
+
+    Raises:
+        ArtifactError: There is none, or it is no JSON object with a table of files.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{folder} is no exported folder: it has no manifest.json") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise ArtifactError(f"{path} is no manifest: it has no table 'files'; export again")
+    for name in manifest["files"]:
+        if not _FILE_NAME.fullmatch(name):
+            raise ArtifactError(f"{path}: {name!r} is no plain file name")
+    return manifest
+
+
+def read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
+    """Return a file's bytes, once their sha256 is found to be the manifest's.
+
+    Raises:
+        ArtifactError: It cannot be read, or is not the file that was exported.
+    """
+    if name not in digests:
+        raise ArtifactError(f"{folder / 'manifest.json'} does not list {name}; export again")
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != digests[name]:
+        raise ArtifactError(
+            f"{folder / name} is not the file that was exported (its sha256 differs); copy the folder again"
+        )
+    return data
+
+
+def read_tensors(folder: Path, name: str, data: bytes) -> dict[str, np.ndarray]:
+    """Read a safetensors file. Raises ArtifactError if it is none."""
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{folder / name} is no safetensors file that can be read: {error}") from error
+
+
+def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> None:
+    """Check that every name is a required input of a graph.
+
+    Raises:
+        ArtifactError: A graph has it as a constant or an overridable default, or none has it: updates would then
+            have no effect, and no runtime says so.
+    """
+    graphs = list(graphs)
+    asked = {name for graph in graphs for name in graph.inputs}
+    fixed = {name for graph in graphs for name in graph.initializers}
+    for name in wanted:
+        if name in asked:
+            continue
+        why = "holds it as a constant or an overridable default" if name in fixed else "does not ask for it"
+        raise ArtifactError(
+            f"{path}: updates would have no effect: {name} must be fed, but the graph {why}; export again, and "
+            "do not run a graph optimizer over the file"
+        )
+
+
+def read_device(folder: Path | str) -> DeviceArtifact:
+    """Read and check a device's folder, or the one in an artifact.
+
+    Raises:
+        ArtifactError: The manifest or a file is missing, damaged or of another format.
+    """
+    folder = half(folder, "device")
+    manifest = read_manifest(folder)
+    path = folder / "manifest.json"
+    if manifest.get("format") == 1:
+        raise ArtifactError(
+            f"{folder} belongs to the video application (format 1); open it with paramcast.device.DeviceRuntime.load"
+        )
+    if manifest.get("format") != FORMAT or manifest.get("kind") != KIND:
+        raise ArtifactError(
+            f"{path}: this version of paramcast reads devices of format {FORMAT}; export again"
+        )
+    read = _Fields(path, manifest)
+    context = read.context()
+    files = {name: read_checked(folder, name, manifest["files"]) for name in {MODEL_FILE, context.graph}}
+    tensors = {
+        name: read_tensors(folder, name, read_checked(folder, name, manifest["files"]))
+        for name in TENSOR_FILES
+    }
+    if manifest.get("model") != model_digest(manifest):
+        raise ArtifactError(
+            f"{path} has been changed: 'model' is not the sha256 of what it describes; export again"
+        )
+    artifact = DeviceArtifact(
+        path=folder,
+        model=manifest["model"],
+        adapter=read.text("adapter"),
+        task=read.text("task"),
+        public_key=read.public_key(),
+        labels=read.labels(),
+        inputs=read.specs("inputs"),
+        arguments=read.tree("arguments"),
+        call=read.one_of("call", CALLS),
+        outputs=read.specs("outputs"),
+        structure=read.tree("structure"),
+        parameters=read.parameters(),
+        targets=read.targets(),
+        context=context,
+        files=files,
+        base=_read_only(tensors["base.safetensors"]),
+        constants=_read_only(tensors["adapter.safetensors"]),
+        mean=tensors["uplink.safetensors"].get("mean", np.empty(0, np.float32)),
+        matrix=tensors["uplink.safetensors"].get("matrix", np.empty((0, 0), np.float32)),
+        probe=tensors["probe.safetensors"],
+    )
+    _check_device(artifact)
+    return artifact
+
+
+def read_server(folder: Path | str) -> ServerArtifact:
+    """Read and check a server's folder, or the one in an artifact.
+
+    Raises:
+        ArtifactError: The manifest or a file is missing, damaged or of another format.
+    """
+    folder = half(folder, "server")
+    manifest = read_manifest(folder)
+    path = folder / "manifest.json"
+    if manifest.get("format") != FORMAT or "uplink_dims" not in manifest:
+        raise ArtifactError(f"{path}: this is no server's folder of format {FORMAT}; export again")
+    read = _Fields(path, manifest)
+    data = read_checked(folder, HYPERNETWORK_FILE, manifest["files"])
+    dims = manifest["uplink_dims"]
+    if not isinstance(dims, list) or len(dims) != 2 or not all(type(n) is int and n > 0 for n in dims):
+        read.refuse("uplink_dims")
+    if not isinstance(manifest.get("model"), str) or not MODEL_ID.fullmatch(manifest["model"]):
+        read.refuse("model")
+    parameters = read.parameters()
+    graph = _graph(folder / HYPERNETWORK_FILE, data)
+    check_asked(folder / HYPERNETWORK_FILE, [graph], ("anchors", "anchors_mask"))
+    if missing := [name for name in parameters if name not in graph.outputs]:
+        raise ArtifactError(f"{folder / HYPERNETWORK_FILE} does not generate {missing[0]}; export again")
+    return ServerArtifact(
+        path=folder,
+        model=manifest["model"],
+        adapter=read.text("adapter"),
+        task=read.text("task"),
+        parameters=parameters,
+        uplink_dims=(dims[0], dims[1]),
+        version=read.text("version"),
+        graph=data,
+    )
+
+
+def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> dict[str, Float32]:
+    """Compute every target under an update: float32, in its own shape, read-only.
+
+    Args:
+        artifact: The device's folder.
+        values: The tensors of the update.
+    """
+    result: dict[str, Float32] = {}
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for what is not finite
+        for target in artifact.targets:
+            value = artifact.base[target.name]
+            for kind in target.kinds:
+                value = changed(kind, target.name, value, values, artifact.constants)
+            result[target.name] = np.ascontiguousarray(value, np.float32).reshape(target.shape)
+            result[target.name].flags.writeable = False
+    return result
+
+
+def model_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the sha256 of what an update is for: every file but the probe, and what the manifest says of them."""
+    told = {key: manifest.get(key) for key in _IDENTITY}
+    told["files"] = {
+        name: digest for name, digest in manifest["files"].items() if name != "probe.safetensors"
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _graph(path: Path, data: bytes) -> Graph:
+    try:
+        return read_graph(data)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no ONNX file: {error}") from error
+
+
+def _read_only(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for values in tensors.values():
+        values.flags.writeable = False
+    return tensors
+
+
+def _check_device(artifact: DeviceArtifact) -> None:
+    """See that files and manifest fit each other."""
+    folder = artifact.path
+    graph = _graph(folder / MODEL_FILE, artifact.files[MODEL_FILE])
+    check_asked(folder / MODEL_FILE, [graph], (target.input for target in artifact.targets))
+    data = {spec.name for spec in artifact.inputs}
+    unknown = graph.inputs.keys() - data - {target.input for target in artifact.targets}
+    if unknown:
+        raise ArtifactError(
+            f"{folder / MODEL_FILE} needs {sorted(unknown)[0]}, which the manifest does not know"
+        )
+    describer = _graph(folder / artifact.context.graph, artifact.files[artifact.context.graph])
+    wanted = [(graph, spec.name) for spec in artifact.outputs] + [(describer, artifact.context.output)]
+    for owner, name in wanted:
+        if name not in owner.outputs:
+            raise ArtifactError(f"{folder}: no graph gives the output {name}; export again")
+    if {*names(artifact.arguments)} != data or {*names(artifact.structure)} != {
+        s.name for s in artifact.outputs
+    }:
+        raise ArtifactError(
+            f"{folder / 'manifest.json'}: arguments or structure do not name the tensors; export again"
+        )
+    shapes = {target.name: target.shape for target in artifact.targets}
+    if shapes != {name: values.shape for name, values in artifact.base.items()}:
+        raise ArtifactError(
+            f"{folder / 'base.safetensors'} does not hold the manifest's targets; export again"
+        )
+    for name, tensors in (("base", artifact.base), ("adapter", artifact.constants)):
+        for key, values in tensors.items():
+            if values.dtype != np.float32 or not np.isfinite(values).all():
+                raise ArtifactError(f"{folder / name}.safetensors: {key} is not finite float32; export again")
+    dims = (artifact.context.dim, artifact.context.uplink)
+    if artifact.matrix.shape != dims or artifact.mean.shape != dims[:1]:
+        raise ArtifactError(f"{folder / 'uplink.safetensors'} lacks a mean ({dims[0]},) and a matrix {dims}")
+    if artifact.probe.keys() != data:
+        raise ArtifactError(
+            f"{folder / 'probe.safetensors'} does not hold an example of every input; export again"
+        )
+
+
+class _Fields:
+    """A manifest's values, each checked."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self._path, self._manifest = path, manifest
+
+    def refuse(self, name: str) -> None:
+        """Raise for a key."""
+        raise ArtifactError(f"{self._path}: {name!r} is missing or malformed; export again")
+
+    def text(self, name: str) -> str:
+        """Return a text."""
+        value = self._manifest.get(name)
+        if not isinstance(value, str):
+            self.refuse(name)
+        return str(value)
+
+    def one_of(self, name: str, known: tuple[str, ...]) -> str:
+        """Return one of the known texts."""
+        if self._manifest.get(name) not in known:
+            self.refuse(name)
+        return self.text(name)
+
+    def public_key(self) -> str | None:
+        """Return the server's key."""
+        value = self._manifest.get("public_key")
+        if value is not None and not is_public_key(value):
+            self.refuse("public_key")
+        return value
+
+    def labels(self) -> tuple[str, ...] | None:
+        """Return the names of the classes."""
+        value = self._manifest.get("labels")
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+            self.refuse("labels")
+        return tuple(value)
+
+    def tree(self, name: str) -> Tree:
+        """Return a tree of names."""
+        value = self._manifest.get(name)
+        if value is None or not is_tree(value):
+            self.refuse(name)
+        return value
+
+    def specs(self, name: str) -> tuple[TensorSpec, ...]:
+        """Return tensors of a graph."""
+        found = tuple(
+            TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in self._entries(name)
+        )
+        for spec in found:
+            if not isinstance(spec.dtype, str) or any(n is not None and not _size(n) for n in spec.shape):
+                self.refuse(name)
+            try:
+                np.dtype(spec.dtype)
+            except TypeError:
+                self.refuse(name)
+        return found
+
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Return the tensors of an update."""
+        entries = self._entries("parameters")
+        for entry in entries:
+            named = TENSOR_NAME.fullmatch(entry["name"]) and len(entry["name"]) <= MAX_TENSOR_NAME
+            if not named or entry.get("dtype") != "float32" or not all(_size(n) for n in entry["shape"]):
+                self.refuse("parameters")
+        return {entry["name"]: tuple(entry["shape"]) for entry in entries}
+
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """Return what an update changes."""
+        entries = self._entries("targets")
+        for entry in entries:
+            kinds = entry.get("kinds")
+            named = isinstance(kinds, list) and kinds and all(kind in KINDS for kind in kinds)
+            if (
+                not named
+                or not isinstance(entry.get("input"), str)
+                or not all(_size(n) for n in entry["shape"])
+            ):
+                self.refuse("targets")
+        return tuple(TargetSpec(e["name"], tuple(e["shape"]), e["input"], tuple(e["kinds"])) for e in entries)
+
+    def context(self) -> ContextSpec:
+        """Return how the context is computed."""
+        value = self._manifest.get("context")
+        if not isinstance(value, dict) or value.get("graph") not in (MODEL_FILE, CONTEXT_FILE):
+            self.refuse("context")
+        assert isinstance(value, dict)
+        sizes = value.get("dim"), value.get("uplink")
+        if not isinstance(value.get("output"), str) or not all(_size(n) and n for n in sizes):
+            self.refuse("context")
+        return ContextSpec(value["graph"], value["output"], value["dim"], value["uplink"])
+
+    def _entries(self, name: str) -> list[dict[str, Any]]:
+        value = self._manifest.get(name)
+        sound = isinstance(value, list) and all(
+            isinstance(e, dict) and isinstance(e.get("name"), str) and isinstance(e.get("shape"), list)
+            for e in value
+        )
+        if not sound or not value or len({e["name"] for e in value}) != len(value):
+            self.refuse(name)
+        assert isinstance(value, list)
+        return value
+
+
+def _size(value: object) -> bool:
+    return type(value) is int and value >= 0

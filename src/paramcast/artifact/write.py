@@ -1,0 +1,316 @@
+"""Writing the exported folder: `device/`, which any device runs, and `server/`, which any server serves."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import paramcast
+from paramcast.artifact.errors import ExportError
+from paramcast.artifact.generate import Generator
+from paramcast.artifact.hypernetwork_graph import hypernetwork_graph
+from paramcast.artifact.read import (
+    CONTEXT_FILE,
+    FORMAT,
+    HYPERNETWORK_FILE,
+    KIND,
+    MODEL_FILE,
+    changed_targets,
+    model_digest,
+    read_device,
+    read_server,
+)
+from paramcast.artifact.trace import (
+    CONTEXT,
+    IR_VERSION,
+    OPSET,
+    TOLERANCE,
+    Inputs,
+    Sizes,
+    Traced,
+    Watcher,
+    collect,
+    distance,
+    sample_rows,
+    session,
+    trace,
+)
+from paramcast.files import write_json
+
+
+class AdapterLike(Protocol):
+    """What the export needs of an adapter; see `paramcast.adapters.base.Adapter`."""
+
+    name: str
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Tensors of an update."""
+
+    @property
+    def targets(self) -> Mapping[str, Tensor]:
+        """What they change."""
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """How, in order."""
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """What lies on the device."""
+
+    def probe_values(self, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
+        """Random tensors of an update."""
+
+
+class AdaptedLike(Protocol):
+    """A module under updates; see `paramcast.adapters.AdaptedModule`."""
+
+    @property
+    def replica(self) -> nn.Module:
+        """A copy of the module that shares its tensors."""
+
+    @property
+    def adapter(self) -> Any:
+        """An `AdapterLike`."""
+
+    def __call__(self, inputs: Any, values: Mapping[str, Tensor] | None = None) -> Any:
+        """Run the module under an update."""
+
+
+class UplinkLike(Protocol):
+    """What of the features is sent; see `paramcast.training.uplink.Uplink`."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(F,) float32."""
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(F, U) float32."""
+
+
+def export_device(
+    adapted: AdaptedLike,
+    describer: str | Watcher | nn.Module,
+    uplink: UplinkLike,
+    example_inputs: Inputs,
+    out: Path | str,
+    *,
+    task: str = "",
+    labels: Sequence[str] | None = None,
+    public_key: str | None = None,
+    sizes: Sizes | None = None,
+) -> str:
+    """Write `out/device`, whole or not at all; an older one is replaced.
+
+    The graph is compared with the module on the examples, under the base and under an update.
+
+    Args:
+        adapted: The module and its adapter.
+        describer: Where features come from: a submodule whose output is (N, F), an object that watches the
+            module's run, or a torch module of its own, which becomes `context.onnx`.
+        uplink: From features to what is sent.
+        example_inputs: Real examples, at least one; the first of them is kept for trial runs.
+        out: The artifact.
+        task: What the model does, in the user's words.
+        labels: Names of the classes.
+        public_key: Hex of the server's key; None leaves it to the first contact.
+        sizes: Further axes of free length: input -> axis -> a name for its length.
+
+    Returns:
+        sha256 of what an update is for, 64 hex digits.
+
+    Raises:
+        ExportError: No graph gives the module's outputs, or `out` is something else than an artifact.
+    """
+    out = Path(out)
+    _check_target(out)
+    adapter: AdapterLike = adapted.adapter
+    watcher = None if isinstance(describer, nn.Module) else describer
+    model = trace(adapted.replica, example_inputs, adapter.targets, watcher, sizes=sizes)
+    files = {MODEL_FILE: model.graph}
+    context, where = model.context, MODEL_FILE
+    if isinstance(describer, nn.Module):
+        beside = trace(describer, example_inputs, {}, sizes=sizes, names_of=adapted.replica)
+        if len(beside.outputs) != 1:
+            raise ExportError(f"the context must be one tensor; the describer gives {len(beside.outputs)}")
+        files[CONTEXT_FILE], context, where = beside.graph, beside.outputs[0], CONTEXT_FILE
+    mean, matrix = (np.ascontiguousarray(array, np.float32) for array in (uplink.mean, uplink.matrix))
+    if context is None or len(context.shape) not in (2, 3) or context.shape[-1] != len(mean):
+        shape = None if context is None else context.shape
+        raise ExportError(
+            f"the context must be (N, F) or (N, T, F) with F of the uplink, {len(mean)}; it is {shape}"
+        )
+    base = {name: _array(value) for name, value in adapter.targets.items()}
+    files |= {
+        "base.safetensors": save(base),
+        "adapter.safetensors": save({name: _array(value) for name, value in adapter.constants().items()}),
+        "uplink.safetensors": save({"mean": mean, "matrix": matrix}),
+        "probe.safetensors": save({name: np.ascontiguousarray(x[:1]) for name, x in model.example.items()}),
+    }
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": KIND,
+        "adapter": adapter.name,
+        "task": task,
+        "public_key": public_key,
+        "files": {name: sha256(data).hexdigest() for name, data in sorted(files.items())},
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "inputs": [spec.to_json() for spec in model.inputs],
+        "call": model.call,
+        "arguments": model.arguments,
+        "outputs": [spec.to_json() for spec in model.outputs],
+        "structure": model.structure,
+        "labels": None if labels is None else [str(label) for label in labels],
+        "parameters": [
+            {"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in adapter.shapes.items()
+        ],
+        "targets": [
+            {
+                "name": name,
+                "shape": list(value.shape),
+                "dtype": "float32",
+                "input": model.targets[name],
+                "kinds": list(adapter.kinds[name]),
+            }
+            for name, value in base.items()
+        ],
+        "context": {
+            "graph": where,
+            "output": context.name if where == CONTEXT_FILE else CONTEXT,
+            "dim": len(mean),
+            "uplink": matrix.shape[1],
+        },
+    }
+    manifest["model"] = model_digest(manifest)
+    with _replacing(out / "device") as folder:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        write_json(folder / "manifest.json", manifest)
+        _try_update(adapted, model, example_inputs, folder)
+    return str(manifest["model"])
+
+
+def export_hypernetwork(
+    hypernetwork: Any,
+    out: Path | str,
+    *,
+    model: str,
+    adapter: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    uplink_dims: tuple[int, int],
+    task: str = "",
+) -> None:
+    """Write `out/server`, whole or not at all; an older one is replaced.
+
+    Args:
+        hypernetwork: Has `gated(ContextInputs)`; see `paramcast.hypernet.Hypernetwork`.
+        out: The artifact.
+        model: sha256 that `export_device` returned.
+        adapter: The adapter's name.
+        shapes: Tensors of an update.
+        uplink_dims: Columns of a request's anchors and of its queries.
+        task: What the model does.
+
+    Raises:
+        ExportError: The graph does not give what the hypernetwork gives, or `out` is something else.
+    """
+    out = Path(out)
+    _check_target(out)
+    graph = hypernetwork_graph(hypernetwork, shapes, uplink_dims)
+    with _replacing(out / "server") as folder:
+        (folder / HYPERNETWORK_FILE).write_bytes(graph)
+        write_json(
+            folder / "manifest.json",
+            {
+                "format": FORMAT,
+                "model": model,
+                "adapter": adapter,
+                "task": task,
+                "parameters": [
+                    {"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in shapes.items()
+                ],
+                "uplink_dims": list(uplink_dims),
+                "files": {HYPERNETWORK_FILE: sha256(graph).hexdigest()},
+                "version": paramcast.__version__,
+            },
+        )
+        Generator(read_server(folder))
+
+
+def _try_update(adapted: AdaptedLike, model: Traced, inputs: Inputs, folder: Path) -> None:
+    """See that the folder under an update gives what the module gives, by the definition that devices run."""
+    artifact = read_device(folder)
+    floats = [p for p in adapted.replica.parameters() if p.is_floating_point()]
+    if any(p.dtype != torch.float32 for p in floats):
+        return  # the module itself is less exact than its graph
+    values = adapted.adapter.probe_values(seed=0)
+    feed = dict(model.example)
+    updated = changed_targets(artifact, {name: _array(value) for name, value in values.items()})
+    feed |= {target.input: updated[target.name] for target in artifact.targets}
+    graph = session(artifact.files[MODEL_FILE])
+    asked = {node.name for node in graph.get_inputs()}
+    got = graph.run([spec.name for spec in model.outputs], {n: v for n, v in feed.items() if n in asked})
+    device = floats[0].device if floats else torch.device("cpu")
+    nested = pytree.tree_map(torch.as_tensor, inputs)
+    rows = sample_rows(len(pytree.tree_leaves(nested)[0]))
+    wanted: dict[str, Tensor] = {}
+    with torch.no_grad():
+        collect(adapted(pytree.tree_map(lambda t: t[rows].to(device), nested), values), "", wanted)
+    for spec, array, tensor in zip(model.outputs, got, wanted.values(), strict=True):
+        if (error := distance(tensor.cpu().numpy(), array)) > TOLERANCE:
+            raise ExportError(
+                f"under an update the device's output {spec.name} is off by {error:.2g} of its size"
+            )
+
+
+def _array(value: Tensor | np.ndarray) -> np.ndarray:
+    array = (
+        value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value, np.float32)
+    )
+    return np.ascontiguousarray(array, np.float32).reshape(array.shape)
+
+
+def _check_target(out: Path) -> None:
+    """Refuse to write where something else than an artifact lies."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    halves = [out / name / "manifest.json" for name in ("device", "server")]
+    known = {"device", "server"}
+    if not out.is_dir() or not any(path.is_file() for path in halves):
+        raise ExportError(f"{out} exists and is no artifact; choose another folder")
+    for name in known:
+        inner = out / name
+        if inner.exists() and not (inner / "manifest.json").is_file():
+            raise ExportError(f"{inner} exists and is no part of an artifact; choose another folder")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `target` if the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        folder = Path(scratch) / target.name
+        folder.mkdir()
+        yield folder
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        try:
+            folder.rename(target)
+        except OSError:
+            if (Path(scratch) / "old").exists():
+                (Path(scratch) / "old").rename(target)
+            raise
+        shutil.rmtree(Path(scratch) / "old", ignore_errors=True)

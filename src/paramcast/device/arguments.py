@@ -1,0 +1,85 @@
+"""Inputs of any module, as a device is handed them: checked against the manifest, with names in every message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from paramcast.artifact.read import TensorSpec
+from paramcast.artifact.trees import Tree, names, pick
+from paramcast.device.errors import DeviceInputError
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str, np.ndarray]:
+    """Return the arrays of `x` by the names of the graph's inputs, each of the graph's type.
+
+    Args:
+        x: An array where there is one input; a tuple in the order of the module's arguments, or a dictionary by
+            their names, nested as the module takes them. Every array has the examples on its first axis.
+        specs: What the graph takes.
+        tree: The names, as the module takes its arguments.
+
+    Raises:
+        DeviceInputError: Names, types or shapes do not fit, or the numbers of examples differ.
+    """
+    try:
+        given = pick(*_matched(x, tree))
+    except ValueError as error:
+        raise DeviceInputError(f"the inputs do not fit the model: {error}") from error
+    arrays = {spec.name: _checked(given[spec.name], spec) for spec in specs}
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise DeviceInputError(f"the inputs must have equally many examples: {told}")
+    return arrays
+
+
+def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
+    """Return tree and value in the same form: arguments may be given by place or by name, one also by itself."""
+    listed = (
+        [tree] if isinstance(tree, str) else list(tree.values()) if isinstance(tree, Mapping) else list(tree)
+    )
+    if isinstance(x, tuple):
+        return listed, x
+    if isinstance(x, Mapping):
+        if isinstance(tree, Mapping):
+            return tree, x
+        if len(listed) == 1 and isinstance(listed[0], Mapping) and x.keys() == listed[0].keys():
+            return listed, (x,)  # the module's one argument is a dictionary
+        return {_argument(part, place): part for place, part in enumerate(listed)}, x
+    if len(listed) == 1 and isinstance(listed[0], str):
+        return listed, (x,)
+    wanted = ", ".join(names(tree))
+    raise ValueError(f"a tuple or a dictionary of arrays is needed ({wanted}), not a {type(x).__name__}")
+
+
+def _argument(part: Tree, place: int) -> str:
+    """Name an argument: by its tensor, or by what the names of its tensors begin with."""
+    first = next(names(part), str(place))
+    return first if isinstance(part, str) else first.split(".")[0]
+
+
+def _checked(value: Any, spec: TensorSpec) -> np.ndarray:
+    """Return `value` as an array of the input's type, if nothing is lost by it."""
+    if not isinstance(value, np.ndarray):
+        if not hasattr(value, "__array__"):
+            raise DeviceInputError(f"input {spec.name} must be an array, not a {type(value).__name__}")
+        value = np.asarray(value)
+    wanted = np.dtype(spec.dtype)
+    floats = value.dtype.kind == "f" and wanted.kind == "f"
+    if not floats and not np.can_cast(value.dtype, wanted, "safe"):
+        raise DeviceInputError(f"input {spec.name} must be {wanted}, not {value.dtype}")
+    fits = len(value.shape) == len(spec.shape) and all(
+        size is None or size == got for size, got in zip(spec.shape, value.shape, strict=False)
+    )
+    if not fits:
+        told = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        raise DeviceInputError(f"input {spec.name} must have the shape ({told}), not {value.shape}")
+    if value.size == 0:
+        raise DeviceInputError(f"input {spec.name} is empty")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(value, wanted)

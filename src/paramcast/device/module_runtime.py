@@ -1,0 +1,175 @@
+"""The runtime of any module that was exported: arrays in, arrays out, under the base or an update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramcast.artifact.errors import ArtifactError
+from paramcast.artifact.read import DeviceArtifact, changed_targets, read_device
+from paramcast.artifact.trees import fill
+from paramcast.device.arguments import Arrays, check_inputs
+from paramcast.device.core import DeviceCore, check_device_id, check_public_key
+from paramcast.device.errors import DeviceInputError, NoEffect, ProbeFailed
+from paramcast.device.inputs import Parameters
+from paramcast.device.module_graphs import ModuleGraphs
+from paramcast.device.noise import UplinkNoise
+from paramcast.device.support import Seen
+
+
+class ModuleRuntime(DeviceCore):
+    """One device with one exported module. Every method may be called by several threads at once."""
+
+    def __init__(
+        self,
+        graphs: ModuleGraphs,
+        device_id: str,
+        store: Path | str | None,
+        public_key: str | None,
+        noise: UplinkNoise,
+    ) -> None:
+        """Use `ModuleRuntime.load`."""
+        self.artifact: DeviceArtifact = graphs.artifact
+        self._graphs, self._noise = graphs, noise
+        self._last: Arrays | None = None
+        empty = {name: np.zeros(shape, np.float32) for name, shape in self.artifact.parameters.items()}
+        super().__init__(
+            model=self.artifact.model,
+            device_id=device_id,
+            base=empty,
+            feed=graphs.base,
+            store=store,
+            public_key=public_key,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        device_id: str,
+        store: Path | str | None = None,
+        public_key: str | None = None,
+        uplink_noise: float = 0.0,
+    ) -> ModuleRuntime:
+        """Start a device: needs no network, goes on with the last package that `store` holds if it may.
+
+        Args:
+            folder: The device's half of an artifact, or the artifact.
+            device_id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
+            store: A folder for packages and the pinned key, which devices, users and models may share.
+            public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
+            uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
+
+        Raises:
+            ArtifactError: The folder is damaged, or its model does not work.
+            DeviceInputError: The id or the key is malformed, or the noise is negative.
+        """
+        check_device_id(device_id)
+        noise = UplinkNoise(uplink_noise)
+        check_public_key(public_key)
+        graphs = ModuleGraphs(read_device(folder))
+        artifact = graphs.artifact
+        try:
+            outputs = graphs.outputs(artifact.probe, graphs.base)
+            graphs.context(artifact.probe)
+        except Exception as error:  # onnxruntime's classes have no common base but Exception
+            raise ArtifactError(f"{artifact.path}: the base model cannot run: {error}") from error
+        if any(np.isnan(value).any() for value in outputs.values() if value.dtype.kind == "f"):
+            raise ArtifactError(
+                f"{artifact.path}: the base model gives NaN for the example in probe.safetensors"
+            )
+        return cls(graphs, device_id, store, public_key or artifact.public_key, noise)
+
+    def for_user(self, user: str) -> ModuleRuntime:
+        """Return another user of this device: the same model in memory, support set and packages of its own.
+
+        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are shared.
+
+        Args:
+            user: Letters, digits and `._:@+-`.
+
+        Raises:
+            DeviceInputError: If the user's name is malformed, or too long with the device's id.
+        """
+        device_id = self._user_id(user)
+        return ModuleRuntime(self._graphs, device_id, self._store, self.public_key, self._noise)
+
+    def observe(self, x: Any) -> None:
+        """Add N examples to the support set: what is sent of each are U numbers.
+
+        Args:
+            x: Inputs as `predict` takes them.
+
+        Raises:
+            DeviceInputError: The inputs do not fit the model, or their features are not finite.
+        """
+        data = check_inputs(x, self.artifact.inputs, self.artifact.arguments)
+        features = self._compute(lambda: self._graphs.context(data))
+        rows = ((features - self.artifact.mean) @ self.artifact.matrix).astype(np.float32)
+        if wrong := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
+            raise DeviceInputError(f"the features of example {wrong[0]} are not finite; look at its inputs")
+        for row in rows:
+            self._support.add(Seen(self._noise(row)))
+        self._last = {name: value[-1:] for name, value in data.items()}
+
+    def predict(self, x: Any) -> Any:
+        """Run the module under the present parameters.
+
+        Args:
+            x: An array where the module takes one; a tuple of arrays in the order of its arguments, or a
+                dictionary by their names, nested as the module takes them; N examples each.
+
+        Returns:
+            Arrays in the structure of the module's outputs: an array, a list or a dictionary.
+
+        Raises:
+            DeviceInputError: The inputs do not fit the model.
+        """
+        data = check_inputs(x, self.artifact.inputs, self.artifact.arguments)
+        snapshot = self._parameters.current
+        graphs: ModuleGraphs = snapshot.graphs or self._graphs
+        return fill(self.artifact.structure, self._compute(lambda: graphs.outputs(data, snapshot.feed)))
+
+    def status(self) -> dict[str, Any]:
+        """As `DeviceCore.status`, with the artifact's `task` and `adapter`."""
+        return {**super().status(), "task": self.artifact.task, "adapter": self.artifact.adapter}
+
+    def _compute(self, run: Any) -> Any:
+        try:
+            return run()
+        except Exception as error:  # onnxruntime's classes have no common base but Exception
+            raise DeviceInputError(f"the model cannot run on these inputs: {error}") from error
+
+    def _baked(self, feed: Parameters) -> ModuleGraphs:
+        return self._graphs.baked(feed)
+
+    def _try_out(self, parameters: Parameters) -> Parameters:
+        """Compute the changed targets, and run the module on the last example and on the exported one.
+
+        Raises:
+            ProbeFailed: It cannot run, or gives numbers that are not finite where the base's are.
+            NoEffect: Targets are changed, but no output is.
+        """
+        changed = changed_targets(self.artifact, parameters)
+        for name, value in changed.items():
+            if not np.isfinite(value).all():
+                raise ProbeFailed(f"the package makes {name} infinite or NaN")
+        feed = {target.input: changed[target.name] for target in self.artifact.targets}
+        moved = any(not np.array_equal(feed[name], base) for name, base in self._graphs.base.items())
+        examples = [self.artifact.probe] if self._last is None else [self._last, self.artifact.probe]
+        effect = False
+        for data in examples:
+            try:
+                outputs = self._graphs.outputs(data, feed)
+            except Exception as error:  # as above
+                raise ProbeFailed(f"the model cannot run with these parameters: {error}") from error
+            known = self._graphs.outputs(data, self._graphs.base)
+            for name, base in known.items():
+                if base.dtype.kind == "f" and not np.isfinite(outputs[name][np.isfinite(base)]).all():
+                    raise ProbeFailed(f"with these parameters the output {name} is not finite")
+                effect |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
+        if moved and not effect:
+            raise NoEffect("the package changes parameters but no output: the graph is not the one it is for")
+        return feed
