@@ -93,3 +93,46 @@ def call(module: Any, inputs: Any) -> Any:
     if isinstance(inputs, tuple | list):
         return module(*inputs)
     return module(inputs)
+
+
+def made_like(tree: Any, seed: int = 0) -> Any:
+    """Make examples of the same layout that hold nobody's data: what an artifact may carry.
+
+    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values.
+    """
+    draws = torch.Generator().manual_seed(seed)
+
+    def made(tensor: Tensor) -> Tensor:
+        flat = tensor.detach().cpu().flatten()
+        if tensor.is_floating_point():
+            noise = torch.randn(flat.shape, generator=draws)
+            deviation = flat.float().std(correction=0) if flat.numel() else 0.0
+            return (flat.float().mean() + deviation * noise).to(tensor.dtype).reshape(tensor.shape)
+        return flat[torch.randint(len(flat), flat.shape, generator=draws)].reshape(tensor.shape)
+
+    return pytree.tree_map(made, tree)
+
+
+def dump(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Split a tree into its structure, as JSON types, and its tensors by number."""
+    tensors: dict[str, Tensor] = {}
+
+    def structure(node: Any) -> Any:
+        if isinstance(node, Tensor):
+            tensors[str(len(tensors))] = node.detach().cpu().contiguous().clone()
+            return str(len(tensors) - 1)
+        if isinstance(node, Mapping):
+            return {"keys": {name: structure(child) for name, child in node.items()}}
+        return {type(node).__name__: [structure(child) for child in node]}
+
+    return structure(tree), tensors
+
+
+def restore(structure: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Put together what `dump` has split."""
+    if isinstance(structure, str):
+        return tensors[structure]
+    if "keys" in structure:
+        return {name: restore(child, tensors) for name, child in structure["keys"].items()}
+    children = [restore(child, tensors) for child in next(iter(structure.values()))]
+    return tuple(children) if "tuple" in structure else children

@@ -64,15 +64,17 @@ class Fitted:
     Attributes:
         uplink: From an example's features to the numbers that are sent.
         hypernets: Condition -> hypernetwork; 'support' serves devices.
+        adapted: Condition -> the module under that hypernetwork's updates.
+        example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
         domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
-        task: The kind of problem.
-        free: The free baseline that won on validation devices, and its strength.
+        truth_dim: Length of a true domain's description; 0 where it is unknown.
         summary: Results on validation devices, and the verdict in words.
     """
 
     uplink: Uplink
     hypernets: dict[str, Hypernetwork]
     adapted: dict[str, AdaptedModule]
+    example: Any
     domains: tuple[str, ...] = ()
     truth_dim: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
@@ -245,8 +247,12 @@ class AdaptableModel:
         uplink = self.fitted.uplink
         with replacing(folder / "uplink.safetensors") as path:
             save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
+        structure, tensors = examples.dump(examples.made_like(self.fitted.example))
+        with replacing(folder / "example.safetensors") as path:
+            save_file(tensors, path)
         stored = {
             "format": FORMAT,
+            "example": structure,
             "sha256": self.sha256(),
             **self._config(),
             "domains": list(self.fitted.domains),
@@ -270,7 +276,7 @@ class AdaptableModel:
     def _new_adapted(self) -> AdaptedModule:
         return AdaptedModule(self.net, build_adapter(self.adapter_config, self.net, self.target_modules))
 
-    def begin(self, uplink: Uplink, truth_dim: int, domains: tuple[str, ...] = ()) -> Fitted:
+    def begin(self, uplink: Uplink, example: Any, truth_dim: int, domains: tuple[str, ...] = ()) -> Fitted:
         """Make hypernetworks at their beginning, one for each condition that can be trained."""
         conditions = [c for c in CONDITIONS if truth_dim or c != "truth"]
         adapted = {condition: self._new_adapted() for condition in conditions}
@@ -286,7 +292,7 @@ class AdaptableModel:
             ).to(_device_of(self.net))
             for condition, module in adapted.items()
         }
-        self._fitted = Fitted(uplink, hypernets, adapted, domains, truth_dim)
+        self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
         return self._fitted
 
     def _config(self) -> dict[str, Any]:
@@ -348,7 +354,9 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             raise ModelError(f"{folder}: the model has a context module of its own; give load(..., context=module)")
         describer = told["name"] if told["kind"] == "TapDescriber" else context
         model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
-        model.begin(Uplink(**load_arrays(folder / "uplink.safetensors")), stored["truth_dim"], tuple(stored["domains"]))
+        example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
+        uplink = Uplink(**load_arrays(folder / "uplink.safetensors"))
+        model.begin(uplink, example, stored["truth_dim"], tuple(stored["domains"]))
         for name, module in model._modules().items():
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
             module.eval()

@@ -147,13 +147,14 @@ def fit(
         if not base:
             _warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
+        example = examples.take(train_devices[0].inputs, slice(0, 4))
         batch = [examples.take(d.inputs, slice(0, min(4, len(d)))) for d in [*train_devices, *validation_devices][:3]]
-        model.describer.prepare(model.net, examples.moved(examples.take(train_devices[0].inputs, slice(0, 4)), _device_of(model.net)))
+        model.describer.prepare(model.net, examples.moved(example, _device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
         uplink = _uplink(model, train_devices)
         torch.manual_seed(seed_from("hypernetworks", seed))
-        fitted = model.begin(uplink, 0 if known is None else len(next(iter(known.values()))), names)
+        fitted = model.begin(uplink, example, 0 if known is None else len(next(iter(known.values()))), names)
         plan = Plan(
             model,
             train_devices,

@@ -1,0 +1,53 @@
+"""From a fitted model to the artifact: what devices and the server need, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from paramcast.artifact.write import export_device, export_hypernetwork
+from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.training.describers import BesideDescriber
+from paramcast.training.model import AdaptableModel
+
+
+def export(
+    model: AdaptableModel,
+    out: Path | str,
+    *,
+    key: Path | str | None = None,
+    task: str = "module",
+    labels: Sequence[str] | None = None,
+) -> Path:
+    """Write a model's artifact: `out/device` and `out/server`.
+
+    Args:
+        model: Fitted.
+        out: The artifact's folder; an older artifact there is replaced.
+        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the first
+            server that they meet.
+        task: What the model does, in the user's words; the dashboard shows it.
+        labels: Names of the classes, in the order of the outputs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: The graph does not give what the module gives, or `out` is no artifact.
+    """
+    fitted, out = model.fitted, Path(out)
+    describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
+    public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
+    sha256 = export_device(
+        model.adapted, describer, fitted.uplink, fitted.example, out, task=task, labels=labels, public_key=public
+    )
+    export_hypernetwork(
+        model.hypernet,
+        out,
+        model=sha256,
+        adapter=model.adapted.adapter.name,
+        shapes=model.adapted.adapter.shapes,
+        uplink_dims=(fitted.uplink.matrix.shape[1], 1),
+        task=task,
+    )
+    return out
