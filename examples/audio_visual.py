@@ -1,8 +1,8 @@
-"""Adapt an audio-visual classifier of one's own: EfficientNet-Lite0 on frames, YAMNet on the sound.
+"""Adapt an audio-visual classifier: EfficientNet-Lite0 on frames, YAMNet on the sound.
 
-What a clip shows (3 shapes) and what it sounds like (3 sounds) together make its class. A device has a camera
-of its own (dim, out of focus, ...) and stands in a noise of its own (hum, hiss, rumble). Scored are devices
-and clips that training has not seen, after a device has sent features of a frame and of a second of 8 clips.
+What a clip shows (3 shapes) and what it sounds like (3 sounds) together make its class. A device has its
+own camera (dim, out of focus, ...) and stands in its own noise (hum, hiss, rumble). The test devices and their clips
+are in no training data. A test device sends features of a frame and of a second of sound of 8 clips.
 The clips are generated: see sounding_clips.py.
 """
 
@@ -19,9 +19,7 @@ from sounding_clips import NOISES, SAMPLES, SIGHTS, SOUNDS, background, make_cli
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.bench.figures import evaluation_rows
-from paramcast.bench.table import controls_table
-from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
+import paramcast as pc
 from paramcast.video.data.collection import Clip
 from paramcast.video.data.frames import read_frames
 from paramcast.video.data.sound import read_sound, sound_windows
@@ -43,20 +41,20 @@ class ClipModel(nn.Module):
         self.head = nn.Linear(96, len(SIGHTS) * len(SOUNDS))
 
     def forward(self, frames: Tensor, sounds: Tensor) -> Tensor:
-        """Late fusion."""
+        """Fuse both late."""
         both = torch.cat([self.sight(frames), self.sound(sounds)], -1)
         logits: Tensor = self.head(F.dropout(F.gelu(both), 0.3, self.training))
         return logits
 
 
 def recorded(clip: Clip) -> Recording:
-    """The file as it is read."""
+    """Read the file of a clip."""
     sight, sound = map(int, str(clip.category).split())
     return read_frames(clip, 2), read_sound(clip)[:SAMPLES], sight * len(SOUNDS) + sound
 
 
-def make_device(name: str, recordings: Sequence[Recording], rng: np.random.Generator) -> OwnDevice:
-    """Recordings as the device sees and hears them."""
+def make_device(name: str, recordings: Sequence[Recording], rng: np.random.Generator) -> pc.DeviceData:
+    """Make a device from recordings as it sees and hears them."""
     kind = TRAINING_KINDS[rng.integers(len(TRAINING_KINDS))]
     camera = Camera(kind, rng.uniform(0.3, 1), int(rng.integers(1000)))
     noise, level = int(rng.integers(len(NOISES))), np.float32(rng.uniform(0.01, 0.3))
@@ -66,18 +64,17 @@ def make_device(name: str, recordings: Sequence[Recording], rng: np.random.Gener
     windows = np.concatenate([sound_windows(sound, AUDIO.window, AUDIO.window) for sound in heard])
     sight, sound = (features.reshape(CLIPS, 2, -1) for features in (IMAGE(frames), AUDIO(windows)))
     truth = np.concatenate([camera.describe(), 3 * level * np.eye(len(NOISES))[noise]])
-    means = tuple(torch.from_numpy(each.mean(1)) for each in (sight, sound))
-    labels, context = torch.tensor([number for *_, number in drawn]), np.concatenate([sight, sound], -1)
-    return OwnDevice(name, means, labels, context, truth=truth)
+    labels, context = np.array([number for *_, number in drawn]), np.concatenate([sight, sound], -1)
+    return pc.DeviceData(name, (sight.mean(1), sound.mean(1)), labels, context, domain=truth)
 
 
 def main() -> None:
-    """Clips of training and of test devices are others."""
+    """Train and evaluate; training and test devices share no clip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument("--devices", type=int, default=24, help="to train on, 2/3 to test (default: 24)")
     parser.add_argument("--clips", type=int, default=180, help="a third of them to test (default: 180)")
-    parser.add_argument("--steps", type=int, default=300, help="of each adaptor (default: 300)")
+    parser.add_argument("--steps", type=int, default=300, help="of each hypernetwork (default: 300)")
     asked = parser.parse_args()
     validation = max(2, asked.devices // 4)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,11 +84,10 @@ def main() -> None:
     devices = [make_device(f"known-{i}", known, rng) for i in range(asked.devices + validation)]
     unknown = [make_device(f"new-{i}", new, rng) for i in range(asked.devices * 2 // 3)]
     torch.manual_seed(asked.seed)
-    options = OwnOptions(TARGETS, steps=asked.steps, rate=3e-3, seed=asked.seed)
-    taught, judges = devices[: asked.devices], devices[asked.devices :]
-    model = train_own(ClipModel(), taught, judges, options, fit_base=fit_supervised)
-    found = evaluate_own(model, unknown, seed=asked.seed)
-    print(controls_table(evaluation_rows([found], "event", "camera and noise", None)))
+    train, held = devices[: asked.devices], devices[asked.devices :]
+    model = pc.adaptable(ClipModel(), TARGETS)
+    model.fit(train, held, asked.steps, base=True, rate=3e-3, seed=asked.seed)
+    print(model.evaluate(unknown, seed=asked.seed).table())
 
 
 if __name__ == "__main__":

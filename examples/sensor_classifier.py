@@ -1,26 +1,25 @@
-"""Adapt a sensor classifier of one's own: a 1-D convolutional network on a watch, which sits on either wrist.
+"""Adapt a sensor classifier: a 1-D convolutional network on a watch that sits on either wrist.
 
-The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with
-the watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both);
-adaptors learn from both wrists of the same people. Scored are people of whom nothing was seen in training,
-after a watch has sent a description of 8 windows (2 s each) without their labels.
+The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with the
+watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both wrists); the
+hypernetwork learns from both wrists of the same people. The test people are in no training data. A test watch
+sends features of 8 windows (2 s each) without labels.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.bench.figures import evaluation_rows
-from paramcast.bench.table import controls_table
+import paramcast as pc
 from paramcast.methods.m3bat.datasets import read_seglearn
-from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, pooled, train_own
+from paramcast.training.scores import cross_entropy
+from paramcast.training.trainer import Supervised
 
 
 class WatchModel(nn.Module):
@@ -35,64 +34,49 @@ class WatchModel(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(64, 7))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Mean and maximum over time decide."""
+        """Classify by the mean and the maximum over time."""
         h = F.relu(self.second(F.relu(self.first(self.mount(windows)))))
         logits: Tensor = self.head(torch.cat([h.mean(-1), h.amax(-1)], -1))
         return logits
 
 
-def describe(windows: np.ndarray) -> np.ndarray:
-    """What a watch tells of windows (N, 6, 100): means, covariances, roughness of their axes; (N, 33)."""
-    centred = windows - (means := windows.mean(-1))[..., None]
-    upper = np.triu_indices(6)
-    covariances = (np.einsum("nct,ndt->ncd", centred, centred) / windows.shape[-1])[:, *upper]
-    return np.concatenate([means, covariances, np.abs(np.diff(windows)).mean(-1)], -1)
-
-
-def read_devices(seed: int) -> list[OwnDevice]:
-    """A device for each person and wrist; its windows in an order that the seed draws."""
+def read_devices(seed: int) -> list[pc.DeviceData]:
+    """Make a device for each person and wrist; the seed draws the order of its windows."""
     windows, labels, people, right, _ = read_seglearn()
     windows = (windows / windows.std((0, 1))).astype(np.float32).transpose(0, 2, 1)
-    rng, devices = np.random.default_rng(seed), list[OwnDevice]()
+    rng, devices = np.random.default_rng(seed), list[pc.DeviceData]()
     for person in np.unique(people):
         for side in (1, 0):
             rows = rng.permutation(np.flatnonzero((people == person) & (right == side)))
-            inputs, wanted = torch.from_numpy(windows[rows]), torch.from_numpy(labels[rows])
             name = f"{('left', 'right')[side]}-{person}"
-            devices.append(OwnDevice(name, (inputs,), wanted, describe(windows[rows]), group=str(person)))
+            devices.append(pc.DeviceData(name, (windows[rows],), labels[rows], group=str(person)))
     return devices
 
 
-def fit_base(model: nn.Module, devices: Sequence[OwnDevice], wrists: str) -> None:
-    """Train in place; on right wrists alone, or on both."""
-    fit_supervised(model, [d for d in devices if wrists == "both" or d.id.startswith(wrists)])
-
-
 def main() -> None:
-    """Every person is a test person once a seed."""
+    """Train and evaluate; every person is a test person once in five splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--base", choices=("right", "both"), default="right", help="wrists it learns from")
-    parser.add_argument("--seed", type=int, default=0, help="the first one (default: 0)")
-    parser.add_argument("--seeds", type=int, default=1, help="so many, counted up (default: 1)")
-    parser.add_argument("--splits", type=int, default=5, help="of the people, at most 5 (default: 5)")
-    parser.add_argument("--steps", type=int, default=300, help="of each adaptor (default: 300)")
-    asked, results = parser.parse_args(), []
-    base, layers = partial(fit_base, wrists=asked.base), ("mount", "first", "head")
-    for seed in range(asked.seed, asked.seed + asked.seeds):
-        devices = read_devices(seed)
-        drawn = np.random.default_rng(seed).permutation(sorted({device.group for device in devices}))
-        options = OwnOptions(layers, options={"count": 32}, steps=asked.steps, rate=4e-3, folds=2, seed=seed)
-        for split in range(asked.splits):
-            order = np.roll(drawn, 2 * split)  # two people to test, two to validate, six to train
-            parts = [[d for d in devices if d.group in some] for some in np.split(order, [2, 4])]
-            torch.manual_seed(seed)
-            model = train_own(WatchModel(), parts[2], parts[1], options, fit_base=base)
-            results.append(evaluate_own(model, parts[0], seed=seed))
-    found = pooled(results)
-    for wrist in ("left", "right"):
-        worn = found.among([device for device in found.devices if device.startswith(wrist)])
-        rows = evaluation_rows([worn], "exercise", f"unseen people, {wrist}", None)
-        print(controls_table(rows), end="\n\n")
+    parser.add_argument("--base", choices=("right", "both"), default="right", help="wrists that the base learns from")
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    parser.add_argument("--splits", type=int, default=1, help="of the people, at most 5 (default: 1)")
+    parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
+    asked = parser.parse_args()
+    train_base = Supervised(cross_entropy)
+
+    def fit_base(net: nn.Module, devices: Sequence[pc.DeviceData]) -> None:
+        train_base(net, [d for d in devices if asked.base == "both" or d.id.startswith("right")])
+
+    devices = read_devices(asked.seed)
+    drawn = np.random.default_rng(asked.seed).permutation(sorted({str(device.group) for device in devices}))
+    for split in range(asked.splits):
+        order = np.roll(drawn, 2 * split)  # two people to test, two to validate, six to train
+        test, validation, train = ([d for d in devices if d.group in some] for some in np.split(order, [2, 4]))
+        torch.manual_seed(asked.seed)
+        model = pc.adaptable(WatchModel(), ["mount", "first", "head"])
+        model.fit(train, validation, asked.steps, base=fit_base, seed=asked.seed)
+        for wrist in ("left", "right"):
+            worn = [device for device in test if device.id.startswith(wrist)]
+            print(f"unseen people, {wrist} wrist\n{model.evaluate(worn).table()}\n")
 
 
 if __name__ == "__main__":
