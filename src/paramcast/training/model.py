@@ -139,7 +139,7 @@ class AdaptableModel:
             train_devices: Devices that the hypernetwork learns from.
             validation_devices: Other devices, which select the training step and calibrate the gain predictor.
             steps: Optimizer steps; None: 400.
-            options: `base`, `augment`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
+            options: `base`, `augment`, `support`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
 
         Returns:
             The model itself.

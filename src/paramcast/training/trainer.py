@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ from paramcast.training.seeding import seed_from
 from paramcast.training.uplink import Uplink
 
 STEPS = 400
-SUPPORT_SIZES = (1, 2, 4, 8, 16)
+SUPPORT = 8
+"""Examples that devices adapt with, unless told otherwise."""
 DEVICES_A_STEP = 16
 QUERIES_A_DEVICE = 16
-VALIDATION_SUPPORTS = (1, 8)
 VALIDATIONS = 4
 """Validations of a hypernetwork: with more of them, one would be chosen for its luck."""
 BETA = 0.8
@@ -66,6 +66,7 @@ class Plan:
         lessons: States of the base, each with the devices that it has not seen.
         final: The state of the base that is kept.
         truths: True domain by device id, or None.
+        support: Examples that devices adapt with.
         steps, rate, seed: Of each hypernetwork.
         precision: A torch dtype for autocast, or None.
     """
@@ -79,6 +80,7 @@ class Plan:
     lessons: Sequence[tuple[State, Sequence[DeviceData]]]
     final: State
     truths: dict[str, np.ndarray] | None
+    support: int
     steps: int
     rate: float
     seed: int
@@ -93,6 +95,7 @@ def fit(
     steps: int | None = None,
     base: bool | FitBase = False,
     augment: Augment | None = None,
+    support: int = SUPPORT,
     folds: int = FOLDS,
     rate: float = 1e-3,
     seed: int = 0,
@@ -110,6 +113,7 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
+        support: Examples that devices will adapt with; training draws fewer, too, and validation judges by it.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
         seed: Of everything.
@@ -122,7 +126,7 @@ def fit(
         TrainingDivergedError: The loss became infinite or NaN.
     """
     check_devices(train_devices, 2, "training")
-    check_devices(validation_devices, max(VALIDATION_SUPPORTS) + 1, "validation")
+    check_devices(validation_devices, support + 1, "validation")
     check_devices([*train_devices, *validation_devices], 2, "training and validation")
     if folds < 2:
         raise InputError("folds must be 2 or more: a base that has seen every device has nothing left to teach")
@@ -130,6 +134,7 @@ def fit(
         model.net.to(device)
     run = {
         "steps": steps or STEPS,
+        "support": support,
         "base": bool(base),
         "folds": folds,
         "rate": rate,
@@ -165,6 +170,7 @@ def fit(
             lessons,
             _copied(model.net),
             known,
+            support,
             steps or STEPS,
             rate,
             seed,
@@ -184,7 +190,7 @@ def fit(
                 parameter.requires_grad_(before)
             model.net.eval()
         fitted.summary = _summary(plan)
-        fitted.summary["free"] = choose_free(model, train_devices, validation_devices, max(VALIDATION_SUPPORTS), score)
+        fitted.summary["free"] = choose_free(model, train_devices, validation_devices, support, score)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -209,7 +215,7 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         last[0] = None
         found = [
             np.nanmean(scores_of(plan.model, plan.validation, updates(plan.model, plan.validation, size, condition, contexts, plan.truths), size, plan.score, condition))
-            for size in VALIDATION_SUPPORTS
+            for size in validation_sizes(plan.support)
         ]
         return plan.score.sign * float(np.mean(found))
 
@@ -226,9 +232,10 @@ def _lesson(
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
     supports, queries, labels = [], [], []
     for device in chosen:
-        varied = plan.augment(device, rng) if plan.augment else device
+        sizes = training_sizes(plan.support)
+        varied = variant(device, plan.augment, rng, sizes[-1] + QUERIES_A_DEVICE)
         order = rng.permutation(len(varied))
-        size = min(SUPPORT_SIZES[rng.integers(len(SUPPORT_SIZES))], len(varied) // 2)
+        size = min(sizes[rng.integers(len(sizes))], len(varied) // 2)
         supports.append(_features(model, varied, device, order[:size], contexts, condition))
         rows = rng.choice(order[size:], QUERIES_A_DEVICE)
         queries.append(examples.moved(examples.take(varied.inputs, rows), at))
@@ -403,8 +410,7 @@ class Supervised:
         for _ in range(self.steps):
             parts = []
             for place in rng.integers(len(devices), size=max(1, self.batch // a_device)):
-                device = devices[place]
-                device = self.augment(device, rng) if self.augment else device
+                device = variant(devices[place], self.augment, rng, 2 * a_device)
                 rows = rng.integers(len(device), size=a_device)
                 parts.append((examples.take(device.inputs, rows), examples.take(device.labels, rows)))
             inputs, labels = (examples.moved(examples.joined(each), at) for each in zip(*parts, strict=True))
@@ -414,6 +420,31 @@ class Supervised:
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
+
+
+def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generator, most: int) -> DeviceData:
+    """Draw a variant of a device, of at most `most` of its examples: more would be changed in vain."""
+    if augment is None:
+        return device
+    if len(device) > most:
+        rows = np.sort(rng.choice(len(device), most, replace=False))
+        device = replace(
+            device,
+            inputs=examples.take(device.inputs, rows),
+            labels=examples.take(device.labels, rows),
+            context=None if device.context is None else device.context[rows],
+        )
+    return augment(device, rng)
+
+
+def training_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that training draws: a device may have fewer examples, or more."""
+    return sorted({1, max(1, support // 4), max(1, support // 2), support, 2 * support})
+
+
+def validation_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that select the training step and calibrate the gain predictor."""
+    return sorted({max(1, support // 8), support})
 
 
 def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
@@ -524,10 +555,10 @@ def _fit_gate(plan: Plan) -> None:
     parts = []
     for state, devices in plan.lessons:
         _restore(model.net, state)
-        parts += [outcomes(devices, size) for size in SUPPORT_SIZES]
+        parts += [outcomes(devices, size) for size in training_sizes(plan.support)]
     _restore(model.net, plan.final)
     gates.fit_gate(hypernet, gates.joined(parts))
-    gates.calibrate(hypernet, gates.joined(outcomes(plan.validation, size) for size in VALIDATION_SUPPORTS))
+    gates.calibrate(hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support)))
 
 
 def _points(plan: Plan) -> float:
@@ -541,7 +572,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
     """Evaluate on validation devices, and say in words what that allows."""
     model = plan.model
     contexts = _Contexts(model)
-    size = max(VALIDATION_SUPPORTS)
+    size = plan.support
     own = scores_of(model, plan.validation, updates(model, plan.validation, size, "support", contexts, gated=True), size, plan.score)
     base = scores_of(model, plan.validation, None, size, plan.score)
     gain = plan.score.sign * float(np.nanmean(own - base))
