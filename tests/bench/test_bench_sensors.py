@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from paramcast.bench.sensor_data import TASKS, list_sets, read_set, split
 from paramcast.bench.sensor_shifts import Randomized
 from paramcast.bench.sensors import bench_sensors
-from paramcast.cli import main
+from paramcast.cli.bench.sensors import command
 from paramcast.errors import InputError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "sensors"
@@ -127,7 +127,7 @@ def test_command_writes_a_row_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("paramcast.bench.sensors.STEPS", 6)
     write_photos(tmp_path, users=14)
     out = tmp_path / "figures.json"
-    done = CliRunner().invoke(main, ["bench", "sensors", "--data", str(tmp_path), "--json", str(out)])
+    done = CliRunner().invoke(command, ["--data", str(tmp_path), "--json", str(out)])
     assert done.exit_code == 0, done.output
     assert "sign_digits" in done.output
     (row,) = json.loads(out.read_text())["rows"]

@@ -13,6 +13,8 @@ FEATURES = 48
 class SignalNet(nn.Module):
     """Convolutions over windows (N, channels, samples), with numbers beside them if there are some.
 
+    `frame` mixes the channels first: it is where a turned sensor or a shifted band can be made good.
+
     Args:
         channels: Of the signal.
         samples: Of a window.
@@ -33,6 +35,9 @@ class SignalNet(nn.Module):
             ]
             width, length = WIDTH, length // stride
         self.norm = nn.BatchNorm1d(channels)
+        self.frame = nn.Conv1d(channels, channels, 1)
+        nn.init.dirac_(self.frame.weight)
+        nn.init.zeros_(self.frame.bias)
         self.convs = nn.Sequential(*layers)
         self.beside = nn.BatchNorm1d(beside) if beside else None
         self.features = nn.Sequential(
@@ -43,7 +48,7 @@ class SignalNet(nn.Module):
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """(N, channels, samples) -> (N, outputs)."""
-        hidden = self.convs(self.norm(x))
+        hidden = self.convs(self.frame(self.norm(x)))
         pooled = torch.cat([hidden.mean(-1), hidden.amax(-1)], -1)
         if self.beside is not None and beside is not None:
             pooled = torch.cat([pooled, self.beside(beside)], -1)

@@ -27,20 +27,25 @@ class Randomized:
 
     Args:
         name: Of the set.
+        strength: How far users differ, where 1 is what makes a good base.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, strength: float = 1.0) -> None:
+        self.name, self.strength = name, strength
 
     def __call__(self, device: DeviceData, rng: np.random.Generator) -> DeviceData:
         """Return the device with another sensor, another hand or another voice; labels stay."""
         x, *rest = device.inputs
         if x.dim() == 4:
-            x = _spoken(x, rng) if self.name == "dsp_speech" else _photographed(x, rng)
+            x = (
+                _spoken(x, rng, self.strength)
+                if self.name == "dsp_speech"
+                else _photographed(x, rng, self.strength)
+            )
         elif self.name == "myo_emg":
-            x = _muscles(x, rng)
+            x = _muscles(x, rng, self.strength)
         else:
-            x = _moved(x, TILT.get(self.name, 15.0), rng, timed=self.name != "metabolics")
+            x = _moved(x, TILT.get(self.name, 15.0) * self.strength, rng, timed=self.name != "metabolics")
         return replace(device, inputs=(x, *rest))
 
 
@@ -83,11 +88,13 @@ def _stretched(x: Tensor, pace: float) -> Tensor:
     return x[..., low] * (1 - part) + x[..., (low + 1).clamp(max=length - 1)] * part
 
 
-def _muscles(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _muscles(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Shift a band of 8 electrodes (N, 16, L) round the arm, and scale it and each electrode."""
-    shift = float(np.clip(rng.normal(0, 0.6), -1.5, 1.5))
+    shift = float(np.clip(rng.normal(0, 0.6 * strength), -2, 2))
     whole, part = int(np.floor(shift)), shift - float(np.floor(shift))
-    gains = torch.tensor(np.exp(0.2 * rng.standard_normal(8) + 0.25 * rng.standard_normal()), dtype=x.dtype)
+    gains = torch.tensor(
+        np.exp(strength * (0.2 * rng.standard_normal(8) + 0.25 * rng.standard_normal())), dtype=x.dtype
+    )
     out = []
     for half in (x[:, :8], x[:, 8:]):
         moved = (1 - part) * half.roll(whole, 1) + part * half.roll(whole + 1, 1)
@@ -95,10 +102,10 @@ def _muscles(x: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.cat(out, 1)
 
 
-def _spoken(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _spoken(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Change voice and microphone of log-mel energies (N, 1, frames, bands) in dB."""
     bands = x.shape[-1]
-    warp = float(np.exp(0.06 * rng.standard_normal()))
+    warp = float(np.exp(0.06 * strength * rng.standard_normal()))
     at = torch.tensor((np.arange(bands) * warp).clip(0, bands - 1), dtype=x.dtype)
     low = at.floor().long()
     part = at - low
@@ -109,7 +116,7 @@ def _spoken(x: Tensor, rng: np.random.Generator) -> Tensor:
         + 4 * rng.standard_normal() * ramp
         + 3 * rng.standard_normal() * np.cos(np.pi * ramp)
     )
-    x = x + torch.tensor(tone, dtype=x.dtype)
+    x = x + torch.tensor(strength * tone, dtype=x.dtype)
     floor = float(x.amin() + rng.uniform(0, 25))
     x = torch.logaddexp(x / 4, torch.tensor(floor / 4)) * 4
     return _stretched(x[:, 0].transpose(1, 2), float(np.exp(0.1 * rng.standard_normal()))).transpose(1, 2)[
@@ -117,9 +124,9 @@ def _spoken(x: Tensor, rng: np.random.Generator) -> Tensor:
     ]
 
 
-def _photographed(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _photographed(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Change light, distance and place of photos (N, 1, H, W)."""
-    zoom, turn = float(np.exp(0.1 * rng.standard_normal())), 0.1 * rng.standard_normal()
+    zoom, turn = float(np.exp(0.1 * strength * rng.standard_normal())), 0.1 * strength * rng.standard_normal()
     theta = torch.tensor(
         [
             [zoom * np.cos(turn), -zoom * np.sin(turn), 0.1 * rng.standard_normal()],
@@ -131,7 +138,7 @@ def _photographed(x: Tensor, rng: np.random.Generator) -> Tensor:
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     middle = x.mean()
     return (
-        (x - middle) * float(np.exp(0.25 * rng.standard_normal()))
+        (x - middle) * float(np.exp(0.25 * strength * rng.standard_normal()))
         + middle
-        + 0.1 * float(rng.standard_normal())
+        + 0.1 * strength * float(rng.standard_normal())
     )

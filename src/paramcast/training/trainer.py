@@ -32,6 +32,7 @@ from paramcast.training.fitting import fit as fit_steps
 from paramcast.training.model import CONDITIONS, UPLINK_DIM, AdaptableModel, _device_of, sent_and_whole
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score, primary
 from paramcast.training.seeding import seed_from
+from paramcast.training.start import starting
 from paramcast.training.uplink import Uplink
 
 STEPS = 400
@@ -95,6 +96,7 @@ def fit(
     steps: int | None = None,
     base: bool | FitBase = False,
     augment: Augment | None = None,
+    start: bool = False,
     support: int = SUPPORT,
     folds: int = FOLDS,
     rate: float = 1e-3,
@@ -113,6 +115,8 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
+        start: Whether updates start from the free baseline that is best on validation devices, which a device
+            applies by itself; where no update is worth it, that baseline stays. Such a model has no export yet.
         support: Examples that devices will adapt with; training draws fewer, too, and validation judges by it.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
@@ -135,6 +139,7 @@ def fit(
     run = {
         "steps": steps or STEPS,
         "support": support,
+        "start": start,
         "base": bool(base),
         "folds": folds,
         "rate": rate,
@@ -158,8 +163,10 @@ def fit(
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
         uplink = _uplink(model, train_devices)
+        free = choose_free(model, train_devices, validation_devices, support, score)
         torch.manual_seed(seed_from("hypernetworks", seed))
         fitted = model.begin(uplink, example, 0 if known is None else len(next(iter(known.values()))), names)
+        fitted.summary["free"] = free
         plan = Plan(
             model,
             train_devices,
@@ -181,6 +188,8 @@ def fit(
         try:
             for condition in fitted.hypernets:
                 fitted.adapted[condition].check([examples.moved(b, _device_of(model.net)) for b in batch])
+                if start and condition == "support":
+                    model.begin_with_start()
                 _fit_hypernet(plan, condition, work)
             _restore(model.net, plan.final)
             _fit_gate(plan)
@@ -189,8 +198,7 @@ def fit(
             for parameter, before in zip(model.net.parameters(), needed, strict=True):
                 parameter.requires_grad_(before)
             model.net.eval()
-        fitted.summary = _summary(plan)
-        fitted.summary["free"] = choose_free(model, train_devices, validation_devices, support, score)
+        fitted.summary |= _summary(plan)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -230,13 +238,14 @@ def _lesson(
     model = plan.model
     at = _device_of(model.net)
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
-    supports, queries, labels = [], [], []
+    supports, queries, labels, seen = [], [], [], []
     for device in chosen:
         sizes = training_sizes(plan.support)
         varied = variant(device, plan.augment, rng, sizes[-1] + QUERIES_A_DEVICE)
         order = rng.permutation(len(varied))
         size = min(sizes[rng.integers(len(sizes))], len(varied) // 2)
         supports.append(_features(model, varied, device, order[:size], contexts, condition))
+        seen.append(examples.moved(examples.take(varied.inputs, order[:size]), at))
         rows = rng.choice(order[size:], QUERIES_A_DEVICE)
         queries.append(examples.moved(examples.take(varied.inputs, rows), at))
         labels.append(examples.moved(examples.take(varied.labels, rows), at))
@@ -245,6 +254,8 @@ def _lesson(
     cast = torch.autocast(at.type, plan.precision) if plan.precision else nullcontext()
     with cast:
         values, adr = hypernet(model.inputs(supports, truths, training=True))
+        if condition == "support":
+            values = values | starting(model.fitted.start, model.net, seen)
         outputs = model.fitted.adapted[condition].batched(queries, values)
         total = torch.stack([plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]).mean()
     result: Tensor = total + BETA * adr
@@ -305,9 +316,12 @@ def updates(
     hypernet: Hypernetwork = model.fitted.hypernets[condition].eval()
     inputs = model.inputs(sets, told)
     with torch.no_grad():
-        if gated:
-            return hypernet.gated(inputs)
-        return hypernet.values(hypernet.encode(inputs), inputs)
+        made = hypernet.gated(inputs) if gated else hypernet.values(hypernet.encode(inputs), inputs)
+    if condition != "support":
+        return made
+    at = _device_of(model.net)
+    seen = [examples.moved(examples.take(device.inputs, slice(0, support)), at) for device in devices]
+    return made | starting(model.fitted.start, model.net, seen)
 
 
 def scores_of(
@@ -540,6 +554,11 @@ def _fit_gate(plan: Plan) -> None:
         with torch.no_grad():
             hidden = hypernet.eval().encode(inputs)
             made = hypernet.values(hidden, inputs)
+        at = _device_of(model.net)
+        seen = [examples.moved(examples.take(d.inputs, slice(0, n)), at) for d, n in zip(devices, skipped, strict=True)]
+        start = starting(model.fitted.start, model.net, seen)
+        still = {k: v.expand(len(devices), *v.shape) for k, v in hypernet.adapter.base_values().items()} | start
+        made |= start
         own, base = (
             np.array(
                 [
@@ -547,7 +566,7 @@ def _fit_gate(plan: Plan) -> None:
                     for i, (d, n) in enumerate(zip(devices, skipped, strict=True))
                 ]
             )
-            for m in (made, None)
+            for m in (made, still if start else None)
         )
         sign = plan.score.sign / unit
         return gates.Outcomes(hidden.cpu().numpy(), sign * (own - base), sign * base, tuple(d.id for d in devices))
