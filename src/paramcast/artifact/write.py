@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import paramcast
+from paramcast.artifact.calling import Inputs, Sizes, Watcher, collect, sample_rows
 from paramcast.artifact.errors import ExportError
 from paramcast.artifact.generate import Generator
 from paramcast.artifact.hypernetwork_graph import hypernetwork_graph
+from paramcast.artifact.manifest import CONTEXT_FILE, MODEL_FILE
 from paramcast.artifact.read import (
-    CONTEXT_FILE,
     FORMAT,
     HYPERNETWORK_FILE,
     KIND,
-    MODEL_FILE,
     changed_targets,
     model_digest,
     read_device,
@@ -36,13 +36,8 @@ from paramcast.artifact.trace import (
     IR_VERSION,
     OPSET,
     TOLERANCE,
-    Inputs,
-    Sizes,
     Traced,
-    Watcher,
-    collect,
     distance,
-    sample_rows,
     session,
     trace,
 )
