@@ -32,7 +32,7 @@ class Watcher(Protocol):
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module that shares no tensor: float32, on the CPU, in evaluation mode, not compiled."""
+    """Return a copy of a module that shares no tensor: float32, on the CPU, evaluation mode, not compiled."""
     module = getattr(module, "_orig_mod", module)
     memo: dict[int, Any] = {}
     for part in module.modules():

@@ -1,4 +1,4 @@
-"""Reading an exported folder, and refusing it if one byte is not as written. Needs no torch, no ONNX Runtime."""
+"""Reading an exported folder; one byte that is not as written is refused. Needs no torch, no ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of any module, as a device is handed them: checked against the manifest, every message with a name."""
+"""Inputs of any module, as a device is handed them: checked against the manifest, errors with names."""
 
 from __future__ import annotations
 
