@@ -25,13 +25,11 @@ from paramcast.artifact.manifest import (
 from paramcast.artifact.onnx_file import Graph, read_graph
 from paramcast.artifact.trees import Tree, names
 from paramcast.protocol.changes import changed
-from paramcast.protocol.limits import MODEL_ID
 from paramcast.protocol.quantize import Float32
 
 FORMAT = 2
 KIND = "module"
 TENSOR_FILES = ("base.safetensors", "adapter.safetensors", "uplink.safetensors", "probe.safetensors")
-HYPERNETWORK_FILE = "hypernetwork.onnx"
 CALLS = ("positional", "keyword", "single")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
 _IDENTITY = (
@@ -93,30 +91,6 @@ class DeviceArtifact:
     mean: Float32
     matrix: Float32
     probe: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class ServerArtifact:
-    """A server's folder whose files have been checked against its manifest.
-
-    Attributes:
-        path: The folder.
-        model: sha256 of what its updates are for.
-        adapter, task: As on the device.
-        parameters: Tensor of an update -> its shape.
-        uplink_dims: Columns of a request's anchors and of its queries.
-        version: Of paramcast, which wrote it.
-        graph: The ONNX file of the hypernetwork.
-    """
-
-    path: Path
-    model: str
-    adapter: str
-    task: str
-    parameters: Mapping[str, tuple[int, ...]]
-    uplink_dims: tuple[int, int]
-    version: str
-    graph: bytes
 
 
 def half(folder: Path | str, name: str) -> Path:
@@ -247,41 +221,6 @@ def read_device(folder: Path | str) -> DeviceArtifact:
     )
     _check_device(artifact)
     return artifact
-
-
-def read_server(folder: Path | str) -> ServerArtifact:
-    """Read and check a server's folder, or the one in an artifact.
-
-    Raises:
-        ArtifactError: The manifest or a file is missing, damaged or of another format.
-    """
-    folder = half(folder, "server")
-    manifest = read_manifest(folder)
-    path = folder / "manifest.json"
-    if manifest.get("format") != FORMAT or "uplink_dims" not in manifest:
-        raise ArtifactError(f"{path}: this is no server's folder of format {FORMAT}; export again")
-    read = Fields(path, manifest)
-    data = read_checked(folder, HYPERNETWORK_FILE, manifest["files"])
-    dims = manifest["uplink_dims"]
-    if not isinstance(dims, list) or len(dims) != 2 or not all(type(n) is int and n > 0 for n in dims):
-        read.refuse("uplink_dims")
-    if not isinstance(manifest.get("model"), str) or not MODEL_ID.fullmatch(manifest["model"]):
-        read.refuse("model")
-    parameters = read.parameters()
-    graph = _graph(folder / HYPERNETWORK_FILE, data)
-    check_asked(folder / HYPERNETWORK_FILE, [graph], ("anchors", "anchors_mask"))
-    if missing := [name for name in parameters if name not in graph.outputs]:
-        raise ArtifactError(f"{folder / HYPERNETWORK_FILE} does not generate {missing[0]}; export again")
-    return ServerArtifact(
-        path=folder,
-        model=manifest["model"],
-        adapter=read.text("adapter"),
-        task=read.text("task"),
-        parameters=parameters,
-        uplink_dims=(dims[0], dims[1]),
-        version=read.text("version"),
-        graph=data,
-    )
 
 
 def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> dict[str, Float32]:
