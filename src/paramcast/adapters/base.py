@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from paramcast.adapters.errors import HugeAdapterWarning, TargetError, ValuesErr
 from paramcast.adapters.targets import Owner, Selection
 from paramcast.protocol import changes
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 Values = Mapping[str, Tensor]
 
@@ -92,7 +93,7 @@ class Adapter(nn.Module):
         Args:
             values: Tensors of an update, without a device axis.
         """
-        constants, kinds, result = self.tensors(), self.kinds, {}
+        constants, kinds, result, values = self.tensors(), self.kinds, {}, self.renamed(values)
         for name, target in self.targets.items():
             base = target.detach()
             value = base if base.dtype == torch.float64 else base.float()
@@ -100,6 +101,10 @@ class Adapter(nn.Module):
                 value = changes.changed(kind, name, value, values, constants)
             result[name] = value.to(base.dtype)
         return result
+
+    def renamed(self, values: Values) -> Values:
+        """Values by the names of `paramcast.protocol.changes`, where an update's tensors have others."""
+        return values
 
     def tensors(self) -> dict[str, Tensor]:
         """What lies on the device, by the names of `paramcast.protocol.changes`."""
@@ -175,7 +180,8 @@ class Composite(Adapter):
         names = [name for part in parts for name in part.shapes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise TargetError(
-                f"adapters {self.name} both generate {_listed(twice)}; take one of them, or other target modules"
+                f"adapters {self.name} both generate {_listed(twice)}; take one of them, or other "
+                "target modules"
             )
 
     @property
@@ -188,6 +194,12 @@ class Composite(Adapter):
         """Kinds of the parts that change a target."""
         each = [part.kinds for part in self._parts()]
         return {name: tuple(kind for known in each for kind in known.get(name, ())) for name in self._owners}
+
+    def renamed(self, values: Values) -> Values:
+        """Values as every part renames them."""
+        for part in self._parts():
+            values = part.renamed(values)
+        return values
 
     def base_values(self) -> dict[str, Tensor]:
         """Base values of all parts."""
@@ -219,7 +231,8 @@ def warn_if_huge(adapter: Adapter) -> None:
     if heads > HUGE:
         warnings.warn(
             f"an update of adapter {adapter.name!r} has {numbers:,} numbers, so that the hypernetwork's last "
-            f"layers need about {heads / 1e6:,.0f} million parameters; Basis(rank=64) adapts the same targets "
+            f"layers need about {heads / 1e6:,.0f} million parameters; Basis(rank=64) adapts the "
+            "same targets "
             "with 64 numbers, or choose fewer target modules",
             HugeAdapterWarning,
             stacklevel=4,
@@ -231,13 +244,10 @@ def root_mean_square(tensor: Tensor) -> float:
     return max(float(tensor.detach().float().square().mean().sqrt()), 1e-3)
 
 
-def _merged(each):  # type: ignore[no-untyped-def]
-    result = {}
-    for one in each:
-        result |= one
-    return result
+def _merged(each: Iterable[dict[str, T]]) -> dict[str, T]:
+    return {name: value for one in each for name, value in one.items()}
 
 
-def _listed(names) -> str:  # type: ignore[no-untyped-def]
+def _listed(names: Iterable[str]) -> str:
     known = sorted(names)
     return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")

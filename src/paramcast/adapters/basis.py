@@ -14,7 +14,7 @@ from paramcast.adapters.targets import Selection
 
 @dataclass(frozen=True)
 class Basis(Configuration):
-    """An update is one tensor `codes` (rank,): W + U^T diag(codes) V for every matrix, b + codes @ B for vectors.
+    """An update is one tensor `codes` (rank,): W + U^T diag(codes) V for matrices, b + codes @ B for vectors.
 
     Attributes:
         rank: Number of codes, for all targets together.
@@ -31,9 +31,9 @@ class BasisAdapter(ParameterAdapter):
     """Basis element j of a matrix is the outer product of row j of U and row j of V, both learned.
 
     Attributes:
-        basis: U, V or B of every target. A key is the parameter's name with '/' for '.', and ':u', ':v' or ':basis'.
-            Weights and biases of a layer LAYER are called LAYER:u, LAYER:v, LAYER:scale (a weight of one axis) and
-            LAYER:bias, as in models of format 1 of the video application.
+        basis: U, V or B of every target. A key is the parameter's name with '/' for '.', and ':u', ':v' or
+            ':basis'. Weights and biases of a layer LAYER are called LAYER:u, LAYER:v, LAYER:scale (a weight
+            of one axis) and LAYER:bias, as in models of format 1 of the video application.
     """
 
     name = "basis"
@@ -71,7 +71,8 @@ class BasisAdapter(ParameterAdapter):
 
 
 def _normal(shape: Shape, count: int, device: torch.device) -> Tensor:
-    return (torch.randn(shape) * count**-0.5).to(device)
+    drawn: Tensor = torch.randn(shape) * count**-0.5
+    return drawn.to(device)
 
 
 def _key(name: str, part: str) -> str:

@@ -33,8 +33,8 @@ class CheckReport:
         adapted: Numbers in the targets.
         generated: Numbers in an update.
         effect: How much random values moved the output, as a share of its scale.
-        errors: Mode -> largest deviation from the definition as a share of the output's scale, or why it cannot
-            be used.
+        errors: Mode -> largest deviation from the definition as a share of the output's scale, or why it
+            cannot be used.
     """
 
     mode: Mode
@@ -50,12 +50,12 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
     if not inputs:
         raise CheckError("the check needs the inputs of at least one device")
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        scale = _check_base(adapted, inputs[0])
+        _check_base(adapted, inputs[0])
         _check_reach(adapted, inputs)
         _check_gradient(adapted, inputs[0])
         devices = _alike(inputs)
         with torch.no_grad():
-            values, alone, effect = _moved(adapted, devices, scale)
+            values, alone, effect = _moved(adapted, devices)
             errors: dict[str, float | str] = {}
             mode: Mode = "loop"
             tolerance = _tolerance(alone)
@@ -65,7 +65,7 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
                     continue
                 errors[candidate] = _compared(adapted, candidate, devices, values, alone)
                 if isinstance(errors[candidate], float) and errors[candidate] <= tolerance:  # type: ignore[operator]
-                    mode = candidate  # type: ignore[assignment]
+                    mode = candidate
                     break
     targets = adapted.adapter.targets
     return CheckReport(
@@ -78,31 +78,31 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
     )
 
 
-def _check_base(adapted: AdaptedModule, inputs: Inputs) -> float:
-    """Compare base values with the base; the scale of the outputs."""
+def _check_base(adapted: AdaptedModule, inputs: Inputs) -> None:
+    """Raise unless the module is the same function each time, and base values leave it so."""
     with torch.no_grad():
         plain = _seeded(lambda: adapted(inputs))
         again = _seeded(lambda: adapted(inputs))
         based = _seeded(lambda: adapted(inputs, adapted.adapter.base_values()))
     if not floats_of(plain):
         raise CheckError(
-            f"the output of {_kind(adapted)} holds no tensor of floating point numbers, so that nothing could be "
+            f"the output of {_kind(adapted)} holds no tensor of floating point numbers, so that "
+            "nothing could be "
             "learned; return logits or scores instead of decisions"
         )
+    if any(torch.isnan(each).any() for each in floats_of(plain)):
+        raise CheckError(f"the output of {_kind(adapted)} holds NaN before any update")
     if difference(plain, again) > 0:
         raise CheckError(
             f"{_kind(adapted)} gives other outputs for the same inputs each time, or has a state of its own; "
             "what changes from call to call has to be an input"
         )
-    if not all(torch.isfinite(each).all() for each in floats_of(plain)):
-        raise CheckError(f"the output of {_kind(adapted)} holds NaN or an infinity before any update")
     error = difference(plain, based)
     if error > _tolerance([plain]):
         raise CheckError(
             f"base values change the output of {_kind(adapted)} by {error:.2g} of its scale; it should not "
             "change: does its forward write to its own parameters?"
         )
-    return max(float(each.detach().abs().max()) for each in floats_of(plain) if each.numel())
 
 
 def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
@@ -123,7 +123,8 @@ def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
         )
     out = ", ".join(repr(f"!{name}") for name in _shortest(names, set(targets))[:6])
     raise CheckError(
-        f"these targets cannot reach the output of {_kind(adapted)}, so that an update of them would do nothing: "
+        f"these targets cannot reach the output of {_kind(adapted)}, so that an update of them "
+        "would do nothing: "
         f"{shown}; leave them out with {out} in target_modules"
     )
 
@@ -225,18 +226,13 @@ def _alike(inputs: Sequence[Inputs]) -> list[Inputs]:
     return [same[i % len(same)] for i in range(DEVICES)]
 
 
-def _moved(
-    adapted: AdaptedModule, devices: Sequence[Inputs], scale: float
-) -> tuple[dict[str, Tensor], list[Any], float]:
-    """Random values of several devices that differ visibly, each device's output alone, and how far it moved."""
-    plain = [_seeded(lambda each=each: adapted(each)) for each in devices]  # type: ignore[misc]
+def _moved(adapted: AdaptedModule, devices: Sequence[Inputs]) -> tuple[dict[str, Tensor], list[Any], float]:
+    """Random values of several devices, each device's output alone, and how far it moved at least."""
+    plain = [_seeded(lambda each=each: adapted(each)) for each in devices]
     for size in (1.0, 4.0, 16.0, 64.0):
         each = [adapted.adapter.probe_values(seed, size) for seed in range(len(devices))]
         values = {name: torch.stack([own[name] for own in each]) for name in each[0]}
-        alone = [
-            _seeded(lambda x=x, own=own: adapted(x, own))  # type: ignore[misc]
-            for x, own in zip(devices, each, strict=True)
-        ]
+        alone = [_seeded(lambda x=x, own=own: adapted(x, own)) for x, own in zip(devices, each, strict=True)]
         effect = min(difference(before, after) for before, after in zip(plain, alone, strict=True))
         if effect > 20 * _tolerance(alone):
             break
@@ -270,8 +266,9 @@ def difference(wanted: Any, found: Any) -> float:
         if not a.numel():
             continue
         a, b = (x.detach().to(torch.complex128 if x.is_complex() else torch.float64) for x in (a, b))
-        off = float((a - b).abs().max())
-        worst = max(worst, off / max(float(a.abs().max()), 1e-12) if off == off else float("inf"))
+        off = float(torch.where(a == b, 0.0, (a - b).abs()).max())  # masks of -inf are equal, not NaN apart
+        scale = float(torch.where(a.isfinite(), a.abs(), 0.0).max())
+        worst = max(worst, off / max(scale, 1e-12) if off == off else float("inf"))
     return worst
 
 

@@ -65,7 +65,10 @@ def config_name(config: AdapterConfig) -> str:
 
 def dump_config(config: AdapterConfig) -> list[dict[str, Any]]:
     """Write a configuration as JSON takes it; `load_config` reads it."""
-    return [{"name": config_name(each), **asdict(each)} for each in _listed(config)]
+    return [
+        {"name": config_name(each), **asdict(each)}  # type: ignore[call-overload]
+        for each in _listed(config)
+    ]
 
 
 def load_config(stored: Sequence[Mapping[str, Any]]) -> AdapterConfig:

@@ -1,4 +1,4 @@
-"""`lowrank`: base + a b of low rank for each matrix (LoRA, Hu et al., arXiv 2106.09685), and vectors added."""
+"""`lowrank`: base + a b of low rank for a matrix (LoRA, Hu et al., arXiv 2106.09685); vectors are added."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LowRankAdapter(ParameterAdapter):
         return found
 
     def _spread(self) -> dict[str, float]:
-        found = {}
+        found = dict[str, float]()
         for name, size in self._sizes().items():
             if name in self._matrices():
                 factor = (0.1 * size / self.rank**0.5) ** 0.5

@@ -67,7 +67,7 @@ class Pairs:
             ):
                 for name, tensor in others.items():
                     if name in own and own[name] is not tensor:
-                        own[name] = tensor  # type: ignore[assignment]
+                        own[name] = tensor
                         if isinstance(mine, nn.RNNBase):
                             mine._init_flat_weights()
 
@@ -116,7 +116,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 class _DifferentiableStatistics(TorchFunctionMode):
-    """Normalizes by running statistics with operations that have a gradient for them; torch's own has none."""
+    """Normalizes by running statistics so that these get a gradient; torch's own operation has none."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

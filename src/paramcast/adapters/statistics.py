@@ -15,7 +15,7 @@ from paramcast.protocol import changes
 
 @dataclass(frozen=True)
 class NormStatistics(Configuration):
-    """An update has LAYER.shift (C,) and LAYER.scale (C,) for every layer that normalizes by running statistics.
+    """An update has LAYER.shift (C,) and LAYER.scale (C,) for every layer with running statistics.
 
     The running mean becomes mean + shift * sqrt(variance + eps), the running variance variance * exp(scale).
     """
@@ -48,7 +48,7 @@ class StatisticsAdapter(Adapter):
     @property
     def shapes(self) -> dict[str, Shape]:
         """Two vectors for each layer."""
-        found = {}
+        found = dict[str, Shape]()
         for layer in self._layers:
             length = tuple(self._owners[_inside(layer, changes.MEAN)].tensor.shape)
             found |= {changes.statistic_name(layer, what): length for what in ("shift", "scale")}

@@ -52,18 +52,18 @@ class Selection:
 def select_targets(module: nn.Module, target_modules: Sequence[str]) -> dict[str, nn.Parameter]:
     """Choose the parameters of a module that an update may change.
 
-    A pattern is written as in a shell ('head', 'blocks.*.norm', '*.bias'). It matches names of parameters and of
-    modules; a module takes all parameters in it. '!pattern' leaves out what it matches. The explicit name of a
-    weight that is parametrized or weight-normed ('layer.weight') takes the parameters that it is computed from.
-    '' is the module itself.
+    A pattern is written as in a shell ('head', 'blocks.*.norm', '*.bias'). It matches names of parameters and
+    of modules; a module takes all parameters in it. '!pattern' leaves out what it matches. The explicit name
+    of a weight that is parametrized or weight-normed ('layer.weight') takes the parameters that it is
+    computed from. '' is the module itself.
 
     Args:
         module: Any module.
         target_modules: Patterns, at least one without '!'.
 
     Returns:
-        Canonical dotted name -> parameter, in the module's order. A parameter with several names (tied weights)
-        is there once, under its first name.
+        Canonical dotted name -> parameter, in the module's order. A parameter with several names (tied
+        weights) is there once, under its first name.
 
     Raises:
         TargetError: A pattern that matches nothing, or only what has no parameters; or nothing is left.
@@ -120,7 +120,8 @@ def refuse_scripted(module: nn.Module) -> None:
     for name, each in module.named_modules():
         if isinstance(each, torch.jit.ScriptModule):
             raise TargetError(
-                f"{_called(name)} is a scripted or traced module ({each.original_name}), which cannot be adapted; "
+                f"{_called(name)} is a scripted or traced module ({each.original_name}), which "
+                "cannot be adapted; "
                 "give the Python module that it was made of, and script or trace afterwards"
             )
 
@@ -188,7 +189,7 @@ class _Table:
 
 
 def has_statistics(layer: nn.Module) -> bool:
-    """Whether a layer normalizes by running statistics: Batch and Instance norm, and what is built like them."""
+    """Whether a layer normalizes by running statistics: Batch and Instance norm, and the like."""
     mean, variance = layer._buffers.get("running_mean"), layer._buffers.get("running_var")
     return mean is not None and variance is not None and mean.shape == variance.shape
 
@@ -227,7 +228,7 @@ def _up(dot: str, alias: str) -> str:
 
 
 def _unusable(parameter: nn.Parameter) -> str | None:
-    if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+    if isinstance(parameter, nn.UninitializedParameter):
         return "it has no shape yet; run the module once on real inputs first"
     if not parameter.is_floating_point():
         return f"its numbers are {str(parameter.dtype).removeprefix('torch.')}, not floating point"

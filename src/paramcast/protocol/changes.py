@@ -1,19 +1,22 @@
 """What an update means: how its tensors change one target of a module.
 
-This is the executable definition. It needs no torch, and works on NumPy arrays and on torch tensors alike: the
-trainer calls it with tensors (and differentiates through it), a device calls it with arrays, and the browser's
-device has the same few lines in TypeScript.
+This is the executable definition. It needs no torch, and works on NumPy arrays and on torch tensors alike:
+the trainer calls it with tensors (and differentiates through it), a device calls it with arrays, and the
+browser's device has the same few lines in TypeScript.
 
 A target is a parameter, or a running statistic of a normalization layer, called by its dotted name in the
 module. Update tensors and constants that belong to a target are called by `tensor_name` of it:
 
 | kind | update tensors | constants | result |
 |---|---|---|---|
-| `basis` | `codes` (r,) | matrix: NAME.u (r, O), NAME.v (r, I); vector: NAME.basis (r, n) | base + u^T diag(codes) v |
-| `lowrank` | matrix: NAME.a (O, r), NAME.b (r, I); vector: NAME | | base + a b |
+| `basis`, matrix | `codes` (r,) | NAME.u (r, O), NAME.v (r, I) | base + u^T diag(codes) v |
+| `basis`, vector | `codes` (r,) | NAME.basis (r, n) | base + codes @ NAME.basis |
+| `lowrank`, matrix | NAME.a (O, r), NAME.b (r, I) | | base + a b |
+| `lowrank`, vector | NAME | | base + NAME |
 | `residual` | NAME | | base + NAME |
 | `full` | NAME | | NAME |
-| `statistics` | LAYER.shift (C,), LAYER.scale (C,) | NAME.deviation (C,) of a running mean | see `statistics` |
+| `statistics`, mean | LAYER.shift (C,) | NAME.deviation (C,) | base + shift * NAME.deviation |
+| `statistics`, variance | LAYER.scale (C,) | | base * exp(scale) |
 | `centre` | `centre` (k,) | NAME.centre (k, n) | base + centre @ NAME.centre |
 
 A target of two or more axes is a matrix: its rows are the first axis, its columns all the others.
@@ -36,7 +39,7 @@ MEAN, VARIANCE = "running_mean", "running_var"
 """Last parts of the names of the two targets of `statistics`."""
 
 _SUFFIX = 16
-"""Characters that are kept free behind a target's name, for `.shift`, `.basis` and a quantization's scales."""
+"""Characters kept free behind a target's name, for `.shift`, `.basis` and a quantization's scales."""
 
 
 def changed(

@@ -1,0 +1,37 @@
+"""The truth that every run under an update is compared with: the edit written into a copy of the module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paramcast.adapters import Adapter
+from paramcast.adapters.trees import arguments
+
+
+def written(module: nn.Module, adapter: Adapter, values: Mapping[str, Tensor]) -> nn.Module:
+    """A deep copy in evaluation mode whose targets hold what the update makes of them."""
+    left = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor)]
+    twin = copy.deepcopy(module, {id(tensor): tensor.detach() for tensor in left}).eval()
+    named = dict(twin.named_parameters(remove_duplicate=False)) | dict(twin.named_buffers())
+    with torch.no_grad():
+        for name, tensor in adapter.changed(values).items():
+            named[name].copy_(tensor)
+    return twin
+
+
+def run(module: nn.Module, inputs: Any) -> Any:
+    args, kwargs = arguments(inputs)
+    return module(*args, **kwargs)
+
+
+def hooks_of(module: nn.Module) -> int:
+    return sum(
+        len(getattr(each, kind))
+        for each in module.modules()
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    )
