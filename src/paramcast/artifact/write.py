@@ -41,7 +41,6 @@ from paramcast.artifact.trace import (
 )
 from paramcast.files import write_json
 
-
 MAX_TASK = 32
 
 
