@@ -93,7 +93,7 @@ class Adapter(nn.Module):
         Args:
             values: Tensors of an update, without a device axis.
         """
-        constants, kinds, result = self.tensors(), self.kinds, {}
+        constants, kinds, result, values = self.tensors(), self.kinds, {}, self.renamed(values)
         for name, target in self.targets.items():
             base = target.detach()
             value = base if base.dtype == torch.float64 else base.float()
@@ -101,6 +101,10 @@ class Adapter(nn.Module):
                 value = changes.changed(kind, name, value, values, constants)
             result[name] = value.to(base.dtype)
         return result
+
+    def renamed(self, values: Values) -> Values:
+        """Values by the names of `paramcast.protocol.changes`, where an update's tensors have others."""
+        return values
 
     def tensors(self) -> dict[str, Tensor]:
         """What lies on the device, by the names of `paramcast.protocol.changes`."""
@@ -190,6 +194,12 @@ class Composite(Adapter):
         """Kinds of the parts that change a target."""
         each = [part.kinds for part in self._parts()]
         return {name: tuple(kind for known in each for kind in known.get(name, ())) for name in self._owners}
+
+    def renamed(self, values: Values) -> Values:
+        """Values as every part renames them."""
+        for part in self._parts():
+            values = part.renamed(values)
+        return values
 
     def base_values(self) -> dict[str, Tensor]:
         """Base values of all parts."""

@@ -129,4 +129,5 @@ def _export(module: nn.Module, outputs: list[str], inputs: Mapping[str, Tensor])
         )
     model = onnx.load_from_string(file.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
