@@ -10,6 +10,7 @@ import argparse
 
 import numpy as np
 import torch
+from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 from torch import Tensor, nn
 
 from paramcast.adapters.dynamic import Dynamic
@@ -17,7 +18,6 @@ from paramcast.adapters.edits import EDITS, Edit
 from paramcast.adapters.edits.base import Shape, Slot, Values, scale_vector
 from paramcast.hypernet.generators import GENERATORS, Generator
 from paramcast.protocol import Package, make_key, seal
-from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 
 
 class GainEdit(Edit):

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
-
-from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
 
 LAYERS, RANK = ("0", "2"), 2
 

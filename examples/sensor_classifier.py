@@ -56,7 +56,9 @@ def read_devices(seed: int) -> list[pc.DeviceData]:
 def main() -> None:
     """Train and evaluate; every person is a test person once in five splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--base", choices=("right", "both"), default="right", help="wrists that the base learns from")
+    parser.add_argument(
+        "--base", choices=("right", "both"), default="right", help="wrists that the base learns from"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument("--splits", type=int, default=1, help="of the people, at most 5 (default: 1)")
     parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
@@ -70,7 +72,9 @@ def main() -> None:
     drawn = np.random.default_rng(asked.seed).permutation(sorted({str(device.group) for device in devices}))
     for split in range(asked.splits):
         order = np.roll(drawn, 2 * split)  # two people to test, two to validate, six to train
-        test, validation, train = ([d for d in devices if d.group in some] for some in np.split(order, [2, 4]))
+        test, validation, train = (
+            [d for d in devices if d.group in some] for some in np.split(order, [2, 4])
+        )
         torch.manual_seed(asked.seed)
         model = pc.adaptable(WatchModel(), ["mount", "first", "head"])
         model.fit(train, validation, asked.steps, base=fit_base, seed=asked.seed)

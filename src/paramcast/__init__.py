@@ -41,7 +41,12 @@ _NAMES = {
 }
 """Public name -> the module that defines it."""
 
-_EXTRAS = {"paramcast.training": "train", "paramcast.adapters": "train", "paramcast.server": "server", "paramcast.video": "video,train"}
+_EXTRAS = {
+    "paramcast.training": "train",
+    "paramcast.adapters": "train",
+    "paramcast.server": "server",
+    "paramcast.video": "video,train",
+}
 
 __all__ = sorted([*_NAMES, "video"])
 
@@ -60,7 +65,9 @@ def __getattr__(name: str) -> Any:
     if name == "video":
         return importlib.import_module("paramcast.video")
     if name not in _NAMES:
-        raise AttributeError(f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
     try:
         found = getattr(importlib.import_module(_NAMES[name]), name)
     except ModuleNotFoundError as error:

@@ -84,10 +84,19 @@ class Hypernetwork(nn.Module):
 
     def _init_adapter(self, config, adapter):
         self.adapter = adapter
-        class Shim: pass
-        d = Shim(); d.edit = Shim(); d.edit.form = "codes"; d.edit.shapes = lambda: adapter.shapes
-        d.base_values = adapter.base_values; d.layers = {}
-        self._dynamic = [d]; self.centre = None; self.start = None
+
+        class Shim:
+            pass
+
+        d = Shim()
+        d.edit = Shim()
+        d.edit.form = "codes"
+        d.edit.shapes = lambda: adapter.shapes
+        d.base_values = adapter.base_values
+        d.layers = {}
+        self._dynamic = [d]
+        self.centre = None
+        self.start = None
         self.context = _context(config)
         self.fda = FastDomainAdaptor(self.context.dim, d)
         self.gate = GainPredictor(self.fda.hidden)

@@ -47,7 +47,7 @@ class Result:
 
     def better(self, control: str, than: str) -> np.ndarray:
         """By how much one control is better than another on each device: (N,) float64."""
-        difference = self.values[control] - self.values[than]
+        difference: np.ndarray = self.values[control] - self.values[than]
         return difference if self.higher_is_better else -difference
 
     @property

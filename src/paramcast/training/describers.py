@@ -62,9 +62,15 @@ class BesideDescriber(Describer):
         """Check the shape of the features."""
         with torch.no_grad():
             features = examples.call(self.describe, inputs)
-        if not isinstance(features, Tensor) or features.dim() not in (2, 3) or len(features) != examples.count(inputs):
+        if (
+            not isinstance(features, Tensor)
+            or features.dim() not in (2, 3)
+            or len(features) != examples.count(inputs)
+        ):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise InputError(f"the context module must return (N, F) or (N, T, F) features; it returns {shape}")
+            raise InputError(
+                f"the context module must return (N, F) or (N, T, F) features; it returns {shape}"
+            )
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
         """Call both modules."""
@@ -120,7 +126,9 @@ class DefaultDescriber(Describer):
     def prepare(self, module: nn.Module, inputs: Any) -> None:
         """Find the last layer and the axes of channels."""
         count = examples.count(inputs)
-        leaves = {n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]}
+        leaves = {
+            n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]
+        }
         with torch.no_grad(), _watched(leaves, before=True) as seen:
             examples.call(module, inputs)
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
@@ -150,7 +158,12 @@ class DefaultDescriber(Describer):
 
     def config(self) -> dict[str, Any]:
         """Return the last layer's name and the layouts."""
-        return {"kind": "DefaultDescriber", "head": self._head, "axes": self._axes, "layout": self._layout.config()}
+        return {
+            "kind": "DefaultDescriber",
+            "head": self._head,
+            "axes": self._axes,
+            "layout": self._layout.config(),
+        }
 
     def restore(self, config: dict[str, Any]) -> None:
         """Take over the last layer's name and the layouts."""

@@ -119,7 +119,10 @@ class DeviceData:
 
     @classmethod
     def from_dataset(
-        cls, dataset: Any, device: Callable[[Any], str], example: Callable[[Any], tuple[Any, Any]] | None = None
+        cls,
+        dataset: Any,
+        device: Callable[[Any], str],
+        example: Callable[[Any], tuple[Any, Any]] | None = None,
     ) -> list[DeviceData]:
         """Make devices of a torch Dataset.
 
@@ -140,13 +143,18 @@ class DeviceData:
             found.setdefault(str(device(item)), []).append(tuple(example(item) if example else item[:2]))
         if not found:
             raise InputError("the dataset is empty")
-        return [cls(name, *(_stacked(parts) for parts in zip(*rows, strict=True))) for name, rows in found.items()]
+        return [
+            cls(name, *(_stacked(parts) for parts in zip(*rows, strict=True))) for name, rows in found.items()
+        ]
 
 
 def _stacked(rows: Sequence[Any]) -> Any:
     """Stack examples, nested in one way, along a new first axis."""
     leaves = [pytree.tree_flatten(row) for row in rows]
-    stacked = [np.stack([np.asarray(leaf) for leaf in parts]) for parts in zip(*(each[0] for each in leaves), strict=True)]
+    stacked = [
+        np.stack([np.asarray(leaf) for leaf in parts])
+        for parts in zip(*(each[0] for each in leaves), strict=True)
+    ]
     return pytree.tree_unflatten(stacked, leaves[0][1])
 
 
@@ -170,11 +178,15 @@ def check_devices(devices: Sequence[DeviceData], least: int, what: str) -> None:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"two {what} devices are called {twice!r}; give each device its own id")
     if few := [device for device in devices if len(device) < least]:
-        raise InputError(f"{what} device {few[0].id!r} has {len(few[0])} examples; at least {least} are needed")
+        raise InputError(
+            f"{what} device {few[0].id!r} has {len(few[0])} examples; at least {least} are needed"
+        )
     for name in ("context", "domain"):
         kinds = {getattr(device, name) is None for device in devices}
         if len(kinds) > 1:
-            raise InputError(f"some {what} devices have a {name} and others have none; give it to all or to none")
+            raise InputError(
+                f"some {what} devices have a {name} and others have none; give it to all or to none"
+            )
     structures = {pytree.tree_structure(device.inputs) for device in devices}
     if len(structures) > 1:
         raise InputError(f"{what} devices have inputs of unlike structure")

@@ -45,7 +45,9 @@ def _tensor(leaf: Any, what: str) -> Tensor:
     except ValueError as error:
         raise InputError(f"{what} hold a list of unlike lengths; pad it and pass a mask beside it") from error
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed")
+        raise InputError(
+            f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed"
+        )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(array))

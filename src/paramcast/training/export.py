@@ -39,7 +39,14 @@ def export(
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
     public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
     sha256 = export_device(
-        model.adapted, describer, fitted.uplink, fitted.example, out, task=task, labels=labels, public_key=public
+        model.adapted,
+        describer,
+        fitted.uplink,
+        fitted.example,
+        out,
+        task=task,
+        labels=labels,
+        public_key=public,
     )
     export_hypernetwork(
         model.hypernet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,9 @@ class NotFittedError(InputError):
     """The model has to be fitted first."""
 
     def __init__(self) -> None:
-        super().__init__("the model has no hypernetwork yet; call fit(train_devices, validation_devices) first")
+        super().__init__(
+            "the model has no hypernetwork yet; call fit(train_devices, validation_devices) first"
+        )
 
 
 @dataclass
@@ -149,7 +151,9 @@ class AdaptableModel:
         fit(self, train_devices, validation_devices, steps=steps, **options)
         return self
 
-    def evaluate(self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0) -> Report:
+    def evaluate(
+        self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0
+    ) -> Report:
         """Evaluate on devices that training has not seen, beside every control; see `training.evaluation`."""
         from paramcast.training.evaluation import evaluate
 
@@ -173,7 +177,10 @@ class AdaptableModel:
         return self.features(examples.take(device.inputs, rows))
 
     def inputs(
-        self, contexts: Sequence[np.ndarray], truths: Sequence[np.ndarray] | None = None, training: bool = False
+        self,
+        contexts: Sequence[np.ndarray],
+        truths: Sequence[np.ndarray] | None = None,
+        training: bool = False,
     ) -> ContextInputs:
         """Return what the cloud knows of B devices.
 
@@ -230,7 +237,11 @@ class AdaptableModel:
         tensors = {f"base.{name}": value for name, value in self.net.state_dict().items()}
         for name, value in sorted(tensors.items()):
             data = value.detach().cpu().contiguous()
-            digest.update(name.encode() + data.view(torch.uint8).numpy().tobytes() if data.dim() else bytes(name, "utf8") + repr(data.item()).encode())
+            digest.update(
+                name.encode() + data.view(torch.uint8).numpy().tobytes()
+                if data.dim()
+                else bytes(name, "utf8") + repr(data.item()).encode()
+            )
         for name, array in sorted(adapter.constants().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         digest.update(self.fitted.uplink.mean.tobytes() + self.fitted.uplink.matrix.tobytes())
@@ -351,7 +362,9 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
         told = stored["context"]
         if told["kind"] == "BesideDescriber" and context is None:
-            raise ModelError(f"{folder}: the model has a context module of its own; give load(..., context=module)")
+            raise ModelError(
+                f"{folder}: the model has a context module of its own; give load(..., context=module)"
+            )
         describer = told["name"] if told["kind"] == "TapDescriber" else context
         model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
         example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
@@ -363,7 +376,9 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         model.fitted.summary = stored["summary"]
         model.describer.restore(told)
     except OSError as error:
-        raise ModelError(f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)") from error
+        raise ModelError(
+            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
+        ) from error
     except ModelError:
         raise
     except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -55,7 +55,9 @@ class Report:
                 "controls": {name: interval(values).json() for name, values in result.values.items()},
                 "gain": result.gain.json(),
                 "own_minus_shuffled": result.device_matters.json(),
-                "own_minus_best_free": None if result.gain_over_free is None else result.gain_over_free.json(),
+                "own_minus_best_free": None
+                if result.gain_over_free is None
+                else result.gain_over_free.json(),
                 "recovery": None if result.recovery is None else round(result.recovery, 4),
                 "worse_share": round(result.worse_share, 4),
                 "cost": dict(cost),
@@ -69,13 +71,20 @@ class Report:
         for row in self.rows:
             lines += [
                 f"{row['metric']} on {row['devices']} devices, {row['support']} support examples (mean [95 % interval])",
-                *(f"  {name:10} {_shown(each)}   {LEGEND.get(name, '')}" for name, each in row["controls"].items()),
+                *(
+                    f"  {name:10} {_shown(each)}   {LEGEND.get(name, '')}"
+                    for name, each in row["controls"].items()
+                ),
                 f"  gain       {_shown(row['gain'], signed=True)}   own against the better of base and constant",
                 f"  personal   {_shown(row['own_minus_shuffled'], signed=True)}   own against shuffled",
             ]
             if row["own_minus_best_free"]:
-                lines.append(f"  over free  {_shown(row['own_minus_best_free'], signed=True)}   own against best_free")
-            recovery = "" if row["recovery"] is None else f", {100 * row['recovery']:.0f} % of the oracle's gain"
+                lines.append(
+                    f"  over free  {_shown(row['own_minus_best_free'], signed=True)}   own against best_free"
+                )
+            recovery = (
+                "" if row["recovery"] is None else f", {100 * row['recovery']:.0f} % of the oracle's gain"
+            )
             cost = row["cost"]
             lines += [
                 f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{recovery}",
@@ -119,7 +128,9 @@ class Report:
                 f"<td>{escape(LEGEND.get(name, ''))}</td></tr>"
                 for name, each in row["controls"].items()
             )
-            costs = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in row["cost"].items())
+            costs = "".join(
+                f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in row["cost"].items()
+            )
             sections.append(
                 f"<h2>{escape(row['metric'])}, {row['support']} support examples, {row['devices']} devices</h2>"
                 f"{_chart(result)}<table><tr><th></th><td>mean</td><td>95 % interval</td><td></td></tr>{body}</table>"
@@ -173,4 +184,3 @@ svg {{ max-width: 100%; height: auto }}
 </style></head>
 <body><h1>Does adaptation pay?</h1><p class="verdict">{verdict}</p>{body}</body></html>
 """
-

@@ -118,7 +118,7 @@ def accuracy(outputs: Any, labels: Tensor) -> float:
 def balanced_accuracy(outputs: Any, labels: Tensor) -> float:
     """Compute the mean over the classes that occur of the percent of their labels that are hit."""
     hits, wanted = _hits(outputs, labels)
-    return 100 * float(torch.stack([hits[wanted == c].float().mean() for c in wanted.unique()]).mean())
+    return 100 * float(torch.stack([hits[wanted == c].float().mean() for c in torch.unique(wanted)]).mean())
 
 
 def label_accuracy(outputs: Any, labels: Tensor) -> float:
@@ -176,7 +176,8 @@ def chosen_score(score: str | Score | Callable[[Any, Any], float] | None, output
     if score is None:
         return SCORES[_DEFAULTS[kind_of(outputs, labels)][1]]
     if isinstance(score, str):
-        return _named(score, SCORES, "score")
+        named: Score = _named(score, SCORES, "score")
+        return named
     return score if isinstance(score, Score) else Score(score, getattr(score, "__name__", "score"))
 
 

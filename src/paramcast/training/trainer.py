@@ -125,7 +125,9 @@ def fit(
     check_devices(validation_devices, max(VALIDATION_SUPPORTS) + 1, "validation")
     check_devices([*train_devices, *validation_devices], 2, "training and validation")
     if folds < 2:
-        raise InputError("folds must be 2 or more: a base that has seen every device has nothing left to teach")
+        raise InputError(
+            "folds must be 2 or more: a base that has seen every device has nothing left to teach"
+        )
     if device is not None:
         model.net.to(device)
     run = {
@@ -148,7 +150,10 @@ def fit(
             _warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
         example = examples.take(train_devices[0].inputs, slice(0, 4))
-        batch = [examples.take(d.inputs, slice(0, min(4, len(d)))) for d in [*train_devices, *validation_devices][:3]]
+        batch = [
+            examples.take(d.inputs, slice(0, min(4, len(d))))
+            for d in [*train_devices, *validation_devices][:3]
+        ]
         model.describer.prepare(model.net, examples.moved(example, _device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
@@ -184,7 +189,9 @@ def fit(
                 parameter.requires_grad_(before)
             model.net.eval()
         fitted.summary = _summary(plan)
-        fitted.summary["free"] = choose_free(model, train_devices, validation_devices, max(VALIDATION_SUPPORTS), score)
+        fitted.summary["free"] = choose_free(
+            model, train_devices, validation_devices, max(VALIDATION_SUPPORTS), score
+        )
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -208,13 +215,30 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         _restore(plan.model.net, plan.final)
         last[0] = None
         found = [
-            np.nanmean(scores_of(plan.model, plan.validation, updates(plan.model, plan.validation, size, condition, contexts, plan.truths), size, plan.score, condition))
+            np.nanmean(
+                scores_of(
+                    plan.model,
+                    plan.validation,
+                    updates(plan.model, plan.validation, size, condition, contexts, plan.truths),
+                    size,
+                    plan.score,
+                    condition,
+                )
+            )
             for size in VALIDATION_SUPPORTS
         ]
         return plan.score.sign * float(np.mean(found))
 
     schedule = Schedule(plan.steps, max(1, plan.steps // VALIDATIONS), plan.rate)
-    fit_steps(f"hypernetwork ({condition})", hypernet, step, validate, schedule, plan.seed, work / f"hypernet-{condition}.safetensors")
+    fit_steps(
+        f"hypernetwork ({condition})",
+        hypernet,
+        step,
+        validate,
+        schedule,
+        plan.seed,
+        work / f"hypernet-{condition}.safetensors",
+    )
 
 
 def _lesson(
@@ -239,13 +263,20 @@ def _lesson(
     with cast:
         values, adr = hypernet(model.inputs(supports, truths, training=True))
         outputs = model.fitted.adapted[condition].batched(queries, values)
-        total = torch.stack([plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]).mean()
+        total = torch.stack(
+            [plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]
+        ).mean()
     result: Tensor = total + BETA * adr
     return result
 
 
 def _features(
-    model: AdaptableModel, varied: DeviceData, device: DeviceData, rows: np.ndarray, contexts: _Contexts, condition: str
+    model: AdaptableModel,
+    varied: DeviceData,
+    device: DeviceData,
+    rows: np.ndarray,
+    contexts: _Contexts,
+    condition: str,
 ) -> np.ndarray:
     if condition != "support":  # which reads no features
         return np.zeros((1, len(model.fitted.uplink.mean)), np.float32)
@@ -421,7 +452,9 @@ def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
     sent = [sent_and_whole(model.context_of(device, slice(0, 64)))[0] for device in devices]
     features = np.concatenate(sent)
     if not np.isfinite(features).all():
-        raise InputError("the context features hold NaN or an infinity; check the inputs and the context module")
+        raise InputError(
+            "the context features hold NaN or an infinity; check the inputs and the context module"
+        )
     return Uplink.fit(features, min(UPLINK_DIM, features.shape[1]), standardize=True)
 
 
@@ -433,7 +466,9 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
         try:
             outputs = examples.call(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at))
         except (TypeError, RuntimeError, ValueError) as error:
-            raise InputError(f"the module cannot be called with the inputs of device {device.id!r}: {error}") from error
+            raise InputError(
+                f"the module cannot be called with the inputs of device {device.id!r}: {error}"
+            ) from error
     return outputs, examples.moved(examples.take(device.labels, slice(0, 4)), at)
 
 
@@ -490,10 +525,16 @@ def _base_scores(model: AdaptableModel, devices: Sequence[DeviceData], score: Sc
     with torch.no_grad():
         for device in devices:
             parts = [
-                examples.call(model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at))
+                examples.call(
+                    model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at)
+                )
                 for start in range(0, len(device), 256)
             ]
-            found.append(score(examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)))
+            found.append(
+                score(
+                    examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)
+                )
+            )
     return np.array(found, np.float64)
 
 
@@ -512,14 +553,22 @@ def _fit_gate(plan: Plan) -> None:
         own, base = (
             np.array(
                 [
-                    scores_of(model, [d], None if m is None else {k: v[i : i + 1] for k, v in m.items()}, n, plan.score)[0]
+                    scores_of(
+                        model,
+                        [d],
+                        None if m is None else {k: v[i : i + 1] for k, v in m.items()},
+                        n,
+                        plan.score,
+                    )[0]
                     for i, (d, n) in enumerate(zip(devices, skipped, strict=True))
                 ]
             )
             for m in (made, None)
         )
         sign = plan.score.sign / unit
-        return gates.Outcomes(hidden.cpu().numpy(), sign * (own - base), sign * base, tuple(d.id for d in devices))
+        return gates.Outcomes(
+            hidden.cpu().numpy(), sign * (own - base), sign * base, tuple(d.id for d in devices)
+        )
 
     parts = []
     for state, devices in plan.lessons:
@@ -542,7 +591,13 @@ def _summary(plan: Plan) -> dict[str, Any]:
     model = plan.model
     contexts = _Contexts(model)
     size = max(VALIDATION_SUPPORTS)
-    own = scores_of(model, plan.validation, updates(model, plan.validation, size, "support", contexts, gated=True), size, plan.score)
+    own = scores_of(
+        model,
+        plan.validation,
+        updates(model, plan.validation, size, "support", contexts, gated=True),
+        size,
+        plan.score,
+    )
     base = scores_of(model, plan.validation, None, size, plan.score)
     gain = plan.score.sign * float(np.nanmean(own - base))
     verdict = (
@@ -586,7 +641,9 @@ def _work(folder: Path | str | None, run: dict[str, Any]) -> Iterator[Path]:
         return
     work = Path(folder)
     if (work / "run.json").exists():
-        check_same_run(work, "a run", json.loads((work / "run.json").read_text(encoding="utf-8")), copy.deepcopy(run))
+        check_same_run(
+            work, "a run", json.loads((work / "run.json").read_text(encoding="utf-8")), copy.deepcopy(run)
+        )
     elif work.exists() and any(work.iterdir()):
         raise InputError(f"{work} holds other files; choose an empty folder for checkpoints")
     work.mkdir(parents=True, exist_ok=True)
