@@ -26,7 +26,7 @@ from paramcast.server import BrowserBundle, create_app  # noqa: E402
 from paramcast.video.shifts.vocabulary import Vocabulary  # noqa: E402
 from paramcast.video.training.export import export_bundle  # noqa: E402
 from paramcast.video.training.model import TrainedModel  # noqa: E402
-from paramcast.video.training.serving import load_backend  # noqa: E402
+from paramcast.video.training.serving import OnnxBackend  # noqa: E402
 from paramcast.video.world import make_world  # noqa: E402
 
 SCREENS = ROOT / "docs" / "figures" / "screens"
@@ -78,7 +78,7 @@ def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
     words = Vocabulary(seed=3, strength=1.0)
     bundle = BrowserBundle.open(export_bundle(TrainedModel.load(model), folder / "bundle"))
     clips = make_world(folder / "world", clips=8, seed=7).clips
-    with serving(create_app(load_backend(model), make_key(), bundles=[bundle])) as url:
+    with serving(create_app(OnnxBackend(TrainedModel.load(model)), make_key(), bundles=[bundle])) as url:
         for width in WIDTHS:
             page = opened(browser, width)
             pages.load(page, f"{url}/")

@@ -17,7 +17,8 @@ from paramcast.video.data.collection import Collection
 from paramcast.video.data.frames import read_frames
 from paramcast.video.training.export import export_bundle
 from paramcast.video.training.pipeline import TrainingOptions, train
-from paramcast.video.training.serving import load_backend
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 from paramcast.video.world import make_world
 
 
@@ -48,7 +49,7 @@ def main() -> None:
             "retrieval", seed=asked.seed, devices=devices, frames=4, adaptor_steps=asked.steps
         )
         model = train(known, scratch / "model", options)
-        cloud = AdaptService(load_backend(scratch / "model"), key, lifetime_s=3600)
+        cloud = AdaptService(OnnxBackend(TrainedModel.load(scratch / "model")), key, lifetime_s=3600)
         device = DeviceRuntime.load(export_bundle(model, scratch / "bundle", public_key_hex(key)), "home")
         for clip in own.clips:
             device.index(clip.id, read_frames(clip, 4))

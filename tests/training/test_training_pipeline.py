@@ -36,7 +36,8 @@ from paramcast.video.tasks import TASKS
 from paramcast.video.training.export import export_bundle
 from paramcast.video.training.model import ModelError, TrainedModel
 from paramcast.video.training.pipeline import train
-from paramcast.video.training.serving import load_backend
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import OnnxBackend
 from paramcast.video.world import make_world
 
 PATIENCE_S = 120.0
@@ -247,7 +248,7 @@ def test_a_device_answers_as_torch_does_after_every_adaptation(
     model.adaptor.gate.threshold.fill_(-torch.inf)  # nobody would gain by such parameters
     model.save(tmp_path / "model")
     bundle = export_bundle(model, tmp_path / "bundle")
-    runtime, backend = DeviceRuntime.load(bundle, "cam-1"), load_backend(tmp_path / "model")
+    runtime, backend = DeviceRuntime.load(bundle, "cam-1"), OnnxBackend(TrainedModel.load(tmp_path / "model"))
     seen, asked = collection.clips[: 2 * SUPPORT], collection.clips[2 * SUPPORT : 2 * SUPPORT + 4]
     said = [outcome(runtime, asked)]
     packages: list[Package] = []
