@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from marked_tables import BENCHMARKS, ROOT, Row, figures, fill, markdown, only_checking
 
-from paramcast.methods.mm_adapter.summary import markdown as summary
+from experiments.methods.mm_adapter.summary import markdown as summary
 
 PAGES = ROOT / "docs/methods"
 ADAPTERS = (

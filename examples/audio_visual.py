@@ -19,7 +19,7 @@ from sounding_clips import NOISES, SAMPLES, SIGHTS, SOUNDS, background, make_cli
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.bench.figures import evaluation_rows
+from paramcast.bench.rows import evaluation_rows
 from paramcast.bench.table import controls_table
 from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 from paramcast.video.data.collection import Clip

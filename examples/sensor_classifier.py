@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.bench.figures import evaluation_rows
+from experiments.methods.m3bat.datasets import read_seglearn
+from paramcast.bench.rows import evaluation_rows
 from paramcast.bench.table import controls_table
-from paramcast.methods.m3bat.datasets import read_seglearn
 from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, pooled, train_own
 
 

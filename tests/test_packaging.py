@@ -47,7 +47,7 @@ def test_the_wheel_carries_types_licences_and_the_page_and_nothing_else(built: l
 def test_the_sdist_can_be_tested(built: list[dict[str, Path]]) -> None:
     with tarfile.open(built[0][".gz"]) as archive:
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
-    assert {"src", "tests", "docs", "benchmarks", "web", "Makefile", "constraints.txt", "LICENSE"} <= top
+    assert {"src", "tests", "docs", "experiments", "web", "Makefile", "constraints.txt", "LICENSE"} <= top
 
 
 def test_the_package_is_imported_at_once() -> None:

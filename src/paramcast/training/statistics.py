@@ -18,7 +18,7 @@ class Interval:
     high: float
 
     def json(self) -> dict[str, float]:
-        """For the figures file, to 4 decimals."""
+        """For the results file, to 4 decimals."""
         return {key: round(value, 4) for key, value in asdict(self).items()}
 
 
