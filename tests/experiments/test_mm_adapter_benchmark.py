@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.methods.mm_adapter import summary
 from experiments.methods.mm_adapter.baselines import METHODS, Task, TipCache, linear_probe
-from experiments.methods.mm_adapter.benchmark import interval, measure
+from experiments.methods.mm_adapter.benchmark import measure
 from experiments.methods.mm_adapter.command import command
 from experiments.methods.mm_adapter.embedding import Embedded, class_name, embed_task
 from experiments.methods.mm_adapter.encoders import PretrainedEncoder, RetrievalEncoder
@@ -67,12 +67,6 @@ def test_halves_are_disjoint_and_hold_every_class() -> None:
 def test_harmonic_mean() -> None:
     assert harmonic_mean(50, 100) == pytest.approx(66.6667, abs=1e-3)
     assert harmonic_mean(0, 100) == 0
-
-
-def test_interval() -> None:
-    found = interval(np.array([1.0, 2.0, 3.0]))  # 2 -+ 4.303 · 1 / sqrt(3)
-    assert found == {"mean": 2.0, "low": -0.48, "high": 4.48}
-    assert interval(np.array([5.0])) == {"mean": 5.0, "low": 5.0, "high": 5.0}
 
 
 def shots_of_all(task: Embedded) -> Shots:

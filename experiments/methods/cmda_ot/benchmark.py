@@ -19,7 +19,7 @@ from experiments.methods.cmda_ot.selection import digits, noiseless, wisdm, word
 from paramcast.files import check_same_run, write_bytes
 from paramcast.methods.commandline import json_option
 from paramcast.results import commit, write_results
-from paramcast.training.statistics import interval
+from paramcast.training.statistics import over_seeds
 
 PUBLISHED = {
     "pooled": (22.90, 38.25, 51.57, 47.80),
@@ -143,7 +143,7 @@ class Runs:
 def measure(
     problems: Sequence[Problem], methods: Mapping[str, Method], seeds: int, runs: Runs
 ) -> list[dict[str, Any]]:
-    """One row a method: by target, mean accuracy in percent over folds and seeds, interval, and all runs."""
+    """One row a method: by target, mean accuracy in percent, its interval over seeds, and all runs."""
     rows = []
     with tqdm(total=len(problems) * seeds * len(methods), unit="fit", disable=None) as bar:
         for name, method in methods.items():
@@ -152,18 +152,24 @@ def measure(
                 for seed in range(seeds):
                     values[problem.target].append(runs.accuracy(name, method, problem, seed))
                     bar.update()
-            over = {target: interval(np.array(each)) for target, each in values.items()}
-            rows.append(
-                {
-                    "method": name,
-                    **{
-                        part: {target: round(getattr(each, part), 2) for target, each in over.items()}
-                        for part in ("mean", "low", "high")
-                    },
-                    "runs": dict(values),
-                }
-            )
+            rows.append(row(name, values, seeds))
     return rows
+
+
+def row(method: str, runs: Mapping[str, Sequence[float]], seeds: int) -> dict[str, Any]:
+    """The row of a method: by target, the mean of its runs, and an interval over seeds.
+
+    Args:
+        method: Its name.
+        runs: Target -> accuracies in percent, fold by fold, each with all seeds in turn.
+        seeds: How many.
+    """
+    over = {target: over_seeds(np.reshape(each, (-1, seeds)).mean(0)) for target, each in runs.items()}
+    parts = {
+        part: {target: round(getattr(each, part), 2) for target, each in over.items()}
+        for part in ("mean", "low", "high")
+    }
+    return {"method": method, **parts, "runs": dict(runs)}
 
 
 def _chosen(known: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:

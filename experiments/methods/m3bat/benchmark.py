@@ -20,7 +20,7 @@ from experiments.methods.m3bat.skada_dann import SkadaDANN
 from paramcast.errors import InputError
 from paramcast.files import check_same_run
 from paramcast.methods.m3bat.estimators import M3BATClassifier, M3BATRegressor
-from paramcast.training.statistics import interval
+from paramcast.training.statistics import over_seeds
 
 Estimator = M3BATClassifier | M3BATRegressor
 
@@ -120,18 +120,19 @@ def score(model: Any, pair: Pair) -> float:
 def rows(data: str, task: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
     """A row a method: mean over pairs and seeds, paired differences to source and DANN, 95 % intervals.
 
-    Intervals are bootstrapped over (pair, seed). `worse_share` is the share of those in which the source
-    model is better, `pairs` has the mean of every pair, `scores` everything.
+    Intervals are Student's t over seeds, of each seed's mean over pairs. `worse_share` is the share of (pair,
+    seed) in which the source model is better, `pairs` has the mean of every pair, `scores` everything.
     """
     values = {each.method: _of(scores, each.method) for each in scores}
+    means = {name: _by_seed(scores, name) for name in values}
     return [
         {
             "data": data,
             "method": name,
             "metric": "mae" if task == "regression" else "auc",
-            **interval(mine).json(),
+            **over_seeds(means[name]).json(),
             **{
-                f"against_{other}": interval(mine - values[other]).json()
+                f"against_{other}": over_seeds(means[name] - means[other]).json()
                 for other in AGAINST
                 if other in values
             },
@@ -201,6 +202,12 @@ def _short(score: Score) -> dict[str, Any]:
 
 def _of(scores: Sequence[Score], method: str) -> np.ndarray:
     return np.array([each.value for each in scores if each.method == method])
+
+
+def _by_seed(scores: Sequence[Score], method: str) -> np.ndarray:
+    """(S,): the mean over pairs of each seed."""
+    seeds = dict.fromkeys(each.seed for each in scores)
+    return np.array([_of([each for each in scores if each.seed == seed], method).mean() for seed in seeds])
 
 
 def _by_pair(scores: Sequence[Score], method: str) -> dict[str, float]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from experiments.methods.mm_adapter.baselines import Fitted, Task
@@ -15,6 +14,7 @@ from experiments.methods.mm_adapter.embedding import Embedded
 from experiments.methods.mm_adapter.fewshot import Rounding, base_new, halves, harmonic_mean
 from paramcast.methods.mm_adapter.fitting import Shots, fitted_scale
 from paramcast.methods.mm_adapter.inputs import draw_shots
+from paramcast.training.statistics import over_seeds
 
 SHOTS = (1, 2, 4, 8, 16)
 FIGURES = ("base", "new", "harmonic")
@@ -41,7 +41,7 @@ def measure(
         step: Called after every method and seed.
 
     Returns:
-        `base`, `new` and `harmonic` have `mean`, `low`, `high` (see `interval`) and `seeds`, the figure of
+        `base`, `new` and `harmonic` have `mean`, `low`, `high` (see `over_seeds`) and `seeds`, the figure of
         each; or are None for a method with a closed vocabulary.
     """
     base, new = base_new(len(data.names), rounding)
@@ -58,16 +58,12 @@ def measure(
     return rows
 
 
-def interval(values: np.ndarray) -> dict[str, float]:
-    """Mean and 95 % interval by Student's t of (N,) figures, N >= 1; of a single one, the figure itself."""
-    mean = float(values.mean())
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else 0.0
-    return {"mean": round(mean, 2), "low": round(mean - reach, 2), "high": round(mean + reach, 2)}
-
-
 def _summary(values: Sequence[float | None]) -> dict[str, Any] | None:
     known = np.array([value for value in values if value is not None])
-    return interval(known) | {"seeds": known.round(2).tolist()} if len(known) else None
+    if not len(known):
+        return None
+    found = {key: round(value, 2) for key, value in over_seeds(known).json().items()}
+    return found | {"seeds": known.round(2).tolist()}
 
 
 def _draw(data: Embedded, base: np.ndarray, shots: int, seed: int) -> tuple[Task, np.ndarray]:

@@ -14,8 +14,9 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments.methods.mm_adapter.benchmark import FIGURES, interval
+from experiments.methods.mm_adapter.benchmark import FIGURES
 from paramcast.methods.mm_adapter.errors import FewShotError
+from paramcast.training.statistics import over_seeds
 
 Cell = tuple[str, str, int]
 """Data, label, shots."""
@@ -65,9 +66,9 @@ def _shown(rows: Sequence[Mapping[str, Any]], method: str, key: str, other: str 
         if theirs is None or theirs.keys() != own.keys():
             raise FewShotError(f"{method!r} and {other!r} were not measured on the same tasks and shots")
         values = values - np.array([theirs[cell] for cell in own])
-    found = interval(values.mean(0))
+    found = over_seeds(values.mean(0))
     sign = "+" if other else ""
-    return f"{found['mean']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
+    return f"{found.mean:{sign}.1f} [{found.low:{sign}.1f}, {found.high:{sign}.1f}]"
 
 
 def _by_cell(rows: Sequence[Mapping[str, Any]], method: str, key: str) -> dict[Cell, list[float]] | None:
