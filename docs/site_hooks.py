@@ -29,7 +29,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Let links that climb out of `docs/` lead to the copies; take the repository's page on contributing."""
     if page.file.src_uri == "contributing.md":
         text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-        return text.replace("](docs/", "](").replace("](experiments/log.md", "](log.md")
+        return (
+            text.replace("](docs/", "](")
+            .replace("](experiments/log.md", "](log.md")
+            .replace("](experiments/README.md", f"]({RESULTS}/index.md")
+        )
     return _OUTSIDE.sub(_inside, markdown)
 
 

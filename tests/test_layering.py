@@ -77,6 +77,16 @@ def test_a_part_imports_only_what_is_below_it(part: str) -> None:
     assert not wrong
 
 
+def test_what_is_installed_imports_nothing_that_is_not() -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {module}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for module, _ in imports(path)
+        if module.split(".")[0] in ("experiments", "tests")
+    ]
+    assert not wrong
+
+
 @pytest.mark.parametrize("part", ["protocol", "device", "cli"])
 def test_the_base_install_is_enough_to_import_it(part: str) -> None:
     known = BASE_PACKAGES | sys.stdlib_module_names | {"paramcast"}

@@ -41,6 +41,7 @@ def test_the_wheel_carries_types_licences_and_the_page_and_nothing_else(built: l
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"paramcast"}
+    assert not any("experiments" in name for name in names)
     assert {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")} <= set(names)
 
 
