@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 PACKAGES = Path(sys.prefix) / "clip"
+ROOT = Path(__file__).parents[2]  # for `experiments`
 
 ARCHITECTURE = {
     "embed_dim": 32,
@@ -80,7 +81,8 @@ def test_benchmark_on_a_real_clip(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments.split()],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PACKAGES), "PARAMCAST_CACHE": str(tmp_path / "cache")},
+        env=os.environ
+        | {"PYTHONPATH": f"{PACKAGES}{os.pathsep}{ROOT}", "PARAMCAST_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
     )
