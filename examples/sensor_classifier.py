@@ -13,13 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from seglearn.datasets import load_watch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import paramcast as pc
-from paramcast.methods.m3bat.datasets import read_seglearn
 from paramcast.training.scores import cross_entropy
 from paramcast.training.trainer import Supervised
+
+WINDOW = 100
+"""Samples of a window: 2 s."""
 
 
 class WatchModel(nn.Module):
@@ -42,14 +45,23 @@ class WatchModel(nn.Module):
 
 def read_devices(seed: int) -> list[pc.DeviceData]:
     """Make a device for each person and wrist; the seed draws the order of its windows."""
-    windows, labels, people, right, _ = read_seglearn()
-    windows = (windows / windows.std((0, 1))).astype(np.float32).transpose(0, 2, 1)
-    rng, devices = np.random.default_rng(seed), list[pc.DeviceData]()
-    for person in np.unique(people):
-        for side in (1, 0):
-            rows = rng.permutation(np.flatnonzero((people == person) & (right == side)))
-            name = f"{('left', 'right')[side]}-{person}"
-            devices.append(pc.DeviceData(name, (windows[rows],), labels[rows], group=str(person)))
+    data, rng = load_watch(), np.random.default_rng(seed)
+    scale = np.concatenate(data["X"]).std(0)
+    found: dict[str, tuple[list[np.ndarray], list[int]]] = {}
+    for signal, label, person, side in zip(
+        *(data[key] for key in ("X", "y", "subject", "side")), strict=True
+    ):
+        windows, labels = found.setdefault(f"{('left', 'right')[int(side)]}-{int(person)}", ([], []))
+        for start in range(0, len(signal) - WINDOW + 1, WINDOW // 2):
+            windows.append((signal[start : start + WINDOW] / scale).astype(np.float32).T)
+            labels.append(int(label))
+    devices = []
+    for name, (windows, labels) in sorted(found.items()):
+        order = rng.permutation(len(labels))
+        device = pc.DeviceData(
+            name, (np.stack(windows)[order],), np.array(labels)[order], group=name.split("-")[1]
+        )
+        devices.append(device)
     return devices
 
 

@@ -16,8 +16,8 @@ from paramcast.server.service import AdaptService
 from paramcast.video.data.collection import Collection
 from paramcast.video.data.frames import read_frames
 from paramcast.video.training.export import export_bundle
-from paramcast.video.training.pipeline import TrainingOptions, train
 from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.pipeline import TrainingOptions, train
 from paramcast.video.training.serving import OnnxBackend
 from paramcast.video.world import make_world
 

@@ -36,7 +36,6 @@ from paramcast.video.tasks import TASKS
 from paramcast.video.training.export import export_bundle
 from paramcast.video.training.model import ModelError, TrainedModel
 from paramcast.video.training.pipeline import train
-from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.serving import OnnxBackend
 from paramcast.video.world import make_world
 

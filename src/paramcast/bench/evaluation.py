@@ -1,4 +1,4 @@
-"""An evaluation from a model's folder to its table, figures file and page."""
+"""An evaluation from a model's folder to its table, results file and page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from paramcast.bench.figures import evaluation_rows, figures
 from paramcast.bench.ledger import measure_costs, runs_on_device
 from paramcast.bench.report import write_report
+from paramcast.bench.rows import evaluation_rows
 from paramcast.bench.table import controls_table, costs_table
 from paramcast.files import write_json
+from paramcast.results import results
 from paramcast.video.data.collection import Collection
 from paramcast.video.training.evaluate import Evaluation, evaluate
 from paramcast.video.training.model import TrainedModel
@@ -41,13 +42,13 @@ def run_evaluation(
         devices: How many.
         support_sizes: Support clips a device.
         seed: Of the devices.
-        command: How this run is called in its figures.
-        json_file: Where the figures go, if they are wanted in a file.
+        command: How this run is called in its results.
+        json_file: Where the results go, if they are wanted in a file.
         report_file: Where the page goes, likewise.
         fleet_file: Where the devices go, likewise.
 
     Returns:
-        The figures.
+        The results.
 
     Raises:
         InputError: Of the model, the collection or the shift.
@@ -62,7 +63,7 @@ def run_evaluation(
     rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
     click.echo(controls_table(rows))
     click.echo("\n" + costs_table(rows) if costs else "\nno costs: this model cannot run on a device")
-    made = figures(command, seed, rows)
+    made = results(command, seed, rows)
     if json_file:
         write_json(json_file, made)
     if report_file:

@@ -27,8 +27,8 @@ EXTRAS = {
     "flower": "federated clients as processes",
     "timm": "trunks of timm",
     "ray": "the service on Ray Serve",
-    "browser": "paramcast bench browser",
-    "fuzz": "paramcast bench fuzz",
+    "browser": "a benchmark of the page",
+    "fuzz": "fuzzing what is read from strangers",
     "dev": "the tests",
 }
 """Extra ('' is the base install) -> what it is for."""

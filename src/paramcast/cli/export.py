@@ -25,7 +25,7 @@ from paramcast.protocol import load_key, public_key_hex
 def command(model_dir: Path, out: Path, key_file: Path | None, json_file: Path | None) -> None:
     """Write the artifact: OUT/device is all that devices need, OUT/server all that a server needs."""
     with needs("paramcast export", "train"):
-        from paramcast.bench.figures import write_figures
+        from paramcast.results import write_results
         from paramcast.video.training.artifact import export_artifact
         from paramcast.video.training.model import TrainedModel
     public_key = None if key_file is None else public_key_hex(load_key(key_file))
@@ -38,4 +38,4 @@ def command(model_dir: Path, out: Path, key_file: Path | None, json_file: Path |
     click.echo(f"{out}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, in {seconds:.1f} s")
     if json_file:
         rows = [{"name": name, "value": size, "unit": "bytes"} for name, size in sizes.items()]
-        write_figures(json_file, typed_command(), model.config.seed, rows)
+        write_results(json_file, typed_command(), model.config.seed, rows)

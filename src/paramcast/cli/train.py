@@ -52,7 +52,7 @@ def command(
     Test clips (a tenth of the collection, by a hash of their ids) are not touched.
     """
     with needs("paramcast train", "train"):
-        from paramcast.bench.figures import write_figures
+        from paramcast.results import write_results
         from paramcast.video.data.collection import Collection
         from paramcast.video.training.pipeline import TrainingOptions, train
     options = TrainingOptions(
@@ -81,4 +81,4 @@ def command(
             {"name": f"validation_{stage}", "value": score, "unit": "%"}
             for stage, score in model.config.scores.items()
         ]
-        write_figures(json_file, typed_command(), seed, rows)
+        write_results(json_file, typed_command(), seed, rows)

@@ -113,9 +113,9 @@ class Report:
         """
         path = Path(path)
         if path.suffix == ".json":
-            from paramcast.figures import write_figures
+            from paramcast.results import write_results
 
-            write_figures(path, "evaluate", self.seed, self.rows)
+            write_results(path, "evaluate", self.seed, self.rows)
         else:
             write_bytes(path, self._page().encode())
         return path
