@@ -1,7 +1,7 @@
 """Python as it is where one extra is installed and nothing else: the same files, all other packages unseen.
 
-An environment for each extra takes minutes to fill. What `pip install 'paramcast[EXTRA]'` brings stands in the
-metadata of what is installed here, so a process that finds these packages and no others is the same.
+An environment for each extra takes minutes to fill. What `pip install 'paramcast[EXTRA]'` brings stands in
+the metadata of what is installed here, so a process that finds these packages and no others is the same.
 """
 
 from __future__ import annotations

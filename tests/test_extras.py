@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from extras import closure, missing, run_alone
 
 sys.path.insert(0, str(Path(__file__).parent / "device"))
@@ -100,16 +101,17 @@ def test_server(artifacts: list[Path], tmp_path: Path) -> None:
 TRAIN = """
 import sys
 from pathlib import Path
+from paramcast.bench.evaluation import run_evaluation
 from paramcast.device import DeviceRuntime
 from paramcast.video.data.frames import read_frames
 from paramcast.video.training.artifact import export_artifact
-from paramcast.video.training.evaluate import evaluate
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.pipeline import train
 from paramcast.video.world import make_world
-world = make_world("world", clips=40)
+world = make_world("world", clips=80)
 model = train(world, Path("model"), TrainingOptions("qa", devices=4, frames=1, adaptor_steps=2))
-assert evaluate(model, world, shift="vocabulary", devices=2, support_sizes=(2,)).results
+options = {"shift": "none", "devices": 2, "support_sizes": (2,), "seed": 0, "command": "evaluate"}
+assert run_evaluation(Path("model"), Path("world"), **options)["rows"]
 device = DeviceRuntime.load(export_artifact(model, "artifact"), "cam-1")
 clip = world.clips[0]
 print(device.answer(read_frames(clip, 1), [clip.qa[0].question]))

