@@ -99,6 +99,6 @@ def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
     path.write_text(script)
     told = json.dumps({"hidden": hidden, "allowed": sorted(allowed)})
     command = [sys.executable, "-c", _ALONE, told, str(path), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
