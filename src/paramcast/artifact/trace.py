@@ -323,7 +323,7 @@ def distance(wanted: np.ndarray, got: np.ndarray) -> float:
     ):
         return float("inf")
     scale = np.abs(a[finite]).max(initial=0.0)
-    return float(np.abs(a - b)[finite].max(initial=0.0) / max(scale, 1e-12)) if finite.any() else 0.0
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / max(scale, 1e-12))
 
 
 def session(graph: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
