@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import ClassVar, TypeVar
 
@@ -46,12 +47,14 @@ class Adapter(nn.Module):
     part of it.
 
     Attributes:
-        name: Kinds of its parts, joined with '+'; an update carries it as its form.
+        name: What an update carries as its form: the kind, or those of the parts, joined with '+'.
+        kind: Kind of change; see `paramcast.protocol.changes`. A composite has none.
         bottleneck: Width of a layer before the heads that generate the update, where they would be too large
             without one; None for none.
     """
 
     name: str
+    kind: str
     bottleneck: ClassVar[int | None] = None
 
     def __init__(self, owners: Mapping[str, Owner]) -> None:
@@ -71,7 +74,7 @@ class Adapter(nn.Module):
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """Kinds of change of each target, in their order; see `paramcast.protocol.changes`."""
-        return dict.fromkeys(self._owners, (self.name,))
+        return dict.fromkeys(self._owners, (self.kind,))
 
     def base_values(self) -> dict[str, Tensor]:
         """Values (float32, without a device axis) that leave the module as it is."""
@@ -176,7 +179,7 @@ class Composite(Adapter):
             owners |= part._owners
         super().__init__(owners)
         self.parts = nn.ModuleList(parts)
-        self.name = "+".join(part.name for part in parts)
+        self.kind, self.name = "", "+".join(part.name for part in parts)
         names = [name for part in parts for name in part.shapes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise TargetError(
@@ -237,6 +240,17 @@ def warn_if_huge(adapter: Adapter) -> None:
             HugeAdapterWarning,
             stacklevel=4,
         )
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Compute constants: torch's tracer, which refuses parameters that it does not know, looks away."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
 
 
 def root_mean_square(tensor: Tensor) -> float:

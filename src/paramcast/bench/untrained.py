@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from paramcast.hypernet.hypernetwork import CENTRE_DIMS
+from paramcast.hypernet.forms import CENTRE_DIMS
 from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.video.tasks import make_task

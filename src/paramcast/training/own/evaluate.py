@@ -104,6 +104,7 @@ def score_devices(
     with torch.no_grad():
         for place, device in enumerate(devices):
             values = None if made is None else one_of(made, place)
-            outputs = adaptor.dynamic(*(each[skipped:] for each in device.inputs), values=values)
+            with adaptor.adapted.use(values) as module:
+                outputs = module(*(each[skipped:] for each in device.inputs))
             scores.append(score(outputs, device.labels[skipped:]))
     return np.array(scores)

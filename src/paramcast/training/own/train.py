@@ -42,7 +42,7 @@ class OwnOptions:
     """What is adapted, and how adaptors are trained.
 
     Attributes:
-        targets: Patterns of the dynamic layers; see `make_dynamic`.
+        targets: Patterns of the target modules; see `select_targets`.
         form: Of the generated parameters.
         options: Of the form (`rank`, `count`).
         task: What you call what the model does.
@@ -201,7 +201,8 @@ def _lesson(
         return torch.cat([tensor[rows] for tensor, rows in zip(tensors, asked, strict=True)])
 
     inputs = [drawn([device.inputs[i] for device in chosen]) for i in range(len(chosen[0].inputs))]
-    outputs = adaptor.dynamic(*inputs, values=values)
+    with adaptor.adapted.use(values) as module:
+        outputs = module(*inputs)
     total: Tensor = loss(outputs, drawn([device.labels for device in chosen])) + BETA * adr
     return total
 

@@ -64,7 +64,7 @@ class Lessons:
             inputs, bank = self._moved(inputs, rng)
         values, adr = adaptor(inputs)
         cameras = [bool(device.device.cameras) for device in chosen]
-        loss = self.task.episode_loss(adaptor.dynamic, values, bank, queries, cameras, self.others, rng)
+        loss = self.task.episode_loss(adaptor.adapted, values, bank, queries, cameras, self.others, rng)
         total: Tensor = loss + beta * adr
         return total
 

@@ -52,7 +52,7 @@ def outcomes(
     for place, device in enumerate(devices):
         package = one_of(packages, place)
         for row, values in zip(scores, (package, package | unedited), strict=True):
-            row[place] = task.mean_score(adaptor.dynamic, values, bank, device, gallery)
+            row[place] = task.mean_score(adaptor.adapted, values, bank, device, gallery)
     own, refused = scores
     return Outcomes(hidden.numpy(), own - refused, refused)
 

@@ -13,8 +13,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from paramcast.hypernet import Hypernetwork
 from paramcast.hypernet.context import ContextInputs
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.protocol import AdaptRequest
 from paramcast.video.encoders.base import onnx_session
 from paramcast.video.models.parts import FeatureNorm
@@ -39,7 +39,7 @@ class Served(Protocol):
         """What it is."""
 
     @property
-    def adaptor(self) -> Hypernetwork:
+    def adaptor(self) -> FormHypernetwork:
         """The adaptor that serves devices."""
 
     def sha256(self) -> str:
@@ -60,8 +60,8 @@ class OnnxBackend:
     def __init__(self, trained: Served) -> None:
         adaptor = trained.adaptor.eval()
         self.model = trained.sha256()
-        self.form, self.task = adaptor.config.form, trained.config.task
-        self.parameters: Mapping[str, tuple[int, ...]] = dict(adaptor.dynamic.shapes)
+        self.form, self.task = adaptor.form, trained.config.task
+        self.parameters: Mapping[str, tuple[int, ...]] = dict(adaptor.adapted.adapter.shapes)
         self.uplink_dims = (adaptor.config.image_dim, adaptor.config.text_dim)
         self._session = _session(adaptor)
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -88,15 +88,17 @@ def load_backend(folder: Path | str) -> OnnxBackend:
 class _Generate(nn.Module):
     """An adaptor as a function of arrays."""
 
-    def __init__(self, adaptor: Hypernetwork) -> None:
+    def __init__(self, adaptor: FormHypernetwork) -> None:
         super().__init__()
         self.adaptor = copy.deepcopy(adaptor)
         self.adaptor.fda.norm = _fixed(adaptor.fda.norm)  # type: ignore[assignment]
-        self.dynamic = self.adaptor.dynamic  # so the tracer knows its parameters, and makes them constants
+        self.base = (
+            self.adaptor.adapted.replica
+        )  # so the tracer knows its parameters, and makes them constants
 
     def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
         values = self.adaptor.gated(ContextInputs(*known))
-        return tuple(values[name] for name in self.adaptor.dynamic.shapes)
+        return tuple(values[name] for name in self.adaptor.adapted.adapter.shapes)
 
 
 def _fixed(norm: nn.BatchNorm1d) -> FeatureNorm:
@@ -109,12 +111,12 @@ def _fixed(norm: nn.BatchNorm1d) -> FeatureNorm:
     return fixed
 
 
-def _session(adaptor: Hypernetwork) -> onnxruntime.InferenceSession:
+def _session(adaptor: FormHypernetwork) -> onnxruntime.InferenceSession:
     """A session of one thread: more would wait for each other between operations as small as these."""
     inputs: dict[str, Tensor] = {}
     for kind, dim in (("anchors", adaptor.config.image_dim), ("queries", adaptor.config.text_dim)):
         inputs |= {kind: torch.zeros(2, 3, dim), f"{kind}_mask": torch.ones(2, 3, dtype=torch.bool)}
-    outputs = list(adaptor.dynamic.shapes)
+    outputs = list(adaptor.adapted.adapter.shapes)
     axes = {name: {0: "devices", 1: name.removesuffix("_mask")} for name in inputs}
     graph = io.BytesIO()
     trace_graph(_Generate(adaptor), graph, inputs, outputs, axes | {name: {0: "devices"} for name in outputs})

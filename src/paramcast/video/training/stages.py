@@ -73,9 +73,9 @@ def _base_loss(
 def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
     def score() -> float:
         """Mean over validation devices and figures, in percent."""
-        dynamic, task = model.adaptor.dynamic, data.task
+        adapted, task = model.adaptor.adapted, data.task
         found = [
-            task.mean_score(dynamic, None, data.bank, device, data.gallery) for device in data.validation
+            task.mean_score(adapted, None, data.bank, device, data.gallery) for device in data.validation
         ]
         return float(np.mean(found))
 
