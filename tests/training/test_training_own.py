@@ -118,8 +118,8 @@ def test_a_module_that_is_trained_already_is_left_as_it_is() -> None:
     device = corners_devices(1, 3)[0]
     with torch.no_grad():
         plain = module(*device.inputs)
-        with model.use({name: np.ones(shape, np.float32) for name, shape in model.shapes.items()}):
-            assert not torch.allclose(module(*device.inputs), plain)
+        with model.use({name: np.ones(shape, np.float32) for name, shape in model.shapes.items()}) as adapted:
+            assert not torch.allclose(adapted(*device.inputs), plain)
         torch.testing.assert_close(module(*device.inputs), plain, atol=0, rtol=0)
 
 

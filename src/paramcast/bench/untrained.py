@@ -46,7 +46,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     rng = np.random.default_rng(seed)
     uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]
     model = TrainedModel(config, *uplinks)
-    for parameter in model.adaptor.fda.generator.heads.parameters():
+    for parameter in model.adaptor.fda.generator.heads.parameters():  # type: ignore[union-attr]
         nn.init.normal_(parameter, std=0.01)  # they start at zero, and would make the base model for all
     if model.adaptor.centre and model.adaptor.start:
         for basis in model.adaptor.centre.parameters():

@@ -16,10 +16,11 @@ from paramcast.adapters import AdaptedModule, TargetError
 from paramcast.adapters.base import Adapter, Composite, Shape, Values
 from paramcast.adapters.basis import BasisAdapter
 from paramcast.adapters.centre import CentreAdapter
+from paramcast.adapters.configs import CONFIGS, load_config
 from paramcast.adapters.full import FullAdapter
 from paramcast.adapters.lowrank import LowRankAdapter
 from paramcast.adapters.residual import ResidualAdapter
-from paramcast.adapters.targets import Selection, select
+from paramcast.adapters.targets import select
 from paramcast.errors import InputError
 from paramcast.hypernet.centre import CentreStart
 from paramcast.hypernet.context import ContextInputs
@@ -102,7 +103,7 @@ class FormHypernetwork(Hypernetwork):
         whole = Composite([adapter, centre]) if centre else adapter
         # In a list, the base model stays out of this module's parameters and state dict.
         self._adapted = [AdaptedModule(module, whole)]
-        self.register_load_state_dict_pre_hook(_read_older)
+        self.register_load_state_dict_pre_hook(_read_older)  # type: ignore[no-untyped-call]
 
     @property
     def adapted(self) -> AdaptedModule:
@@ -119,17 +120,19 @@ class FormHypernetwork(Hypernetwork):
 
 
 def form_adapter(form: str, module: nn.Module, targets: Sequence[str], options: Mapping[str, int]) -> Adapter:
-    """The adapter of a form.
+    """The adapter of a form, or one by its name today.
 
     Raises:
         InputError: An unknown form or option, or targets that do not fit the module.
     """
+    selection = select(module, targets)
+    if form in CONFIGS and form not in FORMS:
+        return load_config([{"name": form, **options}]).make(selection)  # type: ignore[union-attr]
     if form not in FORMS:
         raise InputError(f"no form is called {form!r}; there are: {', '.join(FORMS)}")
     known = {"codes": {"count": 64}, "lowrank": {"rank": 4}}.get(form, {})
     if unknown := options.keys() - known.keys():
         raise InputError(f"form {form!r} has no option {', '.join(sorted(unknown))}; it has: {list(known)}")
-    selection: Selection = select(module, targets)
     chosen = known | dict(options)
     if form == "codes":
         return CodesAdapter(selection, chosen["count"])

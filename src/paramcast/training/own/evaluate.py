@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramcast.errors import InputError
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.controls import CONDITIONS, Metric, Result, derangement
 from paramcast.training.own.devices import OwnDevice, check_devices
 from paramcast.training.own.model import OwnModel
@@ -93,7 +93,7 @@ def packages(
 
 
 def score_devices(
-    adaptor: Hypernetwork,
+    adaptor: FormHypernetwork,
     made: dict[str, Tensor] | None,
     devices: Sequence[OwnDevice],
     skipped: int,

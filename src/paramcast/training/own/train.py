@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit, one_thread
 from paramcast.training.own.devices import OwnDevice, check_devices, folds_of, sent_and_whole
 from paramcast.training.own.evaluate import Score, accuracy, packages, score_devices
@@ -185,7 +185,11 @@ def _fit_adaptor(
 
 
 def _lesson(
-    model: OwnModel, adaptor: Hypernetwork, devices: Sequence[OwnDevice], rng: np.random.Generator, loss: Loss
+    model: OwnModel,
+    adaptor: FormHypernetwork,
+    devices: Sequence[OwnDevice],
+    rng: np.random.Generator,
+    loss: Loss,
 ) -> Tensor:
     """The loss () of one step; which examples are support and which are asked differs between steps."""
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]

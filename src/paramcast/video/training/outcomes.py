@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.gates import Outcomes
 from paramcast.video.tasks import Task
 from paramcast.video.training.arrays import ClipData, DeviceData
@@ -22,7 +22,7 @@ GALLERY = 64
 
 def outcomes(
     task: Task,
-    adaptor: Hypernetwork,
+    adaptor: FormHypernetwork,
     view: tuple[Bank, UplinkTable],
     devices: Sequence[DeviceData],
     gallery: Sequence[ClipData],
@@ -58,7 +58,7 @@ def outcomes(
 
 
 def gate_lessons(
-    adaptor: Hypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable]
+    adaptor: FormHypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable]
 ) -> Iterator[Outcomes]:
     """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
     task, others = lessons.task, lessons.others[:GALLERY]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.gates import Outcomes, calibrate, fit_gate, joined, promise
 from paramcast.video.training.bank import Bank
@@ -111,13 +111,13 @@ def train_adaptors(
     adaptors = {condition: model.adaptors[condition] for condition in conditions}
     for condition, adaptor in adaptors.items():
 
-        def loss(rng: np.random.Generator, adaptor: Hypernetwork = adaptor) -> Tensor:
+        def loss(rng: np.random.Generator, adaptor: FormHypernetwork = adaptor) -> Tensor:
             fold = int(rng.integers(len(lessons)))
             model.base.load_state_dict(bases[fold])
             model.base.train()
             return lessons[fold].loss(adaptor, rng, BETA)
 
-        def validate(adaptor: Hypernetwork = adaptor) -> float:
+        def validate(adaptor: FormHypernetwork = adaptor) -> float:
             model.base.load_state_dict(final)
             model.base.eval()
             known = (
@@ -148,7 +148,7 @@ def train_adaptors(
 
 def _train_gates(
     model: TrainedModel,
-    adaptors: Mapping[str, Hypernetwork],
+    adaptors: Mapping[str, FormHypernetwork],
     data: Material,
     bases: Sequence[dict[str, Tensor]],
     lessons: Sequence[Lessons],
