@@ -90,8 +90,8 @@ def main() -> None:
         now = device(f"hour-{hour}", rng, UNSEEN, night)
         requests = sum(camera.observe(picture) for picture in now.context)
         base = accuracy(camera.model.module(*now.inputs), now.labels)
-        with camera.model.use(camera.tensors):
-            adapted = accuracy(camera.model.module(*now.inputs), now.labels)
+        with camera.model.use(camera.tensors) as module:
+            adapted = accuracy(module(*now.inputs), now.labels)
         print(f"{hour:4d}  {1 - night:5.1f}  {base:5.1f} %  {adapted:5.1f} %  {requests:8d}")
 
 

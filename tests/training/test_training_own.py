@@ -16,8 +16,8 @@ from own_devices import Corners, corners_devices, fit_corners
 from torch import nn
 from torch.nn import functional as F
 
-from paramcast.adapters.edits import FORMS
 from paramcast.errors import InputError
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import AdaptRequest, make_key, open_package, public_key_hex
 from paramcast.server.service import AdaptService
 from paramcast.training.controls import Metric, Result
@@ -118,8 +118,8 @@ def test_a_module_that_is_trained_already_is_left_as_it_is() -> None:
     device = corners_devices(1, 3)[0]
     with torch.no_grad():
         plain = module(*device.inputs)
-        with model.use({name: np.ones(shape, np.float32) for name, shape in model.shapes.items()}):
-            assert not torch.allclose(module(*device.inputs), plain)
+        with model.use({name: np.ones(shape, np.float32) for name, shape in model.shapes.items()}) as adapted:
+            assert not torch.allclose(adapted(*device.inputs), plain)
         torch.testing.assert_close(module(*device.inputs), plain, atol=0, rtol=0)
 
 
@@ -216,7 +216,7 @@ def test_packages_travel_signed_and_do_what_they_did_in_the_cloud(trained: OwnMo
     for name, value in package.tensors.items():
         np.testing.assert_allclose(value, made[name][0].numpy(), atol=0.02)
     with torch.no_grad():
-        base, wanted = trained.module(*device.inputs), trained.adaptor.dynamic(*device.inputs, values=made)
+        base, wanted = trained.module(*device.inputs), trained.adaptor.adapted(*device.inputs, values=made)
         with trained.use(package.tensors):
             found = trained.module(*device.inputs)
     torch.testing.assert_close(found, wanted, atol=0.5, rtol=0.05)  # the parameters were rounded to int8

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.device import QUESTION
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, untrained_model
 from paramcast.device import DeviceRuntime
 from paramcast.errors import InputError
+from paramcast.hypernet.forms import FORMS
 from paramcast.video.training.artifact import export_artifact
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramcast.errors import InputError
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.controls import CONDITIONS, Metric, Result, derangement
 from paramcast.training.own.devices import OwnDevice, check_devices
 from paramcast.training.own.model import OwnModel
@@ -93,7 +93,7 @@ def packages(
 
 
 def score_devices(
-    adaptor: Hypernetwork,
+    adaptor: FormHypernetwork,
     made: dict[str, Tensor] | None,
     devices: Sequence[OwnDevice],
     skipped: int,
@@ -104,6 +104,7 @@ def score_devices(
     with torch.no_grad():
         for place, device in enumerate(devices):
             values = None if made is None else one_of(made, place)
-            outputs = adaptor.dynamic(*(each[skipped:] for each in device.inputs), values=values)
+            with adaptor.adapted.use(values) as module:
+                outputs = module(*(each[skipped:] for each in device.inputs))
             scores.append(score(outputs, device.labels[skipped:]))
     return np.array(scores)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from paramcast.errors import InputError
 from paramcast.files import replacing, write_json
-from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.hypernet import ContextInputs, HypernetworkConfig
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.protocol import AdaptRequest
 from paramcast.training.own.devices import sent_and_whole
 from paramcast.training.uplink import Uplink, as_received
@@ -40,7 +41,7 @@ class OwnConfig:
         task: What the user calls what the model does.
         form: Of the generated parameters.
         options: Of the form (`rank`, `count`).
-        targets: Patterns of the dynamic layers; see `make_dynamic`.
+        targets: Patterns of the target modules; see `select_targets`.
         uplink_dim: Numbers that are sent of an example.
         truth_dim: Length of a true domain's description; 0 where there is none, and then no oracle.
     """
@@ -66,31 +67,31 @@ class OwnModel:
     def __init__(self, config: OwnConfig, module: nn.Module, uplink: Uplink) -> None:
         self.config, self.module, self.uplink = config, module.eval(), uplink
         self.adaptors = {
-            condition: Hypernetwork(
+            condition: FormHypernetwork(
                 HypernetworkConfig(
                     condition,  # type: ignore[arg-type]
-                    config.form,
-                    config.targets,
                     config.uplink_dim,
                     _NO_QUERIES,
                     config.truth_dim,
-                    options=config.options,
                 ),
+                config.form,
                 module,
+                config.targets,
+                options=config.options,
             ).eval()
             for condition in CONDITIONS
             if config.truth_dim or condition != "truth"
         }
 
     @property
-    def adaptor(self) -> Hypernetwork:
+    def adaptor(self) -> FormHypernetwork:
         """The adaptor that serves devices."""
         return self.adaptors["support"]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Package tensors and their shapes: what `open_package` shall expect."""
-        return self.adaptor.dynamic.shapes
+        return self.adaptor.adapted.adapter.shapes
 
     def inputs(
         self,
@@ -129,16 +130,16 @@ class OwnModel:
         no_queries = np.empty((0, _NO_QUERIES), np.float32)
         return AdaptRequest(device, self.sha256(), sequence, anchors, no_queries, np.empty(0, np.int64))
 
-    def use(self, tensors: Mapping[str, np.ndarray]) -> AbstractContextManager[None]:
-        """Run the module under a package's tensors for as long as the context lasts."""
+    def use(self, tensors: Mapping[str, np.ndarray]) -> AbstractContextManager[nn.Module]:
+        """Give the module under a package's tensors for as long as the context lasts."""
         values = {name: torch.from_numpy(np.asarray(value)) for name, value in tensors.items()}
-        return self.adaptor.dynamic.use(values)
+        return self.adaptor.adapted.use(values)
 
     def sha256(self) -> str:
         """Hex digest of the base module, of what devices hold of the form, and of the uplink."""
         digest = hashlib.sha256(json.dumps(asdict(self.config)).encode())
         tensors = {f"base.{name}": value for name, value in self.module.state_dict().items()}
-        tensors |= {f"edit.{name}": value for name, value in self.adaptor.edit.state_dict().items()}
+        tensors |= {f"edit.{name}": value for name, value in self.adaptor.adapter.state_dict().items()}
         digest.update(save(_owned(tensors)))
         digest.update(self.uplink.mean.tobytes() + self.uplink.matrix.tobytes())
         return digest.hexdigest()

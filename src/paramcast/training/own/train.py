@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit, one_thread
 from paramcast.training.own.devices import OwnDevice, check_devices, folds_of, sent_and_whole
 from paramcast.training.own.evaluate import Score, accuracy, packages, score_devices
@@ -42,7 +42,7 @@ class OwnOptions:
     """What is adapted, and how adaptors are trained.
 
     Attributes:
-        targets: Patterns of the dynamic layers; see `make_dynamic`.
+        targets: Patterns of the target modules; see `select_targets`.
         form: Of the generated parameters.
         options: Of the form (`rank`, `count`).
         task: What you call what the model does.
@@ -185,7 +185,11 @@ def _fit_adaptor(
 
 
 def _lesson(
-    model: OwnModel, adaptor: Hypernetwork, devices: Sequence[OwnDevice], rng: np.random.Generator, loss: Loss
+    model: OwnModel,
+    adaptor: FormHypernetwork,
+    devices: Sequence[OwnDevice],
+    rng: np.random.Generator,
+    loss: Loss,
 ) -> Tensor:
     """The loss () of one step; which examples are support and which are asked differs between steps."""
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
@@ -201,7 +205,8 @@ def _lesson(
         return torch.cat([tensor[rows] for tensor, rows in zip(tensors, asked, strict=True)])
 
     inputs = [drawn([device.inputs[i] for device in chosen]) for i in range(len(chosen[0].inputs))]
-    outputs = adaptor.dynamic(*inputs, values=values)
+    with adaptor.adapted.use(values) as module:
+        outputs = module(*inputs)
     total: Tensor = loss(outputs, drawn([device.labels for device in chosen])) + BETA * adr
     return total
 
