@@ -1,6 +1,6 @@
 """Operations that the tracing exporter does not know, by others that it does.
 
-Each is what torch computes, in evaluation mode; the comparison at the end of an export would show if it were not.
+Each is what torch computes in evaluation mode; the comparison at the end of an export would show if not.
 """
 
 from __future__ import annotations

@@ -221,7 +221,8 @@ def _by_tracing(job: _Job) -> onnx.ModelProto:
             dynamic_axes={name: free for name, free in axes.items() if free},
             opset_version=OPSET,
             dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,  # what evaluation would fuse, an update could not change
+            # What evaluation mode would fuse, an update could not change.
+            training=torch.onnx.TrainingMode.PRESERVE,
         )
     return onnx.load_from_string(file.getvalue())
 
