@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.device import QUESTION
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import in_turns, row, rows_table, time_row
@@ -28,6 +27,7 @@ from paramcast.cli.bench.options import tell
 from paramcast.cli.common import json_option, seed_option
 from paramcast.device import DeviceRuntime
 from paramcast.errors import InputError
+from paramcast.hypernet.forms import FORMS
 from paramcast.video.training.artifact import export_artifact
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ def deliver(
     Returns:
         What the devices get, N of (1, *shape), and the mean bytes of a package.
     """
-    key, digest, shapes = make_key(), model.sha256(), model.adaptor.dynamic.shapes
+    key, digest, shapes = make_key(), model.sha256(), model.adaptor.adapted.adapter.shapes
     delivered, sizes = [], []
     for device, values in zip(known.devices, one_by_one(packages), strict=True):
         name, tensors = device.device.id, {tensor: value[0].numpy() for tensor, value in values.items()}

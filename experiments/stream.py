@@ -239,10 +239,10 @@ class _Scores:
         clips = self._stream.clips[start:end]
         if not clips:
             return np.zeros(1)
-        task, dynamic, bank = self._group.model.task, self._group.model.adaptor.dynamic, self._group.bank
+        task, adapted, bank = self._group.model.task, self._group.model.adaptor.adapted, self._group.bank
         device = replace(self._stream.domains[start], clips=clips, support=0)
-        with torch.no_grad(), dynamic.use(values):
-            outputs = task.outputs(dynamic.module, bank, task.asked(device, []))
+        with torch.no_grad(), adapted.use(values):
+            outputs = task.outputs(adapted.replica, bank, task.asked(device, []))
         right = answered_right(outputs, device)
         questions = np.cumsum([0, *(len(clip.items) for clip in clips)])
         counts: np.ndarray = np.concatenate([[0], right.cumsum()])[questions]

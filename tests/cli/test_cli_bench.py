@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from commands import Run, run_paramcast
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 from paramcast.video.training.serving import OnnxBackend

@@ -174,7 +174,7 @@ def test_over_http(world: World) -> None:
     with serving(create_app(Backend(), world.key)) as url, Device(world.out, "cam-1", server=url) as device:
         device.observe(arrays(world.inputs))
         assert device.adapt().sequence == 1
-        values = {name: value for name, value in device.runtime._parameters.current.parameters.items()}
+        values = dict(device.runtime._parameters.current.parameters)
         assert_same(device.predict(arrays(world.inputs)), world.truth(world.inputs, values))
 
 

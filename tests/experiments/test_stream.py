@@ -77,9 +77,9 @@ def test_every_clip_is_judged_under_the_package_that_was_there_before_it() -> No
             (0, None),
             (14, model.adaptor.generate(table.context([seen[6:14]], [device.truth]))),
         ):
-            with model.adaptor.dynamic.use(values):
+            with model.adaptor.adapted.use(values):
                 given = model.task.outputs(
-                    model.adaptor.dynamic.module, bank, model.task.asked(device, [])
+                    model.adaptor.adapted.replica, bank, model.task.asked(device, [])
                 ).argmax(-1)
             for clip in seen[row::2]:
                 clip.items[:, 2] = given[questions * clip.row : questions * (clip.row + 1)]
@@ -99,7 +99,7 @@ def test_every_clip_is_judged_under_the_package_that_was_there_before_it() -> No
                 support = seen[asked[0] - asked[1] : asked[0]]
                 values = model.adaptor.generate(table.context([support], [device.truth]))
             part = replace(device, clips=tuple(seen[start:end]))
-            percent = model.task.mean_score(model.adaptor.dynamic, values, bank, part, [])
+            percent = model.task.mean_score(model.adaptor.adapted, values, bank, part, [])
             scores.append(percent * (end - start))
         assert found[name].accuracy[0] == pytest.approx(sum(scores) / clips)
         assert 5 < found[name].accuracy[0] < 95

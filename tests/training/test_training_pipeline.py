@@ -22,13 +22,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from paramcast.adapters.edits import FORMS
 from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.untrained import untrained_model
 from paramcast.device import CloudClient, DeviceRuntime
 from paramcast.errors import InputError
 from paramcast.hypernet import ContextInputs
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import AdaptRequest, Package
 from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.data.frames import read_frames
@@ -310,7 +310,7 @@ def by_torch(
     shown = [torch.tensor(features)[None] for features in store.clips([(clip.id, ()) for clip in clips])]
     masks = [torch.ones(each.shape[:2], dtype=torch.bool) for each in shown]
     found = {}
-    with torch.no_grad(), model.adaptor.dynamic.use(values):
+    with torch.no_grad(), model.adaptor.adapted.use(values):
         module: Any = model.base
         if model.config.task == "retrieval":
             captions = [clip.captions[0] for clip in clips]

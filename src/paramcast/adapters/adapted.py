@@ -145,7 +145,7 @@ class AdaptedModule:
             ValuesError: Values that do not fit.
             TargetError: A target in a layer of another class.
         """
-        if values is not None and not torch.jit.is_tracing():
+        if values is not None and torch._C._get_tracing_state() is None:
             self.adapter.check_values(values, devices=fast.devices_of(self.adapter, values))
         with self._lock:
             self._pairs.follow()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -46,12 +47,14 @@ class Adapter(nn.Module):
     part of it.
 
     Attributes:
-        name: Kinds of its parts, joined with '+'; an update carries it as its form.
+        name: What an update carries as its form: the kind, or those of the parts, joined with '+'.
+        kind: Kind of change; see `paramcast.protocol.changes`. A composite has none.
         bottleneck: Width of a layer before the heads that generate the update, where they would be too large
             without one; None for none.
     """
 
     name: str
+    kind: str
     bottleneck: ClassVar[int | None] = None
 
     def __init__(self, owners: Mapping[str, Owner]) -> None:
@@ -71,7 +74,7 @@ class Adapter(nn.Module):
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """Kinds of change of each target, in their order; see `paramcast.protocol.changes`."""
-        return dict.fromkeys(self._owners, (self.name,))
+        return dict.fromkeys(self._owners, (self.kind,))
 
     def base_values(self) -> dict[str, Tensor]:
         """Values (float32, without a device axis) that leave the module as it is."""
@@ -176,7 +179,7 @@ class Composite(Adapter):
             owners |= part._owners
         super().__init__(owners)
         self.parts = nn.ModuleList(parts)
-        self.name = "+".join(part.name for part in parts)
+        self.kind, self.name = "", "+".join(part.name for part in parts)
         names = [name for part in parts for name in part.shapes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise TargetError(
@@ -237,6 +240,18 @@ def warn_if_huge(adapter: Adapter) -> None:
             HugeAdapterWarning,
             stacklevel=4,
         )
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Compute constants: torch's tracer, which refuses parameters that it does not know, looks away."""
+    tracer: Any = torch._C
+    state = tracer._get_tracing_state()
+    tracer._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        tracer._set_tracing_state(state)
 
 
 def root_mean_square(tensor: Tensor) -> float:

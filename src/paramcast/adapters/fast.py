@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn import functional as F
 
 from paramcast.adapters.base import Adapter, Values
@@ -25,7 +27,8 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 """Layer -> its function."""
 _KNOWN = (nn.Linear, nn.LayerNorm, *CONVOLUTIONS)
-_DENSE = ("residual", "full")
+_FACTORED = ("basis", "lowrank", "centre")
+"""Kinds whose edits are added to a layer's output; under all others the layer is run with whole weights."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,11 @@ def layers_of(replica: nn.Module, adapter: Adapter) -> list[Layer] | None:
         id(tensor) for _, tensor in replica.named_parameters(remove_duplicate=False) if tensor is not None
     ]
     found: dict[str, dict[str, str]] = {}
-    for target, kinds in adapter.kinds.items():
+    for target in adapter.kinds:
         name, _, attribute = target.rpartition(".")
         module = modules.get(name)
         known = type(module) in _KNOWN and "forward" not in vars(module) and attribute in ("weight", "bias")
-        dense = [kind for kind in kinds if kind in _DENSE]
-        if not known or (dense and len(kinds) > 1 and kinds[0] not in dense):
+        if not known:
             return None
         if owners.count(id(getattr(module, attribute))) > _names_of(replica, module):
             return None  # tied: another layer reads it too
@@ -89,11 +91,11 @@ def edited(layer: Layer, adapter: Adapter, x: Tensor, y: Tensor, values: Values)
         )
     on_weight = kinds[layer.weight] if layer.weight else ()
     on_bias = kinds[layer.bias] if layer.bias else ()
-    if any(kind in _DENSE for kind in (*on_weight, *on_bias)):
+    if any(kind not in _FACTORED for kind in (*on_weight, *on_bias)) or len(on_weight) > 1:
         weight = _whole(layer.weight, module.weight, kinds, values, constants, devices)
         bias = _whole(layer.bias, module.bias, kinds, values, constants, devices)
         return dense(module, x, weight, bias, y, weighted=layer.weight is not None)
-    for _ in on_weight:
+    if on_weight:
         y = _weight_edit(layer.weight or "", module, x, y, values, constants, kinds, devices)
     for kind in on_bias:
         y = add_vector(y, _vector(kind, layer.bias or "", module.bias, values, constants), module)
@@ -175,12 +177,20 @@ def _whole(
         return base
     value = base.detach()
     for kind in kinds[target]:
-        if kind == "full":
-            value = values[changes.tensor_name(target)]
+        if kind in _FACTORED:
+            value = value + _vector(kind, target, base, values, constants)
+        elif devices is None:
+            value = changes.changed(kind, target, value, values, constants)
         else:
-            edit = _vector(kind, target, base, values, constants)
-            value = value + edit
-    return value if value.dim() == base.dim() or devices is not None else value[0]
+            value = vmap(
+                partial(_changed, kind, target, constants), (0 if value.dim() > base.dim() else None, 0)
+            )(value, dict(values))
+    return value
+
+
+def _changed(kind: str, target: str, constants: Mapping[str, Tensor], base: Tensor, values: Values) -> Tensor:
+    value: Tensor = changes.changed(kind, target, base, values, constants)
+    return value
 
 
 def matmul(x: Tensor, matrix: Tensor) -> Tensor:
@@ -206,7 +216,7 @@ def add_vector(y: Tensor, vector: Tensor, module: nn.Module) -> Tensor:
     """Add a device's vector (B, *bias), or one (*bias) for all rows, to a layer's output y (B * n, ...)."""
     if isinstance(module, nn.LayerNorm):
         return _aligned(torch.add, y, vector, len(module.normalized_shape), behind=0)
-    behind = module.weight.dim() - 2 if type(module) in CONVOLUTIONS else 0  # type: ignore[union-attr, operator]
+    behind = module.weight.dim() - 2 if type(module) in CONVOLUTIONS else 0  # type: ignore[operator]
     return _aligned(torch.add, y, vector, 1, behind)
 
 

@@ -38,6 +38,7 @@ from paramcast.artifact.calling import (
 )
 from paramcast.artifact.errors import ExportError
 from paramcast.artifact.manifest import TensorSpec
+from paramcast.artifact.operators import PlainOperators
 from paramcast.artifact.trees import Tree
 from paramcast.errors import MissingExtraError
 
@@ -204,24 +205,25 @@ def _input_names(targets: Mapping[str, Tensor], call: Call, out: _Outputs) -> di
 
 
 def _by_tracing(job: _Job) -> onnx.ModelProto:
-    torch._C._jit_set_onnx_log_enabled(False)  # else it prints whole graphs where it fails
     axes: dict[str, dict[int, str]] = {name: dict(free) for name, free in job.free.items()}
     for spec in job.out.specs:
         axes[spec.name] = {
             axis: f"{spec.name}_{axis}" for axis, size in enumerate(spec.shape) if size is None
         }
     file = io.BytesIO()
-    torch.onnx.export(
-        job.wrapper,
-        job.arguments,
-        file,  # type: ignore[arg-type]
-        input_names=job.input_names,
-        output_names=list(job.out.names),
-        dynamic_axes={name: free for name, free in axes.items() if free},
-        opset_version=OPSET,
-        dynamo=False,
-        training=torch.onnx.TrainingMode.PRESERVE,  # what evaluation would fuse, an update could not change
-    )
+    with PlainOperators():
+        torch.onnx.export(
+            job.wrapper,
+            job.arguments,
+            file,  # type: ignore[arg-type]
+            input_names=job.input_names,
+            output_names=list(job.out.names),
+            dynamic_axes={name: free for name, free in axes.items() if free},
+            opset_version=OPSET,
+            dynamo=False,
+            # What evaluation mode would fuse, an update could not change.
+            training=torch.onnx.TrainingMode.PRESERVE,
+        )
     return onnx.load_from_string(file.getvalue())
 
 
@@ -323,7 +325,7 @@ def distance(wanted: np.ndarray, got: np.ndarray) -> float:
     ):
         return float("inf")
     scale = np.abs(a[finite]).max(initial=0.0)
-    return float(np.abs(a - b)[finite].max(initial=0.0) / max(scale, 1e-12)) if finite.any() else 0.0
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / max(scale, 1e-12))
 
 
 def session(graph: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.load import Connection, Load, closed_loop, connections, http_request, open_loop
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.signers import Signers
 from paramcast.bench.untrained import made_up_request, untrained_artifact, untrained_model
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import AdaptRequest, make_key
 from paramcast.server import AdaptService
 from paramcast.video.training.model import TrainedModel

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from paramcast.artifact.server_write import write_server_side
-from paramcast.hypernet.hypernetwork import CENTRE_DIMS
+from paramcast.hypernet.forms import CENTRE_DIMS
 from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.video.tasks import make_task
@@ -50,7 +50,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     rng = np.random.default_rng(seed)
     uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]
     model = TrainedModel(config, *uplinks)
-    for parameter in model.adaptor.fda.generator.heads.parameters():
+    for parameter in model.adaptor.fda.generator.heads.parameters():  # type: ignore[union-attr]
         nn.init.normal_(parameter, std=0.01)  # they start at zero, and would make the base model for all
     if model.adaptor.centre and model.adaptor.start:
         for basis in model.adaptor.centre.parameters():

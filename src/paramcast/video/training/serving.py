@@ -6,7 +6,7 @@ from typing import Protocol
 
 from paramcast.artifact.hypernetwork_graph import hypernetwork_graph
 from paramcast.artifact.server_read import OnnxHypernetwork, ServerSide
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 
 
 class ServedConfig(Protocol):
@@ -25,7 +25,7 @@ class Served(Protocol):
         """What it is."""
 
     @property
-    def adaptor(self) -> Hypernetwork:
+    def adaptor(self) -> FormHypernetwork:
         """The adaptor that serves devices."""
 
     def sha256(self) -> str:
@@ -35,11 +35,11 @@ class Served(Protocol):
 def server_side(trained: Served) -> ServerSide:
     """What a server needs of a trained model: its hypernetwork, gate included, as a graph."""
     adaptor = trained.adaptor.eval()
-    shapes = dict(adaptor.dynamic.shapes)
+    shapes = dict(adaptor.adapted.adapter.shapes)
     dims = (adaptor.config.image_dim, adaptor.config.text_dim)
     return ServerSide(
         model=trained.sha256(),
-        adapter=adaptor.config.form,
+        adapter=adaptor.form,
         task=trained.config.task,
         parameters=shapes,
         uplink_dims=dims,
