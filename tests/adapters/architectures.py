@@ -537,15 +537,6 @@ def _vision_mobile() -> Built:
     return net, torch.randn(ROWS, 3, 32, 32), ["features.0", "features.1", "classifier"]
 
 
-@architecture("torchvision R3D of clips", needs="torchvision")
-def _vision_clips() -> Built:
-    import_torchvision()
-    from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple, VideoResNet
-
-    net = VideoResNet(BasicBlock, [Conv3DSimple] * 4, [1, 1, 1, 1], BasicStem, num_classes=3)
-    return net, torch.randn(ROWS, 3, 2, 8, 8), ["stem", "fc"]
-
-
 @architecture("open_clip ViT with text", needs="open_clip")
 def _open_clip() -> Built:
     import_torchvision()

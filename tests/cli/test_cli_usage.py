@@ -31,6 +31,7 @@ WRONG = [
     ("train --data d --out m", "paramcast train: Missing option '--task'. Choose from: qa,"),
     ("train --data d --out m --task painting", "paramcast train: Invalid value for '--task': 'painting'"),
     ("train --data d --out m --task qa --form magic", "paramcast train: Invalid value for '--form': 'magic'"),
+    ("train --data d --out m --task qa --adapter x", "paramcast train: Invalid value for '--adapter': 'x'"),
     ("train --data d --out m --task qa --devices 0", "paramcast train: Invalid value for '--devices': 0"),
     ("train --data d --out m --task qa --seed two", "paramcast train: Invalid value for '--seed': 'two'"),
     ("train --data", "paramcast: Option '--data' requires an argument"),  # click forgets of which command
