@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 from torch import nn
 
 from paramcast.adapters import Configuration
@@ -23,7 +24,6 @@ from paramcast.hypernet.generators import GENERATORS
 from paramcast.hypernet.generators.basis import PlainGenerator
 from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.changes import KINDS
-from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 
 
 def layer_of(target: str) -> str:
