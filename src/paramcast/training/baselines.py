@@ -127,7 +127,7 @@ class MeanRemoval(FreeBaseline):
 
 
 class PriorCorrection(FreeBaseline):
-    """Re-estimates how frequent the classes are on the device by expectation maximization (Saerens et al., 2002)."""
+    """Re-estimates the frequencies of classes by expectation maximization (Saerens et al., 2002)."""
 
     name = "prior_correction"
     rounds = 20

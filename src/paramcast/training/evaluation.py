@@ -1,8 +1,9 @@
 """Evaluation with controls: is it adaptation, and does it pay?
 
-A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the same
-devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`), their
-own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the
+same
+devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`),
+their own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def evaluate(
     Args:
         model: Fitted.
         devices: Devices that neither training nor validation has seen; their examples stay in their order.
-        support: Examples that a device adapts with; several numbers give a row each. A device is scored behind the
-            largest, so that all rows share their query examples.
+        support: Examples that a device adapts with; several numbers give a row each. A device is scored
+            behind the largest, so that all rows share their query examples.
         seed: Decides which other device's update the control `shuffled` uses.
 
     Raises:

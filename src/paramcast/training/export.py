@@ -24,8 +24,8 @@ def export(
     Args:
         model: Fitted.
         out: The artifact's folder; an older artifact there is replaced.
-        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the first
-            server that they meet.
+        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the
+            first server that they meet.
         task: What the model does, in the user's words; the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
 

@@ -1,4 +1,4 @@
-"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, and how it is described."""
+"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, its describer."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ class AdaptableModel:
 
         Args:
             train_devices: Devices that the hypernetwork learns from.
-            validation_devices: Other devices, which select the training step and calibrate the gain predictor.
+            validation_devices: Other devices, which select the training step and calibrate the gain
+                predictor.
             steps: Optimizer steps; None: 400.
             options: `base`, `augment`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
 
@@ -273,11 +274,13 @@ class AdaptableModel:
         write_json(folder / "config.json", stored)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
-        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this line.
+        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
+        line.
 
         Args:
             out: The artifact's folder.
-            key: File of the signing key, made if it does not exist; None: devices trust the first server they meet.
+            key: File of the signing key, made if it does not exist; None: devices trust the first server
+                they meet.
             options: `labels` (names of the outputs) and `task`.
         """
         from paramcast.training.export import export
@@ -330,13 +333,15 @@ def adaptable(
 
     Args:
         net: Any module. It is not changed by this call.
-        target_modules: Shell-style patterns of module or parameter names, such as `["head", "blocks.*.norm"]`;
-            `"!pattern"` leaves names out.
-        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple of them.
-        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent, or a
-            torch module that is called like `net`; None: statistics of the inputs and the last features.
+        target_modules: Shell-style patterns of module or parameter names, such as `["head",
+            "blocks.*.norm"]`; `"!pattern"` leaves names out.
+        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple
+            of them.
+        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent,
+            or a torch module that is called like `net`; None: statistics of the inputs and the last features.
         loss: (outputs, labels) -> scalar tensor, or a name of `training.scores.LOSSES`; None: by the labels.
-        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the labels.
+        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the
+            labels.
 
     Raises:
         InputError: A pattern matches nothing that can be adapted, or the context cannot be exported.
@@ -389,8 +394,8 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
 
 
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F) float32."""
-    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
+    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F)
+    float32.""" parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
 
 

@@ -115,7 +115,8 @@ def fit(
         seed: Of everything.
         device: A torch device such as "cuda"; None: where the module is.
         precision: `torch.bfloat16` or `torch.float16` for mixed precision; None: none.
-        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no checkpoints.
+        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no
+            checkpoints.
 
     Raises:
         InputError: Unusable devices, devices in both sets, or targets that cannot be adapted.
@@ -368,8 +369,8 @@ def _bases(
     augment: Augment | None,
     work: Path,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the final one is left in the module."""
-    net = model.net
+    """Return states of the base, each with devices that it has not seen; the final one is left in the
+    module.""" net = model.net
     if base is False:
         net.eval()
         return [(_copied(net), list(devices))]
@@ -511,9 +512,10 @@ def _warn_if_seen(
     error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in (known, new) if len(each) > 1))
     if known.mean() - new.mean() > 2 * error > 0:
         warnings.warn(
-            f"the base scores {score.sign * known.mean():.1f} on training devices and {score.sign * new.mean():.1f} "
-            "on validation devices: it seems to have been trained on the former, and a hypernetwork learns the "
-            "wrong thing there; let fit(..., base=True) train it, or give devices that it has not seen",
+            f"the base scores {score.sign * known.mean():.1f} on training devices and "
+            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on the former, "
+            "and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, or give devices "
+            "that it has not seen",
             SeenDevicesWarning,
             stacklevel=4,
         )
@@ -601,7 +603,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
     base = scores_of(model, plan.validation, None, size, plan.score)
     gain = plan.score.sign * float(np.nanmean(own - base))
     verdict = (
-        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name} over the base"
+        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
         if gain > 0
         else f"no update beats the base on {len(plan.validation)} validation devices: "
         "devices keep the base; more training devices or another context= may help"
