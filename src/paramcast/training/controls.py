@@ -72,16 +72,16 @@ class Result:
 
     @property
     def recovery(self) -> float | None:
-        """Share of the oracle's gain that is had; None without an oracle, or where it is no upper
-        reference.""" if "oracle" not in self.values:
+        """Share of the oracle's gain; None without an oracle, or where it is no upper reference."""
+        if "oracle" not in self.values:
             return None
         room = float(self.better("oracle", self.reference).mean())
         return self.gain.mean / room if room > 0 and self.gain.mean <= room else None
 
     @property
     def worse_share(self) -> float:
-        """Share of devices that lose more than one point (of an error: one percent) against the base
-        model.""" worse_by = WORSE_BY if self.higher_is_better else 0.01 * np.abs(self.values["base"])
+        """Share of devices that lose more than one point (of an error: one percent) against the base."""
+        worse_by = WORSE_BY if self.higher_is_better else 0.01 * np.abs(self.values["base"])
         return float((self.better("own", "base") < -worse_by).mean())
 
     def among(self, devices: Collection[str]) -> Result:

@@ -223,8 +223,8 @@ def _channel_axis(leaf: Tensor) -> int | None:
 
 
 def _statistics(x: Tensor, channel: int) -> Tensor:
-    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, and covariances of a few
-    channels.""" if x.dim() == 1:
+    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, correlations of a few channels."""
+    if x.dim() == 1:
         return x[:, None]
     if x.dim() == 2 and x.shape[1] <= _MOST_RAW:
         return x

@@ -89,8 +89,8 @@ def detached(tree: Any) -> Any:
 
 
 def call(module: Any, inputs: Any) -> Any:
-    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is the one
-    argument.""" if isinstance(inputs, Mapping):
+    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is one argument."""
+    if isinstance(inputs, Mapping):
         return module(**inputs)
     if isinstance(inputs, tuple | list):
         return module(*inputs)

@@ -394,8 +394,8 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
 
 
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F)
-    float32.""" parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
+    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
+    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
 
 

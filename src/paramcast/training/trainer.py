@@ -369,8 +369,8 @@ def _bases(
     augment: Augment | None,
     work: Path,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the final one is left in the
-    module.""" net = model.net
+    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
+    net = model.net
     if base is False:
         net.eval()
         return [(_copied(net), list(devices))]
@@ -513,9 +513,9 @@ def _warn_if_seen(
     if known.mean() - new.mean() > 2 * error > 0:
         warnings.warn(
             f"the base scores {score.sign * known.mean():.1f} on training devices and "
-            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on the former, "
-            "and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, or give devices "
-            "that it has not seen",
+            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on the "
+            "former, and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, or give "
+            "devices that it has not seen",
             SeenDevicesWarning,
             stacklevel=4,
         )
