@@ -19,11 +19,11 @@ demo: install
 	$(BIN)/paramcast demo
 
 lint: install
-	$(BIN)/ruff check src tests examples docs
-	$(BIN)/ruff format --check src tests examples docs
+	$(BIN)/ruff check src experiments tests examples docs
+	$(BIN)/ruff format --check src experiments tests examples docs
 	$(BIN)/mypy
 
-# open_clip for its test, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
+# open_clip and timm for their tests, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
 # where transformers finds such a one it fails.
 $(VENV)/clip/.installed: $(VENV)/.installed
 	$(BIN)/pip install --no-compile --no-deps --upgrade -c constraints.txt --target $(VENV)/clip \
@@ -66,6 +66,6 @@ dist: install
 	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
 		--output-file dist/paramcast.cdx.json $(VENV)/dist/bin/python
 
-docs: install  # tables and figures from benchmarks/, then the site, into site/
+docs: install  # tables and figures from experiments/results/, then the site, into site/
 	for script in results speed cloud methods; do $(BIN)/python docs/build_$$script.py || exit 1; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -1,4 +1,4 @@
-"""Fill the tables of `operations.md` and `threat_model.md` from the committed files in `benchmarks/`.
+"""Fill the tables of `operations.md` and `threat_model.md` from the files in `experiments/results/`.
 
 python docs/build_cloud.py            # rewrites what lies between the markers
 python docs/build_cloud.py --check    # changes nothing; exit code 1 if a page is not up to date
@@ -113,7 +113,7 @@ def interval(row: Row, digits: int = 1) -> str:
 
 def main() -> int:
     """Write the pages, or check them; the exit code."""
-    check = only_checking("Fill the cloud's tables from benchmarks/.")
+    check = only_checking("Fill the cloud's tables from experiments/results/.")
     pages = {
         "operations.md": {"capacity": capacity(), "scale": scale()},
         "threat_model.md": {"inversion": inversion()},

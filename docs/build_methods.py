@@ -1,4 +1,4 @@
-"""Fill the tables of the methods' pages in `docs/methods/` from the committed files in `benchmarks/`.
+"""Fill the tables of the methods' pages in `docs/methods/` from the files in `experiments/results/`.
 
 python docs/build_methods.py            # rewrites what lies between the markers
 python docs/build_methods.py --check    # changes nothing; exit code 1 if a page is not up to date
@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from marked_tables import BENCHMARKS, ROOT, Row, figures, fill, markdown, only_checking
+from marked_tables import RESULTS, ROOT, Row, fill, markdown, only_checking, results
 
-from paramcast.methods.mm_adapter.summary import markdown as summary
+from experiments.methods.cmda_ot import benchmark as cmda_ot
+from experiments.methods.m3bat import benchmark as m3bat
+from experiments.methods.mm_adapter.summary import markdown as summary
 
 PAGES = ROOT / "docs/methods"
 ADAPTERS = (
@@ -29,7 +32,8 @@ ADAPTERS = (
 def m3bat_tables() -> dict[str, str]:
     """A table a set; then what is different where a target is adapted to, pair by pair."""
     made = {}
-    for name, (about, rows) in _files("m3bat").items():
+    for name, (about, kept) in _files("m3bat").items():
+        rows = _m3bat_rows(kept)
         unit = "MAE" if rows[0]["metric"] == "mae" else "AUC, %"
         digits = 3 if unit == "MAE" else 1
         lines = [
@@ -74,7 +78,7 @@ def cmda_ot_tables() -> dict[str, str]:
                     *(_of_target(row, target) for target in targets),
                     f"{sum(row['mean'].values()) / len(targets):.1f}",
                 ]
-                for row in rows
+                for row in _cmda_ot_rows(about, rows)
             ]
         made[f"cmda_ot {name}"] = f"{_origin(about, name)}\n\n{markdown(head, lines)}"
     return made
@@ -107,14 +111,27 @@ def mm_adapter_tables() -> dict[str, str]:
 
 def main() -> int:
     """Do as the command line says."""
-    check = only_checking("Fill the tables of docs/methods/ from benchmarks/.")
+    check = only_checking("Fill the tables of docs/methods/ from experiments/results/.")
     pages = {"m3bat": m3bat_tables(), "cmda_ot": cmda_ot_tables(), "mm_adapter": mm_adapter_tables()}
     return fill({PAGES / f"{name}.md": tables for name, tables in pages.items()}, check)
 
 
+def _m3bat_rows(kept: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows of a file with their intervals made anew from the scores in it."""
+    scores = [m3bat.Score(method=row["method"], **each) for row in kept for each in row["scores"]]
+    task = "regression" if kept[0]["metric"] == "mae" else "classification"
+    return m3bat.rows(kept[0]["data"], task, scores)
+
+
+def _cmda_ot_rows(about: Row, kept: Sequence[Row]) -> list[Row]:
+    """Likewise, from the runs; published rows have none."""
+    seeds = len(about["seed"])
+    return [cmda_ot.row(row["method"], row["runs"], seeds) if "runs" in row else row for row in kept]
+
+
 def _files(method: str) -> dict[str, tuple[Row, list[Row]]]:
-    """Name of a figures file of a method -> what it says of itself, and its rows."""
-    read = {path.stem: figures(path) for path in sorted((BENCHMARKS / method).glob("*.json"))}
+    """Name of a results file of a method -> what it says of itself, and its rows."""
+    read = {path.stem: results(path) for path in sorted((RESULTS / method).glob("*.json"))}
     return {name: (about, about["rows"]) for name, about in read.items()}
 
 

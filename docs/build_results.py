@@ -1,4 +1,4 @@
-"""Fill the tables of `results.md`, and draw its figures, from the committed files in `benchmarks/`.
+"""Fill the tables of `results.md`, and draw its figures, from the committed files in `experiments/results/`.
 
     python docs/build_results.py            # rewrites what lies between the markers, and docs/figures/
     python docs/build_results.py --check    # changes nothing; exit code 1 if the page is not up to date
@@ -17,7 +17,9 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from marked_tables import BENCHMARKS, ROOT, Row, fill, markdown, only_checking, rows_of
+from marked_tables import RESULTS, ROOT, Row, fill, markdown, only_checking, rows_of
+
+from paramcast.training.statistics import over_seeds
 
 PAGE, FIGURES = ROOT / "docs/results.md", ROOT / "docs/figures"
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
@@ -42,9 +44,9 @@ Key = tuple[str, str, str, str, int]
 
 
 def evaluations() -> dict[Key, list[Row]]:
-    """Rows of `benchmarks/adaptation/COLLECTION-...-SEED.json`, one a seed, by what they are about."""
+    """Rows of `adaptation/COLLECTION-...-SEED.json` of the results, one a seed, by what they are about."""
     found: dict[Key, list[Row]] = defaultdict(list)
-    for path in sorted((BENCHMARKS / "adaptation").glob("*.json")):
+    for path in sorted((RESULTS / "adaptation").glob("*.json")):
         collection = path.stem.split("-")[0]
         for row in rows_of(path):
             found[collection, row["task"], row["shift"], _figure(row), row["support"]].append(row)
@@ -53,7 +55,16 @@ def evaluations() -> dict[Key, list[Row]]:
 
 def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
     """A line for each collection, task, shift, figure and support size; seeds side by side."""
-    head = ["collection, task", "shift, figure", "clips", *CONTROLS, "gain of each seed", "recovery", "worse"]
+    head = [
+        "collection, task",
+        "shift, figure",
+        "clips",
+        *CONTROLS,
+        "gain",
+        "of each seed",
+        "recovery",
+        "worse",
+    ]
     lines = []
     for (collection, task, shift, figure, support), rows in found.items():
         if figure.startswith("R@5"):  # between R@1 and R@10 in all that it says
@@ -68,6 +79,7 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
                 f"{shift}, {figure}",
                 str(support),
                 *(f"{value:.1f}" for value in controls),
+                _over_seeds(gain["mean"] for gain in gains),
                 "; ".join(_interval(gain) for gain in gains),
                 recovery,
                 f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
@@ -119,9 +131,9 @@ def adr_table(found: Mapping[str, Sequence[Row]]) -> str:
 
 
 def seeds(folder: str) -> dict[str, list[Row]]:
-    """Rows of `benchmarks/FOLDER/SEED.json`, one a seed, by their names."""
+    """Rows of `experiments/results/FOLDER/SEED.json`, one a seed, by their names."""
     found: dict[str, list[Row]] = defaultdict(list)
-    for path in sorted((BENCHMARKS / folder).glob("*.json")):
+    for path in sorted((RESULTS / folder).glob("*.json")):
         for row in rows_of(path):
             found[row["name"]].append(row)
     return found
@@ -140,18 +152,18 @@ def compare_table(paths: Sequence[Path]) -> str:
 def _compared(figure: str, methods: Mapping[str, Sequence[Row]]) -> str:
     lines = []
     for method, rows in methods.items():
-        cost, gain = rows[0]["cost"], _mean(row["gain"]["mean"] for row in rows)
+        cost, gains = rows[0]["cost"], [row["gain"]["mean"] for row in rows]
         line = {
             f"{figure} (base {_mean(_of(row, 'base') for row in methods['base']):.1f} %)": method,
             "labels": f"{cost['labels']:.0f}",
-            "gain": f"{gain:+.1f}",
+            "gain": _over_seeds(gains),
             "of each seed": "; ".join(_interval(row["gain"]) for row in rows),
             "in hindsight": _hindsight(rows),
             "worse": f"{100 * _mean(row['worse_share'] for row in rows):.0f} %",
             "bytes": f"{cost['bytes_per_query']['1']:,.0f}",
             "million MACs": f"{cost['adapt_device_macs'] / 1e6:,.1f}",
         }
-        lines.append((gain, line))
+        lines.append((_mean(gains), line))
     ordered = [line for _, line in sorted(lines, key=lambda one: -one[0])]
     head = [name for name in ordered[0] if any(line[name] for line in ordered)]
     return markdown(head, [[line[name] for name in head] for line in ordered])
@@ -270,15 +282,15 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
     made = {"adaptation": adaptation_table(found)}
     made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
     for name, table in (("headroom", headroom_table), ("gate", gate_table), ("anchors", anchors_table)):
-        made[name] = table(sorted((BENCHMARKS / name).glob("*.json"), key=lambda path: path.stem))
-    for name in sorted({path.stem.rsplit("-", 1)[0] for path in (BENCHMARKS / "compare").glob("*.json")}):
-        made[f"compare {name}"] = compare_table(sorted((BENCHMARKS / "compare").glob(f"{name}-*.json")))
+        made[name] = table(sorted((RESULTS / name).glob("*.json"), key=lambda path: path.stem))
+    for name in sorted({path.stem.rsplit("-", 1)[0] for path in (RESULTS / "compare").glob("*.json")}):
+        made[f"compare {name}"] = compare_table(sorted((RESULTS / "compare").glob(f"{name}-*.json")))
     return made
 
 
 def main() -> int:
     """Do as the command line says."""
-    check = only_checking("Fill the tables of docs/results.md from benchmarks/.")
+    check = only_checking("Fill the tables of docs/results.md from experiments/results/.")
     found = evaluations()
     code = fill({PAGE: tables(found)}, check)
     if check:
@@ -318,8 +330,15 @@ def _interval(row: Row, mean: str = "mean") -> str:
 
 
 def _by_seed(rows: Sequence[Row]) -> tuple[str, str]:
-    """The mean of the seeds' values, and each with its interval."""
-    return f"{_mean(row['value'] for row in rows):+.1f}", "; ".join(_interval(row, "value") for row in rows)
+    """The mean of the seeds' values with its interval over them, and each with its own over devices."""
+    return _over_seeds(row["value"] for row in rows), "; ".join(_interval(row, "value") for row in rows)
+
+
+def _over_seeds(values: Iterable[float]) -> str:
+    """Their mean and Student's t interval; one seed alone has none."""
+    kept = np.array(list(values))
+    found = over_seeds(kept)
+    return _interval(vars(found)) if len(kept) > 1 else f"{found.mean:+.1f}"
 
 
 def _edges(row: Row) -> str:

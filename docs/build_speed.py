@@ -1,4 +1,4 @@
-"""Fill the tables of the service, the device and the streams in `results.md` from `benchmarks/`.
+"""Fill the tables of the service, the device and the streams in `results.md` from `experiments/results/`.
 
 python docs/build_speed.py            # rewrites what lies between the markers
 python docs/build_speed.py --check    # changes nothing; exit code 1 if the page is not up to date
@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from marked_tables import BENCHMARKS, ROOT, Row, fill, markdown, named_rows, only_checking, rows_of
+from marked_tables import RESULTS, ROOT, Row, fill, markdown, named_rows, only_checking, rows_of
 
 FORMS = ("codes", "lowrank", "residual", "full")
 DEVICES = {"device": "demo world", "device_msrvtt": "MSR-VTT"}
@@ -97,8 +97,8 @@ def device() -> str:
         f"{values['fine_tuning_step_head_macs'] / 1e6:.0f} million multiply-adds."
     )
     browser = (
-        "In a browser (`paramcast bench browser`, Chromium, WebAssembly, "
-        f"[file](../benchmarks/browser.json)): {in_tab['answer_base']:.0f} ms an answer, "
+        "In a browser (`python -m experiments browser`, Chromium, WebAssembly, "
+        f"[file](../experiments/results/browser.json)): {in_tab['answer_base']:.0f} ms an answer, "
         f"{tab['answer_base']['ratio']:.1f} times Python's beside it, as the trunk takes "
         f"{in_tab['trunk']:.0f} ms; adapted {tab['answer_adapted_codes']['ratio']:.2f} of base; "
         f"{in_tab['start'] / 1000:.1f} s to start; a swap of `codes` {in_tab['swap_codes']:.1f} ms; an "
@@ -118,7 +118,7 @@ def streams() -> str:
     """Every policy under every shift: accuracy, share of the gain, share of clips that are asked after."""
     lines = []
     for name, collection in STREAMS.items():
-        rows = rows_of(BENCHMARKS / f"{name}.json")
+        rows = rows_of(RESULTS / f"{name}.json")
         alone = len({row["shift"] for row in rows}) == 2  # one, and all
         for row in rows:
             if alone and row["shift"] == "all":
@@ -147,7 +147,7 @@ def _filled(text: str) -> str:
 
 def main() -> int:
     """Write the page, or check it; the exit code."""
-    check = only_checking("Fill the tables of speed from benchmarks/.")
+    check = only_checking("Fill the tables of speed from experiments/results/.")
     tables = {"service": service(), "device": device(), "streams": streams()}
     return fill({ROOT / "docs/results.md": tables}, check)
 

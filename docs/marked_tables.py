@@ -1,36 +1,38 @@
-"""Tables between markers of the pages, made from the committed files in `benchmarks/`."""
+"""Tables between markers of the pages, made from the committed files in `experiments/results/`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ROOT / "benchmarks"
+sys.path.insert(0, str(ROOT))  # for `experiments`, which is not installed
+RESULTS = ROOT / "experiments/results"
 MARKED = r"(<!-- table: {} -->\n).*?(<!-- end -->)"
 
 Row = Mapping[str, Any]
 
 
-def figures(path: Path) -> dict[str, Any]:
-    """A figures file."""
+def results(path: Path) -> dict[str, Any]:
+    """A results file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows of a figures file."""
-    rows: list[Row] = figures(path)["rows"]
+    """The rows of a results file."""
+    rows: list[Row] = results(path)["rows"]
     return rows
 
 
 def named_rows(name: str) -> dict[str, Row]:
-    """The rows of a file in `benchmarks/` by their names."""
-    return {row["name"]: row for row in rows_of(BENCHMARKS / name)}
+    """The rows of a file in `experiments/results/` by their names."""
+    return {row["name"]: row for row in rows_of(RESULTS / name)}
 
 
 def filled(page: str, made: Mapping[str, str], name: str) -> str:

@@ -1,55 +1,66 @@
-"""A form of package of one's own: a gain for every output of a layer, beside the forms of paramcast.
+"""An adapter of one's own: a gain for every output of a layer, beside the adapters of paramcast.
 
 Each device is a sensor with four channels whose amplifiers drift, so that a gain for each channel is all that
-a package needs to say. The fewer numbers a form has, the fewer bytes travel.
+an update needs to say. The fewer numbers an adapter has, the fewer bytes travel.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
-from paramcast.adapters.dynamic import Dynamic
-from paramcast.adapters.edits import EDITS, Edit
-from paramcast.adapters.edits.base import Shape, Slot, Values, scale_vector
-from paramcast.hypernet.generators import GENERATORS, Generator
-from paramcast.protocol import Package, make_key, seal
 from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
+from torch import nn
+
+from paramcast.adapters import Configuration
+from paramcast.adapters.base import ParameterAdapter, Shape
+from paramcast.adapters.configs import CONFIGS
+from paramcast.adapters.targets import Selection
+from paramcast.hypernet.generators import GENERATORS
+from paramcast.hypernet.generators.basis import PlainGenerator
+from paramcast.protocol import Package, make_key, seal
+from paramcast.protocol.changes import KINDS
 
 
-class GainEdit(Edit):
-    """Tensors `NAME.gain` (O,): the layer's output times 1 + gain."""
+def layer_of(target: str) -> str:
+    """Name the layer of a parameter."""
+    return target.rpartition(".")[0]
 
-    form = "gain"
 
+def gain(target: str, base: Any, values: Mapping[str, Any], constants: Mapping[str, Any]) -> Any:
+    """Say what the update means: rows of a weight, and the bias, times 1 + gain. NumPy and torch alike."""
+    factor = 1 + values[f"{layer_of(target)}.gain"]
+    return base * factor.reshape(-1, *[1] * (len(base.shape) - 1))
+
+
+class GainAdapter(ParameterAdapter):
+    """Tensors `LAYER.gain` (O,), for a layer's weight and bias together."""
+
+    name = kind = "gain"
+
+    @property
     def shapes(self) -> dict[str, Shape]:
         """One vector a layer."""
-        return {f"{name}.gain": (slot.fan_out,) for name, slot in self.slots.items()}
+        return {f"{layer_of(name)}.gain": (target.shape[0],) for name, target in self.targets.items()}
 
-    def apply_to(self, slot: Slot, layer: nn.Module, x: Tensor, y: Tensor, values: Values) -> Tensor:
-        """Scale what the base layer gives."""
-        return y + scale_vector(y, values[f"{slot.name}.gain"])
-
-    def bias_edit(self, slot: Slot, layer: nn.Module, values: Values) -> Tensor:
-        """Where the bias alone may change, scale it."""
-        bias: Tensor = layer.bias * values[f"{slot.name}.gain"]  # type: ignore[operator, assignment]
-        return bias
+    def _spread(self) -> dict[str, float]:
+        return dict.fromkeys(self.shapes, 0.1)  # how far random values go, where a module is checked
 
 
-class GainGenerator(Generator):
-    """The gains are linear in the hidden vector, and zero before training."""
+@dataclass(frozen=True)
+class Gain(Configuration):
+    """What the user writes: `adapter=Gain()`."""
 
-    form = "gain"
-
-    def forward(self, h: Tensor, dynamic: Dynamic) -> dict[str, Tensor]:
-        """Package tensors (B, O) from h (B, H)."""
-        return self.raw(h)
+    def make(self, selection: Selection) -> GainAdapter:
+        """Make the adapter for the selected parameters."""
+        return GainAdapter(selection)
 
 
-EDITS["gain"], GENERATORS["gain"] = GainEdit, GainGenerator
+KINDS["gain"], CONFIGS["gain"], GENERATORS["gain"] = gain, Gain, PlainGenerator
 
 
 def device(name: str, rng: np.random.Generator) -> OwnDevice:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
-
-from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
 
 LAYERS, RANK = ("0", "2"), 2
 
@@ -66,8 +65,8 @@ def main() -> None:
         folder = asked.out or Path(scratch)
         write_adapter(package, folder)
         loaded = PeftModel.from_pretrained(deepcopy(module), folder).eval()
-        with model.use({name: tensor.numpy() for name, tensor in package.items()}):
-            ours = module(*seen.inputs)
+        with model.use({name: tensor.numpy() for name, tensor in package.items()}) as adapted:
+            ours = adapted(*seen.inputs)
         theirs, base = loaded(*seen.inputs), module(*seen.inputs)
         for name, outputs in (("base", base), ("paramcast", ours), ("PEFT", theirs)):
             right = (outputs.argmax(-1) == seen.labels).float().mean()

@@ -1,7 +1,9 @@
 """Adapt a sensor classifier: a 1-D convolutional network on a watch that sits on either wrist.
 
-The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with the
-watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both wrists); the
+The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with
+the
+watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both wrists);
+the
 hypernetwork learns from both wrists of the same people. The test people are in no training data. A test watch
 sends features of 8 windows (2 s each) without labels.
 """
@@ -13,13 +15,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from seglearn.datasets import load_watch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import paramcast as pc
-from paramcast.methods.m3bat.datasets import read_seglearn
 from paramcast.training.scores import cross_entropy
 from paramcast.training.trainer import Supervised
+
+WINDOW = 100
+"""Samples of a window: 2 s."""
 
 
 class WatchModel(nn.Module):
@@ -42,21 +47,32 @@ class WatchModel(nn.Module):
 
 def read_devices(seed: int) -> list[pc.DeviceData]:
     """Make a device for each person and wrist; the seed draws the order of its windows."""
-    windows, labels, people, right, _ = read_seglearn()
-    windows = (windows / windows.std((0, 1))).astype(np.float32).transpose(0, 2, 1)
-    rng, devices = np.random.default_rng(seed), list[pc.DeviceData]()
-    for person in np.unique(people):
-        for side in (1, 0):
-            rows = rng.permutation(np.flatnonzero((people == person) & (right == side)))
-            name = f"{('left', 'right')[side]}-{person}"
-            devices.append(pc.DeviceData(name, (windows[rows],), labels[rows], group=str(person)))
+    data, rng = load_watch(), np.random.default_rng(seed)
+    scale = np.concatenate(data["X"]).std(0)
+    found: dict[str, tuple[list[np.ndarray], list[int]]] = {}
+    for signal, label, person, side in zip(
+        *(data[key] for key in ("X", "y", "subject", "side")), strict=True
+    ):
+        windows, labels = found.setdefault(f"{('left', 'right')[int(side)]}-{int(person)}", ([], []))
+        for start in range(0, len(signal) - WINDOW + 1, WINDOW // 2):
+            windows.append((signal[start : start + WINDOW] / scale).astype(np.float32).T)
+            labels.append(int(label))
+    devices = []
+    for name, (windows, labels) in sorted(found.items()):
+        order = rng.permutation(len(labels))
+        device = pc.DeviceData(
+            name, (np.stack(windows)[order],), np.array(labels)[order], group=name.split("-")[1]
+        )
+        devices.append(device)
     return devices
 
 
 def main() -> None:
     """Train and evaluate; every person is a test person once in five splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--base", choices=("right", "both"), default="right", help="wrists that the base learns from")
+    parser.add_argument(
+        "--base", choices=("right", "both"), default="right", help="wrists that the base learns from"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument("--splits", type=int, default=1, help="of the people, at most 5 (default: 1)")
     parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
@@ -70,7 +86,9 @@ def main() -> None:
     drawn = np.random.default_rng(asked.seed).permutation(sorted({str(device.group) for device in devices}))
     for split in range(asked.splits):
         order = np.roll(drawn, 2 * split)  # two people to test, two to validate, six to train
-        test, validation, train = ([d for d in devices if d.group in some] for some in np.split(order, [2, 4]))
+        test, validation, train = (
+            [d for d in devices if d.group in some] for some in np.split(order, [2, 4])
+        )
         torch.manual_seed(asked.seed)
         model = pc.adaptable(WatchModel(), ["mount", "first", "head"])
         model.fit(train, validation, asked.steps, base=fit_base, seed=asked.seed)

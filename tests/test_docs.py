@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from documentation import DOCS, run_page
-from paramcast.adapters.edits import EDITS
+from paramcast.adapters.configs import CONFIGS
 from paramcast.hypernet.generators import GENERATORS
+from paramcast.protocol.changes import KINDS
 
 METHODS = {"add_a_method.md", "m3bat.md", "cmda_ot.md", "mm_adapter.md"}
 ELSEWHERE = METHODS | {"device.md", "fleet.md", "own_model.md"}
@@ -26,9 +27,10 @@ PAGES = ["own_videos.md", "how_it_works.md", "formats.md", "extend.md"]
 @pytest.fixture
 def registries() -> Iterator[None]:
     """Pages may add to the registries: they are as before afterwards."""
-    before = [dict(registry) for registry in (EDITS, GENERATORS)]
+    registries = (KINDS, CONFIGS, GENERATORS)
+    before = [dict(registry) for registry in registries]
     yield
-    for registry, entries in zip((EDITS, GENERATORS), before, strict=True):
+    for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
 

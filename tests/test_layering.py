@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "paramcast"
-EVERYWHERE = {"errors", "figures", "files", "paths", ""}
+EVERYWHERE = {"errors", "files", "paths", "results", ""}
 MAY_IMPORT = {
     "protocol": set(),
     "adapters": {"protocol"},
@@ -78,8 +78,20 @@ def test_a_part_imports_only_what_is_below_it(part: str) -> None:
     assert not wrong
 
 
-NEED_TORCH = {"artifact/trace.py", "artifact/write.py", "artifact/hypernetwork_graph.py"}
+NEED_TORCH = {
+    f"artifact/{name}.py" for name in ("calling", "trace", "operators", "write", "hypernetwork_graph")
+}
 """Files of the artifact that write it; those that read it do not."""
+
+
+def test_what_is_installed_imports_nothing_that_is_not() -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {module}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for module, _ in imports(path)
+        if module.split(".")[0] in ("experiments", "tests")
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("part", ["protocol", "artifact", "device", "cli"])

@@ -41,13 +41,14 @@ def test_the_wheel_carries_types_licences_and_the_page_and_nothing_else(built: l
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"paramcast"}
+    assert not any("experiments" in name for name in names)
     assert {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")} <= set(names)
 
 
 def test_the_sdist_can_be_tested(built: list[dict[str, Path]]) -> None:
     with tarfile.open(built[0][".gz"]) as archive:
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
-    assert {"src", "tests", "docs", "benchmarks", "web", "Makefile", "constraints.txt", "LICENSE"} <= top
+    assert {"src", "tests", "docs", "experiments", "web", "Makefile", "constraints.txt", "LICENSE"} <= top
 
 
 def test_the_package_is_imported_at_once() -> None:

@@ -1,6 +1,7 @@
 """paramcast: parameters for one device, generated in the cloud in one forward pass.
 
-A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters for
+A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters
+for
 that device; the device verifies them and swaps them in. No labels and no back-propagation on the device. The
 method is CDC-MMPG (Ji et al., arXiv 2406.01601).
 
@@ -41,9 +42,32 @@ _NAMES = {
 }
 """Public name -> the module that defines it."""
 
-_EXTRAS = {"paramcast.training": "train", "paramcast.adapters": "train", "paramcast.server": "server", "paramcast.video": "video,train"}
+_EXTRAS = {
+    "paramcast.training": "train",
+    "paramcast.adapters": "train",
+    "paramcast.server": "server",
+    "paramcast.video": "video,train",
+}
 
-__all__ = sorted([*_NAMES, "video"])
+__all__ = [
+    "AdaptableModel",
+    "Always",
+    "Basis",
+    "Device",
+    "DeviceData",
+    "Every",
+    "Full",
+    "LowRank",
+    "Never",
+    "NormStatistics",
+    "OnDrift",
+    "Residual",
+    "Score",
+    "Server",
+    "adaptable",
+    "load",
+    "video",
+]
 
 if TYPE_CHECKING:
     from paramcast import video
@@ -60,7 +84,9 @@ def __getattr__(name: str) -> Any:
     if name == "video":
         return importlib.import_module("paramcast.video")
     if name not in _NAMES:
-        raise AttributeError(f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
     try:
         found = getattr(importlib.import_module(_NAMES[name]), name)
     except ModuleNotFoundError as error:
@@ -68,8 +94,7 @@ def __getattr__(name: str) -> Any:
             raise
         from paramcast.errors import MissingExtraError
 
-        part = ".".join(_NAMES[name].split(".")[:2])
-        raise MissingExtraError(f"paramcast.{name}", _EXTRAS.get(part, "dev")) from error
+        raise MissingExtraError(f"paramcast.{name}", _EXTRAS[_NAMES[name].split(".")[1]]) from error
     globals()[name] = found
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from backends import TinyBackend, serving
 
-from paramcast.bench.fuzz import FindingError, bench_fuzz
+from experiments.fuzz import FindingError, bench_fuzz
 from paramcast.protocol import make_key
 from paramcast.server import Database, create_app
 from paramcast.server.db import identities
@@ -35,7 +35,7 @@ def test_the_fuzzer_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     """A decoder that breaks on some bytes is found out, and the bytes are kept."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'paramcast.bench.fuzz_wire' in sys.orig_argv:\n"
+        "if 'experiments.fuzz_wire' in sys.orig_argv:\n"
         "    from paramcast.protocol.credentials import Credentials\n"
         "    read = Credentials.read\n"
         "    def broken(header):\n"

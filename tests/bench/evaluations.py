@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paramcast.bench.figures import evaluation_rows, figures
 from paramcast.bench.report import write_report
+from paramcast.bench.rows import evaluation_rows
+from paramcast.results import results
 from paramcast.training.controls import Metric, Result
 from paramcast.video.shifts.cameras import CAMERA_KINDS, Camera
 from paramcast.video.shifts.fleet import Device, Fleet
@@ -56,5 +57,5 @@ def page(path: Path, made: Evaluation, with_costs: bool = True) -> str:
     }
     costs = {each.support: cost | {"bytes_up": 400 + 260 * each.support} for each in made.results}
     rows = evaluation_rows(made.results, "retrieval", "category+camera", costs if with_costs else None)
-    write_report(path, figures(COMMAND, 5, rows), made)
+    write_report(path, results(COMMAND, 5, rows), made)
     return path.read_text(encoding="utf-8")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramcast.bench.compare import CompareOptions, Outcome, compare_rows
-from paramcast.bench.figures import figures
 from paramcast.bench.report.compare import cost_chart, kind_of, short, write_comparison
 from paramcast.bench.report.labels import CHARACTER, LINE, Box, place_labels
 from paramcast.bench.table import methods_table
+from paramcast.results import results
 from paramcast.training.controls import Metric
 
 METRICS = (Metric("r@10", "collection"), Metric("match3"))
@@ -107,7 +107,7 @@ def test_hindsight_stands_beside_results_on_a_foreign_collection() -> None:
 
 
 def test_the_page_is_well_formed_and_names_every_method(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    write_comparison(tmp_path / "c.html", figures("compare --methods 'a<b>'", 3, rows))
+    write_comparison(tmp_path / "c.html", results("compare --methods 'a<b>'", 3, rows))
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(pictures) == 2 * 2 * 2  # figures, costs, wide and narrow
@@ -122,7 +122,7 @@ def test_the_page_is_well_formed_and_names_every_method(rows: list[dict[str, Any
 
 
 def test_the_first_table_has_scores_and_costs(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    write_comparison(tmp_path / "c.html", figures("compare", 3, rows))
+    write_comparison(tmp_path / "c.html", results("compare", 3, rows))
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     first, second, *_ = re.findall(r"<table>.*?</table>", page, re.DOTALL)
     told = re.sub(r"<.*?>", " ", next(line for line in first.splitlines() if "paramcast" in line)).split()

@@ -1,52 +1,14 @@
-"""A tiny generated world, and a model that is trained on it by the command line."""
+"""The command line is tried on a tiny generated world."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from commands import TINY, Run, run_paramcast
-from filelock import FileLock
+from commands import Run, run_paramcast
+from tiny import everyones, model, trained, world
 
-from paramcast.video.world import make_world
+__all__ = ["everyones", "model", "trained", "world"]
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
     return run_paramcast
-
-
-@pytest.fixture(scope="session")
-def everyones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all of pytest's workers share; under its lock, each finds what another has made."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own if worker_id == "master" else own.parent) / "tiny"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def world(everyones: Path) -> Path:
-    folder = everyones / "world"
-    with FileLock(everyones / "lock"):
-        if not folder.exists():
-            make_world(folder, clips=160)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def trained(world: Path, everyones: Path) -> tuple[Path, str]:
-    """The model's folder, and what `paramcast train` said; its figures are beside it."""
-    out, said = everyones / "model", everyones / "said.txt"
-    with FileLock(everyones / "lock"):
-        if not said.exists():
-            options = ["--data", world, "--task", "qa", "--out", out, *TINY]
-            done = run_paramcast("train", *options, "--json", everyones / "train.json")
-            assert done.returncode == 0, done.stderr
-            said.write_text(done.stdout)
-    return out, said.read_text()
-
-
-@pytest.fixture(scope="session")
-def model(trained: tuple[Path, str]) -> Path:
-    return trained[0]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from commands import Run, run_paramcast
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 from paramcast.video.training.serving import OnnxBackend
@@ -96,25 +96,6 @@ def test_the_device(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     assert rows["swap_kept_codes"]["value"] > 0
 
 
-def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
-    file = tmp_path / "f.json"
-    options = ["--model", model, "--data", world, "--streams", 2, "--shift", "vocabulary", "--json", file]
-    done = run("bench", "stream", *options)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(file.read_text())["rows"]
-    policies = ["never", "always", "every-10", "every-20", "default", "on-drift"]
-    assert [(row["shift"], row["name"]) for row in rows] == [
-        (shift, f"stream_{policy}") for shift in ("vocabulary", "all") for policy in policies
-    ]
-    shares = {row["name"]: row["share_of_requests"]["mean"] for row in rows}
-    assert (shares["stream_never"], shares["stream_always"]) == (0, 1)
-    assert shares["stream_every-20"] < shares["stream_every-10"] <= 0.1
-    assert 0 < shares["stream_on-drift"] < 1
-    by_name = {row["name"]: row for row in rows}
-    assert by_name["stream_never"]["gain"]["mean"] == 0
-    assert all(row["streams"] == 2 for row in rows)
-
-
 def test_what_the_gate_keeps(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "f.json"
     options = ["--model", model, "--data", world, "--devices", 3, "--shift", "vocabulary", "--json", file]
@@ -146,24 +127,6 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
     assert done.stdout.count("recovery of the oracle's gain") == 4
 
 
-def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
-    file = tmp_path / "f.json"
-    options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labeled", 10]
-    options += ["--json", file]
-    done = run("bench", "headroom", *options)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(file.read_text())["rows"]
-    assert [row["support"] for row in rows] == [1, 8, 10]
-    for row in rows:
-        reference = max(row["controls"][control]["mean"] for control in ("base", "constant"))
-        for upper, mean in (
-            ("labeled", row["labeled"]["mean"]),
-            ("oracle", row["controls"]["oracle"]["mean"]),
-        ):
-            assert row["room"][upper]["mean"] == pytest.approx(mean - reference, abs=1e-3)
-        assert row["labels"] > 10  # the world asks more than one question about a clip
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -171,12 +134,8 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("service", "--seconds", 0),
         ("device", "--rounds", 0),
         ("device", "--model", "nowhere"),
-        ("stream", "--model", "nowhere"),
         ("gate", "--model", "nowhere"),
         ("recovery", "--data", "nowhere"),
-        ("adr", "--data", "nowhere"),
-        ("bytes", "--data", "nowhere", "--task", "retrieval"),
-        ("bytes", "--task", "choice"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path: Path, run: Run, words: tuple[object, ...]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commands import TINY, Run
 
-from paramcast.cli.train import FORMS, SAMPLINGS, TASKS
+from paramcast.cli.train import ADAPTERS, SAMPLINGS, TASKS
 
 
 def test_it_says_what_it_made(trained: tuple[Path, str]) -> None:
@@ -60,10 +60,12 @@ def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
 
 
 def test_the_choices_are_those_that_there_are() -> None:
-    from paramcast.hypernet.generators import GENERATORS
+    from paramcast.adapters.configs import CONFIGS
+    from paramcast.hypernet.forms import FORMS
     from paramcast.video.data.sampling import SAMPLINGS as ALL
     from paramcast.video.tasks import TASKS as ALL_TASKS
 
     assert set(TASKS) == set(ALL_TASKS)
-    assert set(FORMS) == set(GENERATORS)
+    assert set(ADAPTERS) == set(CONFIGS) - {"statistics"}
+    assert set(ADAPTERS.values()) == set(FORMS)
     assert SAMPLINGS == ALL

@@ -31,11 +31,12 @@ WRONG = [
     ("train --data d --out m", "paramcast train: Missing option '--task'. Choose from: qa,"),
     ("train --data d --out m --task painting", "paramcast train: Invalid value for '--task': 'painting'"),
     ("train --data d --out m --task qa --form magic", "paramcast train: Invalid value for '--form': 'magic'"),
+    ("train --data d --out m --task qa --adapter x", "paramcast train: Invalid value for '--adapter': 'x'"),
     ("train --data d --out m --task qa --devices 0", "paramcast train: Invalid value for '--devices': 0"),
     ("train --data d --out m --task qa --seed two", "paramcast train: Invalid value for '--seed': 'two'"),
     ("train --data", "paramcast: Option '--data' requires an argument"),  # click forgets of which command
     ("evaluate --model m --data d extra", "paramcast evaluate: Got unexpected extra argument (extra)"),
-    ("serve --model m --port 70000", "paramcast serve: Invalid value for '--port': 70000"),
+    ("serve m --port 70000", "paramcast serve: Invalid value for '--port': 70000"),
     (f"export --model {__file__} --out o", "paramcast export: Invalid value for '--model'"),
     ("bench service --seed -1", "paramcast bench service: Invalid value for '--seed': -1"),
 ]
@@ -68,7 +69,7 @@ def test_wrong_usage_is_one_line(
         ("train --data {0} --task qa --out {0}/m", "cannot read {0}/clips.jsonl"),
         ("evaluate --model {0} --data {0}", "paramcast train --out {0}"),
         ("export --model {0} --out {0}/b", "paramcast train --out {0}"),
-        ("serve --model {0} --key {1}/key --port 0", "paramcast train --out {0}"),
+        ("serve {0} --key {1}/key --port 0", "{0} is no artifact"),
         ("device run --bundle {0} --data {0} --device-id cam-1", "no device bundle"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from bundles import make_bundle
 
 from paramcast.protocol import SigningKey, make_key
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "artifact"))
 
 
 @pytest.fixture(scope="session")

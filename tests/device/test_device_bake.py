@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_device_runtime import sealed
 
-from paramcast.device import DeviceRuntime
 from paramcast.artifact.onnx_file import bake
+from paramcast.device import DeviceRuntime
 from paramcast.protocol import SigningKey, public_key_hex
 
 Clip = Callable[..., np.ndarray]

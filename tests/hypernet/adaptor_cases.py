@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters.edits import FORMS
-from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.hypernet import ContextInputs, HypernetworkConfig
+from paramcast.hypernet.forms import FORMS, FormHypernetwork
 from paramcast.video.models.answer import AnswerModel
 from paramcast.video.training.model import CONDITIONS
 
@@ -14,12 +14,12 @@ IMAGE, TEXT, TRUTH, ANSWERS = 6, 5, 4, 3
 CASES = [(form, condition) for form in FORMS for condition in CONDITIONS]
 
 
-def build(form: str, condition: str = "support") -> Hypernetwork:
+def build(form: str, condition: str = "support") -> FormHypernetwork:
     """An adaptor of an answer model with features of 6 and 5 numbers, of fixed random parameters."""
     torch.manual_seed(0)
     module = AnswerModel(IMAGE, TEXT, ANSWERS).eval().requires_grad_(False)
-    config = HypernetworkConfig(condition, form, AnswerModel.targets, IMAGE, TEXT, TRUTH, latent=4)  # type: ignore[arg-type]
-    return Hypernetwork(config, module)
+    config = HypernetworkConfig(condition, IMAGE, TEXT, TRUTH, latent=4)  # type: ignore[arg-type]
+    return FormHypernetwork(config, form, module, AnswerModel.targets)
 
 
 def inputs(devices: int = 5, clips: int = 3, whole: bool = True) -> ContextInputs:
@@ -37,17 +37,18 @@ def inputs(devices: int = 5, clips: int = 3, whole: bool = True) -> ContextInput
     )
 
 
-def loss(adaptor: Hypernetwork, known: ContextInputs) -> Tensor:
+def loss(adaptor: FormHypernetwork, known: ContextInputs) -> Tensor:
     """A lesson: each device wants answers of its own."""
     values, adr = adaptor(known)
     devices = len(known.anchors)
     frames, questions = torch.randn(devices, 2, IMAGE), torch.randn(devices, 3, TEXT)
-    logits = adaptor.dynamic(frames, torch.ones(devices, 2, dtype=torch.bool), questions, values=values)
+    with adaptor.adapted.use(values) as module:
+        logits = module(frames, torch.ones(devices, 2, dtype=torch.bool), questions)
     wanted = torch.arange(devices)[:, None].expand(-1, 3) % ANSWERS
     return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten()) + 0.1 * adr
 
 
-def shake(adaptor: Hypernetwork, scale: float = 0.05) -> Hypernetwork:
+def shake(adaptor: FormHypernetwork, scale: float = 0.05) -> FormHypernetwork:
     """Random heads, so that contexts make parameters that differ."""
     torch.manual_seed(1)
     for head in adaptor.fda.generator.heads.values():

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
+from paramcast.hypernet import ContextInputs, HypernetworkConfig
 from paramcast.hypernet.centre import CentreStart
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.video.models.retrieval import RetrievalModel
 
 
@@ -58,10 +59,14 @@ def test_missing_queries_do_not_count() -> None:
 
 
 def test_a_constant_context_has_no_mean_of_its_own() -> None:
-    config = HypernetworkConfig(
-        "constant", "codes", RetrievalModel.targets, 20, 20, 4, centred=("text",), centre_dims=16
-    )
-    adaptor = Hypernetwork(config, RetrievalModel(20, 20)).eval()
+    adaptor = FormHypernetwork(
+        HypernetworkConfig("constant", 20, 20, 4),
+        "codes",
+        RetrievalModel(20, 20),
+        RetrievalModel.targets,
+        centred=("text",),
+        centre_dims=16,
+    ).eval()
     values, _ = adaptor(known(2.0))
     assert (values["centre"] == 0).all()
     assert values["centre"].shape == (200, 16)

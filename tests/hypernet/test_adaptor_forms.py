@@ -9,19 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from paramcast.adapters.edits import FORMS
+from paramcast.hypernet.forms import FORMS
 
 
 @pytest.mark.parametrize(("form", "condition"), cases.CASES)
 def test_it_starts_at_the_base_model(form: str, condition: str) -> None:
     adaptor = cases.build(form, condition).eval()
     values, _ = adaptor(cases.inputs())
-    assert {name: tuple(value.shape[1:]) for name, value in values.items()} == adaptor.dynamic.shapes
+    assert {name: tuple(value.shape[1:]) for name, value in values.items()} == adaptor.adapted.adapter.shapes
     frames, mask = torch.randn(5, 2, cases.IMAGE), torch.ones(5, 2, dtype=torch.bool)
     questions = torch.randn(5, 3, cases.TEXT)
-    adapted = adaptor.dynamic(frames, mask, questions, values=values)
-    torch.testing.assert_close(adapted, adaptor.dynamic.module(frames, mask, questions), atol=1e-6, rtol=0)
-    for name, base in adaptor.dynamic.base_values().items():
+    with adaptor.adapted.use(values) as module:
+        adapted = module(frames, mask, questions)
+    torch.testing.assert_close(adapted, adaptor.adapted.module(frames, mask, questions), atol=1e-6, rtol=0)
+    for name, base in adaptor.adapted.adapter.base_values().items():
         if not name.endswith(".b"):  # of lowrank: a factor that the other, zero, one makes harmless
             assert (values[name] == base).all(), name
 
@@ -61,7 +62,7 @@ def test_all_of_it_is_state(form: str, condition: str) -> None:
     known = cases.inputs()
     same(first(known)[0], second(known)[0], tolerance=0)
     learned = {id(p) for p in first.parameters()}
-    assert not learned & {id(p) for p in first.dynamic.module.parameters()}
+    assert not learned & {id(p) for p in first.adapted.module.parameters()}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -130,8 +131,7 @@ def test_residual_edits_are_bounded_by_the_layer() -> None:
     adaptor = cases.shake(cases.build("residual"), scale=100.0).eval()
     values, _ = adaptor(cases.inputs())
     for name, edit in values.items():
-        layer, kind = name.rsplit(".", 1)
-        root_mean_square = getattr(adaptor.dynamic.layers[layer], kind).square().mean().sqrt()
+        root_mean_square = adaptor.adapter.targets[name].square().mean().sqrt()
         assert edit.abs().max() <= root_mean_square * (1 + 1e-5)
         assert edit.abs().max() > root_mean_square / 2
 

@@ -15,7 +15,7 @@ def test_a_refused_device_gets_the_base_model_and_an_accepted_one_its_package(
 ) -> None:
     adaptor, known = shake(build(form, condition)).eval(), inputs(6)
     with torch.no_grad():
-        wanted, base = adaptor(known)[0], adaptor.dynamic.base_values()
+        wanted, base = adaptor(known)[0], adaptor.adapted.adapter.base_values()
         assert all(torch.equal(value, wanted[name]) for name, value in adaptor.generate(known).items())
         torch.nn.init.normal_(adaptor.gate.weight)
         expected = adaptor.gate.gain(adaptor.encode(known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paramcast.methods.mm_adapter.embedding import Embedded
+from experiments.methods.mm_adapter.embedding import Embedded
 
 DIM, CLASSES = 24, 6
 

@@ -11,10 +11,10 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from experiments.methods.m3bat.makers import Shifted, make_shifted
 from paramcast.errors import InputError
 from paramcast.methods import M3BATClassifier, M3BATRegressor
 from paramcast.methods.m3bat import DomainError, LabelsError, OptionError, SamplesError, mask_targets
-from paramcast.methods.m3bat.makers import Shifted, make_shifted
 
 KINDS = {"classification": M3BATClassifier, "regression": M3BATRegressor}
 QUICK: dict[str, Any] = {"steps": 12, "hidden": 8, "batch_size": 16, "networks": 2, "random_state": 0}

@@ -10,10 +10,10 @@ import click
 import numpy as np
 import pytest
 
+from experiments.methods.m3bat.makers import make_shifted
 from paramcast.errors import InputError
 from paramcast.methods.m3bat.__main__ import command
 from paramcast.methods.m3bat.estimators import STRENGTHS
-from paramcast.methods.m3bat.makers import make_shifted
 from paramcast.methods.tables import read_table
 
 COLUMNS = tuple(f"c{number}" for number in range(16))

@@ -13,11 +13,11 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.nn import functional as F
 
+from experiments.methods.mm_adapter.embedding import Embedded
+from experiments.methods.mm_adapter.fewshot import halves
 from paramcast.errors import InputError
 from paramcast.methods import MultiModalAdapter
 from paramcast.methods.mm_adapter import FewShotError
-from paramcast.methods.mm_adapter.embedding import Embedded
-from paramcast.methods.mm_adapter.fewshot import halves
 from paramcast.methods.mm_adapter.fitting import fitted_scale
 from paramcast.methods.mm_adapter.network import MASKS, AdapterNet, attention_mask
 

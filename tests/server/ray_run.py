@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 HELPERS = str(Path(__file__).parents[1] / "device")
-sys.path.insert(0, HELPERS)
+sys.path[:0] = [HELPERS, str(Path(__file__).parents[2])]  # and the repository, for `experiments`
 os.environ["PYTHONPATH"] = HELPERS  # for Ray's workers
 DEVICES, REPLICAS, PATIENCE_S = 4, 2, 120.0
 
@@ -54,7 +54,7 @@ def wait_for(condition: Any) -> None:
 
 
 def main(folder: str) -> None:
-    from paramcast.bench.ray_cloud import ray_cloud
+    from experiments.ray_cloud import ray_cloud
     from paramcast.server import Database
 
     Database.open(f"{folder}/cloud.db").close()

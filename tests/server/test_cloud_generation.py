@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.hypernet import ContextInputs
+from paramcast.hypernet.forms import FORMS
 from paramcast.video.training.serving import OnnxBackend
 
 

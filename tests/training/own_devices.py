@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from paramcast.training.own import OwnDevice
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from paramcast.training.own import OwnDevice
 
 CORNERS = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
 

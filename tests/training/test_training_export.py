@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from paramcast.adapters.edits import FORMS
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.hypernet.forms import FORMS
 from paramcast.video.tasks import TASKS
 from paramcast.video.training.export import write_graphs
 from paramcast.video.training.serving import OnnxBackend
@@ -28,9 +28,9 @@ def run(path: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path) -> None:
     model = untrained_model(form, task)
-    dynamic, rng = model.adaptor.dynamic, np.random.default_rng(0)
+    adapted, rng = model.adaptor.adapted, np.random.default_rng(0)
     write_graphs(model, tmp_path)
-    base = {name: value.numpy() for name, value in dynamic.base_values().items()}
+    base = {name: value.numpy() for name, value in adapted.adapter.base_values().items()}
     (made,) = OnnxBackend(model).generate([made_up_request(model, "d")])
     noise = {n: v + rng.normal(size=v.shape, scale=0.02).astype(np.float32) for n, v in base.items()}
     for parameters, (length, count) in zip((base, made, noise), ((8, 1), (1, 5), (3, 2)), strict=True):
@@ -43,7 +43,8 @@ def test_a_device_computes_what_torch_does(form: str, task: str, tmp_path: Path)
         values = {name: torch.tensor(value)[None] for name, value in parameters.items()}
         with torch.no_grad():
             rows = (torch.tensor(each)[None] for each in asked)
-            wanted = dynamic(torch.tensor(frames), mask, *rows, values=values)
+            with adapted.use(values) as module:
+                wanted = module(torch.tensor(frames), mask, *rows)
         if task != "retrieval":
             graph = tmp_path / {"qa": "answer.onnx", "choice": "choose.onnx"}[task]
             feed = {"frames": frames, "questions": texts, "options": options}

@@ -77,7 +77,7 @@ def test_the_service_gives_refused_devices_the_base_model(form: str) -> None:
     (made,) = OnnxBackend(model).generate([request])
     model.adaptor.gate.threshold.fill_(torch.inf)
     (refused,) = OnnxBackend(model).generate([request])
-    base = model.adaptor.dynamic.base_values()
+    base = model.adaptor.adapted.adapter.base_values()
     assert any((made[name] != base[name].numpy()).any() for name in made)
     for name, values in refused.items():
         np.testing.assert_array_equal(values, base[name].numpy())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paramcast.protocol import AdaptRequest
 from paramcast.training.controls import Metric, Result, derangement
-from paramcast.training.statistics import interval
+from paramcast.training.statistics import interval, over_seeds
 from paramcast.training.uplink import Uplink, as_received
 
 
@@ -58,6 +58,19 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     held = [interval(rng.normal(3, 5, 60)) for _ in range(300)]
     covered = np.mean([one.low <= 3 <= one.high for one in held])
     assert 0.90 <= covered <= 0.985
+
+
+def test_intervals_over_few_seeds_cover_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    for seeds in (3, 5):
+        held = [over_seeds(rng.normal(3, 5, seeds)) for _ in range(2000)]
+        assert np.mean([each.low <= 3 <= each.high for each in held]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_interval_over_seeds_is_that_of_the_tables() -> None:
+    found = over_seeds(np.array([1.0, 2.0, 3.0]))  # 2 -+ 4.3027 / sqrt(3)
+    assert found.json() == {"mean": 2.0, "low": -0.4841, "high": 4.4841}
+    assert over_seeds(np.array([5.0])).json() == {"mean": 5.0, "low": 5.0, "high": 5.0}
 
 
 def test_an_interval_of_one_device_is_a_point_and_seeds_repeat() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pages import ROOT, load, said
 from playwright.sync_api import Page, expect
 
-from paramcast.bench.report.bytes import write_bytes_page
+from experiments.bytes_page import write_bytes_page
 from paramcast.bench.report.compare import write_comparison
 from paramcast.protocol import make_key
 from paramcast.video.data.collection import Clip
@@ -64,19 +64,19 @@ def test_a_page_at_work_has_no_fault(
 
 
 def write_comparison_of_recipes(path: Path) -> None:
-    write_comparison(path, figures("compare/youcook2-0.json"))
+    write_comparison(path, results("compare/youcook2-0.json"))
 
 
 def write_bytes(path: Path) -> None:
-    write_bytes_page(path, figures("bytes/0.json"))
+    write_bytes_page(path, results("bytes/0.json"))
 
 
 def write_evaluation(path: Path) -> None:
     evaluations.page(path, evaluations.evaluation())
 
 
-def figures(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
+def results(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "experiments/results" / name).read_text(encoding="utf-8"))
     return found
 
 

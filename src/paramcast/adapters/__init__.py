@@ -5,7 +5,6 @@ from paramcast.adapters.base import Adapter, Configuration
 from paramcast.adapters.basis import Basis
 from paramcast.adapters.checking import CheckReport
 from paramcast.adapters.configs import AdapterConfig, build_adapter, config_name, dump_config, load_config
-from paramcast.adapters.dynamic import Dynamic, make_dynamic
 from paramcast.adapters.errors import CheckError, HugeAdapterWarning, TargetError, ValuesError
 from paramcast.adapters.full import Full
 from paramcast.adapters.lowrank import LowRank
@@ -21,7 +20,6 @@ __all__ = [
     "CheckError",
     "CheckReport",
     "Configuration",
-    "Dynamic",
     "Full",
     "HugeAdapterWarning",
     "LowRank",
@@ -33,6 +31,5 @@ __all__ = [
     "config_name",
     "dump_config",
     "load_config",
-    "make_dynamic",
     "select_targets",
 ]

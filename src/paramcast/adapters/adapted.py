@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils.hooks import RemovableHandle
 
+from paramcast.adapters import fast
 from paramcast.adapters.base import Adapter, Values
 from paramcast.adapters.checking import CheckReport, check
+from paramcast.adapters.errors import TargetError
 from paramcast.adapters.replica import Pairs, make_replica, running
 from paramcast.adapters.targets import refuse_scripted
 from paramcast.adapters.trees import Inputs, arguments, flatten, is_plain, signature
@@ -49,6 +53,8 @@ class AdaptedModule:
         self.mode: Mode = "loop"
         self._pairs = Pairs(module, self.replica)
         self._lock = threading.RLock()
+        self._used: Values | None = None
+        self._layers = fast.layers_of(self.replica, adapter)
         self._statistics = any(name.rpartition(".")[2] in _STATISTICS for name in adapter.targets)
 
     def __call__(self, inputs: Inputs, values: Values | None = None) -> Any:
@@ -80,7 +86,11 @@ class AdaptedModule:
         """Hold the replica for one call; with `statistics`, running statistics may need a gradient."""
         with self._lock, running(self.replica, statistics=self._statistics and statistics):
             self._pairs.follow()
-            yield
+            used, self._used = self._used, None
+            try:
+                yield
+            finally:
+                self._used = used
 
     def batched(self, inputs: Sequence[Inputs], values: Values) -> list[Any]:
         """Run several devices, each with its own inputs and its own values; differentiable.
@@ -114,8 +124,94 @@ class AdaptedModule:
         if mode == "vmap":
             return self._vmapped(inputs, values)
         if mode == "fast":
-            raise NotBatched("no fast path")
+            return self._concatenated(inputs, values)
         return self._loop(inputs, values)
+
+    @contextmanager
+    def use(self, values: Values | None) -> Iterator[nn.Module]:
+        """Run the replica under `values`, for code that calls its submodules itself.
+
+        Every layer that holds a target must be a Linear, LayerNorm or convolution of torch. Their inputs must
+        be device-major: a first axis that is a multiple of B, with a device's rows together. Other threads
+        wait.
+
+        Args:
+            values: Update tensor -> (B, *shape), or (*shape) for all rows; None is the base.
+
+        Yields:
+            The replica; it has hooks within this context alone.
+
+        Raises:
+            ValuesError: Values that do not fit.
+            TargetError: A target in a layer of another class.
+        """
+        if values is not None and torch._C._get_tracing_state() is None:
+            self.adapter.check_values(values, devices=fast.devices_of(self.adapter, values))
+        with self._lock:
+            self._pairs.follow()
+            before, self._used = self._used, values
+            hooks = [] if values is None or before is not None else self._add_hooks()
+            try:
+                yield self.replica
+            finally:
+                self._used = before
+                for hook in hooks:
+                    hook.remove()
+
+    def _add_hooks(self) -> list[RemovableHandle]:
+        if self._layers is None:
+            raise TargetError(
+                "some targets are not in a Linear, LayerNorm or convolution of torch with a forward "
+                "of its own; "
+                "call the adapted module as a whole instead of its parts"
+            )
+
+        def hook_of(layer: fast.Layer) -> Callable[..., Tensor | None]:
+            def hook(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor
+            ) -> Tensor | None:
+                if self._used is None:
+                    return None
+                x = args[0] if args else kwargs["input"]
+                return fast.edited(layer, self.adapter, x, y, self.adapter.renamed(self._used))
+
+            return hook
+
+        return [
+            layer.module.register_forward_hook(hook_of(layer), with_kwargs=True) for layer in self._layers
+        ]
+
+    def _concatenated(self, inputs: Sequence[Inputs], values: Values) -> list[Any]:
+        if self._layers is None:
+            raise NotBatched("some targets are not in a layer of a class with a fast path")
+        flat = [flatten(each) for each in inputs]
+        leaves, rebuild = flat[0]
+        together = [
+            torch.cat([own[i] for own, _ in flat]) if isinstance(leaf, Tensor) else leaf
+            for i, leaf in enumerate(leaves)
+        ]
+        args, kwargs = arguments(rebuild(together))
+        with self.use(values), running(self.replica, statistics=False):
+            results, close = flatten(self.replica(*args, **kwargs))
+        if not all(map(is_plain, results)) or any(
+            isinstance(each, Tensor) and (not each.dim() or each.shape[0] % len(inputs)) for each in results
+        ):
+            raise NotBatched("an output has no rows that could be told apart")
+        return [
+            close(
+                [
+                    fast.by_device(each, len(inputs))[device] if isinstance(each, Tensor) else each
+                    for each in results
+                ]
+            )
+            for device in range(len(inputs))
+        ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedModule:
+        """Another one over the same module, with a copy of the adapter."""
+        twin = AdaptedModule(self.module, copy.deepcopy(self.adapter, memo))
+        twin.mode = self.mode
+        return twin
 
     def check(self, inputs: Sequence[Inputs]) -> CheckReport:
         """Establish on a real batch that updates act as they should, and which mode `batched` may use.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -46,12 +47,14 @@ class Adapter(nn.Module):
     part of it.
 
     Attributes:
-        name: Kinds of its parts, joined with '+'; an update carries it as its form.
+        name: What an update carries as its form: the kind, or those of the parts, joined with '+'.
+        kind: Kind of change; see `paramcast.protocol.changes`. A composite has none.
         bottleneck: Width of a layer before the heads that generate the update, where they would be too large
             without one; None for none.
     """
 
     name: str
+    kind: str
     bottleneck: ClassVar[int | None] = None
 
     def __init__(self, owners: Mapping[str, Owner]) -> None:
@@ -71,7 +74,7 @@ class Adapter(nn.Module):
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """Kinds of change of each target, in their order; see `paramcast.protocol.changes`."""
-        return dict.fromkeys(self._owners, (self.name,))
+        return dict.fromkeys(self._owners, (self.kind,))
 
     def base_values(self) -> dict[str, Tensor]:
         """Values (float32, without a device axis) that leave the module as it is."""
@@ -93,7 +96,7 @@ class Adapter(nn.Module):
         Args:
             values: Tensors of an update, without a device axis.
         """
-        constants, kinds, result = self.tensors(), self.kinds, {}
+        constants, kinds, result, values = self.tensors(), self.kinds, {}, self.renamed(values)
         for name, target in self.targets.items():
             base = target.detach()
             value = base if base.dtype == torch.float64 else base.float()
@@ -101,6 +104,10 @@ class Adapter(nn.Module):
                 value = changes.changed(kind, name, value, values, constants)
             result[name] = value.to(base.dtype)
         return result
+
+    def renamed(self, values: Values) -> Values:
+        """Values by the names of `paramcast.protocol.changes`, where an update's tensors have others."""
+        return values
 
     def tensors(self) -> dict[str, Tensor]:
         """What lies on the device, by the names of `paramcast.protocol.changes`."""
@@ -172,7 +179,7 @@ class Composite(Adapter):
             owners |= part._owners
         super().__init__(owners)
         self.parts = nn.ModuleList(parts)
-        self.name = "+".join(part.name for part in parts)
+        self.kind, self.name = "", "+".join(part.name for part in parts)
         names = [name for part in parts for name in part.shapes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise TargetError(
@@ -190,6 +197,12 @@ class Composite(Adapter):
         """Kinds of the parts that change a target."""
         each = [part.kinds for part in self._parts()]
         return {name: tuple(kind for known in each for kind in known.get(name, ())) for name in self._owners}
+
+    def renamed(self, values: Values) -> Values:
+        """Values as every part renames them."""
+        for part in self._parts():
+            values = part.renamed(values)
+        return values
 
     def base_values(self) -> dict[str, Tensor]:
         """Base values of all parts."""
@@ -227,6 +240,18 @@ def warn_if_huge(adapter: Adapter) -> None:
             HugeAdapterWarning,
             stacklevel=4,
         )
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Compute constants: torch's tracer, which refuses parameters that it does not know, looks away."""
+    tracer: Any = torch._C
+    state = tracer._get_tracing_state()
+    tracer._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        tracer._set_tracing_state(state)
 
 
 def root_mean_square(tensor: Tensor) -> float:

@@ -36,7 +36,7 @@ class BasisAdapter(ParameterAdapter):
             of one axis) and LAYER:bias, as in models of format 1 of the video application.
     """
 
-    name = "basis"
+    name = kind = "basis"
 
     def __init__(self, selection: Selection, rank: int) -> None:
         super().__init__(selection)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from paramcast.adapters.base import Configuration, ParameterAdapter, Shape
+from paramcast.adapters.base import Configuration, ParameterAdapter, Shape, untraced
 from paramcast.adapters.targets import Selection
 
 
@@ -22,7 +22,7 @@ class Full(Configuration):
 class FullAdapter(ParameterAdapter):
     """The targets as they are, in float32, are the base."""
 
-    name = "full"
+    name = kind = "full"
     bottleneck = 16
 
     @property
@@ -32,10 +32,11 @@ class FullAdapter(ParameterAdapter):
 
     def base_values(self) -> dict[str, Tensor]:
         """Copies of the targets."""
-        return {
-            self._names[name]: target.detach().float().clone().reshape(target.shape or (1,))
-            for name, target in self.targets.items()
-        }
+        with untraced():
+            return {
+                self._names[name]: target.detach().float().clone().reshape(target.shape or (1,))
+                for name, target in self.targets.items()
+            }
 
     def _spread(self) -> dict[str, float]:
         return {self._names[name]: 0.05 * size for name, size in self._sizes().items()}

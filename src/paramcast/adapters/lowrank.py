@@ -26,7 +26,7 @@ class LowRank(Configuration):
 class LowRankAdapter(ParameterAdapter):
     """Two factors for each matrix; all zeros are the base."""
 
-    name = "lowrank"
+    name = kind = "lowrank"
 
     def __init__(self, selection: Selection, rank: int) -> None:
         super().__init__(selection)

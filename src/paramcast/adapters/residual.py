@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paramcast.adapters.base import Configuration, ParameterAdapter, Shape
+from paramcast.adapters.base import Configuration, ParameterAdapter, Shape, untraced
 from paramcast.adapters.targets import Selection
 
 BOUND = 1.0
@@ -26,7 +26,7 @@ class Residual(Configuration):
 class ResidualAdapter(ParameterAdapter):
     """All zeros are the base."""
 
-    name = "residual"
+    name = kind = "residual"
     bottleneck = 16
 
     @property
@@ -40,10 +40,11 @@ class ResidualAdapter(ParameterAdapter):
         Args:
             values: Tensors of an update, with any leading axes.
         """
-        limits = {
-            self._names[name]: BOUND * target.detach().float().square().mean().sqrt().clamp(min=1e-3)
-            for name, target in self.targets.items()
-        }
+        with untraced():
+            limits = {
+                self._names[name]: BOUND * target.detach().float().square().mean().sqrt().clamp(min=1e-3)
+                for name, target in self.targets.items()
+            }
         return {name: limits[name] * torch.tanh(value / limits[name]) for name, value in values.items()}
 
     def _spread(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ class NormStatistics(Configuration):
 class StatisticsAdapter(Adapter):
     """All zeros are the base."""
 
-    name = "statistics"
+    name = kind = "statistics"
 
     def __init__(self, selection: Selection) -> None:
         if not selection.statistics:

@@ -61,7 +61,7 @@ class _Generate(nn.Module):
                 if isinstance(child, nn.BatchNorm1d):
                     setattr(part, key, _FixedNorm(child))
         # What the hypernetwork keeps out of its state, the tracer has to know all the same.
-        self.kept = nn.ModuleList(part for part in _hidden(self.inner))
+        self.kept = nn.ModuleList(_hidden(self.inner))
         self._names = names
 
     def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
@@ -71,9 +71,9 @@ class _Generate(nn.Module):
 
 
 def _hidden(module: nn.Module) -> list[nn.Module]:
-    """Return modules that lie in lists or properties, as `Hypernetwork.dynamic` does."""
-    found = [getattr(module, name, None) for name in ("dynamic", "adapter")]
-    return [part for part in found if isinstance(part, nn.Module)]
+    """Return the base module under updates, where the hypernetwork keeps it in a list."""
+    replica = getattr(getattr(module, "adapted", None), "replica", None)
+    return [replica] if isinstance(replica, nn.Module) else []
 
 
 class _FixedNorm(nn.Module):
@@ -129,4 +129,5 @@ def _export(module: nn.Module, outputs: list[str], inputs: Mapping[str, Tensor])
         )
     model = onnx.load_from_string(file.getvalue())
     model.ir_version = min(model.ir_version, IR_VERSION)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,9 +1,10 @@
 """ONNX files by their bytes: what a graph takes, and inputs turned into constants. Needs no `onnx`.
 
-Of protobuf's wire format (https://protobuf.dev/programming-guides/encoding) only what an ONNX file consists of is
-read. Fields by number, as in onnx.proto3: ModelProto.ir_version 1, graph 7, opset_import 8 (domain 1, version 2);
-GraphProto.initializer 5, input 11, output 12; ValueInfoProto.name 1, type 2; TypeProto.tensor_type 1 (elem_type 1,
-shape 2); TensorShapeProto.dim 1 (dim_value 1); TensorProto.dims 1, data_type 2, name 8, raw_data 9.
+Of protobuf's wire format (https://protobuf.dev/programming-guides/encoding) only what an ONNX file consists
+of is read. Fields by number, as in onnx.proto3: ModelProto.ir_version 1, graph 7, opset_import 8 (domain 1,
+version 2); GraphProto.initializer 5, input 11, output 12; ValueInfoProto.name 1, type 2;
+TypeProto.tensor_type 1 (elem_type 1, shape 2); TensorShapeProto.dim 1 (dim_value 1); TensorProto.dims 1,
+data_type 2, name 8, raw_data 9.
 """
 
 from __future__ import annotations
@@ -86,9 +87,10 @@ def read_graph(model: bytes) -> Graph:
             if number == _IR_VERSION and isinstance(content, int):
                 ir_version = content
             elif number == _OPSET and not isinstance(content, int):
-                told = dict((key, value) for key, _, value in _fields(content))
-                if not bytes(told.get(1, b"")) and isinstance(told.get(2), int):  # type: ignore[arg-type]
-                    opset = int(told[2])  # type: ignore[arg-type]
+                told = {key: value for key, _, value in _fields(content)}
+                version = told.get(2)
+                if not told.get(1) and isinstance(version, int):
+                    opset = version
             elif number == _GRAPH and not isinstance(content, int):
                 for part, _, value in _fields(content):
                     if isinstance(value, int):
@@ -109,8 +111,8 @@ def read_graph(model: bytes) -> Graph:
 def bake(model: bytes, parameters: Mapping[str, NDArray[np.float32]]) -> bytes:
     """Return the ONNX file `model` with those of its inputs that are in `parameters` as constants.
 
-    A session that is given such a graph can prepare its weights once (pack them, fold what follows from them),
-    where it has to do without as long as they may change from run to run.
+    A session that is given such a graph can prepare its weights once (pack them, fold what follows from
+    them), where it has to do without as long as they may change from run to run.
 
     Args:
         model: A whole file, weights included.

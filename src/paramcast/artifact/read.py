@@ -1,4 +1,4 @@
-"""Reading an exported folder, and refusing it if one byte is not as written. Needs numpy and safetensors only."""
+"""Reading an exported folder; one byte that is not as written is refused. Needs no torch, no ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,63 +15,37 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from paramcast.artifact.errors import ArtifactError
+from paramcast.artifact.manifest import (
+    MODEL_FILE,
+    ContextSpec,
+    Fields,
+    TargetSpec,
+    TensorSpec,
+)
 from paramcast.artifact.onnx_file import Graph, read_graph
-from paramcast.artifact.trees import Tree, is_tree, names
-from paramcast.protocol.changes import KINDS, changed
-from paramcast.protocol.limits import MAX_TENSOR_NAME, MODEL_ID, TENSOR_NAME
+from paramcast.artifact.trees import Tree, names
+from paramcast.protocol.changes import changed
 from paramcast.protocol.quantize import Float32
-from paramcast.protocol.signing import is_public_key
 
 FORMAT = 2
 KIND = "module"
-MODEL_FILE, CONTEXT_FILE = "model.onnx", "context.onnx"
 TENSOR_FILES = ("base.safetensors", "adapter.safetensors", "uplink.safetensors", "probe.safetensors")
-HYPERNETWORK_FILE = "hypernetwork.onnx"
 CALLS = ("positional", "keyword", "single")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
-_IDENTITY = ("format", "kind", "adapter", "inputs", "call", "arguments", "outputs", "structure")
-_IDENTITY += ("parameters", "targets", "context")
+_IDENTITY = (
+    "format",
+    "kind",
+    "adapter",
+    "inputs",
+    "call",
+    "arguments",
+    "outputs",
+    "structure",
+    "parameters",
+    "targets",
+    "context",
+)
 """Keys of a device's manifest that say what an update is for; labels, task and key may change without it."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """A tensor of a graph. An axis of free length is None."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the manifest."""
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
-
-
-@dataclass(frozen=True)
-class TargetSpec:
-    """A parameter or buffer of the module that updates may change.
-
-    Attributes:
-        name: Its dotted name.
-        shape: Its shape.
-        input: The graph's input for it.
-        kinds: What changes it, in order; see `paramcast.protocol.changes`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    input: str
-    kinds: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ContextSpec:
-    """How a device computes what it sends: `output` (N, F) or (N, T, F) of `graph`, then the uplink."""
-
-    graph: str
-    output: str
-    dim: int
-    uplink: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,30 +91,6 @@ class DeviceArtifact:
     mean: Float32
     matrix: Float32
     probe: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class ServerArtifact:
-    """A server's folder whose files have been checked against its manifest.
-
-    Attributes:
-        path: The folder.
-        model: sha256 of what its updates are for.
-        adapter, task: As on the device.
-        parameters: Tensor of an update -> its shape.
-        uplink_dims: Columns of a request's anchors and of its queries.
-        version: Of paramcast, which wrote it.
-        graph: The ONNX file of the hypernetwork.
-    """
-
-    path: Path
-    model: str
-    adapter: str
-    task: str
-    parameters: Mapping[str, tuple[int, ...]]
-    uplink_dims: tuple[int, int]
-    version: str
-    graph: bytes
 
 
 def half(folder: Path | str, name: str) -> Path:
@@ -202,8 +152,8 @@ def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> N
     """Check that every name is a required input of a graph.
 
     Raises:
-        ArtifactError: A graph has it as a constant or an overridable default, or none has it: updates would then
-            have no effect, and no runtime says so.
+        ArtifactError: A graph has it as a constant or an overridable default, or none has it: updates would
+            then have no effect, and no runtime says so.
     """
     graphs = list(graphs)
     asked = {name for graph in graphs for name in graph.inputs}
@@ -213,8 +163,8 @@ def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> N
             continue
         why = "holds it as a constant or an overridable default" if name in fixed else "does not ask for it"
         raise ArtifactError(
-            f"{path}: updates would have no effect: {name} must be fed, but the graph {why}; export again, and "
-            "do not run a graph optimizer over the file"
+            f"{path}: updates would have no effect: {name} must be fed, but the graph {why}; "
+            "export again, and do not run a graph optimizer over the file"
         )
 
 
@@ -229,13 +179,14 @@ def read_device(folder: Path | str) -> DeviceArtifact:
     path = folder / "manifest.json"
     if manifest.get("format") == 1:
         raise ArtifactError(
-            f"{folder} belongs to the video application (format 1); open it with paramcast.device.DeviceRuntime.load"
+            f"{folder} belongs to the video application (format 1); open it with "
+            "paramcast.device.DeviceRuntime.load"
         )
     if manifest.get("format") != FORMAT or manifest.get("kind") != KIND:
         raise ArtifactError(
             f"{path}: this version of paramcast reads devices of format {FORMAT}; export again"
         )
-    read = _Fields(path, manifest)
+    read = Fields(path, manifest)
     context = read.context()
     files = {name: read_checked(folder, name, manifest["files"]) for name in {MODEL_FILE, context.graph}}
     tensors = {
@@ -272,41 +223,6 @@ def read_device(folder: Path | str) -> DeviceArtifact:
     return artifact
 
 
-def read_server(folder: Path | str) -> ServerArtifact:
-    """Read and check a server's folder, or the one in an artifact.
-
-    Raises:
-        ArtifactError: The manifest or a file is missing, damaged or of another format.
-    """
-    folder = half(folder, "server")
-    manifest = read_manifest(folder)
-    path = folder / "manifest.json"
-    if manifest.get("format") != FORMAT or "uplink_dims" not in manifest:
-        raise ArtifactError(f"{path}: this is no server's folder of format {FORMAT}; export again")
-    read = _Fields(path, manifest)
-    data = read_checked(folder, HYPERNETWORK_FILE, manifest["files"])
-    dims = manifest["uplink_dims"]
-    if not isinstance(dims, list) or len(dims) != 2 or not all(type(n) is int and n > 0 for n in dims):
-        read.refuse("uplink_dims")
-    if not isinstance(manifest.get("model"), str) or not MODEL_ID.fullmatch(manifest["model"]):
-        read.refuse("model")
-    parameters = read.parameters()
-    graph = _graph(folder / HYPERNETWORK_FILE, data)
-    check_asked(folder / HYPERNETWORK_FILE, [graph], ("anchors", "anchors_mask"))
-    if missing := [name for name in parameters if name not in graph.outputs]:
-        raise ArtifactError(f"{folder / HYPERNETWORK_FILE} does not generate {missing[0]}; export again")
-    return ServerArtifact(
-        path=folder,
-        model=manifest["model"],
-        adapter=read.text("adapter"),
-        task=read.text("task"),
-        parameters=parameters,
-        uplink_dims=(dims[0], dims[1]),
-        version=read.text("version"),
-        graph=data,
-    )
-
-
 def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> dict[str, Float32]:
     """Compute every target under an update: float32, in its own shape, read-only.
 
@@ -326,7 +242,7 @@ def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> 
 
 
 def model_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the sha256 of what an update is for: every file but the probe, and what the manifest says of them."""
+    """Return the sha256 of what an update is for: files but the probe, and what the manifest says of them."""
     told = {key: manifest.get(key) for key in _IDENTITY}
     told["files"] = {
         name: digest for name, digest in manifest["files"].items() if name != "probe.safetensors"
@@ -385,113 +301,3 @@ def _check_device(artifact: DeviceArtifact) -> None:
         raise ArtifactError(
             f"{folder / 'probe.safetensors'} does not hold an example of every input; export again"
         )
-
-
-class _Fields:
-    """A manifest's values, each checked."""
-
-    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
-        self._path, self._manifest = path, manifest
-
-    def refuse(self, name: str) -> None:
-        """Raise for a key."""
-        raise ArtifactError(f"{self._path}: {name!r} is missing or malformed; export again")
-
-    def text(self, name: str) -> str:
-        """Return a text."""
-        value = self._manifest.get(name)
-        if not isinstance(value, str):
-            self.refuse(name)
-        return str(value)
-
-    def one_of(self, name: str, known: tuple[str, ...]) -> str:
-        """Return one of the known texts."""
-        if self._manifest.get(name) not in known:
-            self.refuse(name)
-        return self.text(name)
-
-    def public_key(self) -> str | None:
-        """Return the server's key."""
-        value = self._manifest.get("public_key")
-        if value is not None and not is_public_key(value):
-            self.refuse("public_key")
-        return value
-
-    def labels(self) -> tuple[str, ...] | None:
-        """Return the names of the classes."""
-        value = self._manifest.get("labels")
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-            self.refuse("labels")
-        return tuple(value)
-
-    def tree(self, name: str) -> Tree:
-        """Return a tree of names."""
-        value = self._manifest.get(name)
-        if value is None or not is_tree(value):
-            self.refuse(name)
-        return value
-
-    def specs(self, name: str) -> tuple[TensorSpec, ...]:
-        """Return tensors of a graph."""
-        found = tuple(
-            TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in self._entries(name)
-        )
-        for spec in found:
-            if not isinstance(spec.dtype, str) or any(n is not None and not _size(n) for n in spec.shape):
-                self.refuse(name)
-            try:
-                np.dtype(spec.dtype)
-            except TypeError:
-                self.refuse(name)
-        return found
-
-    def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Return the tensors of an update."""
-        entries = self._entries("parameters")
-        for entry in entries:
-            named = TENSOR_NAME.fullmatch(entry["name"]) and len(entry["name"]) <= MAX_TENSOR_NAME
-            if not named or entry.get("dtype") != "float32" or not all(_size(n) for n in entry["shape"]):
-                self.refuse("parameters")
-        return {entry["name"]: tuple(entry["shape"]) for entry in entries}
-
-    def targets(self) -> tuple[TargetSpec, ...]:
-        """Return what an update changes."""
-        entries = self._entries("targets")
-        for entry in entries:
-            kinds = entry.get("kinds")
-            named = isinstance(kinds, list) and kinds and all(kind in KINDS for kind in kinds)
-            if (
-                not named
-                or not isinstance(entry.get("input"), str)
-                or not all(_size(n) for n in entry["shape"])
-            ):
-                self.refuse("targets")
-        return tuple(TargetSpec(e["name"], tuple(e["shape"]), e["input"], tuple(e["kinds"])) for e in entries)
-
-    def context(self) -> ContextSpec:
-        """Return how the context is computed."""
-        value = self._manifest.get("context")
-        if not isinstance(value, dict) or value.get("graph") not in (MODEL_FILE, CONTEXT_FILE):
-            self.refuse("context")
-        assert isinstance(value, dict)
-        sizes = value.get("dim"), value.get("uplink")
-        if not isinstance(value.get("output"), str) or not all(_size(n) and n for n in sizes):
-            self.refuse("context")
-        return ContextSpec(value["graph"], value["output"], value["dim"], value["uplink"])
-
-    def _entries(self, name: str) -> list[dict[str, Any]]:
-        value = self._manifest.get(name)
-        sound = isinstance(value, list) and all(
-            isinstance(e, dict) and isinstance(e.get("name"), str) and isinstance(e.get("shape"), list)
-            for e in value
-        )
-        if not sound or not value or len({e["name"] for e in value}) != len(value):
-            self.refuse(name)
-        assert isinstance(value, list)
-        return value
-
-
-def _size(value: object) -> bool:
-    return type(value) is int and value >= 0

@@ -33,7 +33,7 @@ def is_tree(value: object, depth: int = 0) -> bool:
 
 
 def fill(tree: Tree, values: Mapping[str, Any]) -> Any:
-    """Return the tree with values in the place of names; lists stay lists, the rest of a tree stays as it is."""
+    """Return the tree with values in the place of names."""
     if isinstance(tree, str):
         return values[tree]
     if isinstance(tree, Mapping):

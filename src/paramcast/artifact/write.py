@@ -16,37 +16,32 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-import paramcast
+from paramcast.artifact.calling import Inputs, Sizes, Watcher, collect, sample_rows
 from paramcast.artifact.errors import ExportError
-from paramcast.artifact.generate import Generator
 from paramcast.artifact.hypernetwork_graph import hypernetwork_graph
+from paramcast.artifact.manifest import CONTEXT_FILE, MODEL_FILE
 from paramcast.artifact.read import (
-    CONTEXT_FILE,
     FORMAT,
-    HYPERNETWORK_FILE,
     KIND,
-    MODEL_FILE,
     changed_targets,
     model_digest,
     read_device,
-    read_server,
 )
+from paramcast.artifact.server_read import OnnxHypernetwork, ServerSide
+from paramcast.artifact.server_write import write_server_side
 from paramcast.artifact.trace import (
     CONTEXT,
     IR_VERSION,
     OPSET,
     TOLERANCE,
-    Inputs,
-    Sizes,
     Traced,
-    Watcher,
-    collect,
     distance,
-    sample_rows,
     session,
     trace,
 )
 from paramcast.files import write_json
+
+MAX_TASK = 32
 
 
 class AdapterLike(Protocol):
@@ -107,7 +102,7 @@ def export_device(
     example_inputs: Inputs,
     out: Path | str,
     *,
-    task: str = "",
+    task: str = "module",
     labels: Sequence[str] | None = None,
     public_key: str | None = None,
     sizes: Sizes | None = None,
@@ -123,7 +118,7 @@ def export_device(
         uplink: From features to what is sent.
         example_inputs: Real examples, at least one; the first of them is kept for trial runs.
         out: The artifact.
-        task: What the model does, in the user's words.
+        task: What the model does, in the user's words: 1 to 32 characters.
         labels: Names of the classes.
         public_key: Hex of the server's key; None leaves it to the first contact.
         sizes: Further axes of free length: input -> axis -> a name for its length.
@@ -136,6 +131,7 @@ def export_device(
     """
     out = Path(out)
     _check_target(out)
+    _check_task(task)
     adapter: AdapterLike = adapted.adapter
     watcher = None if isinstance(describer, nn.Module) else describer
     model = trace(adapted.replica, example_inputs, adapter.targets, watcher, sizes=sizes)
@@ -211,7 +207,7 @@ def export_hypernetwork(
     adapter: str,
     shapes: Mapping[str, tuple[int, ...]],
     uplink_dims: tuple[int, int],
-    task: str = "",
+    task: str = "module",
 ) -> None:
     """Write `out/server`, whole or not at all; an older one is replaced.
 
@@ -229,25 +225,18 @@ def export_hypernetwork(
     """
     out = Path(out)
     _check_target(out)
-    graph = hypernetwork_graph(hypernetwork, shapes, uplink_dims)
+    _check_task(task)
+    side = ServerSide(
+        model=model,
+        adapter=adapter,
+        task=task,
+        parameters=dict(shapes),
+        uplink_dims=uplink_dims,
+        graph=hypernetwork_graph(hypernetwork, shapes, uplink_dims),
+    )
     with _replacing(out / "server") as folder:
-        (folder / HYPERNETWORK_FILE).write_bytes(graph)
-        write_json(
-            folder / "manifest.json",
-            {
-                "format": FORMAT,
-                "model": model,
-                "adapter": adapter,
-                "task": task,
-                "parameters": [
-                    {"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in shapes.items()
-                ],
-                "uplink_dims": list(uplink_dims),
-                "files": {HYPERNETWORK_FILE: sha256(graph).hexdigest()},
-                "version": paramcast.__version__,
-            },
-        )
-        Generator(read_server(folder))
+        write_server_side(side, folder.parent)
+        OnnxHypernetwork.open(folder.parent)
 
 
 def _try_update(adapted: AdaptedLike, model: Traced, inputs: Inputs, folder: Path) -> None:
@@ -281,6 +270,11 @@ def _array(value: Tensor | np.ndarray) -> np.ndarray:
         value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value, np.float32)
     )
     return np.ascontiguousarray(array, np.float32).reshape(array.shape)
+
+
+def _check_task(task: str) -> None:
+    if not 0 < len(task) <= MAX_TASK:
+        raise ExportError(f"task must have 1 to {MAX_TASK} characters, not {len(task)}")
 
 
 def _check_target(out: Path) -> None:

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from paramcast.adapters.edits import FORMS
+from paramcast.artifact.onnx_file import bake
 from paramcast.bench.fine_tuning import fine_tuning_rows, observation_row
 from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, made_up_request, untrained_model
 from paramcast.device import DeviceRuntime
-from paramcast.artifact.onnx_file import bake
 from paramcast.files import write_json
+from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import Package, SigningKey, make_key, public_key_hex, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 from paramcast.video.encoders import image_encoder

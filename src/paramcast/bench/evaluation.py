@@ -1,19 +1,21 @@
-"""An evaluation from a model's folder to its table, figures file and page."""
+"""An evaluation from a model's folder to its table, results file and page."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from paramcast.bench.figures import evaluation_rows, figures
 from paramcast.bench.ledger import measure_costs, runs_on_device
 from paramcast.bench.report import write_report
+from paramcast.bench.rows import evaluation_rows
 from paramcast.bench.table import controls_table, costs_table
 from paramcast.files import write_json
+from paramcast.results import results
 from paramcast.video.data.collection import Collection
 from paramcast.video.training.evaluate import Evaluation, evaluate
 from paramcast.video.training.model import TrainedModel
@@ -41,13 +43,13 @@ def run_evaluation(
         devices: How many.
         support_sizes: Support clips a device.
         seed: Of the devices.
-        command: How this run is called in its figures.
-        json_file: Where the figures go, if they are wanted in a file.
+        command: How this run is called in its results.
+        json_file: Where the results go, if they are wanted in a file.
         report_file: Where the page goes, likewise.
         fleet_file: Where the devices go, likewise.
 
     Returns:
-        The figures.
+        The results.
 
     Raises:
         InputError: Of the model, the collection or the shift.
@@ -58,11 +60,12 @@ def run_evaluation(
     )
     if fleet_file:
         evaluation.fleet.save(fleet_file)
-    costs = _costs(model, model_dir, data, evaluation, support_sizes)
+    costs = _costs(model, data, evaluation, support_sizes)
     rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
     click.echo(controls_table(rows))
-    click.echo("\n" + costs_table(rows) if costs else "\nno costs: this model cannot run on a device")
-    made = figures(command, seed, rows)
+    if costs:
+        click.echo("\n" + costs_table(rows))
+    made = results(command, seed, rows)
     if json_file:
         write_json(json_file, made)
     if report_file:
@@ -72,10 +75,14 @@ def run_evaluation(
 
 
 def _costs(
-    model: TrainedModel, model_dir: Path, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
+    model: TrainedModel, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]] | None:
-    """The ledger by support size; None for a model that cannot run on a device."""
+    """The ledger by support size; None where there cannot be one, which is said."""
     if not runs_on_device(model):
+        click.echo("no costs: this model cannot run on a device")
+        return None
+    if find_spec("uvicorn") is None:
+        click.echo("no costs: they are measured on a server; pip install 'paramcast[server]'")
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        return measure_costs(model, model_dir, data, evaluation.fleet, support_sizes, Path(scratch))
+        return measure_costs(model, data, evaluation.fleet, support_sizes, Path(scratch))

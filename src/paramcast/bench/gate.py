@@ -64,7 +64,7 @@ def judge(model: TrainedModel, collection: Collection, shift: str, devices: int,
     bank, clips, data = drawn.bank, drawn.clips, drawn.devices
     adaptor, task = model.adaptor, model.task
     known = outcomes(task, adaptor, (bank, model.table(bank)), data, clips, [SUPPORT])
-    base = np.array([task.mean_score(adaptor.dynamic, None, bank, device, clips) for device in data])
+    base = np.array([task.mean_score(adaptor.adapted, None, bank, device, clips) for device in data])
     passed = adaptor.gate(torch.from_numpy(known.hidden)).numpy()
     refused = known.refused - base
     everything = refused + known.gains

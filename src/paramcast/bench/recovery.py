@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paramcast.bench.figures import evaluation_rows
+from paramcast.bench.rows import evaluation_rows
 from paramcast.video.data.collection import Collection
 from paramcast.video.training.evaluate import evaluate
 from paramcast.video.training.model import TrainedModel

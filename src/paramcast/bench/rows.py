@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from paramcast.bench.table import align
+from paramcast.training.statistics import interval
+
+if TYPE_CHECKING:
+    from paramcast.training.controls import Result
 
 
 def row(
     name: str, value: float, unit: str, against: str | None = None, ratio: float | None = None
 ) -> dict[str, Any]:
-    """A row of a figures file; `ratio` is value / value of what it was measured against."""
+    """A row of a results file; `ratio` is value / value of what it was measured against."""
     return {
         "name": name,
         "value": round(float(value), 4),
@@ -69,3 +73,33 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
             value += f" [{one['low']:,.3f}, {one['high']:,.3f}]"
         cells.append([one["name"], value, one["unit"], ratio, one["against"] or "-"])
     return align(cells)
+
+
+def evaluation_rows(
+    results: Sequence[Result], task: str, shift: str, costs: Mapping[int, Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """A row for each metric and support size of an evaluation.
+
+    Args:
+        results: Of `training.evaluate.evaluate`.
+        task: 'qa', 'choice' or 'retrieval'.
+        shift: As it was asked for.
+        costs: Support size -> its ledger; None where the model cannot run on a device.
+    """
+    return [
+        {
+            "task": task,
+            "shift": shift,
+            "support": result.support,
+            "devices": len(result.devices),
+            "metric": result.metric.name,
+            **({"gallery": result.metric.gallery} if result.metric.gallery else {}),
+            "controls": {name: interval(values).json() for name, values in result.values.items()},
+            "gain": result.gain.json(),
+            "own_minus_shuffled": result.device_matters.json(),
+            "recovery": None if result.recovery is None else round(result.recovery, 4),
+            "worse_share": round(result.worse_share, 4),
+            "cost": None if costs is None else dict(costs[result.support]),
+        }
+        for result in results
+    ]

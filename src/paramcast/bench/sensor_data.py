@@ -1,8 +1,8 @@
 """Sets of real users' signals: `*.npz` files, each user of which is one device.
 
-The layout of the files: a real value is `signals * scale` (+ `shift`). Where there are `offsets`, `signals` is
-(samples, channels) and recording i is `signals[offsets[i]:offsets[i+1]]`, with a label for each sample and a user
-for each recording. Else the first axis of `signals` counts examples, and so do `labels` and `users`.
+The layout of the files: a real value is `signals * scale` (+ `shift`). Where there are `offsets`, `signals`
+is (samples, channels) and recording i is `signals[offsets[i]:offsets[i+1]]`, with a label for each sample and
+a user for each recording. Else the first axis of `signals` counts examples, and so do `labels` and `users`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Small networks for users' signals; batch normalization comes first, so that statistics of the inputs can be adapted."""
+"""Small networks for users' signals; the inputs are batch-normalized first, so that a device can align them."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +72,7 @@ class PictureNet(nn.Module):
         self.convs = nn.Sequential(
             *(
                 layer
-                for before, after in zip(widths, widths[1:], strict=False)
+                for before, after in pairwise(widths)
                 for layer in (
                     nn.Conv2d(before, after, 3, 2, 1, bias=False),
                     nn.BatchNorm2d(after),

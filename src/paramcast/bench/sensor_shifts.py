@@ -1,4 +1,4 @@
-"""Simulated users: domain randomization for each kind of signal. A variant changes all examples of a device alike."""
+"""Simulated users: domain randomization for each kind of signal; all examples of a device change alike."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Randomized:
 
 
 def _moved(x: Tensor, tilt: float, rng: np.random.Generator, *, timed: bool) -> Tensor:
-    """Turn and scale three-axis sensors (N, 3 k, L), and stretch time; accelerometer and gyroscope turn together."""
+    """Turn and scale three-axis sensors (N, 3 k, L), both kinds together, and stretch time."""
     groups = x.shape[1] // 3
     turned = []
     rotation = np.eye(3)

@@ -1,7 +1,7 @@
-"""`paramcast bench sensors`: does adaptation pay on real users' signals, against what a device can do for free?
+"""`paramcast bench sensors`: does adaptation pay on real users, against what a device can do for free?
 
-Every user is one device. A base and a hypernetwork are trained on users of a set, and judged on others, each of which
-adapts with a few unlabeled examples of a random order.
+Every user is one device. A base and a hypernetwork are trained on users of a set, and judged on others, each
+of which adapts with a few unlabeled examples of a random order.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def bench_sensors(
     """Measure every set of a folder.
 
     Args:
-        data: A folder of `*.npz` sets, whose users are learned from.
-        test: A folder with other users of the same sets; None: about a third of the users is kept for testing.
+        data: A folder of `*.npz` sets; their users are learned from.
+        test: A folder with other users of the same sets; None: about a third of the users is kept back.
         names: Sets; all that are there if empty.
         seed: Of everything.
         steps: Optimizer steps of a base; a hypernetwork takes half as many.

@@ -20,7 +20,7 @@ def controls_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The controls of an evaluation: a block for each metric, a column for each support size.
 
     Args:
-        rows: Of a figures file of `evaluate`.
+        rows: Of a results file of `evaluate`.
     """
     return "\n\n".join(_block(block) for block in by_metric(rows).values())
 
@@ -83,7 +83,7 @@ def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """What an adaptation costs, a column for each support size.
 
     Args:
-        rows: Of a figures file of `evaluate`, all with a cost.
+        rows: Of a results file of `evaluate`, all with a cost.
     """
     costs = {row["support"]: row["cost"] for row in rows}
     cells = [["costs; support clips", *map(str, costs)]]
@@ -95,7 +95,7 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The methods of a comparison, best first: a block for each metric, and one of what they take.
 
     Args:
-        rows: Of a figures file of `compare`.
+        rows: Of a results file of `compare`.
     """
     blocks = list(by_metric(rows).values())
     costs = [[row["method"], *(show(row) for show in METHOD_COSTS.values())] for row in blocks[0]]

@@ -50,6 +50,6 @@ def _accuracy(model: TrainedModel, collection: Collection, seed: int, suffix: st
         model.answer_numbers,
         config.categories,
     ).load(feature_store(collection, config))
-    dynamic = model.adaptor.dynamic
-    scores = [model.task.score(dynamic, None, bank, device, gallery) for device in data]
+    adapted = model.adaptor.adapted
+    scores = [model.task.score(adapted, None, bank, device, gallery) for device in data]
     return float(np.mean([next(iter(score.values())) for score in scores]))

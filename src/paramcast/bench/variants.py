@@ -79,10 +79,10 @@ class TestDevices:
         self, name: str, model: TrainedModel, packages: Sequence[dict[str, Tensor] | None]
     ) -> np.ndarray:
         """(N,) float64, percent: every device under its package (1, *shape), or the base model for None."""
-        metric, dynamic, found = METRICS[model.config.task], model.adaptor.dynamic, []
+        metric, adapted, found = METRICS[model.config.task], model.adaptor.adapted, []
         bar = tqdm(self.devices, desc=name, unit="device", disable=None)
         for device, values in zip(bar, packages, strict=True):
-            found.append(model.task.score(dynamic, values, self.bank, device, self.clips)[metric])
+            found.append(model.task.score(adapted, values, self.bank, device, self.clips)[metric])
         return np.array(found)
 
     def reference(self, name: str, model: TrainedModel) -> np.ndarray:

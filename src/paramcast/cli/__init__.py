@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import click
 
@@ -30,46 +31,67 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports `paramcast.cli.NAME` when NAME is called, so that `--help` needs no extras."""
+    """A group that imports a command when it is called, so that `--help` needs no extras.
+
+    Args:
+        lines: Command -> what it does, in the order in which a newcomer meets them.
+        load: Imports the command of a name.
+        attributes: See `click.Group`.
+    """
+
+    def __init__(
+        self, *, lines: Mapping[str, str], load: Callable[[str], click.Command], **attributes: Any
+    ) -> None:
+        super().__init__(**attributes)
+        self._lines, self._load = lines, load
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which a newcomer meets them."""
-        return list(COMMANDS)
+        """The commands in their order."""
+        return list(self._lines)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command, or None when there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"paramcast.cli.{cmd_name}").command
-        return command
+        return self._load(cmd_name) if cmd_name in self._lines else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self._lines.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _imported(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(f"paramcast.cli.{name}").command
+    return command
+
+
+@click.group(
+    cls=LazyGroup, lines=COMMANDS, load=_imported, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="paramcast")
 def paramcast() -> None:
     """Parameters made in the cloud for small multi-modal models on devices."""
 
 
 def main() -> None:
-    """Run the command line; errors that the user can mend are one line, without a traceback."""
+    """Run the command line."""
+    run(paramcast, "paramcast")
+
+
+def run(group: click.Group, name: str) -> NoReturn:
+    """Run a command line of this name; errors that the user can mend are one line, without a traceback."""
     try:
-        sys.exit(paramcast.main(prog_name="paramcast", standalone_mode=False))
+        sys.exit(group.main(prog_name=name, standalone_mode=False))
     except click.UsageError as error:
-        _fail(_usage(error), error.exit_code)
+        _fail(_usage(error, name), error.exit_code)
     except ParamcastError as error:
-        _fail(f"paramcast: {error}", error.exit_code)
+        _fail(f"{name}: {error}", error.exit_code)
     except click.Abort:
-        _fail("paramcast: interrupted", ParamcastError.exit_code)
+        _fail(f"{name}: interrupted", ParamcastError.exit_code)
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: click.UsageError, name: str) -> str:
     """What was wrong with the words, and where it says which ones there are."""
-    command = error.ctx.command_path if error.ctx else "paramcast"
+    command = error.ctx.command_path if error.ctx else name
     # click's message for a group without a command is the whole help text.
     bare = isinstance(error, click.exceptions.NoArgsIsHelpError)
     message = "Missing command" if bare else error.format_message().rstrip(".")

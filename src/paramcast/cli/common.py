@@ -15,7 +15,7 @@ from paramcast.errors import MissingExtraError
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
-json_option = click.option("--json", "json_file", type=FILE, help="Write the figures to this file.")
+json_option = click.option("--json", "json_file", type=FILE, help="Write the results to this file.")
 seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Of every random draw.")
 noise_option = click.option(
     "--uplink-noise",
@@ -56,12 +56,13 @@ def needs(what: str, extra: str) -> Iterator[None]:
 
 @contextmanager
 def parts_folder(out: Path | None, json_file: Path | None) -> Iterator[Path]:
-    """Where a run keeps what is done: `out`, else beside its figures, else for as long as it runs."""
+    """Where a run keeps what is done: `out`, else beside its results, else for as long as it runs."""
     kept = out or (json_file.with_suffix(".parts") if json_file else None)
     with tempfile.TemporaryDirectory() as scratch:
         yield kept or Path(scratch) / "parts"
 
 
 def typed_command() -> str:
-    """The command line as it was typed, without the program's name."""
-    return " ".join(sys.argv[1:])
+    """The command line as it was typed; of `paramcast`, without that word."""
+    program = click.get_current_context().find_root().command_path
+    return " ".join([program, *sys.argv[1:]]).removeprefix("paramcast ")

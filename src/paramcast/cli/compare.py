@@ -59,10 +59,10 @@ def command(
     """
     with needs("paramcast compare", "train"), needs("paramcast compare", "methods"):
         from paramcast.bench.compare import CompareOptions, compare, compare_rows
-        from paramcast.bench.figures import figures
         from paramcast.bench.report.compare import write_comparison
         from paramcast.bench.table import methods_table
         from paramcast.methods.registry import chosen
+        from paramcast.results import results
         from paramcast.video.data.collection import Collection
         from paramcast.video.training.model import TrainedModel
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
@@ -73,7 +73,7 @@ def command(
         outcomes = compare(model, collection, before, names, options, folder)
     rows = compare_rows(outcomes, model.config.task, options)
     click.echo(methods_table(rows))
-    made = figures(typed_command(), seed, rows)
+    made = results(typed_command(), seed, rows)
     if json_file:
         write_json(json_file, made)
     if html_file:

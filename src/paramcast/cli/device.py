@@ -45,7 +45,7 @@ command.add_command(watch)
 @click.option("--store", type=_folder, help="Keep the last good package here.")
 @click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
 @noise_option
-@click.option("--json", "json_file", type=_file, help="Write the figures here.")
+@click.option("--json", "json_file", type=_file, help="Write the results here.")
 def run(
     bundle: Path,
     cloud: str | None,

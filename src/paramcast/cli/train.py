@@ -10,7 +10,8 @@ import click
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
 
 TASKS = ("qa", "choice", "retrieval")
-FORMS = ("codes", "lowrank", "residual", "full")
+ADAPTERS = {"basis": "codes", "lowrank": "lowrank", "residual": "residual", "full": "full"}
+"""Adapter -> the name of its form, which updates of the video application carry."""
 SAMPLINGS = ("uniform", "time", "scene")
 
 
@@ -19,7 +20,10 @@ SAMPLINGS = ("uniform", "time", "scene")
 @click.option("--task", required=True, type=click.Choice(TASKS), help="What devices are to do.")
 @seed_option
 @click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
-@click.option("--form", default="codes", type=click.Choice(FORMS), help="Form of the generated parameters.")
+@click.option(
+    "--adapter", default="basis", type=click.Choice(list(ADAPTERS)), help="How updates change parameters."
+)
+@click.option("--form", type=click.Choice(list(ADAPTERS.values())), hidden=True)  # its spelling of old
 @click.option("--devices", default=200, type=click.IntRange(5), help="Simulated devices to train on.")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
@@ -38,7 +42,8 @@ def command(
     task: str,
     seed: int,
     out: Path,
-    form: str,
+    adapter: str,
+    form: str | None,
     devices: int,
     frames: int,
     sampling: str,
@@ -52,12 +57,12 @@ def command(
     Test clips (a tenth of the collection, by a hash of their ids) are not touched.
     """
     with needs("paramcast train", "train"):
-        from paramcast.bench.figures import write_figures
+        from paramcast.results import write_results
         from paramcast.video.data.collection import Collection
         from paramcast.video.training.pipeline import TrainingOptions, train
     options = TrainingOptions(
         task=task,
-        form=form,
+        form=form or ADAPTERS[adapter],
         seed=seed,
         image_encoder=image_encoder,
         frames=frames,
@@ -81,4 +86,4 @@ def command(
             {"name": f"validation_{stage}", "value": score, "unit": "%"}
             for stage, score in model.config.scores.items()
         ]
-        write_figures(json_file, typed_command(), seed, rows)
+        write_results(json_file, typed_command(), seed, rows)

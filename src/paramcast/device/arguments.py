@@ -1,4 +1,4 @@
-"""Inputs of any module, as a device is handed them: checked against the manifest, with names in every message."""
+"""Inputs of any module, as a device is handed them: checked against the manifest, errors with names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paramcast.artifact.read import TensorSpec
+from paramcast.artifact.manifest import TensorSpec
 from paramcast.artifact.trees import Tree, names, pick
 from paramcast.device.errors import DeviceInputError
 
@@ -18,8 +18,8 @@ def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str,
     """Return the arrays of `x` by the names of the graph's inputs, each of the graph's type.
 
     Args:
-        x: An array where there is one input; a tuple in the order of the module's arguments, or a dictionary by
-            their names, nested as the module takes them. Every array has the examples on its first axis.
+        x: An array where there is one input; a tuple in the order of the module's arguments, or a dictionary
+            by their names, nested as the module takes them. Every array has the examples on its first axis.
         specs: What the graph takes.
         tree: The names, as the module takes its arguments.
 
@@ -39,7 +39,7 @@ def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str,
 
 
 def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
-    """Return tree and value in the same form: arguments may be given by place or by name, one also by itself."""
+    """Return tree and value in one form: arguments may be given by place or name, a single one by itself."""
     listed = (
         [tree] if isinstance(tree, str) else list(tree.values()) if isinstance(tree, Mapping) else list(tree)
     )

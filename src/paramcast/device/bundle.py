@@ -79,7 +79,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
-        """Read and check the bundle at `path`.
+        """Read and check the bundle at `path`, or in the folder `device` of an artifact at `path`.
 
         Raises:
             BundleError: If the manifest or a file is missing, damaged or of another format.

@@ -1,7 +1,7 @@
 """What every device does, whatever its model: remembers examples, asks, checks packages, and can go back.
 
-Readers never wait: every call takes one reference to an immutable snapshot and works with it to its end; there is
-no lock on the way to an answer.
+Readers never wait: every call takes one reference to an immutable snapshot and works with it to its end;
+there is no lock on the way to an answer.
 """
 
 from __future__ import annotations

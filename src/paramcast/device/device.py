@@ -107,12 +107,12 @@ class Device:
         Args:
             folder: `artifact/device`, or the artifact.
             id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
-            server: URL of a server, an object with `adapt(bytes) -> bytes` such as a server in this process, or
-                None.
+            server: URL of a server, an object with `adapt(bytes) -> bytes` such as a server in this process,
+                or None.
             store: A folder for updates and the pinned key, which devices, users and models may share.
             policy: When `observe` asks by itself; None: never, only `adapt` asks.
-            public_key: Hex of the server's key; else the artifact's, else the one that `store` has pinned, else
-                that of the first server met.
+            public_key: Hex of the server's key; else the artifact's, else the one that `store` has pinned,
+                else that of the first server met.
             identity: Of an enrolled device, or the folder that `paramcast device enroll` wrote.
             budget: What asking may cost.
             uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
@@ -166,7 +166,7 @@ class Device:
         return user
 
     def observe(self, x: Any) -> bool:
-        """Add examples to the support set; with a policy, ask if that is due. Waits for the server if it asks.
+        """Add examples to the support set; with a policy, ask if that is due, and wait for the server.
 
         Whatever the server does, nothing is raised for it: `status` tells.
 
@@ -229,8 +229,8 @@ class Device:
         """Run an earlier update again, or the base model; later updates are taken up as ever.
 
         Args:
-            to: Its number, one of `status["packages"]`; 0 for the base model; None for the one before that which
-                runs now.
+            to: Its number, one of `status["packages"]`; 0 for the base model; None for the one before
+                that which runs now.
 
         Raises:
             DeviceInputError: The store holds no such update, or there is no store.

@@ -6,7 +6,6 @@ from paramcast.artifact.errors import ArtifactError
 from paramcast.errors import InputError, ParamcastError
 from paramcast.protocol import PackageError
 
-
 BundleError = ArtifactError
 """The exported folder is incomplete, damaged or not of this format."""
 

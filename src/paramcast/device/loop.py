@@ -142,7 +142,7 @@ class AdaptationLoop(_Loop):
         """Add to the support set, and ask if that is due; whether a new package was taken up.
 
         Args:
-            observation: What the runtime's `observe` takes: a clip's frames and queries, or a batch of inputs.
+            observation: What the runtime's `observe` takes: a clip's frames and queries, or inputs.
 
         Raises:
             DeviceInputError: If the observation cannot be used.

@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 
 from paramcast.artifact.errors import ArtifactError
+from paramcast.artifact.manifest import CONTEXT_FILE, MODEL_FILE
 from paramcast.artifact.onnx_file import bake
-from paramcast.artifact.read import CONTEXT_FILE, MODEL_FILE, DeviceArtifact
+from paramcast.artifact.read import DeviceArtifact
 from paramcast.device.arguments import Arrays
 from paramcast.protocol.quantize import Float32
 

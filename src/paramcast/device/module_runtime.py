@@ -85,7 +85,8 @@ class ModuleRuntime(DeviceCore):
     def for_user(self, user: str) -> ModuleRuntime:
         """Return another user of this device: the same model in memory, support set and packages of its own.
 
-        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are shared.
+        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are
+        shared.
 
         Args:
             user: Letters, digits and `._:@+-`.

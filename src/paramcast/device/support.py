@@ -26,9 +26,9 @@ class Seen:
     """One observed example.
 
     Attributes:
-        anchor: (Ui,) float32, the uplink of its features, as it is sent; of a clip, those of the anchor frame.
-        queries: (0, 1) float32; of a clip (1, Ut), the uplink of its queries' mean, or (0, Ut) where nothing was
-            asked.
+        anchor: (Ui,) float32, the uplink of its features, as it is sent; of a clip, of its anchor frame's.
+        queries: (0, 1) float32; of a clip (1, Ut), the uplink of its queries' mean, or (0, Ut) where nothing
+            was asked.
     """
 
     anchor: Float32

@@ -1,4 +1,4 @@
-"""What the benchmarks of the methods (`python -m paramcast.methods.NAME`) have in common."""
+"""What the command lines of the methods (`python -m paramcast.methods.NAME`) have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from paramcast.errors import ParamcastError
 
 json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results."
 )
 
 

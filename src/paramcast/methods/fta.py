@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters.dynamic import make_dynamic
+from paramcast.adapters import AdaptedModule
+from paramcast.hypernet.forms import form_adapter
 from paramcast.methods.base import Labeled, Method, Predictor, Settings, Support
 from paramcast.methods.modules import HEADS, labeled_loss
 from paramcast.video.tasks.base import Asked
@@ -51,27 +52,26 @@ class FineTuning(Method):
         if support.labeled is None:
             raise ValueError("fine-tuning needs labels")
         task, bank = self.background.model.task, support.samples.bank
-        dynamic = make_dynamic(
-            module, [target.removesuffix(".bias") for target in task.targets], "lowrank", rank=_RANK
-        )
+        layers = [target.removesuffix(".bias") for target in task.targets]
+        adapted = AdaptedModule(module, form_adapter("lowrank", module, layers, {"rank": _RANK}))
         values: dict[str, Tensor] | None = None
         if settings["of"] == "lora":
-            values = _lora(dynamic.shapes, seed)
+            values = _lora(adapted.adapter.shapes, seed)
             trained = [value for value in values.values() if value.requires_grad]
         else:
             trained = [p.requires_grad_() for p in _parameters(module, task.name, str(settings["of"]))]
 
         def loss(labeled: Labeled) -> Tensor:
-            with dynamic.use(values):
-                return labeled_loss(task, module, bank, labeled)
+            with adapted.use(values) as running:
+                return labeled_loss(task, running, bank, labeled)
 
         frozen = settings["of"] == "head" and task.has_answers
-        with _once_each(module, "fusion", loss) if frozen else nullcontext(loss) as quick:
+        with _once_each(adapted.replica, "fusion", loss) if frozen else nullcontext(loss) as quick:
             fit_labels(trained, quick, support.labeled, not task.has_answers, float(settings["rate"]), seed)
 
         def predict(asked: Asked) -> Tensor:
-            with torch.no_grad(), dynamic.use(values):
-                return task.outputs(module, bank, asked)
+            with torch.no_grad(), adapted.use(values) as running:
+                return task.outputs(running, bank, asked)
 
         return predict
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters.dynamic import make_dynamic
+from paramcast.adapters import select_targets
 from paramcast.methods.base import Labeled, Method, Predictor, Settings, Support
 from paramcast.methods.fta import fit_labels
 from paramcast.methods.modules import labeled_loss, predictor
@@ -53,6 +53,6 @@ class Lora(Method):
 
 def _targets(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Names of the linear layers among those whose parameters the cloud makes."""
-    dynamic = make_dynamic(module, [pattern.removesuffix(".bias") for pattern in patterns], "lowrank")
-    dynamic.remove()
-    return [name for name, layer in dynamic.layers.items() if isinstance(layer, nn.Linear)]
+    chosen = select_targets(module, [pattern.removesuffix(".bias") for pattern in patterns])
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in chosen)
+    return [name for name in layers if isinstance(module.get_submodule(name), nn.Linear)]

@@ -30,11 +30,11 @@ class Paramcast(Method):
         """One forward pass of the adaptor."""
         model, bank = self.background.model, support.samples.bank
         values = self._generate(support)
-        dynamic = model.adaptor.dynamic
+        adapted = model.adaptor.adapted
 
         def predict(asked: Asked) -> Tensor:
-            with torch.no_grad(), dynamic.use(values):
-                return model.task.outputs(dynamic.module, bank, asked)
+            with torch.no_grad(), adapted.use(values):
+                return model.task.outputs(adapted.replica, bank, asked)
 
         return predict
 

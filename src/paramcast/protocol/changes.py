@@ -60,7 +60,7 @@ def changed(
     Raises:
         KeyError: An unknown kind, or a missing tensor.
     """
-    return _KINDS[kind](target, base, values, constants)
+    return KINDS[kind](target, base, values, constants)
 
 
 def tensor_name(target: str) -> str:
@@ -136,8 +136,7 @@ def _exp(value: Array) -> Array:
     return np.exp(value) if isinstance(value, np.ndarray | np.generic) else value.exp()
 
 
-_KINDS: dict[str, Callable[[str, Array, Mapping[str, Array], Mapping[str, Array]], Array]] = {
+KINDS: dict[str, Callable[[str, Array, Mapping[str, Array], Mapping[str, Array]], Array]] = {
     each.__name__: each for each in (basis, lowrank, residual, full, statistics, centre)
 }
-KINDS = tuple(_KINDS)
-"""Every kind of change, as `changed` takes it."""
+"""Every kind of change -> its definition."""

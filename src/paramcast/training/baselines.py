@@ -103,7 +103,9 @@ class MeanRemoval(FreeBaseline):
 
     def restore(self, module: nn.Module, mean: Tensor) -> None:
         """Take over what `learned` gave, for the last linear layer of that width."""
-        linear = [part for part in module.modules() if type(part) is nn.Linear and part.in_features == len(mean)]
+        linear = [
+            part for part in module.modules() if type(part) is nn.Linear and part.in_features == len(mean)
+        ]
         self._head, self._mean = linear[-1], mean.to(linear[-1].weight.device)
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
@@ -134,7 +136,7 @@ class MeanRemoval(FreeBaseline):
 
 
 class PriorCorrection(FreeBaseline):
-    """Re-estimates how frequent the classes are on the device by expectation maximization (Saerens et al., 2002)."""
+    """Re-estimates the frequencies of classes by expectation maximization (Saerens et al., 2002)."""
 
     name = "prior_correction"
     rounds = 20
@@ -144,7 +146,11 @@ class PriorCorrection(FreeBaseline):
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
         """Tell whether the outputs are logits of classes."""
-        return self.prior is not None and primary(outputs).dim() == 2 and primary(outputs).shape[1] == len(self.prior)
+        return (
+            self.prior is not None
+            and primary(outputs).dim() == 2
+            and primary(outputs).shape[1] == len(self.prior)
+        )
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Return logits of the query set, corrected by the estimated ratio of priors."""
@@ -164,6 +170,7 @@ class PriorCorrection(FreeBaseline):
 
 
 def norm_layers(module: nn.Module) -> list[Any]:
+    """Find the normalization layers that keep running statistics."""
     return [
         part
         for part in module.modules()

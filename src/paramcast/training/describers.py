@@ -1,7 +1,8 @@
 """Describers: which features of an example the cloud is told. They run on the device, on the base model.
 
 A describer watches one forward pass of the base module, so that the device's graph gives outputs and features
-together; or it is a torch module beside it. All give (N, F) float32, or (N, T, F) where an example has T parts.
+together; or it is a torch module beside it. All give (N, F) float32, or (N, T, F) where an example has T
+parts.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _MOST_PAIRED = 16
 class Describer(ABC):
     """Gives the features of examples, from one forward pass of the base module."""
 
+    @abstractmethod
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Look at one batch of real examples to learn the layout of what is described."""
+        """Look at one batch of real examples to learn the layout of the features."""
 
     @abstractmethod
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
@@ -44,8 +46,8 @@ class Describer(ABC):
         """Return what a model's folder keeps of the describer, as JSON types."""
         return {"kind": type(self).__name__}
 
-    def restore(self, config: dict[str, Any]) -> None:
-        """Take over what `config` returned when the model was saved."""
+    def restore(self, config: dict[str, Any]) -> None:  # noqa: B027  # most have nothing to take over
+        """Take over the result of `config` from when the model was saved."""
 
 
 class BesideDescriber(Describer):
@@ -62,9 +64,15 @@ class BesideDescriber(Describer):
         """Check the shape of the features."""
         with torch.no_grad():
             features = examples.call(self.describe, inputs)
-        if not isinstance(features, Tensor) or features.dim() not in (2, 3) or len(features) != examples.count(inputs):
+        if (
+            not isinstance(features, Tensor)
+            or features.dim() not in (2, 3)
+            or len(features) != examples.count(inputs)
+        ):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise InputError(f"the context module must return (N, F) or (N, T, F) features; it returns {shape}")
+            raise InputError(
+                f"the context module must return (N, F) or (N, T, F) features; it returns {shape}"
+            )
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
         """Call both modules."""
@@ -120,7 +128,9 @@ class DefaultDescriber(Describer):
     def prepare(self, module: nn.Module, inputs: Any) -> None:
         """Find the last layer and the axes of channels."""
         count = examples.count(inputs)
-        leaves = {n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]}
+        leaves = {
+            n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]
+        }
         with torch.no_grad(), _watched(leaves, before=True) as seen:
             examples.call(module, inputs)
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
@@ -150,7 +160,12 @@ class DefaultDescriber(Describer):
 
     def config(self) -> dict[str, Any]:
         """Return the last layer's name and the layouts."""
-        return {"kind": "DefaultDescriber", "head": self._head, "axes": self._axes, "layout": self._layout.config()}
+        return {
+            "kind": "DefaultDescriber",
+            "head": self._head,
+            "axes": self._axes,
+            "layout": self._layout.config(),
+        }
 
     def restore(self, config: dict[str, Any]) -> None:
         """Take over the last layer's name and the layouts."""
@@ -208,7 +223,7 @@ def _channel_axis(leaf: Tensor) -> int | None:
 
 
 def _statistics(x: Tensor, channel: int) -> Tensor:
-    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, and covariances of a few channels."""
+    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, correlations of a few channels."""
     if x.dim() == 1:
         return x[:, None]
     if x.dim() == 2 and x.shape[1] <= _MOST_RAW:
@@ -229,7 +244,10 @@ def _statistics(x: Tensor, channel: int) -> Tensor:
 
 @contextmanager
 def _watched(parts: dict[str, nn.Module], *, before: bool) -> Iterator[dict[str, Any]]:
-    """Keep the first input (before) or the output of submodules while the block runs, in the order of calls."""
+    """Keep the first input (before) or the output of submodules while the block runs, in call order.
+
+    The hooks are removed when the block ends.
+    """
     seen: dict[str, Any] = {}
 
     def keep(name: str) -> Any:

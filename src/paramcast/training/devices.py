@@ -21,11 +21,11 @@ class DeviceData:
 
     Attributes:
         id: A letter or digit, then up to 127 letters, digits and `._:@+-`.
-        inputs: The arguments of the module: a tuple (positional), a dictionary (keywords) or one array; arrays
-            or tensors (N, ...), also nested.
+        inputs: The arguments of the module: a tuple (positional), a dictionary (keywords) or one array;
+            arrays or tensors (N, ...), also nested.
         labels: Arrays (N, ...), also nested; the loss and the score compare the outputs with them.
-        context: (N, F) or (N, T, F) floats: features that describe each example to the cloud. None: the model's
-            describer computes them. Of T parts (frames, seconds) only the middle one is sent.
+        context: (N, F) or (N, T, F) floats: features that describe each example to the cloud. None: the
+            model's describer computes them. Of T parts (frames, seconds) only the middle one is sent.
         group: The person or site that the device belongs to. Folds never separate a group. None: the device
             is a group by itself.
         domain: The true domain, for the oracle: (R,) floats, or a name. None: unknown.
@@ -108,7 +108,7 @@ class DeviceData:
             raise InputError(f"the input columns must hold numbers: {error}") from error
         wanted = columns[label] if isinstance(label, str) else np.stack([columns[name] for name in label], 1)
         if wanted.dtype.kind not in "biuf":
-            names, wanted = np.unique(wanted, return_inverse=True)
+            _, wanted = np.unique(wanted, return_inverse=True)
         owners = columns[device].astype(str)
         made = []
         for owner in dict.fromkeys(owners.tolist()):
@@ -119,7 +119,10 @@ class DeviceData:
 
     @classmethod
     def from_dataset(
-        cls, dataset: Any, device: Callable[[Any], str], example: Callable[[Any], tuple[Any, Any]] | None = None
+        cls,
+        dataset: Any,
+        device: Callable[[Any], str],
+        example: Callable[[Any], tuple[Any, Any]] | None = None,
     ) -> list[DeviceData]:
         """Make devices of a torch Dataset.
 
@@ -140,13 +143,18 @@ class DeviceData:
             found.setdefault(str(device(item)), []).append(tuple(example(item) if example else item[:2]))
         if not found:
             raise InputError("the dataset is empty")
-        return [cls(name, *(_stacked(parts) for parts in zip(*rows, strict=True))) for name, rows in found.items()]
+        return [
+            cls(name, *(_stacked(parts) for parts in zip(*rows, strict=True))) for name, rows in found.items()
+        ]
 
 
 def _stacked(rows: Sequence[Any]) -> Any:
     """Stack examples, nested in one way, along a new first axis."""
     leaves = [pytree.tree_flatten(row) for row in rows]
-    stacked = [np.stack([np.asarray(leaf) for leaf in parts]) for parts in zip(*(each[0] for each in leaves), strict=True)]
+    stacked = [
+        np.stack([np.asarray(leaf) for leaf in parts])
+        for parts in zip(*(each[0] for each in leaves), strict=True)
+    ]
     return pytree.tree_unflatten(stacked, leaves[0][1])
 
 
@@ -170,11 +178,15 @@ def check_devices(devices: Sequence[DeviceData], least: int, what: str) -> None:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"two {what} devices are called {twice!r}; give each device its own id")
     if few := [device for device in devices if len(device) < least]:
-        raise InputError(f"{what} device {few[0].id!r} has {len(few[0])} examples; at least {least} are needed")
+        raise InputError(
+            f"{what} device {few[0].id!r} has {len(few[0])} examples; at least {least} are needed"
+        )
     for name in ("context", "domain"):
         kinds = {getattr(device, name) is None for device in devices}
         if len(kinds) > 1:
-            raise InputError(f"some {what} devices have a {name} and others have none; give it to all or to none")
+            raise InputError(
+                f"some {what} devices have a {name} and others have none; give it to all or to none"
+            )
     structures = {pytree.tree_structure(device.inputs) for device in devices}
     if len(structures) > 1:
         raise InputError(f"{what} devices have inputs of unlike structure")

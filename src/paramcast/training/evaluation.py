@@ -1,14 +1,15 @@
 """Evaluation with controls: is it adaptation, and does it pay?
 
-A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the same
-devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`), their
-own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the
+same
+devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`),
+their own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ import torch
 from paramcast.errors import InputError
 from paramcast.protocol.limits import MAX_CLIPS
 from paramcast.training import examples
-from paramcast.training.baselines import STRENGTHS, FreeBaseline, MeanRemoval, PriorCorrection, ReestimatedStatistics
+from paramcast.training.baselines import (
+    STRENGTHS,
+    FreeBaseline,
+    MeanRemoval,
+    PriorCorrection,
+    ReestimatedStatistics,
+)
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
 from paramcast.training.model import AdaptableModel, _device_of
@@ -37,8 +44,8 @@ def evaluate(
     Args:
         model: Fitted.
         devices: Devices that neither training nor validation has seen; their examples stay in their order.
-        support: Examples that a device adapts with; several numbers give a row each. A device is scored behind the
-            largest, so that all rows share their query examples.
+        support: Examples that a device adapts with; several numbers give a row each. A device is scored
+            behind the largest, so that all rows share their query examples.
         seed: Decides which other device's update the control `shuffled` uses.
 
     Raises:
@@ -49,7 +56,9 @@ def evaluate(
         raise InputError(f"support must be 1 to {MAX_CLIPS} examples")
     check_devices(devices, sizes[-1] + 1, "test")
     if len(devices) < 2:
-        raise InputError("at least two test devices are needed: the control 'shuffled' uses another device's update")
+        raise InputError(
+            "at least two test devices are needed: the control 'shuffled' uses another device's update"
+        )
     score = _score(model, devices[0])
     truths = _truths(model, devices)
     scorer = _Scorer(model, devices, sizes[-1], score)
@@ -73,8 +82,12 @@ def evaluate(
         }
         if free:
             method = free_baseline(model, free["name"], free.get("prior"))
-            values["best_free"] = free_scores(model, method, devices, size, sizes[-1], free["strength"], score)
-        results.append(Result(Metric(score.name), size, tuple(d.id for d in devices), values, score.higher_is_better))
+            values["best_free"] = free_scores(
+                model, method, devices, size, sizes[-1], free["strength"], score
+            )
+        results.append(
+            Result(Metric(score.name), size, tuple(d.id for d in devices), values, score.higher_is_better)
+        )
         costs.append(_costs(model, devices, size))
     return Report(tuple(results), tuple(costs), model.fitted.summary, seed)
 
@@ -82,7 +95,9 @@ def evaluate(
 class _Scorer:
     """Scores the same query examples of the same devices under different updates."""
 
-    def __init__(self, model: AdaptableModel, devices: Sequence[DeviceData], skipped: int, score: Score) -> None:
+    def __init__(
+        self, model: AdaptableModel, devices: Sequence[DeviceData], skipped: int, score: Score
+    ) -> None:
         self._model, self._devices, self._skipped, self._score = model, devices, skipped, score
 
     def scores(self, made: dict[str, torch.Tensor] | None, condition: str = "support") -> np.ndarray:
@@ -121,7 +136,12 @@ def free_scores(
         for device in devices:
             seen = examples.moved(examples.take(device.inputs, slice(0, support)), at)
             parts = [
-                method.outputs(model.net, seen, examples.moved(examples.take(device.inputs, slice(at_, at_ + 256)), at), strength)
+                method.outputs(
+                    model.net,
+                    seen,
+                    examples.moved(examples.take(device.inputs, slice(at_, at_ + 256)), at),
+                    strength,
+                )
                 for at_ in range(skipped, len(device), 256)
             ]
             wanted = examples.moved(examples.take(device.labels, slice(skipped, None)), at)
@@ -130,7 +150,11 @@ def free_scores(
 
 
 def choose_free(
-    model: AdaptableModel, train: Sequence[DeviceData], validation: Sequence[DeviceData], support: int, score: Score
+    model: AdaptableModel,
+    train: Sequence[DeviceData],
+    validation: Sequence[DeviceData],
+    support: int,
+    score: Score,
 ) -> dict[str, Any] | None:
     """Choose the free baseline and its strength on validation devices; None where none applies.
 
@@ -149,11 +173,18 @@ def choose_free(
         methods.append((mean, mean.learned))
     made = primary(outputs)
     labels = train[0].labels
-    if made.dim() == 2 and isinstance(labels, torch.Tensor) and labels.dim() == 1 and not labels.is_floating_point():
+    if (
+        made.dim() == 2
+        and isinstance(labels, torch.Tensor)
+        and labels.dim() == 1
+        and not labels.is_floating_point()
+    ):
         counts = np.full(made.shape[1], 1.0)
         for device in train:
             wanted = device.labels.cpu().numpy()
-            counts += np.bincount(wanted[wanted >= 0], minlength=len(counts))[: len(counts)] / max(1, len(wanted))
+            counts += np.bincount(wanted[wanted >= 0], minlength=len(counts))[: len(counts)] / max(
+                1, len(wanted)
+            )
         prior = PriorCorrection()
         prior.prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=at)
         methods.append((prior, prior.prior.tolist()))
@@ -162,9 +193,16 @@ def choose_free(
         if not method.fits(model.net, outputs) or (method.name == ReestimatedStatistics.name and support < 2):
             continue
         for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # to do nothing is a choice, too
-            value = float(np.nanmean(free_scores(model, method, validation, support, support, strength, score)))
+            value = float(
+                np.nanmean(free_scores(model, method, validation, support, support, strength, score))
+            )
             if best is None or score.sign * value > score.sign * best["validation"]:
-                best = {"name": method.name, "strength": strength, "validation": round(value, 4), "prior": learned}
+                best = {
+                    "name": method.name,
+                    "strength": strength,
+                    "validation": round(value, 4),
+                    "prior": learned,
+                }
     return best
 
 
@@ -216,5 +254,3 @@ def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -
         "device_macs_per_query": counted.get_total_flops() // 2,
         "leaves_the_device": f"{support} x {model.fitted.uplink.matrix.shape[1]} numbers in int8",
     }
-
-

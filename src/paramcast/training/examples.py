@@ -1,4 +1,4 @@
-"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries as a module takes them."""
+"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def _tensor(leaf: Any, what: str) -> Tensor:
     except ValueError as error:
         raise InputError(f"{what} hold a list of unlike lengths; pad it and pass a mask beside it") from error
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed")
+        raise InputError(
+            f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed"
+        )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(array))
@@ -87,7 +89,7 @@ def detached(tree: Any) -> Any:
 
 
 def call(module: Any, inputs: Any) -> Any:
-    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is the one argument."""
+    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is one argument."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     if isinstance(inputs, tuple | list):

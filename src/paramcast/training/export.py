@@ -25,8 +25,8 @@ def export(
     Args:
         model: Fitted.
         out: The artifact's folder; an older artifact there is replaced.
-        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the first
-            server that they meet.
+        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the
+            first server that they meet.
         task: What the model does, in the user's words; the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
 
@@ -38,13 +38,21 @@ def export(
     """
     if model.fitted.start is not None:
         raise InputError(
-            "a model whose updates start from a free baseline cannot be exported yet; fit it without start=True"
+            "a model whose updates start from a free baseline cannot be exported yet; "
+            "fit it without start=True"
         )
     fitted, out = model.fitted, Path(out)
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
     public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
     sha256 = export_device(
-        model.adapted, describer, fitted.uplink, fitted.example, out, task=task, labels=labels, public_key=public
+        model.adapted,
+        describer,
+        fitted.uplink,
+        fitted.example,
+        out,
+        task=task,
+        labels=labels,
+        public_key=public,
     )
     export_hypernetwork(
         model.hypernet,

@@ -72,7 +72,11 @@ def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
     centre, scale = known.hidden.mean(0), known.hidden.std(0) + 1e-3
     groups = np.unique(known.devices, return_inverse=True)[1] if known.devices else None
     # All outcomes of a device are left out together: by one of them the others would be known.
-    held = None if groups is None else list(GroupKFold(min(FOLDS, groups.max() + 1)).split(groups, groups=groups))
+    held = (
+        None
+        if groups is None
+        else list(GroupKFold(min(FOLDS, groups.max() + 1)).split(groups, groups=groups))
+    )
     ridge = RidgeCV(STRENGTHS, cv=held).fit((known.hidden - centre) / scale, known.gains)
     weight = ridge.coef_ / scale
     adaptor.gate.weight.copy_(torch.from_numpy(weight))

@@ -1,11 +1,11 @@
-"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, and how it is described."""
+"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, its describer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,9 @@ class NotFittedError(InputError):
     """The model has to be fitted first."""
 
     def __init__(self) -> None:
-        super().__init__("the model has no hypernetwork yet; call fit(train_devices, validation_devices) first")
+        super().__init__(
+            "the model has no hypernetwork yet; call fit(train_devices, validation_devices) first"
+        )
 
 
 @dataclass
@@ -140,9 +142,11 @@ class AdaptableModel:
 
         Args:
             train_devices: Devices that the hypernetwork learns from.
-            validation_devices: Other devices, which select the training step and calibrate the gain predictor.
+            validation_devices: Other devices, which select the training step and calibrate the gain
+                predictor.
             steps: Optimizer steps; None: 400.
-            options: `base`, `augment`, `support`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
+            options: `base`, `augment`, `start`, `support`, `folds`, `rate`, `seed`, `device`, `precision`,
+                `folder`; see there.
 
         Returns:
             The model itself.
@@ -152,7 +156,9 @@ class AdaptableModel:
         fit(self, train_devices, validation_devices, steps=steps, **options)
         return self
 
-    def evaluate(self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0) -> Report:
+    def evaluate(
+        self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0
+    ) -> Report:
         """Evaluate on devices that training has not seen, beside every control; see `training.evaluation`."""
         from paramcast.training.evaluation import evaluate
 
@@ -176,7 +182,10 @@ class AdaptableModel:
         return self.features(examples.take(device.inputs, rows))
 
     def inputs(
-        self, contexts: Sequence[np.ndarray], truths: Sequence[np.ndarray] | None = None, training: bool = False
+        self,
+        contexts: Sequence[np.ndarray],
+        truths: Sequence[np.ndarray] | None = None,
+        training: bool = False,
     ) -> ContextInputs:
         """Return what the cloud knows of B devices.
 
@@ -234,7 +243,11 @@ class AdaptableModel:
         tensors = {f"base.{name}": value for name, value in self.net.state_dict().items()}
         for name, value in sorted(tensors.items()):
             data = value.detach().cpu().contiguous()
-            digest.update(name.encode() + data.view(torch.uint8).numpy().tobytes() if data.dim() else bytes(name, "utf8") + repr(data.item()).encode())
+            digest.update(
+                name.encode() + data.view(torch.uint8).numpy().tobytes()
+                if data.dim()
+                else bytes(name, "utf8") + repr(data.item()).encode()
+            )
         for name, array in sorted(adapter.constants().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         digest.update(self.fitted.uplink.mean.tobytes() + self.fitted.uplink.matrix.tobytes())
@@ -266,11 +279,13 @@ class AdaptableModel:
         write_json(folder / "config.json", stored)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
-        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this line.
+        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
+        line.
 
         Args:
             out: The artifact's folder.
-            key: File of the signing key, made if it does not exist; None: devices trust the first server they meet.
+            key: File of the signing key, made if it does not exist; None: devices trust the first server
+                they meet.
             options: `labels` (names of the outputs) and `task`.
         """
         from paramcast.training.export import export
@@ -306,7 +321,9 @@ class AdaptableModel:
         fitted, free = self.fitted, self.fitted.summary.get("free")
         if not free or not free["strength"]:
             return
-        fitted.start = Start.of(self.net, free_baseline(self, free["name"], free.get("prior")), free["strength"])
+        fitted.start = Start.of(
+            self.net, free_baseline(self, free["name"], free.get("prior")), free["strength"]
+        )
         if fitted.start is not None:
             plain = fitted.adapted["support"]
             names = fitted.start.names(self.net)
@@ -339,13 +356,15 @@ def adaptable(
 
     Args:
         net: Any module. It is not changed by this call.
-        target_modules: Shell-style patterns of module or parameter names, such as `["head", "blocks.*.norm"]`;
-            `"!pattern"` leaves names out.
-        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple of them.
-        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent, or a
-            torch module that is called like `net`; None: statistics of the inputs and the last features.
+        target_modules: Shell-style patterns of module or parameter names, such as `["head",
+            "blocks.*.norm"]`; `"!pattern"` leaves names out.
+        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple
+            of them.
+        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent,
+            or a torch module that is called like `net`; None: statistics of the inputs and the last features.
         loss: (outputs, labels) -> scalar tensor, or a name of `training.scores.LOSSES`; None: by the labels.
-        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the labels.
+        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the
+            labels.
 
     Raises:
         InputError: A pattern matches nothing that can be adapted, or the context cannot be exported.
@@ -371,7 +390,9 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
         told = stored["context"]
         if told["kind"] == "BesideDescriber" and context is None:
-            raise ModelError(f"{folder}: the model has a context module of its own; give load(..., context=module)")
+            raise ModelError(
+                f"{folder}: the model has a context module of its own; give load(..., context=module)"
+            )
         describer = told["name"] if told["kind"] == "TapDescriber" else context
         model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
         example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
@@ -385,7 +406,9 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             model.begin_with_start()
         model.describer.restore(told)
     except OSError as error:
-        raise ModelError(f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)") from error
+        raise ModelError(
+            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
+        ) from error
     except ModelError:
         raise
     except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -396,7 +419,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
 
 
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F) float32."""
+    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
 

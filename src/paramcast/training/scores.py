@@ -63,9 +63,11 @@ def kind_of(outputs: Any, labels: Any) -> str:
     if not isinstance(labels, Tensor):
         raise InputError("labels are nested; give loss= and score= that read them")
     made = primary(outputs)
-    if labels.dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8) and made.dim() > 1:
-        if made.shape[:-1] == labels.shape or (made.shape[:1] + made.shape[2:]) == labels.shape:
-            return "classes"
+    whole = (
+        labels.dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8) and made.dim() > 1
+    )
+    if whole and labels.shape in (made.shape[:-1], made.shape[:1] + made.shape[2:]):
+        return "classes"
     if made.shape == labels.shape or made.shape == (*labels.shape, 1):
         binary = labels.dim() > 1 and bool(((labels == 0) | (labels == 1)).all())
         return "labels" if binary else "numbers"
@@ -118,7 +120,7 @@ def accuracy(outputs: Any, labels: Tensor) -> float:
 def balanced_accuracy(outputs: Any, labels: Tensor) -> float:
     """Compute the mean over the classes that occur of the percent of their labels that are hit."""
     hits, wanted = _hits(outputs, labels)
-    return 100 * float(torch.stack([hits[wanted == c].float().mean() for c in wanted.unique()]).mean())
+    return 100 * float(torch.stack([hits[wanted == c].float().mean() for c in torch.unique(wanted)]).mean())
 
 
 def label_accuracy(outputs: Any, labels: Tensor) -> float:
@@ -176,7 +178,8 @@ def chosen_score(score: str | Score | Callable[[Any, Any], float] | None, output
     if score is None:
         return SCORES[_DEFAULTS[kind_of(outputs, labels)][1]]
     if isinstance(score, str):
-        return _named(score, SCORES, "score")
+        named: Score = _named(score, SCORES, "score")
+        return named
     return score if isinstance(score, Score) else Score(score, getattr(score, "__name__", "score"))
 
 

@@ -1,6 +1,7 @@
-"""Where updates start from: what a device can do for itself. An update then comes on top of it, and never replaces it.
+"""Where updates start from: what a device can do for itself. An update comes on top of it.
 
-All free baselines can be written as changed tensors of the module: running statistics, or the last layer's bias.
+Every free baseline can be written as changed tensors of the module: running statistics, or the last
+layer's bias.
 """
 
 from __future__ import annotations

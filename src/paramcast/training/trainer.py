@@ -115,15 +115,17 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
-        start: Whether updates start from the free baseline that is best on validation devices, which a device
-            applies by itself; where no update is worth it, that baseline stays. Such a model has no export yet.
-        support: Examples that devices will adapt with; training draws fewer, too, and validation judges by it.
+        start: Whether updates start from the free baseline that is best on validation devices, which a
+            device applies by itself; where no update is worth it, that baseline stays. Such a model has no
+            export yet.
+        support: Examples that devices will adapt with; training draws fewer, too.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
         seed: Of everything.
         device: A torch device such as "cuda"; None: where the module is.
         precision: `torch.bfloat16` or `torch.float16` for mixed precision; None: none.
-        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no checkpoints.
+        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no
+            checkpoints.
 
     Raises:
         InputError: Unusable devices, devices in both sets, or targets that cannot be adapted.
@@ -133,7 +135,9 @@ def fit(
     check_devices(validation_devices, support + 1, "validation")
     check_devices([*train_devices, *validation_devices], 2, "training and validation")
     if folds < 2:
-        raise InputError("folds must be 2 or more: a base that has seen every device has nothing left to teach")
+        raise InputError(
+            "folds must be 2 or more: a base that has seen every device has nothing left to teach"
+        )
     if device is not None:
         model.net.to(device)
     run = {
@@ -158,7 +162,10 @@ def fit(
             _warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
         example = examples.take(train_devices[0].inputs, slice(0, 4))
-        batch = [examples.take(d.inputs, slice(0, min(4, len(d)))) for d in [*train_devices, *validation_devices][:3]]
+        batch = [
+            examples.take(d.inputs, slice(0, min(4, len(d))))
+            for d in [*train_devices, *validation_devices][:3]
+        ]
         model.describer.prepare(model.net, examples.moved(example, _device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
@@ -222,13 +229,30 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         _restore(plan.model.net, plan.final)
         last[0] = None
         found = [
-            np.nanmean(scores_of(plan.model, plan.validation, updates(plan.model, plan.validation, size, condition, contexts, plan.truths), size, plan.score, condition))
+            np.nanmean(
+                scores_of(
+                    plan.model,
+                    plan.validation,
+                    updates(plan.model, plan.validation, size, condition, contexts, plan.truths),
+                    size,
+                    plan.score,
+                    condition,
+                )
+            )
             for size in validation_sizes(plan.support)
         ]
         return plan.score.sign * float(np.mean(found))
 
     schedule = Schedule(plan.steps, max(1, plan.steps // VALIDATIONS), plan.rate)
-    fit_steps(f"hypernetwork ({condition})", hypernet, step, validate, schedule, plan.seed, work / f"hypernet-{condition}.safetensors")
+    fit_steps(
+        f"hypernetwork ({condition})",
+        hypernet,
+        step,
+        validate,
+        schedule,
+        plan.seed,
+        work / f"hypernet-{condition}.safetensors",
+    )
 
 
 def _lesson(
@@ -257,13 +281,20 @@ def _lesson(
         if condition == "support":
             values = values | starting(model.fitted.start, model.net, seen)
         outputs = model.fitted.adapted[condition].batched(queries, values)
-        total = torch.stack([plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]).mean()
+        total = torch.stack(
+            [plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]
+        ).mean()
     result: Tensor = total + BETA * adr
     return result
 
 
 def _features(
-    model: AdaptableModel, varied: DeviceData, device: DeviceData, rows: np.ndarray, contexts: _Contexts, condition: str
+    model: AdaptableModel,
+    varied: DeviceData,
+    device: DeviceData,
+    rows: np.ndarray,
+    contexts: _Contexts,
+    condition: str,
 ) -> np.ndarray:
     if condition != "support":  # which reads no features
         return np.zeros((1, len(model.fitted.uplink.mean)), np.float32)
@@ -358,7 +389,7 @@ def _bases(
     augment: Augment | None,
     work: Path,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the final one is left in the module."""
+    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
     net = model.net
     if base is False:
         net.eval()
@@ -466,7 +497,9 @@ def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
     sent = [sent_and_whole(model.context_of(device, slice(0, 64)))[0] for device in devices]
     features = np.concatenate(sent)
     if not np.isfinite(features).all():
-        raise InputError("the context features hold NaN or an infinity; check the inputs and the context module")
+        raise InputError(
+            "the context features hold NaN or an infinity; check the inputs and the context module"
+        )
     return Uplink.fit(features, min(UPLINK_DIM, features.shape[1]), standardize=True)
 
 
@@ -478,7 +511,9 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
         try:
             outputs = examples.call(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at))
         except (TypeError, RuntimeError, ValueError) as error:
-            raise InputError(f"the module cannot be called with the inputs of device {device.id!r}: {error}") from error
+            raise InputError(
+                f"the module cannot be called with the inputs of device {device.id!r}: {error}"
+            ) from error
     return outputs, examples.moved(examples.take(device.labels, slice(0, 4)), at)
 
 
@@ -521,9 +556,10 @@ def _warn_if_seen(
     error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in (known, new) if len(each) > 1))
     if known.mean() - new.mean() > 2 * error > 0:
         warnings.warn(
-            f"the base scores {score.sign * known.mean():.1f} on training devices and {score.sign * new.mean():.1f} "
-            "on validation devices: it seems to have been trained on the former, and a hypernetwork learns the "
-            "wrong thing there; let fit(..., base=True) train it, or give devices that it has not seen",
+            f"the base scores {score.sign * known.mean():.1f} on training devices and "
+            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on the "
+            "former, and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, or "
+            "give devices that it has not seen",
             SeenDevicesWarning,
             stacklevel=4,
         )
@@ -535,10 +571,16 @@ def _base_scores(model: AdaptableModel, devices: Sequence[DeviceData], score: Sc
     with torch.no_grad():
         for device in devices:
             parts = [
-                examples.call(model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at))
+                examples.call(
+                    model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at)
+                )
                 for start in range(0, len(device), 256)
             ]
-            found.append(score(examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)))
+            found.append(
+                score(
+                    examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)
+                )
+            )
     return np.array(found, np.float64)
 
 
@@ -555,21 +597,34 @@ def _fit_gate(plan: Plan) -> None:
             hidden = hypernet.eval().encode(inputs)
             made = hypernet.values(hidden, inputs)
         at = _device_of(model.net)
-        seen = [examples.moved(examples.take(d.inputs, slice(0, n)), at) for d, n in zip(devices, skipped, strict=True)]
+        seen = [
+            examples.moved(examples.take(d.inputs, slice(0, n)), at)
+            for d, n in zip(devices, skipped, strict=True)
+        ]
         start = starting(model.fitted.start, model.net, seen)
-        still = {k: v.expand(len(devices), *v.shape) for k, v in hypernet.adapter.base_values().items()} | start
+        still = {
+            k: v.expand(len(devices), *v.shape) for k, v in hypernet.adapter.base_values().items()
+        } | start
         made |= start
         own, base = (
             np.array(
                 [
-                    scores_of(model, [d], None if m is None else {k: v[i : i + 1] for k, v in m.items()}, n, plan.score)[0]
+                    scores_of(
+                        model,
+                        [d],
+                        None if m is None else {k: v[i : i + 1] for k, v in m.items()},
+                        n,
+                        plan.score,
+                    )[0]
                     for i, (d, n) in enumerate(zip(devices, skipped, strict=True))
                 ]
             )
             for m in (made, still if start else None)
         )
         sign = plan.score.sign / unit
-        return gates.Outcomes(hidden.cpu().numpy(), sign * (own - base), sign * base, tuple(d.id for d in devices))
+        return gates.Outcomes(
+            hidden.cpu().numpy(), sign * (own - base), sign * base, tuple(d.id for d in devices)
+        )
 
     parts = []
     for state, devices in plan.lessons:
@@ -577,7 +632,9 @@ def _fit_gate(plan: Plan) -> None:
         parts += [outcomes(devices, size) for size in training_sizes(plan.support)]
     _restore(model.net, plan.final)
     gates.fit_gate(hypernet, gates.joined(parts))
-    gates.calibrate(hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support)))
+    gates.calibrate(
+        hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support))
+    )
 
 
 def _points(plan: Plan) -> float:
@@ -592,11 +649,17 @@ def _summary(plan: Plan) -> dict[str, Any]:
     model = plan.model
     contexts = _Contexts(model)
     size = plan.support
-    own = scores_of(model, plan.validation, updates(model, plan.validation, size, "support", contexts, gated=True), size, plan.score)
+    own = scores_of(
+        model,
+        plan.validation,
+        updates(model, plan.validation, size, "support", contexts, gated=True),
+        size,
+        plan.score,
+    )
     base = scores_of(model, plan.validation, None, size, plan.score)
     gain = plan.score.sign * float(np.nanmean(own - base))
     verdict = (
-        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name} over the base"
+        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
         if gain > 0
         else f"no update beats the base on {len(plan.validation)} validation devices: "
         "devices keep the base; more training devices or another context= may help"
@@ -636,7 +699,9 @@ def _work(folder: Path | str | None, run: dict[str, Any]) -> Iterator[Path]:
         return
     work = Path(folder)
     if (work / "run.json").exists():
-        check_same_run(work, "a run", json.loads((work / "run.json").read_text(encoding="utf-8")), copy.deepcopy(run))
+        check_same_run(
+            work, "a run", json.loads((work / "run.json").read_text(encoding="utf-8")), copy.deepcopy(run)
+        )
     elif work.exists() and any(work.iterdir()):
         raise InputError(f"{work} holds other files; choose an empty folder for checkpoints")
     work.mkdir(parents=True, exist_ok=True)

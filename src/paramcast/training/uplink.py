@@ -39,7 +39,9 @@ class Uplink:
         if standardize:
             scale = np.maximum(features.std(0), 1e-6 * (1 + np.abs(features).max(0)))
             plain = cls.fit(features / scale, dim)
-            return cls((plain.mean * scale).astype(np.float32), (plain.matrix / scale[:, None]).astype(np.float32))
+            return cls(
+                (plain.mean * scale).astype(np.float32), (plain.matrix / scale[:, None]).astype(np.float32)
+            )
         mean = features.mean(0)
         covariance = np.cov(features - mean, rowvar=False).astype(np.float64)
         variances, vectors = np.linalg.eigh(np.atleast_2d(covariance))

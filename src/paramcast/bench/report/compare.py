@@ -32,12 +32,12 @@ _AHEAD = ("paramcast", "base", "shuffled")  # whose names are placed first
 _BYTES, _MACS = "bytes a query, up and down", "multiply-accumulates of the device to adapt"
 
 
-def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
+def write_comparison(path: Path | str, results: Mapping[str, Any]) -> None:
     """Write the page: one file, no network.
 
     Args:
         path: The HTML file.
-        figures: Of `paramcast compare`.
+        results: Of `paramcast compare`.
     """
     metrics = [
         {
@@ -49,12 +49,12 @@ def write_comparison(path: Path | str, figures: Mapping[str, Any]) -> None:
                 both(cost_chart, rows, _macs, None, _MACS),
             ],
         }
-        for name, rows in by_metric(figures["rows"]).items()
+        for name, rows in by_metric(results["rows"]).items()
     ]
     page = render(
-        "compare.html.j2",
-        figures,
-        about=figures["rows"][0],
+        Path(__file__).with_name("compare.html.j2"),
+        results,
+        about=results["rows"][0],
         metrics=metrics,
         chosen=[row for row, _ in metrics[0]["rows"]],
         costs=COSTS,

@@ -17,15 +17,16 @@ from paramcast.video.training.evaluate import Evaluation
 _WORST = 8
 
 
-def write_report(path: Path | str, figures: Mapping[str, Any], evaluation: Evaluation) -> None:
+def write_report(path: Path | str, results: Mapping[str, Any], evaluation: Evaluation) -> None:
     """Write the page: one file, no network.
 
     Args:
         path: The HTML file.
-        figures: Of the evaluation, see `bench.figures`.
+        results: Of the evaluation, see `paramcast.results`.
         evaluation: Where the figures come from: has every device's own.
     """
-    write_bytes(path, render("evaluation.html.j2", figures, **_content(figures["rows"], evaluation)).encode())
+    template = Path(__file__).with_name("evaluation.html.j2")
+    write_bytes(path, render(template, results, **_content(results["rows"], evaluation)).encode())
 
 
 def _content(rows: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> dict[str, Any]:

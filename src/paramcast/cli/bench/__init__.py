@@ -4,25 +4,7 @@ from __future__ import annotations
 
 import click
 
-from paramcast.cli.bench import (
-    adr,
-    anchors,
-    browser,
-    bytes,
-    device,
-    fuzz,
-    gate,
-    headroom,
-    inversion,
-    recovery,
-    registry,
-    scale,
-    sensors,
-    service,
-    soak,
-    stream,
-    wake,
-)
+from paramcast.cli.bench import device, gate, recovery, sensors, service
 
 
 @click.group(name="bench")
@@ -30,23 +12,5 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (
-    recovery,
-    headroom,
-    adr,
-    anchors,
-    bytes,
-    stream,
-    gate,
-    device,
-    browser,
-    service,
-    scale,
-    sensors,
-    soak,
-    wake,
-    registry,
-    fuzz,
-    inversion,
-):
+for part in (recovery, gate, device, service, sensors):
     command.add_command(part.command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,9 @@ from paramcast.cli.common import FOLDER, typed_command
 if TYPE_CHECKING:
     from paramcast.video.data.collection import Collection
     from paramcast.video.training.model import TrainedModel
-    from paramcast.video.training.options import TrainingOptions
 
 task_option = click.option(
     "--task", default="qa", type=click.Choice(["qa", "retrieval"]), help="What devices do."
-)
-devices_option = click.option(
-    "--devices", default=100, type=click.IntRange(2), help="Test devices, with all shifts at once."
 )
 data_option = click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
 model_option = click.option("--model", "model_dir", type=FOLDER, help="A trained model; else one is trained.")
@@ -31,7 +26,6 @@ models_option = click.option(
 seeds_option = click.option(
     "--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given."
 )
-quick_option = click.option("--quick", is_flag=True, help="Smaller training: to see that it runs.")
 
 
 def shifts_option(whose: str, *default: str) -> Callable[[FC], FC]:
@@ -65,21 +59,9 @@ def models_and_collection(
 
 
 def tell(table: str, rows: Sequence[Mapping[str, Any]], seed: int, json_file: Path | None) -> None:
-    """Print the table of a measurement, and write its figures if a file is asked for."""
-    from paramcast.bench.figures import write_figures
+    """Print the table of a measurement, and write its results if a file is asked for."""
+    from paramcast.results import write_results
 
     click.echo(table)
     if json_file is not None:
-        write_figures(json_file, typed_command(), seed, rows)
-
-
-def to_train(
-    data: Path | None, task: str, quick: bool, seed: int
-) -> tuple[Collection, TrainingOptions, Path]:
-    """The collection, training of the demo's size, and the folder that is for it."""
-    from paramcast.bench.demo import FULL, QUICK
-    from paramcast.bench.fleet_models import run_folder
-
-    collection = opened(data)
-    training = replace((QUICK if quick else FULL).training, task=task, seed=seed)
-    return collection, training, run_folder("variants", collection, training)
+        write_results(json_file, typed_command(), seed, rows)

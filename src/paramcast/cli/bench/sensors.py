@@ -22,8 +22,10 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 @click.option("--set", "names", multiple=True, help="A set; may be given several times.  [default: all]")
 @seed_option
 @json_option
-def command(data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None) -> None:
-    """Adapt a model to real users without labels, and compare with what their devices can do by themselves."""
+def command(
+    data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None
+) -> None:
+    """Adapt models to real users without labels, against what their devices can do by themselves."""
     with needs("paramcast bench sensors", "train"):
         from paramcast.bench.sensors import bench_sensors, sensors_table
     rows = bench_sensors(data, test, names, seed)

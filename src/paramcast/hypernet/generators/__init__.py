@@ -1,14 +1,45 @@
-"""Generators, one for each form of edit: one file a form, one line here."""
+"""Generators, one for each kind of adapter: one file a kind, one line here."""
 
+from torch import Tensor, nn
+
+from paramcast.adapters import Adapter
+from paramcast.adapters.base import Composite
 from paramcast.hypernet.generators.base import Generator
-from paramcast.hypernet.generators.codes import CodesGenerator
+from paramcast.hypernet.generators.basis import PlainGenerator
 from paramcast.hypernet.generators.full import FullGenerator
 from paramcast.hypernet.generators.lowrank import LowRankGenerator
 from paramcast.hypernet.generators.residual import ResidualGenerator
 
 GENERATORS: dict[str, type[Generator]] = {
-    generator.form: generator
-    for generator in (FullGenerator, ResidualGenerator, LowRankGenerator, CodesGenerator)
+    "full": FullGenerator,
+    "residual": ResidualGenerator,
+    "lowrank": LowRankGenerator,
+    "basis": PlainGenerator,
+    "statistics": PlainGenerator,
 }
+"""Kind of adapter -> its generator."""
 
-__all__ = ["GENERATORS", "Generator"]
+
+class CompositeGenerator(nn.Module):
+    """The generators of several adapters at once."""
+
+    def __init__(self, hidden: int, parts: list[Adapter]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(make_generator(hidden, part) for part in parts)
+
+    def forward(self, h: Tensor) -> dict[str, Tensor]:
+        """Update tensors (B, *shape) of all parts from h (B, H)."""
+        values: dict[str, Tensor] = {}
+        for part in self.parts:
+            values |= part(h)
+        return values
+
+
+def make_generator(hidden: int, adapter: Adapter) -> nn.Module:
+    """The generator of an adapter's updates from a hidden vector of length `hidden`."""
+    if isinstance(adapter, Composite):
+        return CompositeGenerator(hidden, list(adapter.parts))  # type: ignore[arg-type]
+    return GENERATORS[adapter.kind](hidden, adapter)
+
+
+__all__ = ["GENERATORS", "CompositeGenerator", "Generator", "make_generator"]

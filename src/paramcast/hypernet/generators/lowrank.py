@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn, randn
 
-from paramcast.adapters.dynamic import Dynamic
-from paramcast.hypernet.generators.base import Generator
+from paramcast.adapters import Adapter
+from paramcast.hypernet.generators.base import Generator, key_of
 
 
 class LowRankGenerator(Generator):
     """A starts at zero; B at a learned matrix, or neither would ever receive a gradient."""
 
-    form = "lowrank"
-
-    def __init__(self, hidden: int, dynamic: Dynamic) -> None:
-        super().__init__(hidden, dynamic)
+    def __init__(self, hidden: int, adapter: Adapter) -> None:
+        super().__init__(hidden, adapter)
+        self._second = [
+            name for name, shape in self.shapes.items() if name.endswith(".b") and len(shape) == 2
+        ]
         self.templates = nn.ParameterDict(
             {
-                name.replace(".", "/"): nn.Parameter(randn(shape) * shape[-1] ** -0.5)
-                for name, shape in self.shapes.items()
-                if name.endswith(".b")
+                key_of(name): nn.Parameter(randn(self.shapes[name]) * self.shapes[name][-1] ** -0.5)
+                for name in self._second
             }
         )
 
-    def forward(self, h: Tensor, dynamic: Dynamic) -> dict[str, Tensor]:
-        """Package tensors (B, *shape) from h (B, H)."""
+    def forward(self, h: Tensor) -> dict[str, Tensor]:
+        """Update tensors (B, *shape) from h (B, H)."""
         raw = self.raw(h)
-        for name in raw:
-            if name.endswith(".b"):
-                raw[name] = raw[name] + self.templates[name.replace(".", "/")]
-        return raw
+        return raw | {name: raw[name] + self.templates[key_of(name)] for name in self._second}

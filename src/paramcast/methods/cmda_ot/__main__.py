@@ -1,4 +1,4 @@
-"""`python -m paramcast.methods.cmda_ot`: adapt to tables of one's own, and measure."""
+"""`python -m paramcast.methods.cmda_ot`: adapt to tables of one's own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import click
 import numpy as np
 import torch
 
-from paramcast.figures import write_figures
-from paramcast.methods.cmda_ot.bench import bench
 from paramcast.methods.cmda_ot.estimator import CMDAOT
-from paramcast.methods.cmda_ot.scaling import scaling
 from paramcast.methods.commandline import json_option, run
 from paramcast.methods.tables import read_source, read_table, write_classes
+from paramcast.results import write_results
 
 _CSV = click.Path(path_type=Path, dir_okay=False)
 
@@ -62,7 +60,7 @@ def adapt(
     if json_file:
         given = "".join(f" --source {path.name}" for path in sources)
         typed = f"python -m paramcast.methods.cmda_ot adapt{given} --target {target.name} --label {label}"
-        write_figures(json_file, f"{typed} --out {out.name} --seed {seed}", seed, [row])
+        write_results(json_file, f"{typed} --out {out.name} --seed {seed}", seed, [row])
 
 
 def _part(model: CMDAOT, client: str) -> str:
@@ -73,9 +71,6 @@ def _part(model: CMDAOT, client: str) -> str:
     moved = "moved to the target" if model.transported_[client] else "used as it is"
     return f"{moved}; agrees with {100 * model.scores_[client]:.1f} % of the surest pseudo-labels"
 
-
-command.add_command(bench)
-command.add_command(scaling)
 
 if __name__ == "__main__":
     run(command)

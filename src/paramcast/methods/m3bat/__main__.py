@@ -1,4 +1,4 @@
-"""`python -m paramcast.methods.m3bat`: adapt to tables of one's own, and measure."""
+"""`python -m paramcast.methods.m3bat`: adapt to tables of one's own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from sklearn.metrics import mean_absolute_error
 
-from paramcast.figures import write_figures
 from paramcast.methods.commandline import json_option, run
-from paramcast.methods.m3bat.bench import bench
 from paramcast.methods.m3bat.estimators import M3BATClassifier, M3BATRegressor
 from paramcast.methods.tables import Table, numbers, read_source, read_table, write_classes, write_numbers
+from paramcast.results import write_results
 
 _CSV = click.Path(path_type=Path, dir_okay=False)
 _MOST_SHIFTED = 10
@@ -104,7 +103,7 @@ def adapt(
         typed = (
             f"python -m paramcast.methods.m3bat adapt{given} --out {out.name} --steps {steps} --seed {seed}"
         )
-        write_figures(json_file, typed, seed, [row])
+        write_results(json_file, typed, seed, [row])
 
 
 def _modalities(given: Sequence[str], table: Table) -> dict[str, list[int]] | None:
@@ -129,8 +128,6 @@ def _scored(model: Any, X: np.ndarray, y: np.ndarray, target: Path, label: str) 
     truth = numbers(y, target, label)
     return "mean absolute error", float(f"{mean_absolute_error(truth, model.predict(X)):.4g}")
 
-
-command.add_command(bench)
 
 if __name__ == "__main__":
     run(command)

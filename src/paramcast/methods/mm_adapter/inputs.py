@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paramcast.methods.mm_adapter.errors import FewShotError
-from paramcast.methods.mm_adapter.fewshot import draw_shots
 from paramcast.methods.mm_adapter.fitting import Shots
 
 
@@ -86,3 +85,28 @@ def column(y: Any, rows: int, what: str) -> np.ndarray:
     if len(array) != rows:
         raise FewShotError(f"{what} has {len(array)} labels for {rows} images; give one for each")
     return array
+
+
+def draw_shots(y: np.ndarray, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw training and validation images, disjoint, at most `shots` a class each.
+
+    A class with fewer than 2 * shots images is halved, training first; a single image has no validation.
+
+    Args:
+        y: (N,) int, classes.
+        shots: At least 1.
+        seed: Of the draw. More shots with the same seed draw a superset for training.
+
+    Returns:
+        Row numbers of training and of validation images.
+    """
+    if shots < 1:
+        raise FewShotError(f"shots must be at least 1; got {shots}")
+    train, validation = [], []
+    for c in np.unique(y):
+        rows = np.flatnonzero(y == c)
+        rows = np.random.default_rng([seed, int(c)]).permutation(rows)
+        half = (len(rows) + 1) // 2
+        train.append(rows[:half][:shots])
+        validation.append(rows[half:][:shots])
+    return np.concatenate(train), np.concatenate(validation)

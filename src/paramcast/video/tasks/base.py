@@ -15,7 +15,7 @@ from paramcast.training.controls import Metric
 from paramcast.video.data.collection import Clip
 
 if TYPE_CHECKING:
-    from paramcast.adapters.dynamic import Dynamic
+    from paramcast.adapters import AdaptedModule
     from paramcast.video.training.arrays import ClipData, DeviceData
     from paramcast.video.training.bank import Bank
 
@@ -117,7 +117,7 @@ class Task(ABC):
     @abstractmethod
     def episode_loss(
         self,
-        dynamic: Dynamic,
+        adapted: AdaptedModule,
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
@@ -128,7 +128,7 @@ class Task(ABC):
         """Loss () on the query clips of B devices, each under its own values.
 
         Args:
-            dynamic: The base model and its dynamic layers.
+            adapted: The base model under updates.
             values: Package tensors (B, *shape); None for the base model.
             bank: Features.
             queries: Each device's query clips.
@@ -156,24 +156,24 @@ class Task(ABC):
 
     def score(
         self,
-        dynamic: Dynamic,
+        adapted: AdaptedModule,
         values: dict[str, Tensor] | None,
         bank: Bank,
         device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> dict[Metric, float]:
         """The figures of a device under its package `values` (1, *shape); None for the base model."""
-        with torch.no_grad(), dynamic.use(values):
-            outputs = self.outputs(dynamic.module, bank, self.asked(device, gallery))
+        with torch.no_grad(), adapted.use(values):
+            outputs = self.outputs(adapted.replica, bank, self.asked(device, gallery))
         return self.figures(outputs, device)
 
     def mean_score(
         self,
-        dynamic: Dynamic,
+        adapted: AdaptedModule,
         values: dict[str, Tensor] | None,
         bank: Bank,
         device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> float:
         """The mean of what `score` gives."""
-        return float(np.mean(list(self.score(dynamic, values, bank, device, gallery).values())))
+        return float(np.mean(list(self.score(adapted, values, bank, device, gallery).values())))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.adapters.dynamic import Dynamic
+from paramcast.adapters import AdaptedModule
 from paramcast.training.controls import Metric
 from paramcast.video.data.collection import Clip
 from paramcast.video.models.answer import AnswerModel
@@ -53,7 +53,7 @@ class QuestionAnswering(Task):
 
     def episode_loss(
         self,
-        dynamic: Dynamic,
+        adapted: AdaptedModule,
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
@@ -68,8 +68,8 @@ class QuestionAnswering(Task):
             drawn.append([clips[i].items[rng.integers(len(clips[i].items), size=_QUESTIONS)] for i in chosen])
         items = np.array(drawn)  # (B, C, N, 3 + options)
         frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
-        with dynamic.use(values):
-            logits = self._logits(dynamic.module, bank, frames, mask, items)
+        with adapted.use(values):
+            logits = self._logits(adapted.replica, bank, frames, mask, items)
         return _loss(logits, torch.tensor(items[..., 2]))
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:

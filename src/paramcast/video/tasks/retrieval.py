@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramcast.adapters.dynamic import Dynamic
+from paramcast.adapters import AdaptedModule
 from paramcast.training.controls import Metric
 from paramcast.video.data.collection import Clip
 from paramcast.video.models.retrieval import RetrievalModel
@@ -82,7 +82,7 @@ class Retrieval(Task):
 
     def episode_loss(
         self,
-        dynamic: Dynamic,
+        adapted: AdaptedModule,
         values: dict[str, Tensor] | None,
         bank: Bank,
         queries: Sequence[Sequence[ClipData]],
@@ -98,7 +98,8 @@ class Retrieval(Task):
         own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
         shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
         rows = np.concatenate([own[..., 0], np.tile(shared, (len(own), 1))], 1)
-        videos, texts = dynamic(*bank.some_frames(rows, rng), bank.some_texts(own[..., 1]), values=values)
+        with adapted.use(values) as model:
+            videos, texts = model(*bank.some_frames(rows, rng), bank.some_texts(own[..., 1]))
         counts = [_QUERY_ITEMS if alone else _QUERY_ITEMS + _OTHERS for alone in has_cameras]
         return torch.stack(
             [_info_nce(v[:n], t) for v, t, n in zip(videos, texts, counts, strict=True)]

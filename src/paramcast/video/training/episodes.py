@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paramcast.hypernet import Hypernetwork
 from paramcast.hypernet.context import ContextInputs
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.seeding import seed_from
 from paramcast.video.tasks import Task
 from paramcast.video.training.arrays import ClipData, DeviceData
@@ -46,7 +46,7 @@ class Lessons:
     others: Sequence[ClipData]
     devices_a_step: int = DEVICES_A_STEP
 
-    def loss(self, adaptor: Hypernetwork, rng: np.random.Generator, beta: float) -> Tensor:
+    def loss(self, adaptor: FormHypernetwork, rng: np.random.Generator, beta: float) -> Tensor:
         """The loss () of one step: the task's on the query sets, and `beta` times the ADR's.
 
         Every device's clips are shuffled anew, so that which of them are support differs between episodes.
@@ -64,7 +64,7 @@ class Lessons:
             inputs, bank = self._moved(inputs, rng)
         values, adr = adaptor(inputs)
         cameras = [bool(device.device.cameras) for device in chosen]
-        loss = self.task.episode_loss(adaptor.dynamic, values, bank, queries, cameras, self.others, rng)
+        loss = self.task.episode_loss(adaptor.adapted, values, bank, queries, cameras, self.others, rng)
         total: Tensor = loss + beta * adr
         return total
 
@@ -120,7 +120,7 @@ def moved_view(bank: Bank, table: UplinkTable, seed: int) -> tuple[Bank, UplinkT
 
 
 def generate(
-    adaptor: Hypernetwork, table: UplinkTable, devices: Sequence[DeviceData], support: int
+    adaptor: FormHypernetwork, table: UplinkTable, devices: Sequence[DeviceData], support: int
 ) -> dict[str, Tensor]:
     """Package tensors (N, *shape) for N devices from their first `support` support clips."""
     inputs = table.context(

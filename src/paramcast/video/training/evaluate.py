@@ -160,7 +160,7 @@ class _Scorer:
         adaptor = self.model.adaptors[CONDITIONS.get(control, "support")]
         return [
             self.model.task.score(
-                adaptor.dynamic,
+                adaptor.adapted,
                 None if packages is None else one_of(packages, place),
                 self.bank,
                 device,

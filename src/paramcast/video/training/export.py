@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from paramcast.adapters.dynamic import Dynamic
+from paramcast.adapters import AdaptedModule
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.video.encoders import image_encoder, text_encoder
@@ -53,8 +53,10 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
         folder.mkdir()
         _write_trunks(model, folder)
         save_file(uplink_arrays(model.image_uplink, model.text_uplink), folder / "uplink.safetensors")
-        dynamic = model.adaptor.dynamic
-        base = {name: np.ascontiguousarray(value.numpy()) for name, value in dynamic.base_values().items()}
+        adapted = model.adaptor.adapted
+        base = {
+            name: np.ascontiguousarray(value.numpy()) for name, value in adapted.adapter.base_values().items()
+        }
         save_file(base, folder / "base.safetensors")
         write_graphs(model, folder)
         files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
@@ -68,7 +70,7 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
                 "files": files,
                 "parameters": [
                     {"name": name, "shape": list(shape), "dtype": "float32"}
-                    for name, shape in dynamic.shapes.items()
+                    for name, shape in adapted.adapter.shapes.items()
                 ],
                 "features": {
                     "image": model.config.image_dim,
@@ -108,44 +110,44 @@ def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -
     """
     frames = torch.zeros(2, model.config.frames, model.config.image_dim)
     texts = torch.zeros(2, model.config.text_dim)
-    dynamic = model.adaptor.dynamic
-    base = dynamic.base_values() if adaptable else {}
+    adapted = model.adaptor.adapted
+    base = adapted.adapter.base_values() if adaptable else {}
     if model.config.task == "qa":
         axes = {"frames": {1: "T"}, "questions": {0: "N"}}
         data = {"frames": frames[:1], "questions": texts}
-        _write_graph(_Answer(dynamic), folder / "answer.onnx", data, base, "logits", axes)
+        _write_graph(_Answer(adapted), folder / "answer.onnx", data, base, "logits", axes)
         return
     if model.config.task == "choice":
         pair = {0: "N", 1: "O"}
         axes = {"frames": {1: "T"}, "questions": {0: "N"}, "options": pair, "logits": pair}
         data = {"frames": frames[:1], "questions": texts, "options": texts[:, None].repeat(1, 3, 1)}
-        _write_graph(_Choose(dynamic), folder / "choose.onnx", data, base, "logits", axes)
+        _write_graph(_Choose(adapted), folder / "choose.onnx", data, base, "logits", axes)
         return
     axes = {"frames": {0: "N", 1: "T"}}
     path = folder / "embed_clips.onnx"
-    _write_graph(_EmbedClips(dynamic), path, {"frames": frames}, base, "embeddings", axes)
+    _write_graph(_EmbedClips(adapted), path, {"frames": frames}, base, "embeddings", axes)
     path = folder / "embed_texts.onnx"
-    _write_graph(_EmbedTexts(dynamic), path, {"texts": texts}, base, "embeddings", {"texts": {0: "N"}})
+    _write_graph(_EmbedTexts(adapted), path, {"texts": texts}, base, "embeddings", {"texts": {0: "N"}})
 
 
 class _Graph(nn.Module):
     """A model whose package tensors are positional inputs, behind the data."""
 
-    def __init__(self, dynamic: Dynamic) -> None:
+    def __init__(self, adapted: AdaptedModule) -> None:
         super().__init__()
-        self.model = dynamic.module
-        self.edit, self.centre = dynamic.edit, dynamic.centre
-        self._dynamic = [dynamic]
+        self.model = adapted.replica
+        self.adapter = adapted.adapter  # so the tracer knows its parameters, and makes them constants
+        self._adapted = [adapted]
 
     def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor] | None:
         """The package tensors, for all rows; None, the base model, where there are none."""
-        return dict(zip(self._dynamic[0].shapes, tensors, strict=True)) if tensors else None
+        return dict(zip(self._adapted[0].adapter.shapes, tensors, strict=True)) if tensors else None
 
 
 class _Answer(_Graph):
     def forward(self, frames: Tensor, questions: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
-        with self._dynamic[0].use(self.values(tensors)):
+        with self._adapted[0].use(self.values(tensors)):
             logits: Tensor = self.model(frames[0], mask[0], questions)
         return logits
 
@@ -153,7 +155,7 @@ class _Answer(_Graph):
 class _Choose(_Graph):
     def forward(self, frames: Tensor, questions: Tensor, options: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
-        with self._dynamic[0].use(self.values(tensors)):
+        with self._adapted[0].use(self.values(tensors)):
             logits: Tensor = self.model(frames[0], mask[0], questions, options)
         return logits
 
@@ -161,14 +163,14 @@ class _Choose(_Graph):
 class _EmbedClips(_Graph):
     def forward(self, frames: Tensor, *tensors: Tensor) -> Tensor:
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool)
-        with self._dynamic[0].use(self.values(tensors)):
+        with self._adapted[0].use(self.values(tensors)):
             embeddings: Tensor = self.model.embed_clips(frames, mask)  # type: ignore[operator]
         return embeddings
 
 
 class _EmbedTexts(_Graph):
     def forward(self, texts: Tensor, *tensors: Tensor) -> Tensor:
-        with self._dynamic[0].use(self.values(tensors)):
+        with self._adapted[0].use(self.values(tensors)):
             embeddings: Tensor = self.model.embed_texts(texts)  # type: ignore[operator]
         return embeddings
 

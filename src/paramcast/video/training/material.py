@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from paramcast.hypernet.hypernetwork import CENTRE_DIMS
+from paramcast.hypernet.forms import CENTRE_DIMS
 from paramcast.training.fitting import Schedule
 from paramcast.training.seeding import seed_from
 from paramcast.training.team import ALONE, Team

@@ -19,7 +19,8 @@ from torch import nn
 
 from paramcast.errors import InputError
 from paramcast.files import remove_halves, replacing, write_json
-from paramcast.hypernet import Hypernetwork, HypernetworkConfig
+from paramcast.hypernet import HypernetworkConfig
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.hypernet.hypernetwork import Evidence
 from paramcast.training.uplink import Uplink
 from paramcast.video.data.collection import Collection
@@ -63,7 +64,7 @@ class ModelConfig:
         shared_dim: See `encoders.shared_dim`.
         form_options: Of the form (`rank`, `count`).
         evidence, anchors: See `TrainingOptions`.
-        centre_dims: See `HypernetworkConfig`; models that do not say have 16.
+        centre_dims: See `FormHypernetwork`; models that do not say have 16.
     """
 
     task: str
@@ -101,7 +102,7 @@ class TrainedModel:
         self.adaptors = {condition: self._adaptor(condition) for condition in CONDITIONS}
 
     @property
-    def adaptor(self) -> Hypernetwork:
+    def adaptor(self) -> FormHypernetwork:
         """The adaptor that serves devices."""
         return self.adaptors["support"]
 
@@ -115,7 +116,7 @@ class TrainedModel:
         digest = hashlib.sha256()
         about = [self.config.task, self.config.form, self.config.image_encoder, self.config.text_encoder]
         digest.update(json.dumps([*about, self.config.frames, self.config.answers]).encode())
-        tensors = {**self.base.state_dict(), **self.adaptor.edit.state_dict()}
+        tensors = {**self.base.state_dict(), **self.adaptor.adapter.state_dict()}
         if self.adaptor.centre:
             tensors |= {f"centre.{name}": basis for name, basis in self.adaptor.centre.state_dict().items()}
         for name in sorted(tensors):
@@ -181,20 +182,23 @@ class TrainedModel:
             )
         return model
 
-    def _adaptor(self, condition: Any) -> Hypernetwork:
+    def _adaptor(self, condition: Any) -> FormHypernetwork:
         config = HypernetworkConfig(
             condition,
-            self.config.form,
-            self.task.targets,
             self.image_uplink.matrix.shape[1],
             self.text_uplink.matrix.shape[1],
             self.config.truth_dim,
-            centred=tuple(self.task.centred(self.base)),
-            options=self.config.form_options,
             evidence=self.config.evidence,
-            centre_dims=self.config.centre_dims,
         )
-        return Hypernetwork(config, self.base).eval()
+        return FormHypernetwork(
+            config,
+            self.config.form,
+            self.base,
+            self.task.targets,
+            options=self.config.form_options,
+            centred=tuple(self.task.centred(self.base)),
+            centre_dims=self.config.centre_dims,
+        ).eval()
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"base": self.base} | {f"adaptor-{name}": adaptor for name, adaptor in self.adaptors.items()}

@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.gates import Outcomes
 from paramcast.video.tasks import Task
 from paramcast.video.training.arrays import ClipData, DeviceData
@@ -22,7 +22,7 @@ GALLERY = 64
 
 def outcomes(
     task: Task,
-    adaptor: Hypernetwork,
+    adaptor: FormHypernetwork,
     view: tuple[Bank, UplinkTable],
     devices: Sequence[DeviceData],
     gallery: Sequence[ClipData],
@@ -52,13 +52,13 @@ def outcomes(
     for place, device in enumerate(devices):
         package = one_of(packages, place)
         for row, values in zip(scores, (package, package | unedited), strict=True):
-            row[place] = task.mean_score(adaptor.dynamic, values, bank, device, gallery)
+            row[place] = task.mean_score(adaptor.adapted, values, bank, device, gallery)
     own, refused = scores
     return Outcomes(hidden.numpy(), own - refused, refused)
 
 
 def gate_lessons(
-    adaptor: Hypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable]
+    adaptor: FormHypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable]
 ) -> Iterator[Outcomes]:
     """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
     task, others = lessons.task, lessons.others[:GALLERY]

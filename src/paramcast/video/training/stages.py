@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from paramcast.hypernet import Hypernetwork
+from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit
 from paramcast.training.gates import Outcomes, calibrate, fit_gate, joined, promise
 from paramcast.video.training.bank import Bank
@@ -73,9 +73,9 @@ def _base_loss(
 def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
     def score() -> float:
         """Mean over validation devices and figures, in percent."""
-        dynamic, task = model.adaptor.dynamic, data.task
+        adapted, task = model.adaptor.adapted, data.task
         found = [
-            task.mean_score(dynamic, None, data.bank, device, data.gallery) for device in data.validation
+            task.mean_score(adapted, None, data.bank, device, data.gallery) for device in data.validation
         ]
         return float(np.mean(found))
 
@@ -111,13 +111,13 @@ def train_adaptors(
     adaptors = {condition: model.adaptors[condition] for condition in conditions}
     for condition, adaptor in adaptors.items():
 
-        def loss(rng: np.random.Generator, adaptor: Hypernetwork = adaptor) -> Tensor:
+        def loss(rng: np.random.Generator, adaptor: FormHypernetwork = adaptor) -> Tensor:
             fold = int(rng.integers(len(lessons)))
             model.base.load_state_dict(bases[fold])
             model.base.train()
             return lessons[fold].loss(adaptor, rng, BETA)
 
-        def validate(adaptor: Hypernetwork = adaptor) -> float:
+        def validate(adaptor: FormHypernetwork = adaptor) -> float:
             model.base.load_state_dict(final)
             model.base.eval()
             known = (
@@ -148,7 +148,7 @@ def train_adaptors(
 
 def _train_gates(
     model: TrainedModel,
-    adaptors: Mapping[str, Hypernetwork],
+    adaptors: Mapping[str, FormHypernetwork],
     data: Material,
     bases: Sequence[dict[str, Tensor]],
     lessons: Sequence[Lessons],

@@ -1,0 +1,1 @@
+"""Benchmarks of CMDA-OT, with its baselines and data sets."""

@@ -1,0 +1,1 @@
+"""Benchmarks of M3BAT, with its baselines and data sets."""

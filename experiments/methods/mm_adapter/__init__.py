@@ -1,0 +1,1 @@
+"""Benchmarks of the Multi-Modal Adapter, with its baselines and data sets."""

@@ -1,0 +1,138 @@
+"""Operations that the tracing exporter does not know, by others that it does.
+
+Each is what torch computes in evaluation mode; the comparison at the end of an export would show if not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+_SQUARINGS, _TERMS = 5, 12
+"""Of a matrix's exponential: exp(A) = (series of A / 2^s)^(2^s)."""
+
+
+class PlainOperators(TorchFunctionMode):
+    """Has known operations take the place of unknown ones while the mode is entered."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the replacement, where there is one."""
+        replacement = _REPLACEMENTS.get(function)
+        if replacement is not None:
+            return replacement(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _rms_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    axes = list(range(-len(normalized_shape), 0))
+    small = torch.finfo(input.dtype).eps if eps is None else eps
+    y = input * torch.rsqrt((input * input).mean(axes, keepdim=True) + small)
+    return y if weight is None else y * weight
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if use_input_stats or running_mean is None:
+        axes = list(range(2, input.dim()))
+        mean = input.mean(axes, keepdim=True)
+        variance = ((input - mean) * (input - mean)).mean(axes, keepdim=True)
+        y = (input - mean) * torch.rsqrt(variance + eps)
+        shape = (1, -1, *[1] * (input.dim() - 2))
+        y = y if weight is None else y * weight.reshape(shape)
+        return y if bias is None else y + bias.reshape(shape)
+    return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+
+
+def _bilinear(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    y = (first @ weight.reshape(-1, weight.shape[1]).T).unflatten(-1, (weight.shape[0], weight.shape[2]))
+    y = (y * second.unsqueeze(-2)).sum(-1)
+    return y if bias is None else y + bias
+
+
+def _gates(x: Tensor, h: Tensor, wx: Tensor, wh: Tensor, bx: Tensor | None, bh: Tensor | None) -> Any:
+    return F.linear(x, wx, bx), F.linear(h, wh, bh)
+
+
+def _gru_cell(x: Tensor, h: Tensor, *weights: Any) -> Tensor:
+    gx, gh = _gates(x, h, *_four(weights))
+    rx, zx, nx = gx.chunk(3, -1)
+    rh, zh, nh = gh.chunk(3, -1)
+    new = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
+    update = torch.sigmoid(zx + zh)
+    return new + update * (h - new)
+
+
+def _lstm_cell(x: Tensor, state: Any, *weights: Any) -> tuple[Tensor, Tensor]:
+    h, c = state
+    gx, gh = _gates(x, h, *_four(weights))
+    i, f, g, o = (gx + gh).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _rnn_cell(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def cell(x: Tensor, h: Tensor, *weights: Any) -> Tensor:
+        gx, gh = _gates(x, h, *_four(weights))
+        return activation(gx + gh)
+
+    return cell
+
+
+def _four(weights: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    """Return the weights of inputs and state, and their biases, which may be left out."""
+    wx, wh, *biases = weights
+    bx, bh = biases or (None, None)
+    return wx, wh, bx, bh
+
+
+def _vdot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum()
+
+
+def _matrix_exp(a: Tensor) -> Tensor:
+    small = a / 2.0**_SQUARINGS
+    term = torch.eye(a.shape[-1], dtype=a.dtype)
+    total = term
+    for n in range(1, _TERMS + 1):
+        term = term @ small / n
+        total = total + term
+    for _ in range(_SQUARINGS):
+        total = total @ total
+    return total
+
+
+def _transposed(a: Tensor) -> Tensor:
+    return a.transpose(-2, -1)
+
+
+_REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    F.rms_norm: _rms_norm,
+    torch.rms_norm: _rms_norm,
+    F.instance_norm: _instance_norm,
+    F.bilinear: _bilinear,
+    torch.bilinear: _bilinear,
+    torch.gru_cell: _gru_cell,
+    torch.lstm_cell: _lstm_cell,
+    torch.rnn_tanh_cell: _rnn_cell(torch.tanh),
+    torch.rnn_relu_cell: _rnn_cell(torch.relu),
+    torch.vdot: _vdot,
+    torch.matrix_exp: _matrix_exp,
+    torch.linalg.matrix_exp: _matrix_exp,
+    torch.Tensor.mH.__get__: _transposed,  # type: ignore[attr-defined]
+}
+"""Function -> what computes the same."""

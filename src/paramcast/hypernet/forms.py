@@ -1,0 +1,156 @@
+"""Forms of updates by their names of old, and hypernetworks over a module that make them.
+
+The video application's model folders, bundles and updates were written with these names, and stay readable:
+form `codes` is the adapter `basis` (its option `count` the rank), with the same tensors and state keys. Form
+`lowrank` calls its tensors after the layer (LAYER.a, LAYER.b, LAYER.scale, LAYER.bias).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from paramcast.adapters import AdaptedModule, TargetError
+from paramcast.adapters.base import Adapter, Composite, Shape, Values
+from paramcast.adapters.basis import BasisAdapter
+from paramcast.adapters.centre import CentreAdapter
+from paramcast.adapters.configs import CONFIGS, load_config
+from paramcast.adapters.full import FullAdapter
+from paramcast.adapters.lowrank import LowRankAdapter
+from paramcast.adapters.residual import ResidualAdapter
+from paramcast.adapters.targets import select
+from paramcast.errors import InputError
+from paramcast.hypernet.centre import CentreStart
+from paramcast.hypernet.context import ContextInputs
+from paramcast.hypernet.hypernetwork import Hypernetwork, HypernetworkConfig
+
+FORMS = ("full", "residual", "lowrank", "codes")
+"""Every form."""
+
+CENTRE_DIMS = 16
+"""Leading directions of text features in which a device's mean is taken away."""
+
+
+class CodesAdapter(BasisAdapter):
+    """The adapter `basis` under its name of old."""
+
+    name = "codes"
+
+
+class LayerLowRank(LowRankAdapter):
+    """The adapter `lowrank` with tensors that are called after the layer instead of the parameter."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """LAYER.a and LAYER.b of weights of two or more axes, LAYER.scale of others, LAYER.bias."""
+        return {_of_layer(name): shape for name, shape in super().shapes.items()}
+
+    def renamed(self, values: Values) -> Values:
+        """Values under the parameters' names."""
+        found = dict(values)
+        for name in super().shapes:
+            found[name] = values[_of_layer(name)]
+        return found
+
+    def _spread(self) -> dict[str, float]:
+        return {_of_layer(name): size for name, size in super()._spread().items()}
+
+
+class FormHypernetwork(Hypernetwork):
+    """A hypernetwork over a module, which makes updates of a form of old, and a centre where layers have one.
+
+    Attributes:
+        form: One of `FORMS`.
+        centre: The centre, None where there is none.
+        adapted: The module under updates.
+    """
+
+    def __init__(
+        self,
+        config: HypernetworkConfig,
+        form: str,
+        module: nn.Module,
+        targets: Sequence[str],
+        *,
+        options: Mapping[str, int] | None = None,
+        centred: Sequence[str] = (),
+        centre_dims: int = CENTRE_DIMS,
+    ) -> None:
+        """Build it.
+
+        Args:
+            config: What the hypernetwork is given.
+            form: Of the updates.
+            module: The base model, which is no part of this one's state.
+            targets: Patterns of the target modules.
+            options: Of the form: `rank` of lowrank, `count` of codes.
+            centred: Names of the layers that read texts whose mean can be taken away.
+            centre_dims: Directions of the centre.
+
+        Raises:
+            InputError: An unknown form or option, or targets that do not fit the module.
+        """
+        adapter = form_adapter(form, module, targets, options or {})
+        centre = CentreAdapter(module, centred, centre_dims) if centred else None
+        if centre and (unknown := centre.targets.keys() - adapter.targets.keys()):
+            raise TargetError(f"centred layers must be targets; not so: {', '.join(sorted(unknown))}")
+        super().__init__(config, adapter)
+        self.form, self.centre = form, centre
+        # Without a device there is no mean of its own.
+        self.start = CentreStart(centre_dims) if centre and config.condition != "constant" else None
+        whole = Composite([adapter, centre]) if centre else adapter
+        # In a list, the base model stays out of this module's parameters and state dict.
+        self._adapted = [AdaptedModule(module, whole)]
+        self.register_load_state_dict_pre_hook(_read_older)  # type: ignore[no-untyped-call]
+
+    @property
+    def adapted(self) -> AdaptedModule:
+        """The base model under updates."""
+        return self._adapted[0]
+
+    def values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
+        """Update tensors (B, *shape) of what `encode` gave, with no gate; the centre has one of its own."""
+        values = super().values(encoded, inputs)
+        if self.centre:
+            known = self.start(inputs) if self.start else encoded.new_zeros(len(encoded), self.centre.count)
+            values["centre"] = known
+        return values
+
+
+def form_adapter(form: str, module: nn.Module, targets: Sequence[str], options: Mapping[str, int]) -> Adapter:
+    """The adapter of a form, or one by its name today.
+
+    Raises:
+        InputError: An unknown form or option, or targets that do not fit the module.
+    """
+    selection = select(module, targets)
+    if form in CONFIGS and form not in FORMS:
+        return load_config([{"name": form, **options}]).make(selection)  # type: ignore[union-attr]
+    if form not in FORMS:
+        raise InputError(f"no form is called {form!r}; there are: {', '.join(FORMS)}")
+    known = {"codes": {"count": 64}, "lowrank": {"rank": 4}}.get(form, {})
+    if unknown := options.keys() - known.keys():
+        raise InputError(f"form {form!r} has no option {', '.join(sorted(unknown))}; it has: {list(known)}")
+    chosen = known | dict(options)
+    if form == "codes":
+        return CodesAdapter(selection, chosen["count"])
+    if form == "lowrank":
+        return LayerLowRank(selection, chosen["rank"])
+    return ResidualAdapter(selection) if form == "residual" else FullAdapter(selection)
+
+
+def _of_layer(name: str) -> str:
+    """`LAYER.weight.a` -> `LAYER.a`; `LAYER.weight`, of one axis, -> `LAYER.scale`."""
+    for suffix, short in ((".weight.a", ".a"), (".weight.b", ".b"), (".weight", ".scale")):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix) + short
+    return name
+
+
+def _read_older(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Read states whose adapter is called `edit`."""
+    old = f"{prefix}edit."
+    for key in [key for key in state if key.startswith(old)]:
+        state[f"{prefix}adapter.{key.removeprefix(old)}"] = state.pop(key)

@@ -1,0 +1,47 @@
+"""A tiny generated world, and a model that the command line trains on it: fixtures of several folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import TINY, run_paramcast
+from filelock import FileLock
+
+from paramcast.video.world import make_world
+
+
+@pytest.fixture(scope="session")
+def everyones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all of pytest's workers share; under its lock, each finds what another has made."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "tiny"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(everyones: Path) -> Path:
+    folder = everyones / "world"
+    with FileLock(everyones / "lock"):
+        if not folder.exists():
+            make_world(folder, clips=160)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(world: Path, everyones: Path) -> tuple[Path, str]:
+    """The model's folder, and what `paramcast train` said; its figures are beside it."""
+    out, said = everyones / "model", everyones / "said.txt"
+    with FileLock(everyones / "lock"):
+        if not said.exists():
+            options = ["--data", world, "--task", "qa", "--out", out, *TINY]
+            done = run_paramcast("train", *options, "--json", everyones / "train.json")
+            assert done.returncode == 0, done.stderr
+            said.write_text(done.stdout)
+    return out, said.read_text()
+
+
+@pytest.fixture(scope="session")
+def model(trained: tuple[Path, str]) -> Path:
+    return trained[0]

@@ -1,0 +1,24 @@
+"""Experiments are tried on the tiny worlds, states and tasks of the tests of what they measure."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / folder) for folder in ("cli", "server", "methods")]
+
+from commands import Run, run_paramcast  # noqa: E402
+from states import new_url, postgres_server, url  # noqa: E402
+from tiny import everyones, model, trained, world  # noqa: E402
+
+__all__ = ["everyones", "model", "new_url", "postgres_server", "trained", "url", "world"]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Run an experiment as its users do: in a process of its own."""
+    return partial(run_paramcast, python=("-m", "experiments"))
