@@ -1,4 +1,4 @@
-"""Small networks for users' signals; the inputs are batch-normalized first, so that a device can align them."""
+"""Small networks for users' signals; the inputs are batch-normalized first, so that they can be aligned."""
 
 from __future__ import annotations
 
