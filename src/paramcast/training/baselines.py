@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.training import examples
-from paramcast.training.scores import primary
+from paramcast.training.scores import primary, with_primary
 
 STRENGTHS = (0.25, 0.5, 1.0)
 """Shares of the way from the training statistics to those of the device, among which validation chooses."""
@@ -152,7 +152,8 @@ class PriorCorrection(FreeBaseline):
             posterior = seen * (current / self.prior)
             current = (posterior / posterior.sum(-1, keepdim=True)).mean(0)
             current = 0.9 * current + 0.1 * self.prior  # a few examples must not rule a class out
-        return primary(examples.call(module, query)).float() + strength * (current / self.prior).log()
+        outputs = examples.call(module, query)
+        return with_primary(outputs, primary(outputs).float() + strength * (current / self.prior).log())
 
 
 def _normalizations(module: nn.Module) -> list[Any]:
