@@ -59,8 +59,8 @@ def _instance_norm(
 
 
 def _bilinear(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    y = (first @ weight.reshape(-1, weight.shape[1]).T).unflatten(-1, (weight.shape[0], weight.shape[2]))
-    y = (y * second.unsqueeze(-2)).sum(-1)
+    products = first[..., None, :, None] * second[..., None, None, :] * weight
+    y: Tensor = products.sum((-2, -1))
     return y if bias is None else y + bias
 
 
