@@ -16,13 +16,24 @@ IMAGE = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 SQUARE = 2 * torch.randn(5, 5, generator=torch.Generator().manual_seed(2))
 
 
+class Both(nn.Module):
+    """A cell's two results as one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(5, 6)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self.cell(x, (h, h)))
+
+
 @pytest.mark.parametrize(
     "build",
     [
         lambda: (nn.Bilinear(5, 6, 3), (X, H)),
         lambda: (nn.GRUCell(5, 6), (X, H)),
         lambda: (nn.GRUCell(5, 6, bias=False), (X, H)),
-        lambda: (lambda x, h, cell=nn.LSTMCell(5, 6): torch.cat(cell(x, (h, h))), (X, H)),
+        lambda: (Both(), (X, H)),
         lambda: (nn.RNNCell(5, 6), (X, H)),
         lambda: (nn.RNNCell(5, 6, nonlinearity="relu"), (X, H)),
         lambda: (nn.InstanceNorm2d(3, affine=True), (IMAGE,)),
@@ -32,6 +43,8 @@ SQUARE = 2 * torch.randn(5, 5, generator=torch.Generator().manual_seed(2))
         lambda: (torch.matrix_exp, (SQUARE,)),
         lambda: (torch.vdot, (X[0], X[1])),
         lambda: (lambda x: x.mH, (X,)),
+        lambda: (lambda x: x[tuple(torch.triu_indices(4, 5, 1))], (X,)),
+        lambda: (lambda x: x[tuple(torch.tril_indices(4, 5))], (X,)),
     ],
 )
 def test_the_numbers_are_torch_s(build: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
