@@ -216,9 +216,11 @@ def test_packages_travel_signed_and_do_what_they_did_in_the_cloud(trained: OwnMo
     for name, value in package.tensors.items():
         np.testing.assert_allclose(value, made[name][0].numpy(), atol=0.02)
     with torch.no_grad():
-        base, wanted = trained.module(*device.inputs), trained.adaptor.adapted(*device.inputs, values=made)
-        with trained.use(package.tensors):
-            found = trained.module(*device.inputs)
+        base = trained.module(*device.inputs)
+        with trained.adaptor.adapted.use(made) as module:
+            wanted = module(*device.inputs)
+        with trained.use(package.tensors) as module:
+            found = module(*device.inputs)
     torch.testing.assert_close(found, wanted, atol=0.5, rtol=0.05)  # the parameters were rounded to int8
     assert (found - base).abs().max() > 3 * (found - wanted).abs().max()
 
@@ -278,7 +280,7 @@ def test_devices_that_do_not_go_together_are_refused(quick: OwnModel) -> None:
         train_own(Corners(), corners_devices(4, 1), corners_devices(2, 2, examples=8), QUICK)
     with pytest.raises(InputError, match="cannot be put into 2 folds"):
         train_own(Corners(), [one, two], corners_devices(2, 2), QUICK, fit_base=fit_corners)
-    with pytest.raises(InputError, match="no layer matches 'tail'"):
+    with pytest.raises(InputError, match="'tail' matches no module"):
         train_own(Corners(), [one, two], corners_devices(2, 2), replace(QUICK, targets=("tail",)))
     with pytest.raises(InputError, match="two devices at least"):
         evaluate_own(quick, [one])
