@@ -39,7 +39,7 @@ class SignalNet(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
         self.frame = nn.Conv1d(channels, channels, 1)
         nn.init.dirac_(self.frame.weight)
-        nn.init.zeros_(self.frame.bias)
+        nn.init.constant_(self.frame.get_parameter("bias"), 0.0)
         self.convs = nn.Sequential(*layers)
         self.beside = nn.BatchNorm1d(beside) if beside else None
         self.features = nn.Sequential(

@@ -72,6 +72,7 @@ def _row(known: SensorSet, other: SensorSet | None, seed: int, steps: int) -> di
         raise InputError(f"{known.name}: user {min(twice)} is among the users of training and of test")
     train, development = split(learned, f"{known.name}/development", DEVELOPMENT)
     model = sensor_model(known, seed)
+    assert isinstance(model.loss, str)
     base = Supervised(LOSSES[model.loss], steps, augment=Randomized(known.name))
     model.fit(
         train,

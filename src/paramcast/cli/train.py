@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.module import DevicesOrCount, module_option, train_module
 
 TASKS = ("qa", "choice", "retrieval")
 ADAPTERS = {"basis": "codes", "lowrank": "lowrank", "residual": "residual", "full": "full"}
@@ -16,19 +17,35 @@ SAMPLINGS = ("uniform", "time", "scene")
 
 
 @click.command(name="train", context_settings={"show_default": True})
-@click.option("--data", required=True, type=FOLDER, help="The collection: a folder with a clips.jsonl.")
-@click.option("--task", required=True, type=click.Choice(TASKS), help="What devices are to do.")
+@click.option("--data", type=FOLDER, help="The collection: a folder with a clips.jsonl.")
+@click.option("--task", type=click.Choice(TASKS), help="What devices are to do.")
+@module_option
 @seed_option
 @click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
 @click.option(
     "--adapter", default="basis", type=click.Choice(list(ADAPTERS)), help="How updates change parameters."
 )
 @click.option("--form", type=click.Choice(list(ADAPTERS.values())), hidden=True)  # its spelling of old
-@click.option("--devices", default=200, type=click.IntRange(5), help="Simulated devices to train on.")
+@click.option(
+    "--devices",
+    default=200,
+    type=DevicesOrCount(5),
+    help="Simulated devices to train on; with --module, a function that returns the devices.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="With --module: pattern of modules or parameters to adapt; may be repeated.  [default: *]",
+)
+@click.option("--context", help="With --module: submodule whose output the cloud is sent.")
+@click.option("--base", is_flag=True, help="With --module: train the module itself, too.")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
 @click.option(
-    "--steps", "adaptor_steps", default=600, type=click.IntRange(1), help="Training steps of each adaptor."
+    "--steps",
+    type=click.IntRange(1),
+    help="Training steps of each hypernetwork.  [default: 600; with --module 400]",
 )
 @click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
 @click.option(
@@ -38,24 +55,35 @@ SAMPLINGS = ("uniform", "time", "scene")
 )
 @json_option
 def command(
-    data: Path,
-    task: str,
+    data: Path | None,
+    task: str | None,
+    module: str | None,
     seed: int,
     out: Path,
     adapter: str,
     form: str | None,
-    devices: int,
+    devices: int | str,
+    targets: tuple[str, ...],
+    context: str | None,
+    base: bool,
     frames: int,
     sampling: str,
-    adaptor_steps: int,
+    steps: int | None,
     image_encoder: str,
     workers: int | None,
     json_file: Path | None,
 ) -> None:
-    """Train a base model and the adaptors that make parameters for devices.
+    """Train a base model and the hypernetworks that generate parameters for devices.
 
-    Test clips (a tenth of the collection, by a hash of their ids) are not touched.
+    Give --data and --task for videos with questions or captions, or --module and --devices for your own torch
+    module. Of a collection, test clips (a tenth, by a hash of their ids) are not touched.
     """
+    if module:
+        options = {"targets": targets, "adapter": adapter, "context": context, "base": base}
+        train_module(module, devices, out, seed, steps, json_file, **options)
+        return
+    if data is None or task is None or isinstance(devices, str):
+        raise click.UsageError("give --data and --task, or --module and --devices FILE.py:FUNCTION")
     with needs("paramcast train", "train"):
         from paramcast.results import write_results
         from paramcast.video.data.collection import Collection
@@ -68,7 +96,7 @@ def command(
         frames=frames,
         sampling=sampling,
         devices=devices,
-        adaptor_steps=adaptor_steps,
+        adaptor_steps=steps or TrainingOptions.adaptor_steps,
     )
     start = time.perf_counter()
     if workers:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.training import examples
-from paramcast.training.scores import primary
+from paramcast.training.scores import primary, with_primary
 
 STRENGTHS = (0.25, 0.5, 1.0)
 """Shares of the way from the training statistics to those of the device, among which validation chooses."""
@@ -154,8 +154,9 @@ class PriorCorrection(FreeBaseline):
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Return logits of the query set, corrected by the estimated ratio of priors."""
-        made = primary(examples.call(module, query)).float()
-        return made + self.correction(module, support, strength)
+        outputs = examples.call(module, query)
+        corrected = primary(outputs).float() + self.correction(module, support, strength)
+        return with_primary(outputs, corrected)
 
     def correction(self, module: nn.Module, support: Any, strength: float) -> Tensor:
         """Return what is added to the logits: (C,)."""

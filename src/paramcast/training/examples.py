@@ -26,7 +26,7 @@ def as_tensors(tree: Any, what: str) -> Any:
     Raises:
         InputError: A leaf is no array of numbers, or the numbers of examples differ.
     """
-    leaves, spec = pytree.tree_flatten(tree)
+    leaves, spec = pytree.tree_flatten(tree, is_leaf=_is_numbers)
     if not leaves:
         raise InputError(f"{what} hold no array")
     tensors = [_tensor(leaf, what) for leaf in leaves]
@@ -50,7 +50,12 @@ def _tensor(leaf: Any, what: str) -> Tensor:
         )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+
+
+def _is_numbers(node: Any) -> bool:
+    """Tell whether a node is a list of numbers, also nested: an array, not several inputs."""
+    return isinstance(node, list) and all(isinstance(each, int | float) or _is_numbers(each) for each in node)
 
 
 def count(tree: Any) -> int:

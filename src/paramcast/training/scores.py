@@ -54,6 +54,16 @@ def primary(outputs: Any) -> Tensor:
     raise InputError(f"the module returns a {type(outputs).__name__}; give loss= and score= that read it")
 
 
+def with_primary(outputs: Any, new: Tensor) -> Any:
+    """Return outputs of the same structure with another tensor in the place of `primary(outputs)`."""
+    if isinstance(outputs, Tensor):
+        return new
+    if isinstance(outputs, Mapping):
+        name = "logits" if outputs.get("logits") is not None else next(iter(outputs))
+        return {**outputs, name: with_primary(outputs[name], new)}
+    return (with_primary(outputs[0], new), *outputs[1:])
+
+
 def kind_of(outputs: Any, labels: Any) -> str:
     """Tell the kind of problem: 'classes', 'labels' (several may hold) or 'numbers'.
 

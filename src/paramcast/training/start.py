@@ -87,7 +87,7 @@ class Started(Adapter):
     """
 
     def __init__(self, adapter: Adapter, net: nn.Module, names: Sequence[str]) -> None:
-        nn.Module.__init__(self)
+        super().__init__(adapter._owners)
         self._inner = [adapter]
         self.name = adapter.name
         self._net, self._start = [net], tuple(names)
@@ -96,6 +96,12 @@ class Started(Adapter):
     def targets(self) -> dict[str, Tensor]:
         """Targets of the adapter, and the tensors of the start."""
         return self._inner[0].targets | {name: self._tensor(name) for name in self._start}
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """Kinds of change of the adapter's targets; that of a start has no fast path."""
+        own = self._inner[0].kinds
+        return own | {name: (*own.get(name, ()), "start") for name in self._start}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -22,9 +22,7 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 @click.option("--set", "names", multiple=True, help="A set; may be given several times.  [default: all]")
 @seed_option
 @json_option
-def command(
-    data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None
-) -> None:
+def command(data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None) -> None:
     """Adapt models to real users without labels, against what their devices can do by themselves."""
     with needs("paramcast bench sensors", "train"):
         from paramcast.bench.sensors import bench_sensors, sensors_table
