@@ -62,14 +62,14 @@ class LearnedAlignment(FreeBaseline):
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
             optimizer.zero_grad()
-            (DECAY * (logits - logits.mean()).square().mean()).backward()
+            torch.autograd.backward(DECAY * (logits - logits.mean()).square().mean())
             for _ in range(DEVICES_A_STEP):
                 support, query, labels = draw(rng)
                 strengths = dict(zip(names, logits.sigmoid(), strict=True))
                 statistics = _mixed(net, support, strengths)
                 with _normalizing(net, statistics):
                     value = loss(examples.call(net, query), labels) / DEVICES_A_STEP
-                value.backward()  # before the next draw, which may put another base in its place
+                torch.autograd.backward(value)  # before the next draw, which may put another base there
             optimizer.step()
         return cls(dict(zip(names, logits.detach().sigmoid().tolist(), strict=True)))
 
@@ -140,7 +140,7 @@ def _normalized(layer: Any, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor
     scale = (variance + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * layer.weight
-    y = (x - mean.reshape(shape)) * scale.reshape(shape)
+    y: Tensor = (x - mean.reshape(shape)) * scale.reshape(shape)
     return y if layer.bias is None else y + layer.bias.reshape(shape)
 
 
