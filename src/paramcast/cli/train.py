@@ -79,8 +79,8 @@ def command(
     module. Of a collection, test clips (a tenth, by a hash of their ids) are not touched.
     """
     if module:
-        options = {"targets": targets, "adapter": adapter, "context": context, "base": base}
-        train_module(module, devices, out, seed, steps, json_file, **options)
+        how = {"targets": targets, "adapter": adapter, "context": context, "base": base}
+        train_module(module, devices, out, seed, steps, json_file, **how)
         return
     if data is None or task is None or isinstance(devices, str):
         raise click.UsageError("give --data and --task, or --module and --devices FILE.py:FUNCTION")
