@@ -21,6 +21,9 @@ from paramcast.server.metrics import Metrics
 from paramcast.server.request_guard import Claim, RefusedError, read_credentials
 from paramcast.server.service import AdaptService
 
+_COST_OF_A_KEY = 20.0
+"""Of a device's rate: by default it may change its key three times at once, then thrice a minute."""
+
 _DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
 _Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Signature = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
@@ -89,13 +92,14 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         503: {"description": "the state cannot be used now"},
     }
 
-    def admitted(request: Request, credentials: Credentials, body: bytes) -> str:
+    def admitted(request: Request, credentials: Credentials, body: bytes, cost: float = 1.0) -> str:
         """Let a signed request in, in a transaction of its own: its time is used up whatever follows.
 
         Returns the key that signed it.
         """
         device, digest = credentials.device, hashlib.sha256(body).digest()
-        claim = Claim(device, credentials, digest, request.method, request.url.path)
+        # The path as it came: a URL is put together with the Host that the client names.
+        claim = Claim(device, credentials, digest, request.method, request.scope["path"], cost)
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
             key = service.gate.admit(claim, table)
@@ -120,7 +124,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         check_proof(asked.public_key, device, "next", asked.proof)
 
         def change() -> None:
-            key = admitted(request, credentials, body)
+            key = admitted(request, credentials, body, _COST_OF_A_KEY)
             with database.writing() as connection:
                 identities.rotate(connection, device, key, asked.public_key, _now_ms())
 

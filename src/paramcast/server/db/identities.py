@@ -22,12 +22,16 @@ ROTATION_GRACE_MS = 86_400_000
 """For so long a device's old key still holds: it may lose its power between the cloud's word and its disk."""
 
 
+KEYS_THAT_HOLD = 2
+"""Of one device at a time: the newest, and for a while the one that named it."""
+
+
 @dataclass(frozen=True)
 class Known:
     """What the state knows of an enrolled device.
 
     Attributes:
-        keys: Public keys that hold now; none if all are revoked.
+        keys: Public keys that hold now, the newest first; none if all are revoked.
         signed_at: Unix microseconds: the time of its last request that was served.
         spent_until: Unix microseconds up to which its rate is used up.
     """
@@ -49,6 +53,7 @@ def _knowing(_: str, count: int) -> Any:
         )
         .join(devices, devices.c.id == device_keys.c.device)
         .where(device_keys.c.device.in_(names))
+        .order_by(device_keys.c.ends_at.is_(None).desc(), device_keys.c.added_at.desc())
     )
 
 
@@ -92,15 +97,22 @@ def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifet
 def enrol(connection: Connection, token: str, device: str, public_key: str, now_ms: int) -> None:
     """Use up a token, and give `device` its key: the only one from now on.
 
+    Safe to repeat: the device may have lost the answer. What a new key signs was never signed before, so that
+    its times begin anew.
+
     Raises:
         StateInputError: If the token is not one, is used or too old, or is for another device; or it is for
-            whoever comes, and the device is enrolled already; or the key is in use.
+            whoever comes, and the device is enrolled already; or the key is or was in use, but not as the
+            device's own that still holds.
     """
-    live = select(device_keys.c.device).where(
+    _hold(connection, device)
+    live = select(device_keys.c.public_key).where(
         device_keys.c.device == device,
         or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms),
     )
-    enrolled = connection.execute(live.limit(1)).first() is not None
+    held = list(connection.execute(live).scalars())
+    if public_key in held and _used_by(connection, token) == device:
+        return
     for_it = enrolments.c.device == device
     used = connection.execute(
         update(enrolments)
@@ -108,7 +120,7 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
             enrolments.c.digest == _digest(token),
             enrolments.c.used_at.is_(None),
             enrolments.c.expires_at > now_ms,
-            for_it if enrolled else or_(enrolments.c.device.is_(None), for_it),
+            for_it if held else or_(enrolments.c.device.is_(None), for_it),
         )
         .values(used_at=now_ms, used_by=device)
     ).rowcount
@@ -118,8 +130,13 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
             "name if it is enrolled already"
         )
     revoke(connection, device, now_ms)
+    if public_key in held:  # an enrolment before, of which the device does not know that it succeeded
+        own = update(device_keys).where(device_keys.c.public_key == public_key)
+        connection.execute(own.values(ends_at=None))
+        return
     _add_key(connection, device, public_key, now_ms)
-    if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
+    begin = {"signed_at": 0, "spent_until": 0}
+    if not connection.execute(update(devices).where(devices.c.id == device).values(begin)).rowcount:
         row = {"id": device, "sequence": 0, "first_seen_at": now_ms, "last_seen_at": now_ms}
         connection.execute(insert(devices).values(row))
 
@@ -127,10 +144,14 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
 def rotate(connection: Connection, device: str, signed_by: str, public_key: str, now_ms: int) -> None:
     """Give an enrolled device a new key; the one before holds for another day. Safe to repeat.
 
+    All others of its keys end now and are forgotten: however often a device changes its key, two hold, and
+    two are on record.
+
     Raises:
         StateInputError: If the key is another device's, or was revoked; or it is not the device's newest
             key that asks: who has found an older one must not lock the device out.
     """
+    _hold(connection, device)
     newest = select(device_keys.c.public_key).where(
         device_keys.c.device == device, device_keys.c.ends_at.is_(None)
     )
@@ -139,19 +160,42 @@ def rotate(connection: Connection, device: str, signed_by: str, public_key: str,
         return
     if signed_by not in keys:
         raise StateInputError("only the device's newest key may name the next one")
-    _end_keys(connection, device, now_ms + ROTATION_GRACE_MS)
     _add_key(connection, device, public_key, now_ms)
+    own, others = device_keys.c.device == device, device_keys.c.public_key.not_in([signed_by, public_key])
+    connection.execute(delete(device_keys).where(own, others))
+    signer = device_keys.c.public_key == signed_by
+    connection.execute(update(device_keys).where(signer).values(ends_at=now_ms + ROTATION_GRACE_MS))
 
 
 def revoke(connection: Connection, device: str, now_ms: int) -> int:
     """End all keys of a device now; how many held. It may only come back with a new token."""
-    return _end_keys(connection, device, now_ms)
-
-
-def _end_keys(connection: Connection, device: str, at_ms: int) -> int:
-    sooner = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > at_ms)
-    ended = update(device_keys).where(device_keys.c.device == device, sooner).values(ends_at=at_ms)
+    sooner = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms)
+    ended = update(device_keys).where(device_keys.c.device == device, sooner).values(ends_at=now_ms)
     return connection.execute(ended).rowcount
+
+
+def prune_keys(connection: Connection, before_ms: int) -> int:
+    """Forget keys that ended before then and have a successor; how many. A device's last key stays."""
+    later = device_keys.alias()
+    followed = (
+        select(later.c.public_key)
+        .where(later.c.device == device_keys.c.device, later.c.public_key != device_keys.c.public_key)
+        .where(or_(later.c.ends_at.is_(None), later.c.ends_at > device_keys.c.ends_at))
+        .exists()
+    )
+    return connection.execute(delete(device_keys).where(device_keys.c.ends_at < before_ms, followed)).rowcount
+
+
+def _hold(connection: Connection, device: str) -> None:
+    """Let no other transaction change the device's keys until this one ends; SQLite does so by itself."""
+    connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
+
+
+def _used_by(connection: Connection, token: str) -> str | None:
+    """The device that has used a token, if any has."""
+    used = select(enrolments.c.used_by).where(enrolments.c.digest == _digest(token))
+    name: str | None = connection.execute(used).scalar()
+    return name
 
 
 def _add_key(connection: Connection, device: str, public_key: str, now_ms: int) -> None:
