@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paramcast.errors import InputError
 from paramcast.protocol import BadSignature, Credentials, MessageError
-from paramcast.server.db.identities import Known
+from paramcast.server.db.identities import KEYS_THAT_HOLD, Known
 
 ADAPT = ("POST", "/v1/adapt")
 
@@ -49,6 +49,7 @@ class Claim:
         digest: sha256 of the body.
         method: Of the request.
         path: Of the request.
+        cost: What it uses of the device's rate; of an ordinary request 1.
     """
 
     device: str
@@ -56,6 +57,7 @@ class Claim:
     digest: bytes
     method: str = ADAPT[0]
     path: str = ADAPT[1]
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class RequestGuard:
             raise RefusedError("revoked", f"the keys of device {device} are revoked; enrol it again")
         key = _signing_key(claim, credentials, known)
         now_us = int(1e6 * self.clock())
+        known = self._put_right(known, now_us)
         # The signature comes first: nobody else is told when a device was here last.
         if abs(credentials.time_us - now_us) > 1e6 * self.skew_s:
             raise RefusedError(
@@ -117,16 +120,31 @@ class RequestGuard:
                 credentials.nonce,
                 max(now_us, known.signed_at + 1),
             )
-        table[device] = Known(known.keys, credentials.time_us, self._spent(known.spent_until, now_us))
+        table[device] = Known(
+            known.keys, credentials.time_us, self._spent(known.spent_until, now_us, claim.cost)
+        )
         return key
 
-    def _spent(self, spent_until: int, now_us: int) -> int:
+    def _put_right(self, known: Known, now_us: int) -> Known:
+        """What is known of a device, without times that no right clock can have given.
+
+        No service believes a signature's time that is later than its own by more than the skew, and services
+        on one state differ by less than that. If a later time is on record, the clock was ahead when it was
+        written. Requests of that hour are out of the skew now, so that none of them is let in again.
+        """
+        latest = now_us + int(2e6 * self.skew_s)
+        signed_at = known.signed_at if known.signed_at <= latest else 0
+        cost_us = 60e6 / self.rate_per_minute if self.rate_per_minute > 0 else 0.0
+        spent_until = known.spent_until if known.spent_until <= latest + self.burst * cost_us else 0
+        return replace(known, signed_at=signed_at, spent_until=spent_until)
+
+    def _spent(self, spent_until: int, now_us: int, cost: float = 1.0) -> int:
         """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
         if self.rate_per_minute <= 0:
             return spent_until
-        cost_us = 60e6 / self.rate_per_minute
-        spent = max(now_us, spent_until) + cost_us
-        over_us = spent - now_us - self.burst * cost_us
+        one_us = 60e6 / self.rate_per_minute
+        spent = max(now_us, spent_until) + min(cost, self.burst) * one_us
+        over_us = spent - now_us - self.burst * one_us
         if over_us > 0:
             raise TooManyError(max(1, -int(-over_us // 1e6)))
         return int(spent)
@@ -143,7 +161,7 @@ def read_credentials(header: str | None) -> Credentials | None:
 
 
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
-    for key in known.keys:
+    for key in known.keys[:KEYS_THAT_HOLD]:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
             return key

@@ -92,9 +92,11 @@ class AdaptService:
         database: Database | None = None,
         gate: RequestGuard | None = None,
         tracing: Tracing | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+
+        The clock is that of the gate, if no other is given.
 
         Without a `database` the service forgets its devices with the process; without a `gate` it serves
         unsigned requests too.
@@ -108,12 +110,12 @@ class AdaptService:
             raise InputError(f"the quantization must be one of {', '.join(QUANTIZATIONS)}")
         self.models = models if isinstance(models, Models) else Models([Served(models)])
         self.database = database or Database.temporary()
-        self.gate = gate or RequestGuard(clock=clock)
+        self.gate = gate or RequestGuard(clock=clock or time.time)
         self._tracing = tracing or Tracing()
         self._key = key
         self._lifetime_s = lifetime_s
         self._quantization = quantization
-        self._clock = clock
+        self._clock = clock or self.gate.clock
         self._working = threading.Lock()
 
     def adapt(self, data: bytes) -> bytes:
@@ -264,7 +266,7 @@ class AdaptService:
         issued: list[Issued] = []
         for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
             if isinstance(outcome, dict):
-                outcome = self._sealed(one, outcome, sequences.get(place, 1), expires)
+                outcome = self._sealed(one, outcome, sequences.get(place, 1), int(now))
                 if isinstance(outcome, Answer) and place in sequences:
                     size = len(outcome.data or b"")
                     issued.append(_issued(one, sequences[place], size, now, expires, places[place]))
@@ -279,9 +281,9 @@ class AdaptService:
         return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
 
     def _sealed(
-        self, asked: Asked, tensors: dict[str, Float32], sequence: int, expires: int
+        self, asked: Asked, tensors: dict[str, Float32], sequence: int, issued: int
     ) -> Answer | Exception:
-        backend = asked.served.backend
+        backend, expires = asked.served.backend, issued + self._lifetime_s
         try:
             package = Package(
                 device=asked.request.device,
@@ -291,6 +293,7 @@ class AdaptService:
                 form=backend.form,
                 quantization=self._quantization,
                 tensors=tensors,
+                issued=issued,
             )
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
