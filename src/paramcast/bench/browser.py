@@ -8,7 +8,6 @@ once a package is there: signature, checks, a trial run, the browser's storage.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shutil
 import tempfile
@@ -26,7 +25,7 @@ from paramcast.bench.rows import in_turns, row, time_row
 from paramcast.bench.untrained import FRAMES, untrained_model
 from paramcast.device import DeviceRuntime
 from paramcast.errors import InputError
-from paramcast.video.training.export import export_bundle
+from paramcast.video.training.artifact import export_artifact
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -75,9 +74,8 @@ def _form_rows(
     browser: Browser, folder: Path, form: str, frames: np.ndarray, seed: int, rounds: int
 ) -> list[dict[str, Any]]:
     model = untrained_model(form, seed=seed)
-    model.save(folder / "model")
-    bundle = export_bundle(model, folder / "bundle")
-    with cloud_service(folder / "model", folder / "cloud", bundle=json.dumps([str(bundle)])) as url:
+    artifact = export_artifact(model, folder / "artifact")
+    with cloud_service(artifact, folder / "cloud") as url:
         context = browser.new_context()
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -91,7 +89,11 @@ def _form_rows(
         times[name] = np.array([one[kind] for one in adapted])
     rows = [_renamed(time_row(f"{kind}_adapted", times, f"{kind}_base"), form) for kind in ("answer", "head")]
     rows += [_renamed(time_row(kind, times), form) for kind in ("swap", "adapt")]
-    return rows if form != COMPARED else [*_shared_rows(times, bundle, frames, starts, rounds), *rows]
+    return (
+        rows
+        if form != COMPARED
+        else [*_shared_rows(times, artifact / "device", frames, starts, rounds), *rows]
+    )
 
 
 def _shared_rows(

@@ -20,8 +20,8 @@ from paramcast.bench.table import align
 from paramcast.protocol import load_or_make_key, public_key_hex
 from paramcast.video.data.collection import Collection
 from paramcast.video.shifts.fleet import Fleet
+from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.evaluate import test_fleet
-from paramcast.video.training.export import export_bundle
 from paramcast.video.training.pipeline import TrainingOptions, train
 from paramcast.video.world import demo_world
 
@@ -70,14 +70,15 @@ def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
     with _step("2/5 train a base model and its adaptors") as note:
         model = train(collection, out / "model", options.training)
         note(f"validation (%): {', '.join(f'{k} {v:.1f}' for k, v in model.config.scores.items())}")
-    with _step("3/5 export the bundle that devices run") as note:
+    with _step("3/5 export what devices and the server run") as note:
         key = load_or_make_key(out / "cloud" / "cloud.key")
-        bundle = export_bundle(model, out / "bundle", public_key_hex(key))
+        artifact = export_artifact(model, out / "artifact", public_key_hex(key))
+        bundle = artifact / "device"
         note(f"{sum(path.stat().st_size for path in bundle.iterdir()) / 1e6:.0f} MB in {bundle}")
     fleet = test_fleet(model, collection, SHIFT, options.devices, max(SUPPORT_SIZES), options.training.seed)
     with (
         _step(f"4/5 serve, and run {options.devices} devices that adapt over HTTP and answer") as note,
-        cloud_service(out / "model", out / "cloud") as url,
+        cloud_service(artifact, out / "cloud") as url,
     ):
         devices = _run_devices(out / "devices" / model.sha256()[:12], bundle, url, collection, fleet)
         note(f"{len(devices)} devices, each a process, against {url}")

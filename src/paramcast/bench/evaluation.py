@@ -58,7 +58,7 @@ def run_evaluation(
     )
     if fleet_file:
         evaluation.fleet.save(fleet_file)
-    costs = _costs(model, model_dir, data, evaluation, support_sizes)
+    costs = _costs(model, data, evaluation, support_sizes)
     rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
     click.echo(controls_table(rows))
     click.echo("\n" + costs_table(rows) if costs else "\nno costs: this model cannot run on a device")
@@ -72,10 +72,10 @@ def run_evaluation(
 
 
 def _costs(
-    model: TrainedModel, model_dir: Path, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
+    model: TrainedModel, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]] | None:
     """The ledger by support size; None for a model that cannot run on a device."""
     if not runs_on_device(model):
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        return measure_costs(model, model_dir, data, evaluation.fleet, support_sizes, Path(scratch))
+        return measure_costs(model, data, evaluation.fleet, support_sizes, Path(scratch))

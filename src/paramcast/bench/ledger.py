@@ -16,7 +16,7 @@ from paramcast.device.bundle import GRAPHS
 from paramcast.protocol import AdaptRequest
 from paramcast.video.encoders import image_encoder, text_encoder
 from paramcast.video.shifts.fleet import Fleet
-from paramcast.video.training.export import export_bundle
+from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.serving import OnnxBackend
 
@@ -34,13 +34,12 @@ def runs_on_device(model: TrainedModel) -> bool:
 
 
 def measure_costs(
-    model: TrainedModel, model_dir: Path, data: Path, fleet: Fleet, support_sizes: Sequence[int], folder: Path
+    model: TrainedModel, data: Path, fleet: Fleet, support_sizes: Sequence[int], folder: Path
 ) -> dict[int, dict[str, Any]]:
     """Run one test device against the model's service, and write down what it took.
 
     Args:
-        model: As loaded from `model_dir`.
-        model_dir: What the service loads.
+        model: Trained.
         data: The collection's folder.
         fleet: Its first device is the one that is run, with the most support clips.
         support_sizes: One ledger each; they differ in the bytes sent and in the cloud's time.
@@ -55,9 +54,9 @@ def measure_costs(
     Raises:
         ProcessError: The service or the device failed.
     """
-    bundle = export_bundle(model, folder / "bundle")
-    figures = _run_device(model_dir, data, fleet, max(support_sizes), bundle, folder)
-    backend, macs = OnnxBackend(model), answer_macs(bundle, model)
+    artifact = export_artifact(model, folder / "artifact")
+    figures = _run_device(artifact, data, fleet, max(support_sizes), folder)
+    backend, macs = OnnxBackend(model), answer_macs(artifact / "device", model)
     ledgers = {}
     for support in support_sizes:
         request = _request(fleet.devices[0].id, backend, support)
@@ -101,15 +100,13 @@ def answer_macs(bundle: Path, model: TrainedModel) -> int:
     return macs + sum(count_macs(bundle / graph, inputs) for graph in GRAPHS[config.task])
 
 
-def _run_device(
-    model_dir: Path, data: Path, fleet: Fleet, support: int, bundle: Path, folder: Path
-) -> Mapping[str, Any]:
+def _run_device(artifact: Path, data: Path, fleet: Fleet, support: int, folder: Path) -> Mapping[str, Any]:
     """The figures of the fleet's first device, alone with its service."""
     device = fleet.devices[0].id
     fleet.save(folder / "fleet.json")
     figures = folder / f"{device}.json"
-    with cloud_service(model_dir, folder) as url:
-        process = start_device(bundle, url, data, device, folder / "fleet.json", support, figures)
+    with cloud_service(artifact, folder) as url:
+        process = start_device(artifact, url, data, device, folder / "fleet.json", support, figures)
         return finish_device(process, figures)
 
 

@@ -16,7 +16,7 @@ from paramcast.errors import ParamcastError
 
 PARAMCAST = (sys.executable, "-m", "paramcast")
 START_S = 120.0
-"""Seconds that a service may take to start: torch alone takes some on a slow disk."""
+"""Seconds that a service may take to start on a busy machine."""
 
 STOP_S = 10.0
 """Seconds that a process may take to end before it is killed."""
@@ -27,11 +27,11 @@ class ProcessError(ParamcastError):
 
 
 @contextmanager
-def cloud_service(model_dir: Path, folder: Path, **settings: object) -> Iterator[str]:
+def cloud_service(artifact: Path, folder: Path, **settings: object) -> Iterator[str]:
     """Run `paramcast serve` on a free port until the block ends; gives its URL.
 
     Args:
-        model_dir: The trained model.
+        artifact: What it serves.
         folder: Where its key (`cloud.key`), its state (`cloud.db`), its log and the file that says it is
             ready are.
         settings: Of `paramcast.server.settings`.
@@ -42,7 +42,7 @@ def cloud_service(model_dir: Path, folder: Path, **settings: object) -> Iterator
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready.json", folder / "serve.log"
     ready.unlink(missing_ok=True)
-    options = ["--model", model_dir, "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
+    options = [artifact, "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*PARAMCAST, "serve", *map(str, options)],

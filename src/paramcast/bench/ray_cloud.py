@@ -92,9 +92,8 @@ def _settled(url: str) -> None:
 def _main(config: Path, replicas: int) -> None:
     def build() -> ASGIApp:
         from paramcast.server.on_ray import replica
-        from paramcast.video.training.serving import load_backend
 
-        return replica(config, load_backend)
+        return replica(config)
 
     with ray_cloud(build, replicas) as url:
         print(url, flush=True)

@@ -18,7 +18,7 @@ from paramcast.bench.processes import ProcessError, cloud_service, stop
 from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS
 from paramcast.bench.signers import Signers
-from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.bench.untrained import made_up_request, untrained_artifact, untrained_model
 from paramcast.files import write_bytes
 
 TURNS = 5
@@ -49,12 +49,12 @@ def bench_scale(
     requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(64)]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         folder = Path(scratch)
-        model.save(folder / "model")
+        artifact = untrained_artifact(model, folder / "artifact")
         shared = state or f"sqlite:///{folder / 'cloud.db'}"
         settings = {"state": shared, "rate_per_minute": 0}
         urls = {
             f"processes_{count}": [
-                running.enter_context(cloud_service(folder / "model", folder / f"{count}-{one}", **settings))
+                running.enter_context(cloud_service(artifact, folder / f"{count}-{one}", **settings))
                 for one in range(count)
             ]
             for count in dict.fromkeys([1, *processes])
@@ -101,7 +101,7 @@ def _rates(urls: dict[str, list[str]], signers: Signers, seconds: float) -> dict
 def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
     """So many replicas on a Ray of this machine; gives their URL."""
     config, log = folder / "ray.toml", folder / "ray.log"
-    settings = {"model": folder / "model", "key": folder / "ray.key", "state": state}
+    settings = {"artifact": folder / "artifact", "key": folder / "ray.key", "state": state}
     lines = [f'{name} = "{value}"\n' for name, value in settings.items()]
     write_bytes(config, "".join([*lines, "rate_per_minute = 0\n"]).encode())
     command = [sys.executable, "-m", "paramcast.bench.ray_cloud", config, replicas]

@@ -18,7 +18,7 @@ from paramcast.bench.load import Connection, Load, closed_loop, connections, htt
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.signers import Signers
-from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.bench.untrained import made_up_request, untrained_artifact, untrained_model
 from paramcast.protocol import AdaptRequest, make_key
 from paramcast.server import AdaptService
 from paramcast.video.training.model import TrainedModel
@@ -51,14 +51,12 @@ def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> li
     with tempfile.TemporaryDirectory() as scratch:
         for form in (bar := tqdm(forms, unit="form", disable=None)):
             bar.set_description(f"service, form {form}")
-            folder = model_dir or Path(scratch) / form / "model"
-            if not model_dir:
-                untrained_model(form).save(folder)
-            model = TrainedModel.load(folder)
+            model = TrainedModel.load(model_dir) if model_dir else untrained_model(form)
+            artifact = untrained_artifact(model, Path(scratch) / form / "artifact")
             requests = [
                 made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(DEVICES)
             ]
-            with cloud_service(folder, Path(scratch) / form / "cloud", rate_per_minute=0) as url:
+            with cloud_service(artifact, Path(scratch) / form / "cloud", rate_per_minute=0) as url:
                 rows += _form_rows(form, url, requests[0].encode(), seconds)
                 if form == forms[0]:
                     signers = Signers(Path(scratch) / form / "cloud" / "cloud.db", requests, SIGNERS)

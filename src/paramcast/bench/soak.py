@@ -15,7 +15,7 @@ from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS, counters
 from paramcast.bench.signers import Signers
-from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.bench.untrained import made_up_request, untrained_artifact, untrained_model
 from paramcast.server import Database
 
 TURN_S = 5.0
@@ -42,8 +42,8 @@ def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
     taken: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model.save(folder / "model")
-        with cloud_service(folder / "model", folder / "cloud", rate_per_minute=0) as url:
+        artifact = untrained_artifact(model, folder / "artifact")
+        with cloud_service(artifact, folder / "cloud", rate_per_minute=0) as url:
             signers = Signers(folder / "cloud" / "cloud.db", requests, SIGNERS)
             held = _size(folder / "cloud" / "cloud.db")
             with connections(url, 1) as (one,):

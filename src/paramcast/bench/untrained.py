@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
+from paramcast.artifact.server_write import write_server_side
 from paramcast.hypernet.hypernetwork import CENTRE_DIMS
 from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import IMAGE_DIM, TEXT_DIM, Uplink
 from paramcast.video.tasks import make_task
 from paramcast.video.training.model import ModelConfig, TrainedModel
+from paramcast.video.training.serving import server_side
 
 IMAGE_FEATURES, TEXT_FEATURES, SHARED, FRAMES, ANSWERS = 1664, 768, 384, 8, 1000
 
@@ -53,6 +57,11 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
             nn.init.normal_(basis, std=0.1)
         nn.init.constant_(model.adaptor.start.gate, 0.1)
     return model
+
+
+def untrained_artifact(model: TrainedModel, folder: Path) -> Path:
+    """The server's half of a model's artifact, in `folder`; benches of the service need no other."""
+    return write_server_side(server_side(model), folder)
 
 
 def made_up_request(model: TrainedModel, device: str, clips: int = 8, seed: int = 0) -> AdaptRequest:

@@ -29,7 +29,7 @@ from paramcast.bench.processes import cloud_service
 from paramcast.bench.rows import row
 from paramcast.bench.service import CONNECTIONS, SIGNERS, parsed
 from paramcast.bench.signers import PATH, Signers
-from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.bench.untrained import made_up_request, untrained_artifact, untrained_model
 from paramcast.device.errors import CloudError
 from paramcast.device.exchange import Reply, Retries
 from paramcast.device.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S
@@ -66,10 +66,10 @@ def bench_wake(devices: int, seed: int, room: int = 512) -> list[dict[str, Any]]
     settings = {"require_enrolment": True, "waiting_room": room}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model.save(folder / "model")
+        artifact = untrained_artifact(model, folder / "artifact")
         state = folder / "cloud" / "cloud.db"
         _enrol(state, devices)
-        with cloud_service(folder / "model", folder / "cloud", **settings) as url:
+        with cloud_service(artifact, folder / "cloud", **settings) as url:
             signers = Signers(state, requests, SIGNERS)
             signers.sign(2 * SIGNERS)
             with connections(url, min(CONNECTIONS, room)) as pool:

@@ -1,4 +1,4 @@
-"""`paramcast export`: the bundle that a device runs."""
+"""`paramcast export`: the artifact, which devices and a server run without torch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from paramcast.protocol import load_key, public_key_hex
 
 @click.command(name="export")
 @click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
-@click.option("--out", required=True, type=FOLDER, help="The bundle's folder; an older bundle is replaced.")
+@click.option("--out", required=True, type=FOLDER, help="The artifact's folder; an older one is replaced.")
 @click.option(
     "--key",
     "key_file",
     type=FILE,
-    help="The key file of `paramcast serve`: its public half goes into the bundle, and devices trust no "
-    "other. Without it, a device trusts the first cloud that it meets.",
+    help="The key file of `paramcast serve`: its public half goes into the artifact, and devices trust no "
+    "other. Without it, a device trusts the first server that it meets.",
 )
 @json_option
 def command(model_dir: Path, out: Path, key_file: Path | None, json_file: Path | None) -> None:
-    """Write everything that a device needs to answer by itself: ONNX graphs, tokenizer, base parameters."""
+    """Write the artifact: OUT/device is all that devices need, OUT/server all that a server needs."""
     with needs("paramcast export", "train"):
         from paramcast.bench.figures import write_figures
-        from paramcast.video.training.export import export_bundle
+        from paramcast.video.training.artifact import export_artifact
         from paramcast.video.training.model import TrainedModel
     public_key = None if key_file is None else public_key_hex(load_key(key_file))
     start = time.perf_counter()
     model = TrainedModel.load(model_dir)
-    export_bundle(model, out, public_key)
+    export_artifact(model, out, public_key)
     seconds = time.perf_counter() - start
-    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    sizes = {path.relative_to(out).as_posix(): path.stat().st_size for path in files}
     click.echo(f"{out}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, in {seconds:.1f} s")
     if json_file:
         rows = [{"name": name, "value": size, "unit": "bytes"} for name, size in sizes.items()]

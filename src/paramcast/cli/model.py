@@ -1,4 +1,4 @@
-"""`paramcast model`: which models the cloud serves, and to what share of the devices."""
+"""`paramcast model`: which models the server serves, and to what share of the devices."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from paramcast.cli.common import FOLDER, needs
 
 @click.group(name="model")
 def command() -> None:
-    """Publish models to a running cloud, list them, go back."""
+    """Publish models to a running server, list them, go back."""
 
 
 @command.command(context_settings={"show_default": True})
-@click.argument("folder", type=FOLDER)
+@click.argument("artifact", type=FOLDER)
 @click.option(
     "--share", default=100, type=click.IntRange(1, 100), help="Percent of devices; less than 100 is a canary."
 )
 @state_option
 @store_option
-def publish(folder: Path, share: int, state: str, store: Path | None) -> None:
-    """Put the trained model in FOLDER in service; services take it up within seconds.
+def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
+    """Put what was exported to ARTIFACT in service; services take it up within seconds.
 
     Publish the same folder again with a larger share to promote a canary.
     """
-    with needs("paramcast model", "train,server"):
-        from paramcast.server import ModelStore
+    with needs("paramcast model", "server"):
+        from paramcast.server import ModelStore, Served
         from paramcast.server.db import published
-        from paramcast.video.training.serving import load_backend
     kept = ModelStore.beside(state, store)
-    backend = load_backend(folder)  # first: what cannot be served is not published
+    backend = Served.open(artifact).backend  # first: what cannot be served is not published
     with opened_state(state, "paramcast model") as database:
-        digest = kept.add(folder)
+        digest = kept.add(artifact)
         with database.writing() as connection:
             version = published.publish(
                 connection,

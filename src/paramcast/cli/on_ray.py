@@ -35,8 +35,6 @@ def application(arguments: Mapping[str, str]) -> Any:
     Settings.gather(config)  # what is wrong with them is said here, not by every replica
 
     def build() -> Any:
-        from paramcast.video.training.serving import load_backend
-
-        return replica(config, load_backend)
+        return replica(config)
 
     return deployed(build)

@@ -82,12 +82,14 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
-        """Read and check the bundle at `path`.
+        """Read and check the bundle at `path`, or in the folder `device` of an artifact at `path`.
 
         Raises:
             BundleError: If the manifest or a file is missing, damaged or of another format.
         """
         folder = Path(path)
+        if (folder / "device" / "manifest.json").exists():
+            folder = folder / "device"
         manifest = _read_manifest(folder)
         task = manifest["task"]
         names = (*_COMMON, *GRAPHS[task])

@@ -1,8 +1,9 @@
-"""The service that turns a device's request into a signed parameter package. Needs the `cloud` extra."""
+"""The service that turns a device's request into a signed update. Needs the extra `server`, and no torch."""
 
 from paramcast.server.app import create_app
 from paramcast.server.bundles import BrowserBundle
 from paramcast.server.db import Database, StateError, StateInputError
+from paramcast.server.embedded import Server
 from paramcast.server.request_guard import RequestGuard
 from paramcast.server.service import AdaptService, BackendError
 from paramcast.server.serving import AdaptBackend, Models, PublishedModels, Served, WrongModelError
@@ -19,6 +20,7 @@ __all__ = [
     "PublishedModels",
     "RequestGuard",
     "Served",
+    "Server",
     "StateError",
     "StateInputError",
     "WrongModelError",

@@ -43,10 +43,12 @@ class CloudApp(FastAPI):
     """FastAPI, with a short way to the one route that is asked all the time.
 
     Attributes:
+        service: What answers.
         adapt: That route.
         live: The streams of those who watch.
     """
 
+    service: AdaptService
     adapt: AdaptRoute
     live: Live
 
@@ -91,7 +93,7 @@ def create_app(
         waiting_room: Requests that may wait: 512 are half a second of work, and 128 MB if all are as large
             as they may be.
         keep_s: Seconds for which packages and feedback stay on record.
-        bundles: Base models that the page at `/` may load, the first one if it is not told which.
+        bundles: What the page at `/` may load, beside what belongs to the models.
         tracing: Traces batches; without it they are not traced.
 
     Raises:
@@ -113,7 +115,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # Keep the garbage collector off what is loaded once: looking through torch alone takes 0.1 s.
+        # Keep the garbage collector off what is loaded once: looking through it takes a tenth of a second.
         gc.collect()
         gc.freeze()
         async with housekeeping(service, keep_s):
@@ -124,6 +126,7 @@ def create_app(
     app = CloudApp(
         title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]
     )
+    app.service = service
     app.adapt = AdaptRoute(service, batcher, metrics, key)
     app.live = Live(service.database, metrics, lambda: batcher.waiting)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
@@ -177,7 +180,9 @@ def create_app(
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
     app.include_router(dashboard_routes(service.database, app.live))
-    app.include_router(bundle_routes(bundles))
+    app.include_router(
+        bundle_routes(lambda: [*bundles, *(one.bundle for one in service.models.serving if one.bundle)])
+    )
     app.include_router(page_routes())
     add_error_handlers(app, key)
     return app

@@ -1,10 +1,10 @@
-"""Bundles for browsers: what `paramcast export` wrote, each file under the sha256 of its content."""
+"""What browsers load: the folder `device` of artifacts, each file under the sha256 of its content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ _MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "there is none
 
 @dataclass(frozen=True)
 class BrowserBundle:
-    """A bundle whose files were found to be those of its manifest.
+    """A folder `device` whose files were found to be those of its manifest.
 
     Attributes:
         model: sha256 of the base model.
-        task, form: As in the manifest.
+        task, form: As in the manifest; `form` is the adapter type.
         manifest: `manifest.json`, as it is.
         files: sha256 -> the file.
     """
@@ -48,12 +48,11 @@ class BrowserBundle:
         try:
             manifest = (folder / "manifest.json").read_bytes()
             told = json.loads(manifest)
-            model, task, form = (str(told[key]) for key in ("model", "task", "form"))
+            model, task = str(told["model"]), str(told["task"])
+            form = str(told["form"] if told["format"] == 1 else told["adapter"])
             names = {str(name): str(digest) for name, digest in told["files"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{folder} is no bundle: run paramcast export --model MODEL --out {folder}"
-            ) from error
+            raise InputError(f"{folder} is no bundle for devices; export the artifact again") from error
         if not MODEL_ID.fullmatch(model):
             raise InputError(f"{folder / 'manifest.json'} names no base model; export the bundle again")
         for name, digest in names.items():
@@ -73,30 +72,37 @@ def _sha256(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def bundle_routes(bundles: Sequence[BrowserBundle]) -> APIRouter:
-    """What a browser loads its model from; files are kept by its cache for good."""
+def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
+    """What a browser loads its model from; files are kept by its cache for good.
+
+    Args:
+        bundles: Those in service now, the newest first.
+    """
     router = APIRouter()
-    by_model = {bundle.model: bundle for bundle in bundles}
-    files = {digest: path for bundle in bundles for digest, path in bundle.files.items()}
 
     @router.get("/v1/bundles")
     def listed() -> JSONResponse:
         """The base models that a browser may load."""
-        told = [{"model": one.model, "task": one.task, "form": one.form} for one in by_model.values()]
+        by_model = {one.model: one for one in reversed(bundles())}  # the newest of each
+        told = [
+            {"model": one.model, "task": one.task, "form": one.form} for one in reversed(by_model.values())
+        ]
         return JSONResponse({"bundles": told}, headers=_ASK_AGAIN)
 
     @router.get("/v1/bundles/{model}", responses=_MISSING)
     def manifest(model: str) -> Response:
         """The manifest of a base model's bundle."""
-        if model not in by_model:
+        found = next((one for one in bundles() if one.model == model), None)
+        if found is None:
             raise HTTPException(404, "there is no bundle of this base model here")
-        return Response(by_model[model].manifest, media_type="application/json", headers=_ASK_AGAIN)
+        return Response(found.manifest, media_type="application/json", headers=_ASK_AGAIN)
 
     @router.get("/v1/files/{digest}", response_class=FileResponse, responses=_MISSING)
     def file(digest: str) -> FileResponse:
         """A file of a bundle, by the sha256 of its content."""
-        if digest not in files or not files[digest].is_file():
+        path = next((one.files[digest] for one in bundles() if digest in one.files), None)
+        if path is None or not path.is_file():
             raise HTTPException(404, "there is no such file here")
-        return FileResponse(files[digest], media_type="application/octet-stream", headers=_NEVER_CHANGES)
+        return FileResponse(path, media_type="application/octet-stream", headers=_NEVER_CHANGES)
 
     return router

@@ -1,4 +1,4 @@
-"""What the service does beside answering: takes up newly published models, and lets go of old records."""
+"""What the service does beside answering: takes up published models, fills the map, removes old records."""
 
 from __future__ import annotations
 
@@ -42,12 +42,17 @@ async def _keep_house(service: AdaptService, keep_s: float) -> None:
 
 
 def tidy(service: AdaptService, before_s: float) -> None:
-    """One round: look for published models, remove some records of before `before_s` (unix seconds).
+    """One round: look for published models, write the map's places, remove some old records.
+
+    Args:
+        service: Whose house it is.
+        before_s: Unix seconds; records of before are old.
 
     Raises:
         StateError: If the state cannot be used.
     """
     service.models.refresh()
+    service.write_places()
     with service.database.writing() as connection:
         prune(connection, int(1000 * before_s))
         prune_keys(connection, int(1000 * time.time()) - ROTATION_GRACE_MS)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from paramcast.errors import MissingExtraError
 from paramcast.server.launch import launched
 from paramcast.server.logs import set_up_logs
-from paramcast.server.serving import AdaptBackend
 from paramcast.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,13 +48,12 @@ def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
     return deployment.bind()
 
 
-def replica(config: Path | None, load: Callable[[Path], AdaptBackend]) -> ASGIApp:
+def replica(config: Path | None) -> ASGIApp:
     """What a replica serves, until its process ends.
 
     Args:
         config: TOML file of settings; None: variables and defaults.
-        load: Opens a model's folder.
     """
     settings = Settings.gather(config)
     set_up_logs(settings.log_format, settings.log_level)
-    return _kept.enter_context(launched(settings, load)).app
+    return _kept.enter_context(launched(settings)).app

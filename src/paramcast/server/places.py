@@ -7,7 +7,7 @@ import numpy as np
 from paramcast.protocol import AdaptRequest
 
 UNIT = 100
-"""Parts of a standard deviation of the training clips: places are whole numbers of them."""
+"""Parts of a standard deviation of the training examples: places are whole numbers of them."""
 
 FARTHEST = 100 * UNIT
 
@@ -15,17 +15,21 @@ FARTHEST = 100 * UNIT
 def place_of(request: AdaptRequest) -> tuple[int, int]:
     """Where the context of a request lies.
 
-    Uplink features are whitened along the principal axes of the training clips, the widest one first. On the
-    map x is the mean over the request's clips of the first entry of what was seen, y that of what was asked;
-    0 where nothing was asked.
+    Uplink features are whitened along the principal axes of the training data, the widest one first. On the
+    map x is the mean over the request's examples of the first entry of what was seen. For a model that is
+    asked something, y is that of what was asked, 0 where nothing was; for any other model, that of the second
+    entry of what was seen.
 
     Returns:
         x and y in hundredths of a standard deviation, within 100 standard deviations.
     """
-    return _mean(request.anchors), _mean(request.queries) if len(request.queries) else 0
+    x = _mean(request.anchors[:, 0])
+    if request.queries.shape[1] > 1:
+        return x, _mean(request.queries[:, 0]) if len(request.queries) else 0
+    return x, _mean(request.anchors[:, 1]) if request.anchors.shape[1] > 1 else 0
 
 
-def _mean(features: np.ndarray) -> int:
-    """(N, U) float32, N >= 1."""
-    mean = float(features[:, 0].mean(dtype=np.float64))
+def _mean(values: np.ndarray) -> int:
+    """(N,) float32, N >= 1."""
+    mean = float(values.mean(dtype=np.float64))
     return round(UNIT * max(-FARTHEST / UNIT, min(FARTHEST / UNIT, mean)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +28,17 @@ from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
 from paramcast.server.db import Database, StateError
 from paramcast.server.db.identities import Known, known, spend
-from paramcast.server.db.ledger import Issued, Place, record, take_sequences
+from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, read_credentials
 from paramcast.server.serving import AdaptBackend, Models, Served
 from paramcast.server.tracing import Tracing
+
+_MOST_PLACES = 4096
+"""Places that wait to be written, at most: two seconds of a busy service."""
+
+_PLACES_AT_ONCE = 500
+"""Places in one transaction: it never holds the database for long."""
 
 
 class BackendError(ParamcastError):
@@ -117,6 +125,8 @@ class AdaptService:
         self._quantization = quantization
         self._clock = clock or self.gate.clock
         self._working = threading.Lock()
+        self._placing = threading.Lock()
+        self._places: deque[Place] = deque()
 
     def adapt(self, data: bytes) -> bytes:
         """Turn an encoded request, unsigned, into a sealed package.
@@ -180,9 +190,28 @@ class AdaptService:
                     self._generate(asked, made)
                 with self._tracing.span("issue"), self.database.writing() as connection:
                     spend(connection, admitted)
-                    return self._issue(connection, asked, made)
+                    outcomes, issued = self._issue(connection, asked, made)
             except StateError as error:
                 return [error if one.claim else self._tried(one) for one in asked]
+        self._places.extend(
+            Place(one.request.device, sequence, one.served.backend.model, *place_of(one.request))
+            for one, sequence in issued
+        )
+        if len(self._places) > _MOST_PLACES:  # nobody keeps house here, or not often enough
+            with suppress(StateError):
+                self.write_places()
+        return outcomes
+
+    def write_places(self) -> None:
+        """Put on record where the contexts of what was issued lie; no device waits for that.
+
+        Raises:
+            StateError: If the state cannot be written; what was not written is lost.
+        """
+        with self._placing:
+            while places := [self._places.popleft() for _ in range(min(len(self._places), _PLACES_AT_ONCE))]:
+                with self.database.writing() as connection:
+                    keep_places(connection, places)
 
     def probes(self) -> list[Asked]:
         """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
@@ -196,7 +225,7 @@ class AdaptService:
         """
         backend = self.models.described(model)
         if backend is None:
-            raise InputError("no model is in service yet; run: paramcast model publish FOLDER")
+            raise InputError("no model is in service yet; run: paramcast model publish ARTIFACT")
         return {
             "model": backend.model,
             "form": backend.form,
@@ -247,33 +276,33 @@ class AdaptService:
 
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
-    ) -> list[Answer | Exception]:
-        """Number and seal what was made, and record it, in the caller's transaction."""
+    ) -> tuple[list[Answer | Exception], list[tuple[Asked, int]]]:
+        """Number and seal what was made, and record it, in the caller's transaction.
+
+        Returns:
+            The outcomes, and what was issued, by its number.
+        """
         now = self._clock()
         expires = int(now) + self._lifetime_s
         numbered = [
             place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
         ]
         reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
-        places = {place: place_of(asked[place].request) for place in numbered}
-        at = {
-            asked[place].request.device: Place(asked[place].served.backend.model, x, y)
-            for place, (x, y) in places.items()
-        }
-        taken = take_sequences(connection, reported, int(1000 * now), at)
+        taken = take_sequences(connection, reported, int(1000 * now))
         sequences = dict(zip(numbered, taken, strict=True))
         outcomes: list[Answer | Exception] = []
-        issued: list[Issued] = []
+        issued: list[tuple[Asked, int]] = []
+        rows: list[Issued] = []
         for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
             if isinstance(outcome, dict):
                 outcome = self._sealed(one, outcome, sequences.get(place, 1), int(now))
                 if isinstance(outcome, Answer) and place in sequences:
-                    size = len(outcome.data or b"")
-                    issued.append(_issued(one, sequences[place], size, now, expires, places[place]))
+                    issued.append((one, sequences[place]))
+                    rows.append(_issued(one, sequences[place], len(outcome.data or b""), now, expires))
             assert outcome is not None  # `_generate` fills in every place
             outcomes.append(outcome)
-        record(connection, issued)
-        return outcomes
+        record(connection, rows)
+        return outcomes, issued
 
     def _tried(self, probe: Asked) -> Answer | Exception:
         """What becomes of a health check without the state."""
@@ -307,7 +336,7 @@ def _context(data: bytes, request: AdaptRequest) -> str:
     return hashlib.blake2b(tensors, digest_size=16, key=shapes).hexdigest()
 
 
-def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int, at: tuple[int, int]) -> Issued:
+def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:
     request, backend = asked.request, asked.served.backend
     return Issued(
         device=request.device,
@@ -323,8 +352,6 @@ def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int, at
         issued_at=int(1000 * now),
         expires_at=1000 * expires,
         request_bytes=asked.size,
-        x=at[0],
-        y=at[1],
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -22,13 +24,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PARAMCAST_", extra="forbid")
 
-    model: Path | None = Field(None, description="serve the trained model in this folder, not published ones")
+    artifact: Annotated[list[Path], NoDecode] = Field(
+        [], description="serve what was exported to these folders, not what is published"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
     store: Path | None = Field(None, description="folder of published models; beside a state in a file")
-    bundle: list[Path] = Field([], description="bundles that browsers may load at the page `/`")
     quantization: Literal["fp32", "fp16", "int8", "int4"] = Field(
         DEFAULT_QUANTIZATION, description="how parameters travel"
     )
@@ -92,6 +95,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options, variables, the file; in this order."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("artifact", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """In a variable, folders are separated as those of PATH are."""
+        return value.split(os.pathsep) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Settings:

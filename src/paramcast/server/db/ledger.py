@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Integer,
-    String,
     bindparam,
     case,
     delete,
-    func,
     insert,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -46,25 +44,20 @@ class Issued:
     issued_at: int
     expires_at: int
     request_bytes: int | None = None
-    x: int | None = None
-    y: int | None = None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a device is on the map of those that run base model `model`: see `paramcast.server.places`."""
+    """Where a package's context lies on the map of base model `model`: see `paramcast.server.places`."""
 
+    device: str
+    sequence: int
     model: str
     x: int
     y: int
 
 
-def take_sequences(
-    connection: Connection,
-    asked: Sequence[tuple[str, int]],
-    now_ms: int,
-    places: Mapping[str, Place] | None = None,
-) -> list[int]:
+def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now_ms: int) -> list[int]:
     """A number for each (device, number that it reports), above all that were given or reported before.
 
     The caller's transaction keeps them: once it is committed, nobody is given them again.
@@ -73,9 +66,7 @@ def take_sequences(
         connection: In a transaction.
         asked: Device, and the number that it reports.
         now_ms: Unix milliseconds.
-        places: Where devices are now; one that is not in it keeps the place that it had.
     """
-    places = places or {}
     counts = Counter(device for device, _ in asked)
     reported: dict[str, int] = {}
     for device, number in asked:
@@ -87,10 +78,6 @@ def take_sequences(
         values: dict[str, Any] = {"now": now_ms}
         for place, device in enumerate(names):
             values[f"id{place}"], values[f"sequence{place}"] = device, reported[device] + count
-            at = places.get(device)
-            values[f"model{place}"], values[f"x{place}"], values[f"y{place}"] = (
-                (at.model, at.x, at.y) if at else (None, None, None)
-            )
         taking = prepared(_taking, connection.dialect, count, len(names))
         last.update(taking.run(connection, values))
     left = dict(counts)
@@ -111,9 +98,6 @@ def _taking(dialect: str, count: int, rows: int) -> Any:
                 "sequence": bindparam(f"sequence{place}"),
                 "first_seen_at": now,
                 "last_seen_at": now,
-                "model": bindparam(f"model{place}", type_=String),
-                "x": bindparam(f"x{place}", type_=Integer),
-                "y": bindparam(f"y{place}", type_=Integer),
             }
             for place in range(rows)
         ]
@@ -124,9 +108,6 @@ def _taking(dialect: str, count: int, rows: int) -> Any:
         set_={
             "sequence": case((raised > given, raised), else_=given),
             "last_seen_at": statement.excluded.last_seen_at,
-            **{
-                name: func.coalesce(statement.excluded[name], devices.c[name]) for name in ("model", "x", "y")
-            },
         },
     ).returning(devices.c.id, devices.c.sequence)
 
@@ -140,6 +121,37 @@ def record(connection: Connection, issued: Iterable[Issued]) -> None:
 
 def _recording(_: str) -> Any:
     return insert(packages).values({field.name: bindparam(field.name) for field in fields(Issued)})
+
+
+def keep_places(connection: Connection, places: Sequence[Place]) -> None:
+    """Keep where the contexts of packages lie, and of each device that of its newest package.
+
+    Args:
+        connection: In a transaction.
+        places: In the order in which the packages were issued.
+    """
+    rows = [
+        {"of": one.device, "number": one.sequence, "on": one.model, "at_x": one.x, "at_y": one.y}
+        for one in places
+    ]
+    newest = {str(row["of"]): row for row in rows}
+    if rows:
+        prepared(_placing_packages, connection.dialect).run_for_each(connection, rows)
+        # In one order everywhere, so that two services cannot wait for each other's rows.
+        mine = [newest[device] for device in sorted(newest)]
+        prepared(_placing_devices, connection.dialect).run_for_each(connection, mine)
+
+
+def _placing_packages(_: str) -> Any:
+    one = (packages.c.device == bindparam("of")) & (packages.c.sequence == bindparam("number"))
+    return update(packages).where(one).values(x=bindparam("at_x"), y=bindparam("at_y"))
+
+
+def _placing_devices(_: str) -> Any:
+    # Not if another service has given it a newer package meanwhile: that service keeps the place of that one.
+    mine = (devices.c.id == bindparam("of")) & (devices.c.sequence <= bindparam("number"))
+    at: dict[str, Any] = {"model": bindparam("on"), "x": bindparam("at_x"), "y": bindparam("at_y")}
+    return update(devices).where(mine).values(**at)
 
 
 def issued_to(connection: Connection, device: str, last: int = 20) -> list[dict[str, Any]]:

@@ -1,26 +1,19 @@
-"""What the cloud service needs of a trained model."""
+"""What a server needs of a trained model."""
 
 from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from paramcast.artifact.server_read import OnnxHypernetwork, ServerSide
 from paramcast.hypernet import Hypernetwork
 from paramcast.hypernet.context import ContextInputs
-from paramcast.protocol import AdaptRequest
-from paramcast.video.encoders.base import onnx_session
 from paramcast.video.models.parts import FeatureNorm
-from paramcast.video.training.arrays import padded
 from paramcast.video.training.export import trace_graph
-from paramcast.video.training.model import TrainedModel
 
 
 class ServedConfig(Protocol):
@@ -46,43 +39,24 @@ class Served(Protocol):
         """Hex digest of all that a package belongs to."""
 
 
-class OnnxBackend:
-    """Generates with ONNX Runtime, all requests of a call in one batch: a `paramcast.server.AdaptBackend`.
+def server_side(trained: Served) -> ServerSide:
+    """What a server needs of a trained model: its hypernetwork, gate included, as a graph."""
+    adaptor = trained.adaptor.eval()
+    return ServerSide(
+        model=trained.sha256(),
+        adapter=adaptor.config.form,
+        task=trained.config.task,
+        parameters=dict(adaptor.dynamic.shapes),
+        uplink_dims=(adaptor.config.image_dim, adaptor.config.text_dim),
+        graph=_graph(adaptor),
+    )
 
-    Attributes:
-        model: sha256 hex of the base model that the packages are for.
-        form: Of the generated parameters.
-        task: 'qa', 'choice' or 'retrieval', or what the user of an own model calls it.
-        parameters: Package tensor -> its shape.
-        uplink_dims: Lengths of an anchor's and of a query's uplink feature.
-    """
+
+class OnnxBackend(OnnxHypernetwork):
+    """The same as a service makes of the artifact, in the process that holds the trained model."""
 
     def __init__(self, trained: Served) -> None:
-        adaptor = trained.adaptor.eval()
-        self.model = trained.sha256()
-        self.form, self.task = adaptor.config.form, trained.config.task
-        self.parameters: Mapping[str, tuple[int, ...]] = dict(adaptor.dynamic.shapes)
-        self.uplink_dims = (adaptor.config.image_dim, adaptor.config.text_dim)
-        self._session = _session(adaptor)
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
-        """One package's tensors (float32) for each request."""
-        anchors, anchor_mask = padded([request.anchors for request in requests])
-        queries, query_mask = padded([request.queries for request in requests])
-        feed = {
-            "anchors": anchors,
-            "anchors_mask": anchor_mask,
-            "queries": queries,
-            "queries_mask": query_mask,
-        }
-        arrays = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
-        return [{name: array[place] for name, array in arrays.items()} for place in range(len(requests))]
-
-
-def load_backend(folder: Path | str) -> OnnxBackend:
-    """The backend of the model in `folder`. Raises ModelError where there is none."""
-    return OnnxBackend(TrainedModel.load(folder))
+        super().__init__(server_side(trained))
 
 
 class _Generate(nn.Module):
@@ -109,8 +83,8 @@ def _fixed(norm: nn.BatchNorm1d) -> FeatureNorm:
     return fixed
 
 
-def _session(adaptor: Hypernetwork) -> onnxruntime.InferenceSession:
-    """A session of one thread: more would wait for each other between operations as small as these."""
+def _graph(adaptor: Hypernetwork) -> bytes:
+    """The graph of an adaptor, whose inputs and outputs are those of `paramcast.artifact.server_read`."""
     inputs: dict[str, Tensor] = {}
     for kind, dim in (("anchors", adaptor.config.image_dim), ("queries", adaptor.config.text_dim)):
         inputs |= {kind: torch.zeros(2, 3, dim), f"{kind}_mask": torch.ones(2, 3, dtype=torch.bool)}
@@ -118,4 +92,4 @@ def _session(adaptor: Hypernetwork) -> onnxruntime.InferenceSession:
     axes = {name: {0: "devices", 1: name.removesuffix("_mask")} for name in inputs}
     graph = io.BytesIO()
     trace_graph(_Generate(adaptor), graph, inputs, outputs, axes | {name: {0: "devices"} for name in outputs})
-    return onnx_session(graph.getvalue(), threads=1)
+    return graph.getvalue()

@@ -1,0 +1,95 @@
+"""Serving a launched service by uvicorn: its socket, TLS, and what happens as it starts and stops."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from paramcast.errors import InputError
+from paramcast.server.launch import Launched
+from paramcast.server.settings import Settings
+
+
+def opened_listener(host: str, port: int) -> socket.socket:
+    """A socket that is bound already, so that the port is known before the service starts.
+
+    Raises:
+        InputError: If there is no such address, or the port is taken.
+    """
+    try:
+        # asyncio switches Nagle's algorithm off only where the protocol is said to be TCP, not left at 0:
+        # with it, every answer waits 40 ms for the device's delayed acknowledgement.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        if os.name == "posix":  # elsewhere the option lets two processes take one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def url_of(listener: socket.socket, settings: Settings) -> str:
+    """The address at which the service answers."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def http_server(launched: Launched, settings: Settings, announce: Callable[[], None]) -> uvicorn.Server:
+    """A server for a socket: `run(sockets=[listener])`.
+
+    Args:
+        launched: The service.
+        settings: Of the service.
+        announce: Called once the server takes connections.
+
+    Raises:
+        InputError: If the certificate or its key cannot be used.
+    """
+    config = uvicorn.Config(
+        launched.app,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        # Who waits to be let in waits unseen: no more of them than are let wait inside.
+        backlog=settings.waiting_room,
+        timeout_graceful_shutdown=settings.drain_s,
+        **_tls(settings),
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            announce()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            launched.end_streams()  # they would go on for as long as somebody watches
+            await super().shutdown(sockets)
+
+    return Server(config)
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Uvicorn's options for TLS, tried beforehand."""
+    if settings.tls_certificate is None:
+        return {}
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+    except OSError as error:  # of which ssl.SSLError is one
+        raise InputError(f"the certificate, its key or the authority cannot be used: {error}") from error
+    return {
+        "ssl_certfile": settings.tls_certificate,
+        "ssl_keyfile": settings.tls_key,
+        "ssl_ca_certs": settings.tls_client_ca and str(settings.tls_client_ca),
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
+    }

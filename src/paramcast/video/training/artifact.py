@@ -1,0 +1,38 @@
+"""Write the artifact of a video model: `device`, the bundle, and `server`, the hypernetwork."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from paramcast.artifact.server_write import write_server_side
+from paramcast.errors import InputError
+from paramcast.video.training.export import export_bundle
+from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.serving import server_side
+
+
+def export_artifact(model: TrainedModel, out: Path | str, public_key: str | None = None) -> Path:
+    """Write an artifact, whole or not at all; an older artifact of that name is replaced.
+
+    Args:
+        model: Trained.
+        out: The folder.
+        public_key: As of `export_bundle`.
+
+    Raises:
+        InputError: As `export_bundle`; or `out` is something else than an artifact.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not (out / "server" / "manifest.json").exists():
+        raise InputError(f"{out} exists and is not an artifact; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        made = Path(scratch) / "artifact"
+        export_bundle(model, made / "device", public_key)
+        write_server_side(server_side(model), made)
+        if out.exists():
+            shutil.rmtree(out)
+        made.rename(out)
+    return out
