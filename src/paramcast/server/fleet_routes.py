@@ -18,11 +18,14 @@ from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE
 from paramcast.server.db import identities
 from paramcast.server.db.schema import feedback
 from paramcast.server.metrics import Metrics
-from paramcast.server.request_guard import Claim, RefusedError, read_credentials
+from paramcast.server.request_guard import AddressRates, Claim, RefusedError, read_credentials
 from paramcast.server.service import AdaptService
 
 _COST_OF_A_KEY = 20.0
 """Of a device's rate: by default it may change its key three times at once, then thrice a minute."""
+
+_ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE = 300.0, 100
+"""Of one address: who guesses tokens does not keep the state busy."""
 
 _DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
 _Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -82,13 +85,14 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
     """The routes over `service`, whose packages are signed by `public_key` (hex)."""
     router = APIRouter()
     database = service.database
+    enrolling = AddressRates(_ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE)
     refusals: dict[int | str, dict[str, Any]] = {
         400: {"description": "the body is no text"},
         401: {"description": "the signature is missing, wrong, too old or used; `code` says which"},
         403: {"description": "the token or the key is not accepted"},
         413: {"description": "the body is too large"},
         422: {"description": "the body is malformed"},
-        429: {"description": "the device asks too often"},
+        429: {"description": "the device, or the address, asks too often"},
         503: {"description": "the state cannot be used now"},
     }
 
@@ -107,8 +111,9 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         return str(key)
 
     @router.post("/v1/enrol", responses=refusals)
-    def enrol(asked: Enrolment) -> JSONResponse:
+    def enrol(asked: Enrolment, request: Request) -> JSONResponse:
         """Give a device its key, for a token that is used up by it."""
+        enrolling.use(request.client.host if request.client else "")
         check_proof(asked.public_key, asked.device, asked.token, asked.proof)
         with database.writing() as connection:
             identities.enrol(connection, asked.token, asked.device, asked.public_key, _now_ms())

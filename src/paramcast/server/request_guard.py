@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ class TooManyError(InputError):
     """
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"this device asks too often; it may again in {retry_after_s} s")
+        super().__init__(f"this is asked too often; it may be again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -50,6 +51,7 @@ class Claim:
         method: Of the request.
         path: Of the request.
         cost: What it uses of the device's rate; of an ordinary request 1.
+        key: The key that was found to have signed it, hex; None: nobody has looked.
     """
 
     device: str
@@ -58,6 +60,7 @@ class Claim:
     method: str = ADAPT[0]
     path: str = ADAPT[1]
     cost: float = 1.0
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,9 @@ class RequestGuard:
         device, credentials = claim.device, claim.credentials
         known = table.get(device)
         if credentials is None:
-            if known is not None or self.required:
+            if known is not None:
                 raise RefusedError("unsigned", f"requests of device {device} must be signed")
+            self.check_signed(None)
             return None
         if credentials.device != device:
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
@@ -125,6 +129,15 @@ class RequestGuard:
         )
         return key
 
+    def check_signed(self, credentials: Credentials | None) -> None:
+        """Return if the request is signed or need not be: known before its body is read.
+
+        Raises:
+            RefusedError: It must be.
+        """
+        if credentials is None and self.required:
+            raise RefusedError("unsigned", "requests to this service must be signed by an enrolled device")
+
     def _put_right(self, known: Known, now_us: int) -> Known:
         """What is known of a device, without times that no right clock can have given.
 
@@ -150,6 +163,32 @@ class RequestGuard:
         return int(spent)
 
 
+class AddressRates:
+    """How often something may be done from one address: for what asks for no signature.
+
+    Kept by this process alone, and for no more addresses than fit.
+    """
+
+    _MOST = 4096
+
+    def __init__(self, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Allow so many in the long run, and so many at once."""
+        self._guard = RequestGuard(rate_per_minute=per_minute, burst=burst)
+        self._clock = clock
+        self._spent: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def use(self, address: str) -> None:
+        """Note that it is done once more. Raises TooManyError if it is too often."""
+        now_us = int(1e6 * self._clock())
+        with self._lock:
+            spent = self._guard._spent(self._spent.get(address, 0), now_us)
+            self._spent.pop(address, None)
+            self._spent[address] = spent  # at the end: the first is the one that was here longest ago
+            if len(self._spent) > self._MOST:
+                del self._spent[next(iter(self._spent))]
+
+
 def read_credentials(header: str | None) -> Credentials | None:
     """What an `authorization` header says, if there is one. Raises RefusedError if it says nothing."""
     if header is None:
@@ -161,6 +200,8 @@ def read_credentials(header: str | None) -> Credentials | None:
 
 
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
+    if claim.key is not None and claim.key in known.keys:
+        return claim.key
     for key in known.keys[:KEYS_THAT_HOLD]:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
