@@ -31,8 +31,7 @@ class Health:
 
     async def _model(self) -> str | None:
         try:
-            for probe in self._service.probes():
-                await self._batcher.ask_first(probe)
+            await asyncio.gather(*(self._batcher.ask_first(probe) for probe in self._service.probes()))
             self._service.describe()
         except (BackendError, StateError, InputError) as problem:
             _log.error("health check: %s", problem)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection
 
 from paramcast.errors import InputError, ParamcastError
@@ -27,13 +26,15 @@ from paramcast.protocol import (
 )
 from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
+from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateError
 from paramcast.server.db.identities import Known, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError
-from paramcast.server.serving import AdaptBackend, Models, Served
+from paramcast.server.serving import Models, Served
 from paramcast.server.tracing import Tracing
+from paramcast.server.trial import trial_requests
 
 _MOST_PLACES = 4096
 """Places that wait to be written, at most: two seconds of a busy service."""
@@ -44,6 +45,9 @@ _PLACES_AT_ONCE = 500
 
 _BYTES_OF_ONE = 16384
 """Of a request that costs its device as much of its rate as one more."""
+
+_PROBES = 3
+"""Requests of a health check."""
 
 _SMALL = 4
 """Clips and queries up to the power of two that are not told apart in a batch."""
@@ -235,8 +239,12 @@ class AdaptService:
         return keys
 
     def probes(self) -> list[Asked]:
-        """A made-up request of one clip and one query for each model: if it is answered, so are devices'."""
-        return [Asked(_probe(served.backend), served, None) for served in self.models.serving]
+        """Made-up requests for each model, as devices send them: if they are answered, so are devices'."""
+        return [
+            Asked(request, served, None)
+            for served in self.models.serving
+            for request in trial_requests(served.backend, _PROBES, "healthz")
+        ]
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
         """What `/v1/model` tells of `model`, or of another one where it is not served.
@@ -412,18 +420,6 @@ def _checked(
     if shapes != promised:
         return BackendError(f"the model made {shapes}, it promised {promised}")
     return tensors
-
-
-def _probe(backend: AdaptBackend) -> AdaptRequest:
-    image_dim, text_dim = backend.uplink_dims
-    return AdaptRequest(
-        device="healthz",
-        model=backend.model,
-        sequence=0,
-        anchors=np.full((1, image_dim), 0.1, np.float32),
-        queries=np.full((1, text_dim), 0.1, np.float32),
-        clip_of_query=np.zeros(1, np.int64),
-    )
 
 
 def _failure(what: str, cause: Exception) -> BackendError:
