@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from paramcast.protocol import MAX_REQUEST_BYTES, BadSignature, MessageError, SigningKey
 from paramcast.protocol.credentials import SCHEME, tell_time
 from paramcast.server.batching import OverloadedError
-from paramcast.server.db import StateError, StateInputError
+from paramcast.server.db import StateConflictError, StateError, StateInputError
 from paramcast.server.request_guard import RefusedError, TooManyError
 from paramcast.server.service import BackendError
 from paramcast.server.serving import WrongModelError
@@ -84,6 +84,7 @@ STATUS: dict[type[Exception], int] = {
     RefusedError: 401,
     TooManyError: 429,
     OverloadedError: 429,
+    StateConflictError: 409,
     StateInputError: 403,
     WrongModelError: 409,
     StateError: 503,

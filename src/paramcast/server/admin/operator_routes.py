@@ -33,10 +33,14 @@ class Token(BaseModel):
 
 
 class Rollback(BaseModel):
-    """Which base model, by its first digits; may be left out while there is only one."""
+    """Which base model, by its first digits, and which version, as the operator saw it to be the newest.
+
+    The model may be left out while there is only one.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = Field(default=None, pattern="^[0-9a-f]{1,64}$")
+    version: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
 
 
 def operator_routes(service: AdaptService) -> APIRouter:
@@ -85,11 +89,16 @@ def operator_routes(service: AdaptService) -> APIRouter:
         with database.reading() as connection:
             return JSONResponse([vars(version) for version in published.all_versions(connection)])
 
-    @router.post("/models/rollback", dependencies=[admin])
+    @router.post(
+        "/models/rollback",
+        dependencies=[admin],
+        responses={409: {"description": "the version is not the newest one any more"}},
+    )
     def rollback(asked: Rollback) -> JSONResponse:
-        """Take the newest version of a model out of service."""
+        """Take the newest version of a model out of service, and every other one of the same files."""
         with database.writing() as connection:
-            return JSONResponse(vars(published.withdraw(connection, asked.model, _now_ms())))
+            gone = published.withdraw(connection, asked.model, _now_ms(), asked.version)
+        return JSONResponse({**vars(gone[0]), "withdrawn": [one.version for one in gone]})
 
     return router
 
