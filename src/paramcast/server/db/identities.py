@@ -12,6 +12,7 @@ from sqlalchemy import Connection, String, bindparam, delete, insert, or_, selec
 
 from paramcast.protocol import Endorsement
 from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.journal import note
 from paramcast.server.db.prepared import prepared
 from paramcast.server.db.schema import device_keys, devices, endorsements, enrolments, operators
 
@@ -129,7 +130,8 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
             "the token is unknown, used, too old or not for this device; ask for a new one, in the device's "
             "name if it is enrolled already"
         )
-    revoke(connection, device, now_ms)
+    note(connection, "enrolled", at=now_ms, token=_digest(token), device=device, key=public_key)
+    _end_keys(connection, device, now_ms)
     if public_key in held:  # an enrolment before, of which the device does not know that it succeeded
         own = update(device_keys).where(device_keys.c.public_key == public_key)
         connection.execute(own.values(ends_at=None))
@@ -163,12 +165,20 @@ def rotate(connection: Connection, device: str, signed_by: str, public_key: str,
     _add_key(connection, device, public_key, now_ms)
     own, others = device_keys.c.device == device, device_keys.c.public_key.not_in([signed_by, public_key])
     connection.execute(delete(device_keys).where(own, others))
-    signer = device_keys.c.public_key == signed_by
-    connection.execute(update(device_keys).where(signer).values(ends_at=now_ms + ROTATION_GRACE_MS))
+    signer, ends_at = device_keys.c.public_key == signed_by, now_ms + ROTATION_GRACE_MS
+    connection.execute(update(device_keys).where(signer).values(ends_at=ends_at))
+    note(
+        connection, "key changed", at=now_ms, device=device, key=public_key, former=signed_by, ends_at=ends_at
+    )
 
 
 def revoke(connection: Connection, device: str, now_ms: int) -> int:
     """End all keys of a device now; how many held. It may only come back with a new token."""
+    note(connection, "device revoked", at=now_ms, device=device)
+    return _end_keys(connection, device, now_ms)
+
+
+def _end_keys(connection: Connection, device: str, now_ms: int) -> int:
     sooner = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms)
     ended = update(device_keys).where(device_keys.c.device == device, sooner).values(ends_at=now_ms)
     return connection.execute(ended).rowcount
@@ -218,6 +228,7 @@ def grant(connection: Connection, name: str, role: str, now_ms: int) -> str:
     connection.execute(delete(operators).where(operators.c.name == name))
     row = {"name": name, "digest": _digest(token), "role": role, "made_at": now_ms}
     connection.execute(insert(operators).values(row))
+    note(connection, "operator granted", at=now_ms, name=name, digest=row["digest"], role=role)
     return token
 
 
@@ -225,6 +236,7 @@ def withdraw(connection: Connection, name: str) -> None:
     """End an operator's token. Raises StateInputError if there is no such operator."""
     if not connection.execute(delete(operators).where(operators.c.name == name)).rowcount:
         raise StateInputError(f"there is no operator {name}")
+    note(connection, "operator withdrawn", name=name)
 
 
 def role_of(connection: Connection, token: str) -> tuple[str, str] | None:
@@ -236,6 +248,7 @@ def role_of(connection: Connection, token: str) -> tuple[str, str] | None:
 def add_endorsement(connection: Connection, endorsement: Endorsement, now_ms: int) -> None:
     """Keep that a signing key has a successor."""
     connection.execute(insert(endorsements).values(**vars(endorsement), made_at=now_ms))
+    note(connection, "signing key endorsed", at=now_ms, **vars(endorsement))
 
 
 def all_endorsements(connection: Connection) -> Sequence[Endorsement]:
