@@ -22,11 +22,10 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from paramcast.protocol import make_key  # noqa: E402
-from paramcast.server import BrowserBundle, create_app  # noqa: E402
+from paramcast.server import Models, create_app  # noqa: E402
 from paramcast.video.shifts.vocabulary import Vocabulary  # noqa: E402
-from paramcast.video.training.export import export_bundle  # noqa: E402
+from paramcast.video.training.artifact import export_artifact  # noqa: E402
 from paramcast.video.training.model import TrainedModel  # noqa: E402
-from paramcast.video.training.serving import load_backend  # noqa: E402
 from paramcast.video.world import make_world  # noqa: E402
 
 SCREENS = ROOT / "docs" / "figures" / "screens"
@@ -76,9 +75,9 @@ def shoot_dashboard(browser: Browser, folder: Path) -> None:
 def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
     """The page that is a device, whose user has words of their own: a few clips, and a package."""
     words = Vocabulary(seed=3, strength=1.0)
-    bundle = BrowserBundle.open(export_bundle(TrainedModel.load(model), folder / "bundle"))
+    models = Models.of_artifacts([export_artifact(TrainedModel.load(model), folder / "artifact")])
     clips = make_world(folder / "world", clips=8, seed=7).clips
-    with serving(create_app(load_backend(model), make_key(), bundles=[bundle])) as url:
+    with serving(create_app(models, make_key())) as url:
         for width in WIDTHS:
             page = opened(browser, width)
             pages.load(page, f"{url}/")

@@ -11,13 +11,11 @@ import tempfile
 from pathlib import Path
 
 from paramcast.device import DeviceRuntime
-from paramcast.protocol import make_key, public_key_hex
-from paramcast.server.service import AdaptService
+from paramcast.server import Server
 from paramcast.video.data.collection import Collection
 from paramcast.video.data.frames import read_frames
-from paramcast.video.training.export import export_bundle
+from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.pipeline import TrainingOptions, train
-from paramcast.video.training.serving import load_backend
 from paramcast.video.world import make_world
 
 
@@ -40,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of each adaptor (default: 100)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        scratch, key = Path(place), make_key()
+        scratch = Path(place)
         known = opened(asked.train, scratch, "known", asked.clips, asked.seed)
         own = opened(asked.videos, scratch, "own", 40, asked.seed + 1)
         devices = min(200, max(5, len(known.clips) // 15))
@@ -48,8 +46,9 @@ def main() -> None:
             "retrieval", seed=asked.seed, devices=devices, frames=4, adaptor_steps=asked.steps
         )
         model = train(known, scratch / "model", options)
-        cloud = AdaptService(load_backend(scratch / "model"), key, lifetime_s=3600)
-        device = DeviceRuntime.load(export_bundle(model, scratch / "bundle", public_key_hex(key)), "home")
+        artifact = export_artifact(model, scratch / "artifact")
+        server = Server(artifact, key=scratch / "signing.key")
+        device = DeviceRuntime.load(artifact, "home", public_key=server.public_key)
         for clip in own.clips:
             device.index(clip.id, read_frames(clip, 4))
         for clip in own.clips[:8]:  # what its user has looked at, and what he had asked for
@@ -57,7 +56,7 @@ def main() -> None:
         texts = asked.search or [clip.captions[0] for clip in own.clips[-3:]]
         before = {text: device.retrieve(text, 3) for text in texts}
         sent = device.request()
-        received = cloud.adapt(sent.encode())
+        received = server.adapt(sent.encode())
         device.apply(received)
         print(f"{len(sent.encode()):,} bytes up, {len(received):,} down; of {len(own.clips)} videos:")
         for text in texts:

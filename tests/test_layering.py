@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "adapters": set(),
     "hypernet": {"adapters"},
     "training": {"protocol", "adapters", "hypernet"},
-    "server": {"protocol"},
+    "artifact": {"protocol"},
+    "server": {"protocol", "artifact"},
     "device": {"protocol"},
-    "video": {"protocol", "adapters", "hypernet", "training"},
+    "video": {"protocol", "adapters", "hypernet", "training", "artifact"},
     "methods": {"protocol", "adapters", "hypernet", "training", "video"},
 }
 MAY_IMPORT["bench"] = set(MAY_IMPORT)

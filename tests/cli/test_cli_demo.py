@@ -11,6 +11,8 @@ import pytest
 
 from paramcast.bench.demo import FULL, devices_table
 from paramcast.bench.processes import ProcessError, cloud_service, finish_device, start_device
+from paramcast.bench.untrained import untrained_artifact
+from paramcast.video.training.model import TrainedModel
 
 
 def test_a_demo_of_another_size() -> None:
@@ -22,7 +24,8 @@ def test_the_service_ends_with_its_block(model: Path, tmp_path: Path) -> None:
     urls = []
 
     def interrupted() -> None:
-        with cloud_service(model, tmp_path / "cloud") as url:
+        artifact = untrained_artifact(TrainedModel.load(model), tmp_path / "artifact")
+        with cloud_service(artifact, tmp_path / "cloud") as url:
             urls.append(url)
             assert httpx2.get(f"{url}/healthz").status_code == 200
             raise KeyboardInterrupt
@@ -35,7 +38,7 @@ def test_the_service_ends_with_its_block(model: Path, tmp_path: Path) -> None:
 
 def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(ProcessError, match="holds no whole model"),
+        pytest.raises(ProcessError, match="is no artifact"),
         cloud_service(tmp_path, tmp_path / "cloud"),
     ):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_every_extra_is_told_of() -> None:
 
 def test_the_parts_that_tests_run_on_are_ready() -> None:
     told = CliRunner().invoke(command).output
-    for extra in ("(base)", "train", "cloud", "methods"):
+    for extra in ("(base)", "train", "server", "methods"):
         (line,) = (line for line in told.splitlines() if line.split()[:1] == [extra])
         assert line.endswith("ready")
     assert "CPU" in told
@@ -42,9 +43,19 @@ def test_what_is_missing_or_too_old_is_named_and_how_to_get_it(monkeypatch: pyte
         return "0.1" if name == "fastapi" else known(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    wanting = list(problems("cloud"))
+    wanting = list(problems("server"))
     assert "uvicorn is not installed" in wanting
     assert any(line.startswith("fastapi is 0.1, needed is >=") for line in wanting)
     told = CliRunner().invoke(command)
     assert told.exit_code == 0
     assert "pip install 'paramcast[server]'" in told.output
+
+
+def test_what_is_there_and_broken_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra is ready if its commands run, not if its packages are listed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "uvicorn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    (problem, *_) = problems("server")
+    assert "cannot be imported" in problem
+    assert "uvicorn" in problem

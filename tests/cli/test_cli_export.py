@@ -8,28 +8,32 @@ from pathlib import Path
 import pytest
 from commands import Run
 
+from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.cli import COMMANDS
 from paramcast.device import DeviceRuntime
 from paramcast.protocol import load_or_make_key, public_key_hex
 
 
 def test_a_device_runs_what_is_exported(model: Path, tmp_path: Path, run: Run) -> None:
-    key, bundle, figures = tmp_path / "cloud.key", tmp_path / "bundle", tmp_path / "figures.json"
+    key, artifact, figures = tmp_path / "cloud.key", tmp_path / "artifact", tmp_path / "figures.json"
     public = public_key_hex(load_or_make_key(key))
-    done = run("export", "--model", model, "--out", bundle, "--key", key, "--json", figures)
+    done = run("export", "--model", model, "--out", artifact, "--key", key, "--json", figures)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
-    device = DeviceRuntime.load(bundle, "cam-1")
+    for folder in (artifact, artifact / "device"):
+        device = DeviceRuntime.load(folder, "cam-1")
     assert device.public_key == public
     assert device.bundle.frames == 2
     rows = json.loads(figures.read_text())["rows"]
-    assert {row["name"] for row in rows} == {path.name for path in bundle.iterdir()}
+    files = [path for path in artifact.rglob("*") if path.is_file()]
+    assert {row["name"] for row in rows} == {path.relative_to(artifact).as_posix() for path in files}
+    assert OnnxHypernetwork.open(artifact).model == device.bundle.model
     # The private half stays where it is.
     secret = key.read_text().strip()
-    assert all(secret not in path.read_text("latin-1") for path in bundle.iterdir())
+    assert all(secret not in path.read_text("latin-1") for path in files)
 
 
-def test_it_writes_over_nothing_but_a_bundle(model: Path, tmp_path: Path, run: Run) -> None:
+def test_it_writes_over_nothing_but_an_artifact(model: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = run("export", "--model", model, "--out", tmp_path)
     assert done.returncode == 2

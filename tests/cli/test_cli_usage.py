@@ -35,7 +35,7 @@ WRONG = [
     ("train --data d --out m --task qa --seed two", "paramcast train: Invalid value for '--seed': 'two'"),
     ("train --data", "paramcast: Option '--data' requires an argument"),  # click forgets of which command
     ("evaluate --model m --data d extra", "paramcast evaluate: Got unexpected extra argument (extra)"),
-    ("serve --model m --port 70000", "paramcast serve: Invalid value for '--port': 70000"),
+    ("serve m --port 70000", "paramcast serve: Invalid value for '--port': 70000"),
     (f"export --model {__file__} --out o", "paramcast export: Invalid value for '--model'"),
     ("bench service --seed -1", "paramcast bench service: Invalid value for '--seed': -1"),
 ]
@@ -68,7 +68,7 @@ def test_wrong_usage_is_one_line(
         ("train --data {0} --task qa --out {0}/m", "cannot read {0}/clips.jsonl"),
         ("evaluate --model {0} --data {0}", "paramcast train --out {0}"),
         ("export --model {0} --out {0}/b", "paramcast train --out {0}"),
-        ("serve --model {0} --key {1}/key --port 0", "paramcast train --out {0}"),
+        ("serve {0} --key {1}/key --port 0", "{0} is no artifact"),
         ("device run --bundle {0} --data {0} --device-id cam-1", "no device bundle"),
     ],
 )

@@ -22,7 +22,7 @@ def test_the_device_s_page_runs(
     tmp_path: Path, clip: Callable[..., np.ndarray], key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make_bundle(tmp_path / "bundle")
+    make_bundle(tmp_path / "artifact" / "device")
     write("street.mp4", seconds=2)
     with serving(create_app(TinyBackend(), key)) as url:
         assert run_page("device.md", frames=clip(), url=url) >= 3
@@ -32,7 +32,7 @@ def test_the_fleet_s_page_runs(
     tmp_path: Path, clip: Callable[..., np.ndarray], key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make_bundle(tmp_path / "bundle")
+    make_bundle(tmp_path / "artifact" / "device")
     database = Database.temporary()
     with database.writing() as connection:
         token = identities.new_enrolment(connection, None, int(1000 * time.time()), 60_000)

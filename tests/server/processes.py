@@ -1,4 +1,4 @@
-"""`paramcast` in processes of its own, with the tiny generator in the place of a trained model."""
+"""`paramcast` in processes of its own, with tiny artifacts."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from artifacts import make_artifact
 from click.testing import CliRunner
 
 from paramcast.cli import paramcast
 from paramcast.errors import ParamcastError
 
-HELPERS = Path(__file__).parents[1] / "device"
-# The commands import `paramcast.video.training.serving`, which needs torch and a trained model.
-# GATE is a file: while it is there, the generator waits.
-RUN = f"""
-import os, sys, time, types
-sys.path.insert(0, {str(HELPERS)!r})
-serving = types.ModuleType("paramcast.video.training.serving")
-def load_backend(folder):
-    from backends import TinyBackend
-    class Gated(TinyBackend):
-        def generate(self, requests):
-            gate = os.environ.get("GATE")
-            if gate and os.path.exists(gate):
-                open(gate + ".entered", "w").close()
-            while gate and os.path.exists(gate):
-                time.sleep(0.005)
-            return super().generate(requests)
-    return Gated()
-serving.load_backend = load_backend
-sys.modules["paramcast.video.training.serving"] = serving
+# GATE is a file: while it is there, the hypernetwork waits.
+RUN = """
+import os, sys, time
+gate = os.environ.get("GATE")
+if gate:
+    from paramcast.artifact.server_read import OnnxHypernetwork
+    generate = OnnxHypernetwork.generate
+    def gated(self, requests):
+        if requests[0].device == "probe":  # tried as it is opened
+            return generate(self, requests)
+        if os.path.exists(gate):
+            open(gate + ".entered", "w").close()
+        while os.path.exists(gate):
+            time.sleep(0.005)
+        return generate(self, requests)
+    OnnxHypernetwork.generate = gated
 for name in sys.argv[1].split(","):
     if name:
         sys.modules[name] = None
@@ -63,13 +60,16 @@ def run(*words: object, code: int = 0) -> str:
 
 
 class Service:
-    """A running `paramcast serve`."""
+    """A running `paramcast serve` of the artifact in `folder`, which is made if it is not there."""
 
     def __init__(self, folder: Path, *options: object, **environment: str) -> None:
         ready = folder / "ready.json"
         ready.unlink(missing_ok=True)
         self.log = folder / "serve.log"
-        words = ["serve", "--model", "M", "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
+        artifact = folder / "artifact"
+        if not artifact.exists():
+            make_artifact(artifact)
+        words = ["serve", artifact, "--port", 0, "--key", folder / "cloud.key", "--ready-file", ready]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command(*words, *options), stdout=log, stderr=log, env={**os.environ, **environment}

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from pathlib import Path
 
+import bundles
 import httpx2
 import numpy as np
 import pytest
+from artifacts import make_artifact
 from backends import serving
 from click.testing import CliRunner
 
-from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.cli.model import command
 from paramcast.errors import InputError
 from paramcast.protocol import AdaptRequest, make_key, open_package, public_key_hex
 from paramcast.server import Database, ModelStore, PublishedModels, create_app
 from paramcast.server.housekeeping import tidy
 from paramcast.server.service import AdaptService
-from paramcast.video.training.model import TrainedModel
-from paramcast.video.training.serving import load_backend
 
 
 def run(*words: object) -> str:
@@ -32,17 +31,19 @@ def run(*words: object) -> str:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adaptors of one base model, and one of another."""
+    """Two hypernetworks of one base model, and one of another."""
     root = tmp_path_factory.mktemp("models")
-    first = untrained_model("codes")
-    first.save(root / "first")
-    shutil.copytree(root / "first", root / "second")
-    second = TrainedModel.load(root / "second")
-    for weight in second.adaptor.fda.parameters():
-        weight.data.mul_(0.5).add_(0.01)
-    second.save(root / "second")
-    untrained_model("lowrank").save(root / "other")
-    return [root / name for name in ("first", "second", "other")]
+    return [
+        make_artifact(root / "first", form="codes"),
+        make_artifact(root / "second", form="codes", seed=8),
+        make_artifact(root / "other", form="lowrank", model="e" * 64, task="gestures"),
+    ]
+
+
+def made_up_request(device: str) -> AdaptRequest:
+    rng = np.random.default_rng(len(device))
+    anchors, queries = (rng.normal(size=(4, dim)).astype("f4") for dim in (bundles.IMAGE_UP, bundles.TEXT_UP))
+    return AdaptRequest(device, bundles.MODEL, 0, anchors, queries, np.arange(4))
 
 
 def test_commands_work_on_what_the_service_s_settings_name(
@@ -67,7 +68,7 @@ def made(service: AdaptService, key: str, request: AdaptRequest) -> np.ndarray:
     data = service.adapt(request.encode())
     return open_package(
         data, key, device=request.device, model=request.model, after=0, now=0, expected=backend.parameters
-    ).tensors["codes"]
+    ).tensors["hidden.codes"]
 
 
 def test_publish_canary_rollback(folders: list[Path], tmp_path: Path) -> None:
@@ -78,19 +79,18 @@ def test_publish_canary_rollback(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="first publish one with share 100"):
         run("publish", other, "--state", state, "--share", 5)
     key, database = make_key(), Database.open(state)
-    models = PublishedModels(database, ModelStore(tmp_path / "cloud.models"), load_backend)
+    models = PublishedModels(database, ModelStore(tmp_path / "cloud.models"))
     service = AdaptService(models, key, lifetime_s=60, quantization="fp32", database=database)
-    trained = TrainedModel.load(first)
-    requests = [made_up_request(trained, f"cam-{number}") for number in range(30)]
+    requests = [made_up_request(f"cam-{number}") for number in range(30)]
 
-    alone = load_backend(second)
+    alone = OnnxHypernetwork.open(second)
 
     def served() -> list[bool]:
         """Which devices get what the second one makes."""
         tidy(service, time.time())
         codes = [made(service, public_key_hex(key), request) for request in requests]
         return [
-            bool(np.allclose(code, alone.generate([request])[0]["codes"], atol=0.05))
+            bool(np.allclose(code, alone.generate([request])[0]["hidden.codes"], atol=0.05))
             for code, request in zip(codes, requests, strict=True)
         ]
 
@@ -120,11 +120,12 @@ def test_publish_canary_rollback(folders: list[Path], tmp_path: Path) -> None:
 
 def test_a_service_without_a_model_says_so_until_there_is_one(folders: list[Path], tmp_path: Path) -> None:
     database = Database.open(tmp_path / "cloud.db")
-    models = PublishedModels(database, ModelStore(tmp_path / "cloud.models"), load_backend)
+    models = PublishedModels(database, ModelStore(tmp_path / "cloud.models"))
     with serving(create_app(models, make_key(), database=database)) as url, httpx2.Client() as client:
         assert client.get(f"{url}/healthz").status_code == 503
         assert "publish" in client.get(f"{url}/v1/model").json()["error"]
-        body = made_up_request(TrainedModel.load(folders[0]), "cam-1").encode()
+        body = made_up_request("cam-1").encode()
+        assert client.get(f"{url}/v1/bundles").json() == {"bundles": []}
         assert client.post(f"{url}/v1/adapt", content=body).status_code == 409
         for folder in (folders[0], folders[2]):
             run("publish", folder, "--state", tmp_path / "cloud.db")
@@ -132,8 +133,9 @@ def test_a_service_without_a_model_says_so_until_there_is_one(folders: list[Path
         assert client.post(f"{url}/v1/adapt", content=body).status_code == 200
         assert client.get(f"{url}/healthz").status_code == 200
         for folder in (folders[0], folders[2]):
-            sha256 = load_backend(folder).model
+            sha256 = OnnxHypernetwork.open(folder).model
             assert client.get(f"{url}/v1/model", params={"model": sha256}).json()["model"] == sha256
+            assert client.get(f"{url}/v1/bundles/{sha256}").json()["model"] == sha256  # for the page
     database.close()
 
 
@@ -142,7 +144,7 @@ def test_damaged_files_are_not_served(folders: list[Path], tmp_path: Path) -> No
     state, root = tmp_path / "cloud.db", tmp_path / "models"
     run("publish", folders[0], "--state", state, "--store", root)
     database = Database.open(state)
-    models = PublishedModels(database, ModelStore(root), load_backend)
+    models = PublishedModels(database, ModelStore(root))
     run("publish", folders[1], "--state", state, "--store", root)
     digest = ModelStore(root).add(folders[1])
     assert {path.name for path in root.iterdir()} == {digest, ModelStore(root).add(folders[0])}
@@ -151,7 +153,7 @@ def test_damaged_files_are_not_served(folders: list[Path], tmp_path: Path) -> No
     models.refresh()
     assert [one.number for one in models.serving] == [1]
     with pytest.raises(InputError, match="not those that were published"):
-        PublishedModels(database, ModelStore(root), load_backend)
+        PublishedModels(database, ModelStore(root))
     database.close()
 
 

@@ -226,7 +226,7 @@ def test_impossible_settings_are_named(tmp_path: Path, text: str, told: str) -> 
 
 
 def test_what_the_user_can_mend_is_one_line(tmp_path: Path) -> None:
-    words = ("serve", "--model", "M", "--port", 0, "--key", tmp_path / "k")
+    words = ("serve", "--port", 0, "--key", tmp_path / "k")
     (tmp_path / "no.pem").write_text("x")
     for options, told in [
         (("--config", tmp_path / "none.toml"), "no settings file"),

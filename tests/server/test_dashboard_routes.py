@@ -58,6 +58,9 @@ def test_a_device_that_adapts_is_seen_everywhere(cloud: Cloud, tmp_path: Path) -
     told = get("/devices/cam-1")
     assert [package["sequence"] for package in told["packages"]] == [2, 1]
     assert (told["reports"][0]["gain"], told["gain"]["mean"]) == (2.5, 2.5)
+    assert (told["x"], get("/map")["occupied"]) == (None, [])  # no device waits for the map
+    cloud.app.service.write_places()
+    told = get("/devices/cam-1")
     (cell,) = get("/map")["occupied"]
     left, bottom, size = (get("/map")[name] for name in ("left", "bottom", "size"))
     assert cell["column"] == (told["x"] - left) // size

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 import yaml
-from backends import TinyBackend, serving
+from artifacts import make_artifact
+from backends import serving
 
 from paramcast.cli.on_ray import application
 from paramcast.errors import InputError, MissingExtraError
@@ -63,9 +64,11 @@ def test_it_names_the_settings_file_of_the_others() -> None:
 
 
 def test_a_replica_is_a_whole_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cloud.toml").write_text(f'key = "{tmp_path}/cloud.key"\nmodel = "M"\nlifetime_s = 77\n')
+    artifact = make_artifact(tmp_path / "artifact", device=False)
+    lines = (f'key = "{tmp_path}/cloud.key"', f'artifact = ["{artifact}"]', "lifetime_s = 77")
+    (tmp_path / "cloud.toml").write_text("\n".join(lines))
     monkeypatch.setattr(logging.root, "handlers", [])
-    with serving(replica(tmp_path / "cloud.toml", lambda folder: TinyBackend())) as url:
+    with serving(replica(tmp_path / "cloud.toml")) as url:
         assert httpx2.get(f"{url}/readyz").json() == {"status": "ready"}
         assert httpx2.get(f"{url}/v1/model").json()["lifetime_s"] == 77
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from test_state import package
 
 from paramcast.protocol import AdaptRequest
 from paramcast.server import Database, StateInputError
 from paramcast.server.db import identities, published
 from paramcast.server.db.gains import Gain, gain_of_device, gain_of_fleet
-from paramcast.server.db.ledger import Place, record, take_sequences
+from paramcast.server.db.ledger import Place, issued_to, keep_places, record, take_sequences
 from paramcast.server.db.overview import overview
 from paramcast.server.db.registry import fleet_map, list_devices, reported_by
-from paramcast.server.db.schema import feedback
+from paramcast.server.db.schema import devices, feedback
 from paramcast.server.db.versions import compare, version_records
 from paramcast.server.places import FARTHEST, place_of
 
@@ -37,8 +37,10 @@ def database(url: str) -> Iterator[Database]:
 
 def ask(database: Database, *names: str, at: int = NOW, place: tuple[int, int] | None = None) -> None:
     with database.writing() as connection:
-        places = {name: Place(MODEL, *place) for name in names} if place else {}
-        take_sequences(connection, [(name, 0) for name in names], at, places)
+        numbers = take_sequences(connection, [(name, 0) for name in names], at)
+        if place:
+            given = zip(names, numbers, strict=True)
+            keep_places(connection, [Place(name, number, MODEL, *place) for name, number in given])
 
 
 def report(database: Database, device: str, sequence: int, **told: Any) -> None:
@@ -262,3 +264,25 @@ def test_a_place_is_the_first_entry_of_what_was_seen_and_asked() -> None:
     assert place_of(request) == (175, -26)
     silent = AdaptRequest("a", MODEL, 0, 1e9 * anchors, np.zeros((0, 2), "f4"), np.zeros(0, np.int64))
     assert place_of(silent) == (FARTHEST, 0)
+    unasked = AdaptRequest("a", MODEL, 0, anchors, np.zeros((0, 1), "f4"), np.zeros(0, np.int64))
+    assert place_of(unasked) == (
+        175,
+        900,
+    )  # nothing is ever asked: two axes of what is seen
+
+
+def test_the_newest_package_says_where_a_device_is(database: Database) -> None:
+    with database.writing() as connection:
+        for _ in range(3):
+            take_sequences(connection, [("a", 0), ("b", 0)], NOW)
+        record(connection, [package("a", sequence=number, model=MODEL) for number in (1, 2, 3)])
+    newest, early = Place("a", 3, MODEL, 30, 31), Place("a", 2, MODEL, 20, 21)
+    with database.writing() as connection:
+        keep_places(connection, [Place("a", 1, MODEL, 10, 11), newest, Place("b", 3, MODEL, 5, 6)])
+    with database.writing() as connection:  # another service, which comes later with an older one
+        keep_places(connection, [early, Place("gone", 1, MODEL, 0, 0)])
+    with database.reading() as connection:
+        rows = connection.execute(select(devices.c.id, devices.c.x, devices.c.y).order_by(devices.c.id)).all()
+        track = [(one["x"], one["y"]) for one in issued_to(connection, "a")]
+    assert [tuple(row) for row in rows] == [("a", 30, 31), ("b", 5, 6)]
+    assert track == [(30, 31), (20, 21), (10, 11)]

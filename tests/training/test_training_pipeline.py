@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from paramcast.adapters.edits import FORMS
+from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.bench.processes import cloud_service
 from paramcast.bench.untrained import untrained_model
 from paramcast.device import CloudClient, DeviceRuntime
@@ -33,10 +34,10 @@ from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.data.frames import read_frames
 from paramcast.video.data.options import draw_options
 from paramcast.video.tasks import TASKS
+from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.export import export_bundle
 from paramcast.video.training.model import ModelError, TrainedModel
 from paramcast.video.training.pipeline import train
-from paramcast.video.training.serving import load_backend
 from paramcast.video.world import make_world
 
 PATIENCE_S = 120.0
@@ -245,13 +246,12 @@ def test_a_device_answers_as_torch_does_after_every_adaptation(
         # So few steps may leave them at zero, and then every package would be the base model.
         nn.init.normal_(parameter, std=0.1)
     model.adaptor.gate.threshold.fill_(-torch.inf)  # nobody would gain by such parameters
-    model.save(tmp_path / "model")
-    bundle = export_bundle(model, tmp_path / "bundle")
-    runtime, backend = DeviceRuntime.load(bundle, "cam-1"), load_backend(tmp_path / "model")
+    artifact = export_artifact(model, tmp_path / "artifact")
+    runtime, backend = DeviceRuntime.load(artifact, "cam-1"), OnnxHypernetwork.open(artifact)
     seen, asked = collection.clips[: 2 * SUPPORT], collection.clips[2 * SUPPORT : 2 * SUPPORT + 4]
     said = [outcome(runtime, asked)]
     packages: list[Package] = []
-    with cloud_service(tmp_path / "model", tmp_path / "cloud") as url, CloudClient(url) as cloud:
+    with cloud_service(artifact, tmp_path / "cloud") as url, CloudClient(url) as cloud:
         for clips in (seen[:SUPPORT], seen[SUPPORT:]):
             for clip in clips:
                 runtime.observe(frames_of(clip, runtime), [pair.question for pair in clip.qa])

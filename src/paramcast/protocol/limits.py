@@ -17,6 +17,6 @@ MAX_TIME = 2**53 - 1
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 MODEL_ID = re.compile(r"[0-9a-f]{64}")
-FORM = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+FORM = re.compile(r"[a-z][a-z0-9_+-]{0,31}")  # several adapters at once are joined with "+"
 TENSOR_NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+){0,31}")
 MAX_TENSOR_NAME = 200

@@ -69,7 +69,7 @@ export async function fetchBundle(
   const chosen = model ?? offered[0];
   if (!chosen || !offered.includes(chosen)) {
     throw new BundleError(
-      "this service offers no model to browsers; start it with: paramcast serve --bundle FOLDER",
+      "this service offers no model to browsers; start it with: paramcast serve ARTIFACT",
     );
   }
   const manifest = checkManifest(await json(`${service}/v1/bundles/${chosen}`));

@@ -16,7 +16,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 @json_option
 def command(rounds: int, seed: int, json_file: Path | None) -> None:
     """Time the page of `paramcast serve` in a Chromium (PARAMCAST_BROWSER, or one that is installed)."""
-    with needs("paramcast bench browser", "train,cloud,browser"):
+    with needs("paramcast bench browser", "train,server,browser"):
         import playwright.sync_api
         import uvicorn  # noqa: F401  the service is a process of its own
 

@@ -1,0 +1,104 @@
+"""Python as it is where one extra is installed and nothing else: the same files, all other packages unseen.
+
+An environment for each extra takes minutes to fill. What `pip install 'paramcast[EXTRA]'` brings stands in
+the metadata of what is installed here, so a process that finds these packages and no others is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+_ALONE = """
+import json, runpy, sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+from importlib.metadata import MetadataPathFinder
+told = json.loads(sys.argv[1])
+hidden, allowed = set(told["hidden"]), set(told["allowed"])
+
+class Alone(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in hidden else PathFinder.find_spec(name, path, target)
+
+    @classmethod
+    def find_distributions(cls, *given):
+        for one in MetadataPathFinder.find_distributions(*given):
+            if one.name.lower().replace("_", "-").replace(".", "-") in allowed:
+                yield one
+
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Alone]
+for name in [name for name in sys.modules if name.partition(".")[0] in hidden]:
+    del sys.modules[name]  # what .pth files have imported as Python started
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def missing(extra: str) -> str | None:
+    """A package of the extra ('' is the base install) that is not here; None where all are."""
+    return next((name for name in closure(extra) if not _installed(name)), None)
+
+
+@cache
+def closure(extra: str) -> frozenset[str]:
+    """All that pip installs for an extra, with what that asks for in turn; canonical names."""
+    found: set[str] = set()
+    asked = [Requirement(f"paramcast[{extra}]" if extra else "paramcast")]
+    seen: set[tuple[str, str]] = set()
+    while asked:
+        requirement = asked.pop()
+        name = str(canonicalize_name(requirement.name))
+        found.add(name)
+        for one in ("", *requirement.extras):
+            if (name, one) in seen or not _installed(name):
+                continue
+            seen.add((name, one))
+            inner = map(Requirement, metadata.requires(name) or [])
+            asked += [each for each in inner if not each.marker or each.marker.evaluate({"extra": one})]
+    return frozenset(found)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@cache
+def _tops() -> dict[str, frozenset[str]]:
+    """Top-level module -> the packages that hold it."""
+    return {
+        top: frozenset(str(canonicalize_name(name)) for name in names)
+        for top, names in metadata.packages_distributions().items()
+    }
+
+
+def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
+    """Run a script where nothing but the extra is installed; what it prints.
+
+    Args:
+        extra: '' is the base install.
+        script: Python.
+        arguments: Of the script.
+        folder: Where the script lies and runs.
+    """
+    allowed = closure(extra)
+    hidden = sorted(top for top, names in _tops().items() if not names & allowed)
+    assert {"pytest", "mypy"} <= set(hidden)
+    path = folder / f"job_{extra or 'base'}.py"
+    path.write_text(script)
+    told = json.dumps({"hidden": hidden, "allowed": sorted(allowed)})
+    command = [sys.executable, "-c", _ALONE, told, str(path), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
