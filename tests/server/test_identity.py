@@ -28,6 +28,7 @@ from paramcast.server import Database, RequestGuard, create_app
 from paramcast.server.db import identities
 from paramcast.server.db.schema import device_keys, devices, feedback
 from paramcast.server.request_guard import Claim, RefusedError, TooManyError
+from paramcast.server.service import AdaptService
 
 KEY = make_key()
 REQUEST = AdaptRequest(
@@ -367,9 +368,14 @@ def test_rates_come_back_with_time() -> None:
 
 
 def test_devices_report_what_came_of_a_package(cloud: Cloud, tmp_path: Path) -> None:
+    """Once of each package that they were given: no gains are moved by what was never given."""
     with CloudClient(cloud.url, identity=enrolled(cloud, tmp_path / "id")) as client:
+        for _ in range(3):
+            client.exchange(REQUEST)
         client.report(1, applied=True, gain=2.5)
         client.report(2, applied=False, reason="NotFinite")
+        client.report(2, applied=True, gain=100.0)
+        client.report(2**53 - 1, applied=True, gain=100.0)
         with pytest.raises(CloudError, match=r"422.*gain"):
             client.report(3, applied=True, gain=1e9)
     with cloud.database.reading() as connection:
@@ -383,6 +389,85 @@ def test_devices_report_what_came_of_a_package(cloud: Cloud, tmp_path: Path) -> 
     assert "paramcast_not_applied_total 1.0" in text
     with CloudClient(cloud.url) as client, pytest.raises(DeviceInputError, match="identity"):
         client.report(1, applied=True)
+
+
+def of(device: str, sequence: int = 0) -> AdaptRequest:
+    return AdaptRequest(device, MODEL, sequence, REQUEST.anchors, REQUEST.queries, REQUEST.clip_of_query)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_users_of_a_device_are_the_device_s(
+    fresh: Callable[..., Cloud], tmp_path: Path, required: bool
+) -> None:
+    cloud = fresh(required=required, rate_per_minute=0.1, burst=4)
+    with CloudClient(cloud.url, identity=enrolled(cloud, tmp_path / "id")) as client:
+        for device in ("cam-1", "cam-1:anna", "cam-1:bert"):
+            client.exchange(of(device))
+        client.report(1, applied=True, gain=1.0, user="anna")
+        with pytest.raises(CloudError, match="too often"):  # they use the device's rate
+            client.exchange(of("cam-1:anna"))
+        with pytest.raises(CloudError, match=r"401.*signed a request of"):
+            client.exchange(of("cam-2:anna"))
+    with cloud.database.reading() as connection:
+        assert connection.execute(select(feedback.c.device)).scalars().all() == ["cam-1:anna"]
+    with CloudClient(cloud.url) as stranger:
+        with pytest.raises(CloudError, match="must be signed"):
+            stranger.exchange(of("cam-1:anna"))
+        with pytest.raises(CloudError, match=r"403.*in the device's name"):
+            stranger.enrol(cloud.token(), tmp_path / "stranger", "cam-1:anna")
+        assert cloud.revoke("cam-1") == 1
+        with pytest.raises(CloudError, match="revoked"):
+            stranger.exchange(of("cam-1:bert"))
+
+
+def test_a_revoked_name_stays_taken(cloud: Cloud, tmp_path: Path) -> None:
+    enrolled(cloud, tmp_path / "id")
+    cloud.revoke("cam-1")
+    with CloudClient(cloud.url) as client:
+        with pytest.raises(CloudError, match=r"403.*is or was enrolled"):
+            client.enrol(cloud.token(), tmp_path / "other", "cam-1")
+        client.enrol(cloud.token("cam-1"), tmp_path / "other", "cam-1")
+
+
+def test_numbers_that_strangers_used_up_begin_anew_with_the_enrolment(
+    fresh: Callable[..., Cloud], tmp_path: Path
+) -> None:
+    cloud = fresh(required=False)
+    with CloudClient(cloud.url) as stranger:
+        for _ in range(2):
+            stranger.exchange(of("cam-1", 2**53 - 3))
+        with pytest.raises(CloudError, match=r"409.*access reset cam-1"):
+            stranger.exchange(of("cam-1"))
+        with CloudClient(cloud.url, identity=enrolled(cloud, tmp_path / "id")) as client:
+            assert client.adapt(observed(tmp_path / "bundle", public_key=public_key_hex(KEY))).sequence == 1
+        stranger.exchange(of("cam-9", 2**53 - 3))
+    with cloud.database.writing() as connection:
+        assert identities.reset_numbers(connection, "cam-9")
+        assert not identities.reset_numbers(connection, "never here")
+    with CloudClient(cloud.url) as stranger:
+        stranger.exchange(of("cam-9"))
+
+
+def test_of_two_services_one_lets_a_signed_request_in(cloud: Cloud, tmp_path: Path) -> None:
+    """Each has looked at the state before the other wrote: what is written last decides, not what was read."""
+    identity = enrolled(cloud, tmp_path / "id")
+    body = REQUEST.encode()
+    header = identity.sign("POST", "/v1/adapt", body, "A" * 22)
+    services = [
+        AdaptService(
+            TinyBackend(), KEY, lifetime_s=60, database=cloud.database, gate=RequestGuard(required=True)
+        )
+        for _ in range(2)
+    ]
+    asked = [service.read(body, Credentials.read(header)) for service in services]
+    looked = [service._admit([one])[0] for service, one in zip(services, asked, strict=True)]
+    with cloud.database.writing() as connection:
+        latest = services[0].gate.latest_us()
+        assert [identities.spend(connection, one, latest) for one in looked] == [set(), {"cam-1"}]
+        assert identities.spend(connection, looked[0], 0) == set()  # a time that cannot be right gives way
+    (outcome,) = services[1].answer([asked[1]])
+    assert isinstance(outcome, RefusedError)
+    assert outcome.code == "replayed"
 
 
 def test_roles_of_operators(cloud: Cloud, tmp_path: Path) -> None:

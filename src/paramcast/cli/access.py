@@ -62,6 +62,22 @@ def revoke(device: str, state: str) -> None:
     click.echo(f"{ended} keys of device {device} are revoked")
 
 
+@command.command()
+@click.argument("device")
+@state_option
+def reset(device: str, state: str) -> None:
+    """Have the numbers of DEVICE begin anew, should they be used up; its packages and reports are forgotten.
+
+    A device that has its store goes on above what it ran.
+    """
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.server.db import identities
+
+        if not identities.reset_numbers(connection, device):
+            raise InputError(f"device {device} was never here")
+    click.echo(f"the numbers of device {device} begin anew")
+
+
 @command.command(name="rotate-key")
 @click.option(
     "--key",

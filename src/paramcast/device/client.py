@@ -192,15 +192,25 @@ class CloudClient(_Client):
         self._own().rotated(key)
 
     def report(
-        self, sequence: int, *, applied: bool, gain: float | None = None, reason: str | None = None
+        self,
+        sequence: int,
+        *,
+        applied: bool,
+        gain: float | None = None,
+        reason: str | None = None,
+        user: str | None = None,
     ) -> None:
         """Tell the cloud what came of a package: whether it runs, and what it gained, in percentage points.
+
+        The cloud keeps the first report of each package that it has given to the device, or to its `user`.
 
         Raises:
             CloudError: If the cloud cannot be reached or refuses.
         """
         self._own()
         told = {"sequence": sequence, "applied": applied, "gain": gain, "reason": reason}
+        if user is not None:
+            told["user"] = user
         self._send(_json_call("/v1/feedback", told))
 
     def trust(self, runtime: DeviceRuntime) -> None:

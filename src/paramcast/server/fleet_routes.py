@@ -10,15 +10,14 @@ from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from sqlalchemy import insert
 
 from paramcast.protocol import Credentials, MessageError
 from paramcast.protocol.credentials import check_proof
 from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE
 from paramcast.server.db import identities
-from paramcast.server.db.schema import feedback
+from paramcast.server.db.registry import keep_report
 from paramcast.server.metrics import Metrics
-from paramcast.server.request_guard import AddressRates, Claim, RefusedError, read_credentials
+from paramcast.server.request_guard import AddressRates, Claim, RefusedError, read_credentials, replayed
 from paramcast.server.service import AdaptService
 
 _COST_OF_A_KEY = 20.0
@@ -73,6 +72,7 @@ class Feedback(_Body):
     applied: bool
     gain: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
     reason: str | None = Field(default=None, max_length=300, pattern="^[^\\x00]*$")
+    user: str | None = Field(default=None, max_length=126, pattern="^[A-Za-z0-9._:@+-]+$")
 
 
 def _described(model: type[BaseModel]) -> dict[str, Any]:
@@ -107,7 +107,8 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
             key = service.gate.admit(claim, table)
-            identities.spend(connection, table)
+            if identities.spend(connection, {device: table[device]}, service.gate.latest_us()):
+                raise replayed(claim, int(1e6 * service.gate.clock()))
         return str(key)
 
     @router.post("/v1/enrol", responses=refusals)
@@ -138,19 +139,21 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.post("/v1/feedback", responses=refusals, openapi_extra=_described(Feedback))
     async def report(request: Request, authorization: _Signed = None) -> JSONResponse:
-        """Keep what a device says of a package that it was given. Signed requests only."""
+        """Keep what a device says, once, of a package that it or its user was given. Signed requests only."""
         body = await request.body()
         credentials = _credentials(authorization)
         device = credentials.device
         told = _parsed(Feedback, body)
+        whose = device if told.user is None else f"{device}:{told.user}"
 
-        def keep() -> None:
+        def keep() -> bool:
             admitted(request, credentials, body)
             with database.writing() as connection:
-                row = {**told.model_dump(), "device": device, "received_at": _now_ms()}
-                connection.execute(insert(feedback).values(row))
+                row = {**told.model_dump(exclude={"user"}), "device": whose, "received_at": _now_ms()}
+                return keep_report(connection, row)
 
-        await run_in_threadpool(keep)
+        if not await run_in_threadpool(keep):
+            return JSONResponse({"kept": False})
         if not told.applied:
             metrics.not_applied.inc()
         elif told.gain is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from paramcast.errors import InputError
 from paramcast.protocol import BadSignature, Credentials, MessageError
-from paramcast.server.db.identities import KEYS_THAT_HOLD, Known
+from paramcast.server.db.identities import KEYS_THAT_HOLD, Known, owner_of
 
 ADAPT = ("POST", "/v1/adapt")
 
@@ -94,14 +94,18 @@ class RequestGuard:
             TooManyError: It comes too often.
         """
         device, credentials = claim.device, claim.credentials
-        known = table.get(device)
+        owner = owner_of(device)
+        if owner is not None and owner in table and not table[owner].keys:
+            raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
         if credentials is None:
-            if known is not None:
+            if device in table or owner in table:
                 raise RefusedError("unsigned", f"requests of device {device} must be signed")
             self.check_signed(None)
             return None
-        if credentials.device != device:
+        if credentials.device not in (device, owner):
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
+        device = credentials.device  # its users' requests are its own: they use its time and rate
+        known = table.get(device)
         if known is None:
             raise RefusedError("unknown", f"device {device} is not enrolled here")
         if not known.keys:
@@ -124,9 +128,8 @@ class RequestGuard:
                 credentials.nonce,
                 max(now_us, known.signed_at + 1),
             )
-        table[device] = Known(
-            known.keys, credentials.time_us, self._spent(known.spent_until, now_us, claim.cost)
-        )
+        spent = self._spent(known.spent_until, now_us, claim.cost)
+        table[device] = replace(known, signed_at=credentials.time_us, spent_until=spent)
         return key
 
     def check_signed(self, credentials: Credentials | None) -> None:
@@ -145,11 +148,15 @@ class RequestGuard:
         on one state differ by less than that. If a later time is on record, the clock was ahead when it was
         written. Requests of that hour are out of the skew now, so that none of them is let in again.
         """
-        latest = now_us + int(2e6 * self.skew_s)
+        latest = self.latest_us()
         signed_at = known.signed_at if known.signed_at <= latest else 0
         cost_us = 60e6 / self.rate_per_minute if self.rate_per_minute > 0 else 0.0
         spent_until = known.spent_until if known.spent_until <= latest + self.burst * cost_us else 0
         return replace(known, signed_at=signed_at, spent_until=spent_until)
+
+    def latest_us(self) -> int:
+        """Unix microseconds: no right clock can have given a later time of a signature."""
+        return int(1e6 * (self.clock() + 2 * self.skew_s))
 
     def _spent(self, spent_until: int, now_us: int, cost: float = 1.0) -> int:
         """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
@@ -197,6 +204,17 @@ def read_credentials(header: str | None) -> Credentials | None:
         return Credentials.read(header)
     except MessageError as error:
         raise RefusedError("malformed", str(error)) from error
+
+
+def replayed(claim: Claim, now_us: int) -> RefusedError:
+    """The refusal of a request whose device's newest time another one has used meanwhile."""
+    assert claim.credentials is not None
+    return RefusedError(
+        "replayed",
+        "this request was served already, or is older than one that was",
+        claim.credentials.nonce,
+        max(now_us, claim.credentials.time_us + 1),
+    )
 
 
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:

@@ -27,11 +27,11 @@ from paramcast.protocol import (
 from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
 from paramcast.server.backend import AdaptBackend
-from paramcast.server.db import Database, StateError
+from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
 from paramcast.server.places import place_of
-from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError
+from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
 from paramcast.server.serving import Models, Served
 from paramcast.server.tracing import Tracing
 from paramcast.server.trial import trial_requests
@@ -199,7 +199,8 @@ class AdaptService:
                 with self._tracing.span("generate"):
                     self._generate(asked, made)
                 with self._tracing.span("issue"), self.database.writing() as connection:
-                    spend(connection, admitted)
+                    late = spend(connection, admitted, self.gate.latest_us())
+                    self._refuse(asked, made, late)
                     outcomes, issued = self._issue(connection, asked, made)
             except StateError as error:
                 return [error if one.claim else self._tried(one) for one in asked]
@@ -282,6 +283,13 @@ class AdaptService:
                 outcomes.append(error)
         return {name: one for name, one in table.items() if one is not before[name]}, outcomes
 
+    def _refuse(self, asked: Sequence[Asked], made: list[Made | None], late: set[str]) -> None:
+        """Take back what was let in of devices for which another request was first, to another service."""
+        for place, one in enumerate(asked):
+            signer = one.claim and one.claim.credentials and one.claim.credentials.device
+            if signer in late and one.claim is not None and not isinstance(made[place], Exception):
+                made[place] = replayed(one.claim, int(1e6 * self._clock()))
+
     def _unchanged(self, asked: Asked, now: float) -> Answer | None:
         """That the device's package would be made again; not when more than half of its life is over."""
         if asked.unless is None:
@@ -343,6 +351,11 @@ class AdaptService:
         self, asked: Asked, tensors: dict[str, Float32], sequence: int, issued: int
     ) -> Answer | Exception:
         backend, expires = asked.served.backend, issued + self._lifetime_s
+        if sequence > MAX_SEQUENCE:
+            device = asked.request.device
+            return StateConflictError(
+                f"the numbers of device {device} are used up; run: paramcast access reset {device}"
+            )
         try:
             package = Package(
                 device=asked.request.device,

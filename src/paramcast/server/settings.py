@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,13 @@ from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 _CENTURY_S = 36500 * 86400
 _NO_SETTINGS = {"PARAMCAST_CONFIG", "PARAMCAST_TOKEN", "PARAMCAST_CACHE", "PARAMCAST_BROWSER"}
 """Variables of the prefix that are read elsewhere."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Settings(BaseSettings):
@@ -149,6 +157,11 @@ class Settings(BaseSettings):
             raise ValueError("TLS needs both tls_certificate and tls_key")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
+            raise ValueError(
+                f"host {self.host} is reached from outside, where tokens and features would travel in the clear: "
+                "set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
+            )
         return self
 
     @property

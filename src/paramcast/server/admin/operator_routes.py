@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -21,6 +21,7 @@ from paramcast.server.fleet_routes import Whole
 from paramcast.server.service import AdaptService
 
 _DEVICE = f"^{DEVICE_ID.pattern}$"
+_Named = Annotated[str, Path(pattern=_DEVICE)]
 _NEWEST = 50
 
 
@@ -62,7 +63,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         dependencies=[viewer],
         responses={404: {"description": "it was never here"}},
     )
-    def device(device: str) -> JSONResponse:
+    def device(device: _Named) -> JSONResponse:
         """What is known of a device, its newest 50 packages and reports, and what it gained over all."""
         with database.reading() as connection:
             row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
@@ -78,7 +79,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         return JSONResponse({**row, "keys": keys.keys if keys else None, **told})
 
     @router.post("/devices/{device}/revoke", dependencies=[operator])
-    def revoke(device: str) -> JSONResponse:
+    def revoke(device: _Named) -> JSONResponse:
         """End all keys of a device, from the next request on."""
         with database.writing() as connection:
             return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})

@@ -28,7 +28,11 @@ from paramcast.server.db.schema import devices
 BUSY_S = 10
 """Seconds that a statement waits for another process that writes to the same SQLite file."""
 
+LOCKED_S = 3
+"""Seconds that a statement waits for a lock in PostgreSQL; beyond, requests are answered 503."""
+
 _PRAGMAS = (
+    "secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
@@ -109,6 +113,7 @@ class Database:
         with told(self.engine), self.engine.connect() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
+            without_limits(connection)
             yield connection
 
     @contextmanager
@@ -154,6 +159,7 @@ class Database:
         """
         if self.engine.dialect.name == "postgresql":
             with self.writing() as connection:
+                without_limits(connection)
                 connection.exec_driver_sql("ANALYZE")
 
     def revision(self) -> str:
@@ -195,6 +201,12 @@ def _url(where: str | Path) -> URL:
     raise StateInputError(f"{url.drivername} is no database for the state; use sqlite or postgresql")
 
 
+def without_limits(connection: Connection) -> None:
+    """Let the statements of this transaction take their time: nobody waits for an answer."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+
+
 def journal_of(where: str | Path) -> Journal | None:
     """The journal beside the state, if that is a file."""
     url = _url(where)
@@ -233,7 +245,13 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
-            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+            limits = f"-c lock_timeout={1000 * LOCKED_S} -c statement_timeout={1000 * BUSY_S}"
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_timeout=BUSY_S,
+                connect_args={"connect_timeout": BUSY_S, "options": limits},
+            )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
@@ -289,6 +307,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     Raises:
         StateInputError: If this version does not know it, or what is there.
     """
+    without_limits(connection)
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     scripts = ScriptDirectory.from_config(config)

@@ -14,7 +14,15 @@ from paramcast.protocol import Endorsement
 from paramcast.server.db.errors import StateInputError
 from paramcast.server.db.journal import note
 from paramcast.server.db.prepared import prepared
-from paramcast.server.db.schema import device_keys, devices, endorsements, enrolments, operators
+from paramcast.server.db.schema import (
+    device_keys,
+    devices,
+    endorsements,
+    enrolments,
+    feedback,
+    operators,
+    packages,
+)
 
 ROLES = ("viewer", "operator", "admin")
 """Each may do what the ones before it may."""
@@ -59,14 +67,20 @@ def _knowing(_: str, count: int) -> Any:
 
 
 def _spending(_: str) -> Any:
-    one = update(devices).where(devices.c.id == bindparam("device"))
-    return one.values(signed_at=bindparam("signed"), spent_until=bindparam("spent"))
+    newer = or_(devices.c.signed_at < bindparam("signed"), devices.c.signed_at > bindparam("latest"))
+    one = update(devices).where(devices.c.id == bindparam("device"), newer)
+    return one.values(signed_at=bindparam("signed"), spent_until=bindparam("spent")).returning(devices.c.id)
 
 
 def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str, Known]:
-    """Those of the devices that have ever been enrolled: one statement, whatever their number."""
+    """Those of the devices, and of the devices whose users they are, that have ever been enrolled.
+
+    One statement, whatever their number.
+    """
     found: dict[str, Known] = {}
-    values = {f"device{place}": name for place, name in enumerate(set(names))}
+    asked = set(names)
+    asked |= {owner for name in asked if (owner := owner_of(name))}
+    values = {f"device{place}": name for place, name in enumerate(sorted(asked))}
     if not values:
         return found
     knowing = prepared(_knowing, connection.dialect, len(values))
@@ -77,14 +91,34 @@ def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str
     return found
 
 
-def spend(connection: Connection, spent: Mapping[str, Known]) -> None:
-    """Keep when devices signed last, and what of their rate is used up."""
-    if spent:
-        rows = [
-            {"device": name, "signed": one.signed_at, "spent": one.spent_until}
-            for name, one in sorted(spent.items())
-        ]
-        prepared(_spending, connection.dialect).run_for_each(connection, rows)
+def spend(connection: Connection, spent: Mapping[str, Known], latest_us: int) -> set[str]:
+    """Keep when devices signed last, and what of their rate is used up; never an earlier time.
+
+    Args:
+        connection: In a transaction.
+        spent: What they are to be kept at.
+        latest_us: A time on record that is later than this is wrong, and does not count.
+
+    Returns:
+        Devices for which another request was first: that which was to be let in is not the newest any more.
+    """
+    late = set()
+    for name, one in sorted(spent.items()):  # in one order everywhere, so that nobody waits in a circle
+        values = {
+            "device": name,
+            "signed": one.signed_at,
+            "spent": one.spent_until,
+            "latest": latest_us,
+        }
+        if not prepared(_spending, connection.dialect).run(connection, values):
+            late.add(name)
+    return late
+
+
+def owner_of(name: str) -> str | None:
+    """The device whose user `name` is, DEVICE:USER, or None if it is no user's."""
+    owner, colon, _ = name.partition(":")
+    return owner if colon else None
 
 
 def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifetime_ms: int) -> str:
@@ -99,7 +133,11 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
     """Use up a token, and give `device` its key: the only one from now on.
 
     Safe to repeat: the device may have lost the answer. What a new key signs was never signed before, so that
-    its times begin anew.
+    its times begin anew. A name that was never enrolled is rid of what strangers made of it in an open
+    service: its numbers begin anew.
+
+    A name that was ever enrolled stays taken, also when it is revoked, and with it the names of its users: a
+    token for whoever comes does not give it.
 
     Raises:
         StateInputError: If the token is not one, is used or too old, or is for another device; or it is for
@@ -114,6 +152,9 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
     held = list(connection.execute(live).scalars())
     if public_key in held and _used_by(connection, token) == device:
         return
+    names = [name for name in (device, owner_of(device)) if name]
+    taken = select(device_keys.c.device).where(device_keys.c.device.in_(names)).limit(1)
+    was_enrolled = connection.execute(taken).first() is not None
     for_it = enrolments.c.device == device
     used = connection.execute(
         update(enrolments)
@@ -121,14 +162,14 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
             enrolments.c.digest == _digest(token),
             enrolments.c.used_at.is_(None),
             enrolments.c.expires_at > now_ms,
-            for_it if held else or_(enrolments.c.device.is_(None), for_it),
+            for_it if was_enrolled else or_(enrolments.c.device.is_(None), for_it),
         )
         .values(used_at=now_ms, used_by=device)
     ).rowcount
     if not used:
         raise StateInputError(
             "the token is unknown, used, too old or not for this device; ask for a new one, in the device's "
-            "name if it is enrolled already"
+            "name if it is or was enrolled"
         )
     note(connection, "enrolled", at=now_ms, token=_digest(token), device=device, key=public_key)
     _end_keys(connection, device, now_ms)
@@ -138,6 +179,8 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
         return
     _add_key(connection, device, public_key, now_ms)
     begin = {"signed_at": 0, "spent_until": 0}
+    if not was_enrolled:
+        reset_numbers(connection, device)
     if not connection.execute(update(devices).where(devices.c.id == device).values(begin)).rowcount:
         row = {"id": device, "sequence": 0, "first_seen_at": now_ms, "last_seen_at": now_ms}
         connection.execute(insert(devices).values(row))
@@ -182,6 +225,17 @@ def _end_keys(connection: Connection, device: str, now_ms: int) -> int:
     sooner = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > now_ms)
     ended = update(device_keys).where(device_keys.c.device == device, sooner).values(ends_at=now_ms)
     return connection.execute(ended).rowcount
+
+
+def reset_numbers(connection: Connection, device: str) -> bool:
+    """Have a device's numbers begin anew, and forget its packages and reports; whether it is known.
+
+    A device that has its store reports what it ran, and goes on above that.
+    """
+    connection.execute(delete(packages).where(packages.c.device == device))
+    connection.execute(delete(feedback).where(feedback.c.device == device))
+    anew = update(devices).where(devices.c.id == device).values(sequence=0)
+    return connection.execute(anew).rowcount > 0
 
 
 def prune_keys(connection: Connection, before_ms: int) -> int:
