@@ -416,7 +416,7 @@ def test_users_of_a_device_are_the_device_s(
         with pytest.raises(CloudError, match=r"403.*in the device's name"):
             stranger.enrol(cloud.token(), tmp_path / "stranger", "cam-1:anna")
         assert cloud.revoke("cam-1") == 1
-        with pytest.raises(CloudError, match="revoked"):
+        with pytest.raises(CloudError, match=r"revoked|must be signed"):
             stranger.exchange(of("cam-1:bert"))
 
 
@@ -449,7 +449,7 @@ def test_numbers_that_strangers_used_up_begin_anew_with_the_enrolment(
 
 
 def test_of_two_services_one_lets_a_signed_request_in(cloud: Cloud, tmp_path: Path) -> None:
-    """Each has looked at the state before the other wrote: what is written last decides, not what was read."""
+    """Each has looked at the state before the other wrote: what is written decides, not what was read."""
     identity = enrolled(cloud, tmp_path / "id")
     body = REQUEST.encode()
     header = identity.sign("POST", "/v1/adapt", body, "A" * 22)

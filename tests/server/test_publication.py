@@ -104,7 +104,7 @@ def test_a_model_that_cannot_serve_devices_is_found_before_it_does(fault: str) -
 
 def test_requests_of_a_trial_are_well_formed() -> None:
     for request in trial_requests(TinyBackend(), 64):
-        assert AdaptRequest.decode(request.encode()).device == "trial"
+        assert AdaptRequest.decode(request.encode()).device == "probe"
 
 
 @pytest.fixture

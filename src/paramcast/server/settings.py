@@ -159,8 +159,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
             raise ValueError(
-                f"host {self.host} is reached from outside, where tokens and features would travel in the clear: "
-                "set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
+                f"host {self.host} is reached from outside, where tokens and features would travel in the "
+                "clear: set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
             )
         return self
 

@@ -12,7 +12,7 @@ _REQUESTS = 64
 _MOST_CLIPS, _MOST_QUERIES = 16, 16
 
 
-def trial_requests(backend: AdaptBackend, count: int, device: str = "trial") -> list[AdaptRequest]:
+def trial_requests(backend: AdaptBackend, count: int, device: str = "probe") -> list[AdaptRequest]:
     """Made-up requests, always the same ones: features of standard deviation 0.1 to 3, some clips of them.
 
     Features that are all alike would not do: what is wrong with a model shows for some requests only.
