@@ -161,7 +161,8 @@ def create_app(
     )
     app.service = service
     app.adapt = AdaptRoute(service, batcher, metrics, key, screen)
-    app.live = Live(service.database, metrics, lambda: batcher.waiting)
+    viewers = service.database.for_viewers()
+    app.live = Live(viewers, metrics, lambda: batcher.waiting)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
@@ -198,7 +199,7 @@ def create_app(
 
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
-    app.include_router(dashboard_routes(service.database, app.live))
+    app.include_router(dashboard_routes(viewers, app.live))
     app.include_router(
         bundle_routes(lambda: [*bundles, *(one.bundle for one in service.models.serving if one.bundle)])
     )
