@@ -26,6 +26,7 @@ from paramcast.server.batching import Batcher, OverloadedError
 from paramcast.server.db import identities
 from paramcast.server.launch import Launched
 from paramcast.server.listening import http_server, opened_internal, opened_listener, url_of
+from paramcast.server.request_guard import Patience
 from paramcast.server.settings import Settings
 
 KEY, DEVICE_KEY = make_key(), make_key()
@@ -265,7 +266,7 @@ def test_health_checks_of_many_are_one_and_take_no_place(monkeypatch: pytest.Mon
         assert [reply.result(30).status_code for reply in mine] == [200]
         assert {httpx2.get(f"{url}/readyz").status_code for _ in range(3)} == {200}
     probes = [name for batch in backend.batches for name in batch if name == "healthz"]
-    assert len(probes) == 1
+    assert len(probes) == 3  # of one look
 
 
 def test_a_large_request_does_not_make_its_batch_large() -> None:
@@ -302,6 +303,46 @@ def test_a_large_request_uses_up_more_of_the_rate() -> None:
     guard = RequestGuard(rate_per_minute=60, burst=10)
     assert guard._spent(0, 10**9, 5.0) == 10**9 + 5 * 10**6
     assert guard._spent(0, 10**9, 500.0) == 10**9 + 10 * 10**6  # else it could never be asked
+
+
+def test_who_asks_unsigned_too_fast_waits_and_devices_do_not() -> None:
+    now = [0.0]
+    patience = Patience(per_s=10, burst=5, longest_s=2, clock=lambda: now[0])
+    waits = [patience.wait_s("a") for _ in range(100)]
+    assert waits[:5] == [0.0] * 5
+    assert waits[5:8] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(waits) == 2.0
+    assert patience.wait_s("b") == 0.0
+    now[0] = 3.0
+    assert patience.wait_s("a") == 0.0
+    for number in range(5000):
+        patience.wait_s(f"address {number}")
+    assert len(patience._spent) == 4096
+    app = closed_app()
+    app.patience = Patience(per_s=0.1, burst=1, longest_s=2.0)
+    with serving(app) as url:
+        assert httpx2.get(f"{url}/v1/keys").status_code == 200
+        for path in ("/v1/keys", "/healthz"):
+            with pytest.raises(httpx2.ReadTimeout):
+                httpx2.get(url + path, timeout=0.3)
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/v1/adapt", content=request(), timeout=0.3)
+        assert adapt(url).status_code == 200
+    unsigned = create_app(TinyBackend(), KEY)
+    unsigned.patience = app.patience
+    with serving(unsigned) as url:  # an open service serves them
+        assert httpx2.post(f"{url}/v1/adapt", content=request()).status_code == 200
+
+
+def test_a_connection_that_is_answered_slowly_gives_way_to_another_address(connect: Any) -> None:
+    app = closed_app()
+    app.patience = Patience(per_s=0.1, burst=1, longest_s=2.0)
+    with served(app, connections=16) as (url, _, _):
+        many = [connect(url, b"GET /v1/keys HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(17)]
+        assert ended(many[1])  # the first was answered
+        assert adapt(url).status_code == 200
+        for one in many:
+            one.close()
 
 
 def test_guesses_of_tokens_are_limited_for_each_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, String, and_, bindparam, delete, func, insert, or_, select, update
 
 from paramcast.protocol import Endorsement
 from paramcast.server.db.errors import StateInputError
@@ -267,15 +267,21 @@ def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int
 
 
 def prune_keys(connection: Connection, before_ms: int) -> int:
-    """Forget keys that ended before then and have a successor; how many. A device's last key stays."""
-    later = device_keys.alias()
-    followed = (
-        select(later.c.public_key)
-        .where(later.c.device == device_keys.c.device, later.c.public_key != device_keys.c.public_key)
-        .where(or_(later.c.ends_at.is_(None), later.c.ends_at > device_keys.c.ends_at))
-        .exists()
+    """Forget keys that ended before then and have a successor; how many. A device's last key stays.
+
+    Of keys that end later, the one that ends last stays: older versions let a device have thousands.
+    """
+    ends = select(device_keys.c.device, func.max(device_keys.c.ends_at).label("last"))
+    last = ends.group_by(device_keys.c.device).subquery()
+    holding = select(device_keys.c.device).where(device_keys.c.ends_at.is_(None))
+    others = select(device_keys.c.public_key).join(last, last.c.device == device_keys.c.device)
+    spare = others.where(
+        or_(
+            device_keys.c.ends_at < last.c.last,
+            and_(device_keys.c.ends_at < before_ms, device_keys.c.device.in_(holding)),
+        )
     )
-    return connection.execute(delete(device_keys).where(device_keys.c.ends_at < before_ms, followed)).rowcount
+    return connection.execute(delete(device_keys).where(device_keys.c.public_key.in_(spare))).rowcount
 
 
 def _hold(connection: Connection, device: str) -> None:
