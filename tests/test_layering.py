@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "paramcast"
-EVERYWHERE = {"errors", "figures", "files", "paths", ""}
+EVERYWHERE = {"errors", "figures", "files", "paths", "pictures", ""}
 MAY_IMPORT = {
     "protocol": set(),
     "adapters": set(),
