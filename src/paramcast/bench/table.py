@@ -15,6 +15,13 @@ CONTROLS = {
 }
 """Control -> what the device runs."""
 
+QUESTION_CONTROLS = {
+    "black": "no adaptation, black pictures",
+    "question_only": "no adaptation, no pictures",
+    "ceiling": "questions whose answer is known",
+}
+"""Further controls of questions, of the base model: what it gets right without looking, and what it could."""
+
 
 def controls_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The controls of an evaluation: a block for each metric, a column for each support size.
@@ -46,7 +53,7 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{first['devices']} devices, mean [95 % interval]"
     )
     cells = [["support", *(str(row["support"]) for row in rows)]]
-    for control, meaning in CONTROLS.items():
+    for control, meaning in (CONTROLS | QUESTION_CONTROLS).items():
         if control not in first["controls"]:
             continue  # no oracle where nobody knows the true domains
         cells.append([f"{control} ({meaning})", *(interval_text(row["controls"][control]) for row in rows)])

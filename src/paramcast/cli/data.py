@@ -23,11 +23,21 @@ def command() -> None:
 @command.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
+    "--write",
+    "written",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the lines of the clips that are right to this file.",
+)
+@click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write what was found to this file."
 )
-def check(folder: Path, json_path: Path | None) -> None:
-    """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is."""
-    from paramcast.video.data.check import inspect_collection
+def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
+    """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is.
+
+    Notes say what is right and may surprise: keys that are not used, answers that count as one.
+    """
+    from paramcast.video.data.check import inspect_collection, write_right
+    from paramcast.video.data.notes import notes
 
     clips, problems = inspect_collection(folder)
     summary = {
@@ -40,22 +50,35 @@ def check(folder: Path, json_path: Path | None) -> None:
             Counter(clip.category for clip in clips if clip.category is not None).most_common()
         ),
     }
+    summary["splits"] = dict(Counter(clip.split for clip in clips if clip.split is not None).most_common())
     for problem in problems:
         click.echo(str(problem))
-    click.echo(_sentence(summary, len(problems)))
+    noted = notes(clips)
+    for note in noted:
+        click.echo(f"note: {note}")
+    click.echo(_sentence(summary, len(problems), len(noted)))
+    if written:
+        kept = write_right(folder, problems, written)
+        click.echo(f"{written}: the {kept} lines that are right")
     if json_path:
         found = [{"line": each.line, "id": each.id, "message": each.message} for each in problems]
         figures = {"command": "data check", "version": __version__, "collection": folder.resolve().name}
-        write_json(json_path, {**figures, **summary, "problems": found})
+        write_json(json_path, {**figures, **summary, "problems": found, "notes": noted})
     sys.exit(2 if problems else 0)
 
 
-def _sentence(summary: dict[str, Any], problems: int) -> str:
+def _sentence(summary: dict[str, Any], problems: int, notes: int) -> str:
     counts = ", ".join(
         f"{summary[key]} {key}" for key in ("clips", "frames", "videos", "questions", "captions")
     )
-    categories = [f"{name} {count}" for name, count in summary["categories"].items()]
+    categories = [f"{count} of {name!r}" for name, count in summary["categories"].items()]
     shown = ", ".join(categories[:SHOWN_CATEGORIES]) + (", ..." if len(categories) > SHOWN_CATEGORIES else "")
-    return (
-        f"{counts}, {len(categories)} categories{f' ({shown})' if shown else ''}: {problems or 'no'} problems"
-    )
+    kinds = f"{_number(len(categories), 'category', 'categories')}{f' ({shown})' if shown else ''}"
+    splits = "".join(f", {count} for {split}" for split, count in summary["splits"].items())
+    found = "no problems" if not problems else _number(problems, "problem", "problems")
+    noted = f", {_number(notes, 'note', 'notes')}" if notes else ""
+    return f"{counts}, {kinds}{splits}: {found}{noted}"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

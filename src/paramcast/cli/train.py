@@ -8,10 +8,18 @@ from pathlib import Path
 import click
 
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.errors import InputError
 
 TASKS = ("qa", "choice", "retrieval")
 FORMS = ("codes", "lowrank", "residual", "full")
 SAMPLINGS = ("uniform", "time", "scene")
+
+_SAMPLING = (
+    "Which frames are taken: uniform, at the centers of equal segments of the clip's frames; time, those that "
+    "show at the centers of equal spans of its time, as watching devices and browsers do; scene, spread over "
+    "its scenes, which begin where the colors change."
+)
+_TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME, open_clip:NAME."
 
 
 @click.command(name="train", context_settings={"show_default": True})
@@ -22,11 +30,16 @@ SAMPLINGS = ("uniform", "time", "scene")
 @click.option("--form", default="codes", type=click.Choice(FORMS), help="Form of the generated parameters.")
 @click.option("--devices", default=200, type=click.IntRange(5), help="Simulated devices to train on.")
 @click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
-@click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
+@click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help=_SAMPLING)
 @click.option(
     "--steps", "adaptor_steps", default=600, type=click.IntRange(1), help="Training steps of each adaptor."
 )
-@click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
+@click.option("--image-encoder", default="efficientnet-lite0-conse", help=_TRUNKS)
+@click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out clips whose lines or files are broken, and say which; else the first one ends the run.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -44,17 +57,21 @@ def command(
     sampling: str,
     adaptor_steps: int,
     image_encoder: str,
+    skip_broken: bool,
     workers: int | None,
     json_file: Path | None,
 ) -> None:
     """Train a base model and the adaptors that make parameters for devices.
 
-    Test clips (a tenth of the collection, by a hash of their ids) are not touched.
+    Test clips are not touched: those that the collection's `split` names, else a tenth of its videos. The
+    texts are read up to their 64th token, by a trunk that knows English; task qa answers with one of at most
+    1,000 answers, the most frequent ones of the training clips.
     """
     with needs("paramcast train", "train"):
         from paramcast.bench.figures import write_figures
         from paramcast.video.data.collection import Collection
         from paramcast.video.training.pipeline import TrainingOptions, train
+        from paramcast.video.training.whole import whole_collection
     options = TrainingOptions(
         task=task,
         form=form,
@@ -66,12 +83,17 @@ def command(
         adaptor_steps=adaptor_steps,
     )
     start = time.perf_counter()
+    if workers and skip_broken:
+        raise InputError(
+            "--skip-broken and --workers do not go together; write a clean list first: "
+            "paramcast data check --write clips.jsonl"
+        )
     if workers:
         from paramcast.video.training.on_ray import train_on_ray
 
         model = train_on_ray(data, out, options, workers)
     else:
-        model = train(Collection.open(data), out, options)
+        model = train(whole_collection(data, options) if skip_broken else Collection.open(data), out, options)
     seconds = time.perf_counter() - start
     scores = ", ".join(f"{stage} {score:.1f}" for stage, score in model.config.scores.items())
     click.echo(f"{out}: {task} model in {seconds:.0f} s; mean score (%) on validation devices: {scores}")

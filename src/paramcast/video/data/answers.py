@@ -22,7 +22,7 @@ _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split(
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": '"', "”": '"'})
 _APOSTROPHE = re.compile(r"'")
 _INSIDE_NUMBER = re.compile(r"(?<=\d)[.,:](?=\d)")
-_PUNCTUATION = re.compile(r"[^\w\s.,:$€£%°+#&@-]|[.,:](?!\d)|(?<!\w)-|-(?!\w)|(?<!\d)[.,:]")
+_PUNCTUATION = re.compile(r"[^\w\s.,:$€£%°+#&@-]|[.,:](?!\d)|(?<!\w)-(?!\d)|-(?!\w)|(?<!\d)[.,:]")
 
 
 @lru_cache(maxsize=65536)
@@ -35,7 +35,7 @@ def normalized(answer: str) -> str:
     text = _INSIDE_NUMBER.sub(lambda found: "" if found.group() == "," else found.group(), text)
     text = _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", text)).replace("_", " ")
     words = [_NUMBERS.get(word, word) for word in text.split() if word not in _ARTICLES]
-    return " ".join(words) or " ".join(answer.casefold().split())
+    return " ".join(words) or " ".join(text.split()) or " ".join(answer.casefold().split())
 
 
 def same_answer(one: str, other: str) -> bool:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from paramcast.video.data.clip import CLIPS_FILE, Clip, CollectionError, Problem, Question
+from paramcast.video.data.groups import groups
 from paramcast.video.data.lines import parse_line
 from paramcast.video.data.options import Distractors
 
@@ -35,8 +36,12 @@ class Collection:
     by_id: dict[str, Clip] = field(repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: Path | str) -> Collection:
+    def open(cls, path: Path | str, skipped: list[Problem] | None = None) -> Collection:
         """Read the collection in folder `path`; every file must be there, none is decoded.
+
+        Args:
+            path: The folder.
+            skipped: Where problems go of lines that are then left out; None: the first one is raised.
 
         Raises:
             CollectionError: `clips.jsonl` is missing or empty, or a line of it is wrong: the first such line
@@ -46,18 +51,34 @@ class Collection:
         clips = []
         for found in read_lines(root):
             problems = found if isinstance(found, list) else missing_files(found)
-            if problems:
+            if problems and skipped is None:
                 raise CollectionError(root, problems[0])
+            if problems:
+                assert skipped is not None
+                skipped += problems
+                continue
             assert isinstance(found, Clip)
             clips.append(found)
         if not clips:
-            raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object a line")
+            wrong = f" that can be used ({skipped[0]})" if skipped else "; write one JSON object a line"
+            raise CollectionError(root, f"{root / CLIPS_FILE} has no clips{wrong}")
         return cls(root, root.resolve().name, tuple(clips), {clip.id: clip for clip in clips})
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Clip id -> what the clip is cut from: `groups.groups`."""
+        return groups(self.clips)
 
     @cached_property
     def distractors(self) -> Distractors:
         """Wrong options for questions without options."""
         return Distractors(self.clips)
+
+    def without(self, ids: Iterable[str]) -> Collection:
+        """The same without some clips."""
+        left_out = set(ids)
+        clips = tuple(clip for clip in self.clips if clip.id not in left_out)
+        return Collection(self.root, self.name, clips, {clip.id: clip for clip in clips})
 
     def extended(self, clips: Iterable[Clip]) -> Collection:
         """The same with further clips, whose ids are new."""
