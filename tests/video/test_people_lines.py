@@ -295,3 +295,8 @@ def test_content_changes_with_lines_and_files_and_not_with_places(root: Path, tm
     (root / "p-01.png").unlink()
     with pytest.raises(CollectionError):
         content(record(0, captions=["x"]), record(1))
+
+
+def test_where_all_is_of_one_video_clips_are_split_one_by_one() -> None:
+    splits = split_clips(lines(200, 1), 0)
+    assert all(len(ids) >= 10 for ids in splits.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from paramcast import __version__
+from paramcast.errors import InputError
 from paramcast.files import write_json
 
 SHOWN_CATEGORIES = 10
@@ -82,3 +84,76 @@ def _sentence(summary: dict[str, Any], problems: int, notes: int) -> str:
 
 def _number(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
+
+
+IMPORTS = (
+    "msrvtt-qa",
+    "msvd-qa",
+    "tgif-qa",
+    "next-qa",
+    "activitynet-qa",
+    "didemo",
+    "youcook2",
+    "lsmdc",
+    "subtitles",
+    "folder",
+    "table",
+    "webdataset",
+    "huggingface",
+)
+
+
+@command.command(name="import")
+@click.argument("format_", metavar="FORMAT", type=click.Choice(IMPORTS))
+@click.argument("source")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The collection."
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder with the video files, which stay where they are.  [default: SOURCE, or beside it]",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="KEY=NAME[,NAME]",
+    help="Which columns of a table hold a key, such as captions=sentence or options=a0,a1,a2; repeatable.",
+)
+def import_(format_: str, source: str, out: Path, videos: Path | None, columns: tuple[str, ...]) -> None:
+    """Make a collection of what people have: FORMAT is one of those below, SOURCE its folder, file or name.
+
+    Question sets: msrvtt-qa, msvd-qa, tgif-qa, next-qa, activitynet-qa. Moments of long videos: didemo,
+    youcook2, lsmdc, subtitles (SRT, WebVTT). Others: folder (of videos), table (CSV, TSV, Parquet),
+    webdataset (shards), huggingface (a data set with a video column).
+    """
+    from paramcast.video.imports import FORMATS, Job, write_records
+
+    if (out / "clips.jsonl").exists():
+        raise InputError(f"{out} holds a collection already; choose another folder")
+    path = Path(source)
+    given = dict(_column(each) for each in columns)
+    job = Job(source, videos or (path if path.is_dir() else path.parent), out, given)
+    existed = out.exists()
+    try:
+        kept = write_records(job, FORMATS[format_](job))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{source} is not in the format {format_} that is known ({what})") from error
+    finally:
+        if not existed and out.exists() and not (out / "clips.jsonl").exists():
+            shutil.rmtree(out)  # a failed start leaves nothing behind
+    click.echo(f"{out}: kept {', '.join(f'{count} {what}' for what, count in kept.items())}")
+    for what, count in job.lost.most_common():
+        click.echo(f"lost: {count} {what}")
+    click.echo(f"next: paramcast data check {out}")
+
+
+def _column(given: str) -> tuple[str, tuple[str, ...]]:
+    from paramcast.video.imports.tables import KEYS
+
+    key, _, names = given.partition("=")
+    if key not in KEYS or not names:
+        raise InputError(f"--column {given}: write KEY=NAME, with KEY one of {', '.join(KEYS)}")
+    return key, tuple(names.split(","))

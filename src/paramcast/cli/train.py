@@ -15,9 +15,9 @@ FORMS = ("codes", "lowrank", "residual", "full")
 SAMPLINGS = ("uniform", "time", "scene")
 
 _SAMPLING = (
-    "Which frames are taken: uniform, at the centers of equal segments of the clip's frames; time, those that "
-    "show at the centers of equal spans of its time, as watching devices and browsers do; scene, spread over "
-    "its scenes, which begin where the colors change."
+    "Which frames are taken: uniform, at the centers of equal segments of a clip's frames; time, those that "
+    "show at the centers of equal spans of its time, as on watching devices and in browsers; scene, spread "
+    "over its scenes, which begin where the colors change."
 )
 _TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME, open_clip:NAME."
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from paramcast.video.data.clip import CLIPS_FILE, Clip, CollectionError, Problem, Question
+from paramcast.video.data.clip import CLIPS_FILE, SPLITS, Clip, CollectionError, Problem, Question
 from paramcast.video.data.groups import groups
 from paramcast.video.data.lines import parse_line
 from paramcast.video.data.options import Distractors
@@ -66,8 +66,12 @@ class Collection:
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """Clip id -> what the clip is cut from: `groups.groups`."""
-        return groups(self.clips)
+        """Clip id -> what the clip is cut from: `groups.groups`.
+
+        Where all is of one or two videos, none could be kept for testing: there each clip stands for itself.
+        """
+        found = groups(self.clips)
+        return found if len(set(found.values())) >= len(SPLITS) else {clip.id: clip.id for clip in self.clips}
 
     @cached_property
     def distractors(self) -> Distractors:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.errors import MissingExtraError
+from paramcast.errors import InputError, MissingExtraError
 from paramcast.pictures import fitted, time_indices, upright
-from paramcast.video.data.collection import Clip
+from paramcast.video.data.collection import Clip, CollectionError
 from paramcast.video.data.movies import Timeline, WrongIndexError, counted, frames_at, timeline
 from paramcast.video.data.sampling import (
     check_sampling,
@@ -56,6 +56,29 @@ def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.nda
     except Exception as error:  # what decoders raise on a broken file is an open list (SyntaxError is on it)
         raise clip.error(_undecodable(error, clip.paths[0] if clip.video else None)) from error
     return np.stack(frames)
+
+
+def read_clip(
+    path: Path | str,
+    count: int = 8,
+    sampling: str = "uniform",
+    start: float | None = None,
+    end: float | None = None,
+) -> np.ndarray:
+    """Read at most `count` frames of the video at `path`, from `start` to `end` seconds; see `read_frames`.
+
+    Raises:
+        InputError: As `read_frames`, named by the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    clip = Clip(path.name, path.parent, 1, video=path.name, start=start, end=end)
+    try:
+        return read_frames(clip, count, sampling)
+    except CollectionError as error:
+        said = error.problem.message if error.problem else str(error)
+        raise InputError(f"{path}: {said.removesuffix(' or remove the line')}") from error
 
 
 def undecodable(clip: Clip) -> list[str]:
