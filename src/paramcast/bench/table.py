@@ -15,6 +15,14 @@ CONTROLS = {
 }
 """Control -> what the device runs."""
 
+METRICS = {
+    "top1": "top1: questions answered right, whatever the case, blanks, articles and punctuation",
+    "consensus": "consensus: as VQA counts several people's answers",
+    "match3": "match3: sentences whose best picture, of those of their clip, is the right one",
+    "r@1": "r@k: captions whose clip is among the best k; clips that score the same count by chance",
+}
+"""Metric -> what it is."""
+
 QUESTION_CONTROLS = {
     "black": "no adaptation, black pictures",
     "question_only": "no adaptation, no pictures",
@@ -61,7 +69,8 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
     cells.append(["own - shuffled", *(interval_text(row["own_minus_shuffled"], "+") for row in rows)])
     cells.append(["recovery of the oracle's gain", *(_share(row["recovery"]) for row in rows)])
     cells.append(["devices worse by over 1 point", *(_share(row["worse_share"]) for row in rows)])
-    return f"{title}\n{align(cells)}"
+    meaning = METRICS.get(first["metric"], "")
+    return "\n".join([title, *([meaning] if meaning else []), align(cells)])
 
 
 def align(cells: Sequence[Sequence[str]]) -> str:

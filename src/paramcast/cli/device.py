@@ -58,7 +58,18 @@ def run(
     uplink_noise: float,
     json_file: Path | None,
 ) -> None:
-    """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
+    """Observe support clips, adapt over HTTP, answer or retrieve before and after.
+
+    With --fleet, the device is one of those that `paramcast evaluate --fleet FILE` wrote: training has seen
+    none of its clips, and the score without --cloud is that of `base` there. Without it, the first clips of
+    the collection are for support and all others are scored on, those of the training among them.
+    """
+    if fleet is None:
+        click.echo(
+            "note: scored on all clips of the collection; if it is that of the training, the score is too "
+            "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
+            err=True,
+        )
     untouched = DeviceRuntime.load(bundle, device_id)
     world = _simulate(data, device_id, fleet, support, untouched.bundle)
     base = _score(untouched, world)

@@ -12,6 +12,8 @@ from paramcast.errors import InputError
 
 TASKS = ("qa", "choice", "retrieval")
 FORMS = ("codes", "lowrank", "residual", "full")
+CONTROLS = {"base": "base", "support": "own", "truth": "oracle", "constant": "constant"}
+"""Stage of training -> what the tables of evaluate call it."""
 SAMPLINGS = ("uniform", "time", "scene")
 
 _SAMPLING = (
@@ -95,7 +97,7 @@ def command(
     else:
         model = train(whole_collection(data, options) if skip_broken else Collection.open(data), out, options)
     seconds = time.perf_counter() - start
-    scores = ", ".join(f"{stage} {score:.1f}" for stage, score in model.config.scores.items())
+    scores = ", ".join(f"{CONTROLS[stage]} {score:.1f}" for stage, score in model.config.scores.items())
     click.echo(f"{out}: {task} model in {seconds:.0f} s; mean score (%) on validation devices: {scores}")
     if json_file:
         rows = [{"name": "train", "value": 1e3 * seconds, "unit": "ms"}]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +59,13 @@ def train(
     if team.rank == 0:
         work.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", run)
+    _say(f"1 of 3: reading and encoding {len(collection.clips)} clips, as devices see them")
     data = Material(plan, known)
     model = data.new_model()
     with one_thread():
+        _say("2 of 3: training base models, without each fold in turn")
         bases, scores = train_bases(model, data, work)
+        _say("3 of 3: training adaptors")
         scores |= train_adaptors(model, data, bases, work)
     model.config = replace(model.config, scores=scores)
     if team.rank == 0:
@@ -115,6 +120,12 @@ def train_variants(
             shutil.rmtree(checkpoints)
             trained[name] = model
     return trained
+
+
+def _say(what: str) -> None:
+    """A line on stderr where there is no terminal for progress bars."""
+    if not sys.stderr.isatty():
+        print(f"{datetime.now():%H:%M:%S} {what}", file=sys.stderr, flush=True)
 
 
 _OF_ADAPTORS = ("form", "form_options", "evidence", "anchors")
