@@ -64,12 +64,6 @@ def run(
     none of its clips, and the score without --cloud is that of `base` there. Without it, the first clips of
     the collection are for support and all others are scored on, those of the training among them.
     """
-    if fleet is None:
-        click.echo(
-            "note: scored on all clips of the collection; if it is that of the training, the score is too "
-            "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
-            err=True,
-        )
     untouched = DeviceRuntime.load(bundle, device_id)
     world = _simulate(data, device_id, fleet, support, untouched.bundle)
     base = _score(untouched, world)
@@ -90,6 +84,12 @@ def run(
     if json_file is not None:
         write_json(json_file, figures)
     click.echo(_summary(figures))
+    if fleet is None:
+        click.echo(
+            "note: scored on all clips of the collection; if it is that of the training, the score is too "
+            "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
+            err=True,
+        )
     if failure is not None:  # the device has answered all the same, with what it had
         raise failure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ import numpy as np
 from paramcast.errors import InputError, MissingExtraError
 from paramcast.pictures import fitted, time_indices, upright
 from paramcast.video.data.collection import Clip, CollectionError
-from paramcast.video.data.movies import Timeline, WrongIndexError, counted, frames_at, timeline
+from paramcast.video.data.movies import (
+    Timeline,
+    WrongIndexError,
+    WrongSpanError,
+    counted,
+    frames_at,
+    timeline,
+)
 from paramcast.video.data.sampling import (
     check_sampling,
     color_histogram,
@@ -84,11 +92,13 @@ def read_clip(
 def undecodable(clip: Clip) -> list[str]:
     """Decode every frame of `clip`: a message for each file that is broken. Raises MissingExtraError."""
     _require_decoders()
-    decode = _decode_whole_video if clip.video else read_image
     faults = []
     for path in clip.paths:
         try:
-            decode(path)
+            if clip.video:
+                _counted(path, _stamp(path)).between(clip.start, clip.end)
+            else:
+                read_image(path)
         except Exception as error:  # as in `read_frames`
             faults.append(_undecodable(error, path if clip.video else None))
     return faults
@@ -103,6 +113,8 @@ def _require_decoders() -> None:
 
 
 def _undecodable(error: Exception, path: Path | None = None) -> str:
+    if isinstance(error, WrongSpanError):
+        return f"{error}; mend start and end"
     return f"cannot decode ({_reason(error, path)}); replace the file or remove the line"
 
 
@@ -182,12 +194,12 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _read_video(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
     """Frames by the container's packets where these are right, else by decoding and counting."""
     path = clip.paths[0]
-    line = timeline(path)
+    line = _timeline(path, _stamp(path))
     for seek in (True, False):
         if line is not None:
             with suppress(WrongIndexError):  # a wrong index may still lead to the frames from the start
                 return _chosen(clip, line, count, sampling, seek)
-    return _chosen(clip, counted(path), count, sampling)
+    return _chosen(clip, _counted(path, _stamp(path)), count, sampling)
 
 
 def _chosen(clip: Clip, line: Timeline, count: int, sampling: str, seek: bool = True) -> list[np.ndarray]:
@@ -211,8 +223,23 @@ def _chosen(clip: Clip, line: Timeline, count: int, sampling: str, seek: bool = 
     return frames
 
 
-def _decode_whole_video(path: Path) -> None:
-    counted(path)
+# Many clips may be parts of one video, mostly one after the other: its timeline is found once.
+
+
+@lru_cache(maxsize=32)
+def _timeline(path: Path, stamp: tuple[int, int]) -> Timeline | None:
+    return timeline(path)
+
+
+@lru_cache(maxsize=32)
+def _counted(path: Path, stamp: tuple[int, int]) -> Timeline:
+    return counted(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _picture(frame: Any, size: tuple[int, int] | None) -> np.ndarray:

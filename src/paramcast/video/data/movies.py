@@ -25,6 +25,10 @@ HIDDEN_FRAMES = frozenset({"vp8"})
 _WEBP = b"RIFF", b"WEBP"
 
 
+class WrongSpanError(ValueError):
+    """A part of a video is meant that is not there."""
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """The frames of a video as a player shows them.
@@ -51,13 +55,13 @@ class Timeline:
             First place, place behind the last, and the moment at which the last ceases to show.
 
         Raises:
-            ValueError: The video is over before `start`.
+            WrongSpanError: The video is over before `start`.
         """
         if start is None and end is None:
             return 0, len(self.times), self.end
         start = start or 0.0
         if start >= self.end:
-            raise ValueError(f"start {start:g} s lies behind the end of the video, {self.end:g} s")
+            raise WrongSpanError(f"start {start:g} s lies behind the end of the video, {self.end:g} s")
         edge = 1e-6  # seconds; times are multiples of fractions that binary numbers do not hit
         first = int(np.searchsorted(self.times, start - edge))
         last = len(self.times) if end is None else int(np.searchsorted(self.times, end - edge))
