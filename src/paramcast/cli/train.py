@@ -91,11 +91,11 @@ def command(
 ) -> None:
     """Train a base model and the hypernetworks that generate parameters for devices.
 
-    Give --data and --task for videos with questions or captions, or --module and --devices for your own torch
-    module.
+    Give --data and --task for videos with questions or captions, or --module and --devices for your own
+    torch module.
 
-    Test clips are not touched: those that the collection's `split` names, else a tenth of its videos. Texts are
-    read up to their 64th token, by an encoder that knows English; task qa answers with one of at most 1,000
+    Test clips are not touched: those that the collection's `split` names, else a tenth of its videos. Texts
+    are read up to their 64th token, by an encoder that knows English; task qa answers with one of at most 1,000
     answers, the most frequent ones of the training clips.
     """
     if module:
