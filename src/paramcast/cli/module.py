@@ -30,7 +30,7 @@ module_option = click.option(
 )
 
 
-class DevicesOrCount(click.ParamType):
+class DevicesOrCount(click.ParamType[int | str]):
     """A number of simulated devices, or FILE.py:FUNCTION that returns the devices of a module."""
 
     name = "COUNT or FILE.py:FUNCTION"
@@ -78,7 +78,7 @@ def imported(place: str) -> Callable[[], Any]:
         raise
     except Exception as error:  # the user's code may raise anything
         raise InputError(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
-    function = getattr(found, name, None)
+    function: Callable[[], Any] | None = getattr(found, name, None)
     if not callable(function):
         raise InputError(f"{source} has no function {name!r}")
     return function
