@@ -137,6 +137,7 @@ def test_the_free_baseline_stays_where_no_update_is_worth_it(tmp_path: Path) -> 
         assert values["own"].mean() > values["best_free"].mean() - 2
     else:
         np.testing.assert_allclose(values["own"], values["best_free"])
+    np.testing.assert_allclose(values["own"], values["start"])
     assert values["own"].mean() > values["base"].mean()
 
     model.save(tmp_path / "model")

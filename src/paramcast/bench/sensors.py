@@ -98,7 +98,8 @@ def _row(known: SensorSet, other: SensorSet | None, seed: int, steps: int) -> di
         "gain": row["gain"],
         "own_minus_best_free": row["own_minus_best_free"],
         "free": None if free is None else {"method": free["name"], "strength": free["strength"]},
-        "start": model.fitted.summary.get("start"),
+        "start": row["controls"].get("start"),
+        "started_from": (model.fitted.summary.get("start") or {}).get("name"),
         "worse_share": row["worse_share"],
         "cost": row["cost"],
     }

@@ -82,6 +82,13 @@ def evaluate(
             "shuffled": scorer.scores({name: value[order] for name, value in ungated.items()}),
             "ungated": scorer.scores(ungated),
         }
+        if model.fitted.start is not None:
+            base = model.hypernet.adapter.base_values()
+            alone = {
+                name: base[name].expand_as(value) if name in base else value
+                for name, value in ungated.items()
+            }
+            values["start"] = scorer.scores(alone)
         if free:
             method = free_baseline(model, free["name"], free.get("prior"))
             values["best_free"] = free_scores(

@@ -21,6 +21,7 @@ LEGEND = {
     "own": "the device's own update",
     "oracle": "an update from the true domain",
     "best_free": "the best baseline without labels and cloud",
+    "start": "what own updates start from, alone",
     "ungated": "own updates without the gain predictor",
 }
 GAINS = (

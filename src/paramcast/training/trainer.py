@@ -638,6 +638,8 @@ def _fit_gate(plan: Plan) -> None:
     gates.calibrate(
         hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support))
     )
+    if model.fitted.start is not None:
+        gates.need_evidence(hypernet, outcomes(plan.validation, plan.support))
 
 
 def _points(plan: Plan) -> float:
