@@ -136,7 +136,10 @@ class DefaultDescriber(Describer):
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
         self._head = (linear or list(seen) or [""])[-1]
         if self._head:
-            self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            try:
+                self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            except InputError:  # its rows are not the examples: inputs and outputs describe them then
+                self._head = ""
         self._axes = [_channel_axis(leaf) for leaf in pytree.tree_leaves(inputs)]
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
@@ -152,7 +155,7 @@ class DefaultDescriber(Describer):
         if self._head:
             parts.append(self._layout.pooled(seen[self._head]))
         made = primary(outputs).float()
-        if made.dim() == 2:
+        if made.dim() == 2 and len(made) == examples.count(inputs):
             parts.append(made.softmax(-1) if made.shape[1] > 1 else made)
         if not parts:
             raise InputError("the module has neither float inputs nor layers to describe; give context=")
