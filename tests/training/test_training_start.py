@@ -21,9 +21,9 @@ from paramcast.training.baselines import (
     PriorCorrection,
     ReestimatedStatistics,
 )
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
 from paramcast.training.start import PREFIX, Start, Started, starting
-from paramcast.training.trainer import Supervised
 
 
 class Normed(nn.Module):

@@ -19,10 +19,10 @@ from paramcast.bench.sensor_nets import PictureNet, SignalNet
 from paramcast.bench.sensor_shifts import Randomized
 from paramcast.bench.table import align
 from paramcast.errors import InputError
+from paramcast.training.bases import Supervised
 from paramcast.training.model import AdaptableModel, adaptable
 from paramcast.training.scores import LOSSES
 from paramcast.training.seeding import seed_from
-from paramcast.training.trainer import Supervised
 
 CONTROLS = ("base", "constant", "shuffled", "own", "best_free")
 ADAPTER = Basis(32)
