@@ -115,9 +115,9 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
-        start: Whether updates start from the free baseline that is best on validation devices, which a
-            device applies by itself; where no update is worth it, that baseline stays. Such a model has no
-            export yet.
+        start: Whether updates start from what a device can do by itself: the free baseline that is best on
+            validation devices, or an alignment of normalization statistics whose strengths are learned; it
+            stays where no update is worth it. Such a model has no export yet.
         support: Examples that devices will adapt with; training draws fewer, too.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
@@ -151,7 +151,7 @@ def fit(
         "devices": [d.id for d in (*train_devices, *validation_devices)],
         **model._config(),
     }
-    from paramcast.training.evaluation import choose_free
+    from paramcast.training.evaluation import choose_free, choose_start
 
     with _work(folder, run) as work, _threads(model.net):
         outputs, labels = _first(model, train_devices[0])
@@ -196,6 +196,9 @@ def fit(
             for condition in fitted.hypernets:
                 fitted.adapted[condition].check([examples.moved(b, _device_of(model.net)) for b in batch])
                 if start and condition == "support":
+                    fitted.summary["start"] = choose_start(
+                        model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
+                    )
                     model.begin_with_start()
                 _fit_hypernet(plan, condition, work)
             _restore(model.net, plan.final)
