@@ -277,14 +277,14 @@ def choose_start(
     net.eval()
     learned = LearnedAlignment.learn(net, draw, loss, seed)
 
-    def judged(make: Callable[[], FreeBaseline], strength: float) -> float:
-        """Score on all devices, each under a base that has not seen it."""
+    def judged(make: Callable[[], FreeBaseline], strength: float) -> tuple[float, float]:
+        """Score on devices of the lessons, and on validation devices: under a base that has not seen them."""
         found = []
         for state, devices in [*lessons, (final, validation)]:
             put(state)
             enough = [device for device in devices if len(device) > support]
             found.append(free_scores(model, make(), enough, support, support, strength, score))
-        return float(np.nanmean(np.concatenate(found)))
+        return float(np.nanmean(np.concatenate(found[:-1]))), float(np.nanmean(found[-1]))
 
     def again() -> FreeBaseline:
         if free["name"] != MeanRemoval.name:
@@ -297,13 +297,14 @@ def choose_start(
 
     by_free, by_learned = judged(again, free["strength"]), judged(lambda: learned, 1.0)
     put(final)
-    if score.sign * by_learned <= score.sign * by_free:
+    # On both: bases of fewer devices may need what the final one does not.
+    if any(score.sign * own <= score.sign * other for own, other in zip(by_learned, by_free, strict=True)):
         return dict(free)
     return {
         "name": LearnedAlignment.name,
         "strength": 1.0,
-        "cross_fitted": round(by_learned, 4),
-        "cross_fitted_free": round(by_free, 4),
+        "cross_fitted": [round(value, 4) for value in by_learned],
+        "cross_fitted_free": [round(value, 4) for value in by_free],
         "strengths": {name: list(pair) for name, pair in learned.strengths.items()},
     }
 
