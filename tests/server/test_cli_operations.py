@@ -175,6 +175,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 serialization.NoEncryption(),
             )
         )
+        files[f"{name} key"].chmod(0o600)
     return files
 
 
@@ -199,11 +200,11 @@ def test_settings_come_from_options_variables_and_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cloud.toml"
-    file.write_text('port = 1\nburst = 2\nkeep_days = 3\nhost = "file"\n')
+    file.write_text('port = 1\nburst = 2\nkeep_days = 3\nhost = "localhost"\n')
     monkeypatch.setenv("PARAMCAST_PORT", "4")
     monkeypatch.setenv("PARAMCAST_BURST", "5")
     settings = Settings.gather(file, burst=6)
-    assert (settings.host, settings.port, settings.burst, settings.keep_days) == ("file", 4, 6, 3)
+    assert (settings.host, settings.port, settings.burst, settings.keep_days) == ("localhost", 4, 6, 3)
     assert settings.where == "paramcast.db"
     assert Settings.gather(None, key=Path("a/b.key")).where == "a/b.db"
 
@@ -255,7 +256,7 @@ def test_the_log_is_json_where_it_is_asked(tmp_path: Path) -> None:
             connection.execute(text("DROP TABLE packages"))
             connection.execute(text("DROP TABLE devices"))
         database.close()
-        assert httpx2.get(f"{cloud.url}/readyz").status_code == 503
+        wait_for(lambda: httpx2.get(f"{cloud.url}/readyz").status_code == 503)  # a verdict is kept a second
         reply = httpx2.post(f"{cloud.url}/v1/adapt", content=request().encode())
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
         assert httpx2.get(f"{cloud.url}/healthz").status_code == 200  # the process is well: no restart helps

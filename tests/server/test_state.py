@@ -161,11 +161,12 @@ def serving(database: Database) -> list[int]:
 
 def back(database: Database, model: str | None = None) -> int:
     with database.writing() as connection:
-        return published.withdraw(connection, model, 2).version
+        return published.withdraw(connection, model, 2)[0].version
 
 
 def test_models_are_published_in_turn_and_rolled_back(database: Database) -> None:
-    first, canary, second = put(database), put(database, share=10), put(database)
+    first = put(database, digest="1" * 64)
+    canary, second = put(database, share=10), put(database, digest="2" * 64)
     assert serving(database) == [second]
     assert back(database) == second
     assert serving(database) == [canary, first]
@@ -180,7 +181,7 @@ def test_models_are_published_in_turn_and_rolled_back(database: Database) -> Non
 def test_several_models_are_in_service_at_once(database: Database) -> None:
     first, other = put(database), put(database, model="b" * 64)
     assert serving(database) == [other, first]
-    put(database, model="b" * 64)
+    put(database, model="b" * 64, digest="e" * 64)
     with pytest.raises(StateInputError, match="which base model"):
         back(database)
     back(database, "bbb")

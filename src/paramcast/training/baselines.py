@@ -40,23 +40,27 @@ class ReestimatedStatistics(FreeBaseline):
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
         """Tell whether a normalization layer keeps running statistics."""
-        return bool(_normalizations(module))
+        return bool(norm_layers(module))
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Run the query set under mixed statistics, and put the old ones back."""
-        with _restored(module):
-            layers = _normalizations(module)
-            momenta = [layer.momentum for layer in layers]
-            try:
-                for layer in layers:
-                    layer.momentum = strength
-                    layer.train()
-                examples.call(module, support)
-            finally:
-                for layer, momentum in zip(layers, momenta, strict=True):
-                    layer.momentum = momentum
-                    layer.eval()
+        with restored(module):
+            self.learn_statistics(module, support, strength)
             return examples.call(module, query)
+
+    def learn_statistics(self, module: nn.Module, support: Any, strength: float) -> None:
+        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        layers = norm_layers(module)
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for layer in layers:
+                layer.momentum = strength
+                layer.train()
+            examples.call(module, support)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+                layer.eval()
 
 
 class MeanRemoval(FreeBaseline):
@@ -111,6 +115,16 @@ class MeanRemoval(FreeBaseline):
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Run the query set with moved features."""
         assert self._head is not None
+        shift = self.shift(module, support, strength)
+        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
+        try:
+            return examples.call(module, query)
+        finally:
+            handle.remove()
+
+    def shift(self, module: nn.Module, support: Any, strength: float) -> Tensor:
+        """Return by how much the features of the support set lie off the training mean: (F,)."""
+        assert self._head is not None
         assert self._mean is not None
         kept: list[Tensor] = []
         handle = self._head.register_forward_pre_hook(lambda part, inputs: kept.append(inputs[0].mean(0)))
@@ -118,12 +132,7 @@ class MeanRemoval(FreeBaseline):
             examples.call(module, support)
         finally:
             handle.remove()
-        shift = strength * (kept[-1] - self._mean)
-        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
-        try:
-            return examples.call(module, query)
-        finally:
-            handle.remove()
+        return strength * (kept[-1] - self._mean)
 
 
 class PriorCorrection(FreeBaseline):
@@ -145,6 +154,12 @@ class PriorCorrection(FreeBaseline):
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Return logits of the query set, corrected by the estimated ratio of priors."""
+        outputs = examples.call(module, query)
+        corrected = primary(outputs).float() + self.correction(module, support, strength)
+        return with_primary(outputs, corrected)
+
+    def correction(self, module: nn.Module, support: Any, strength: float) -> Tensor:
+        """Return what is added to the logits: (C,)."""
         assert self.prior is not None
         seen = primary(examples.call(module, support)).float().softmax(-1)
         current = self.prior.clone()
@@ -152,11 +167,11 @@ class PriorCorrection(FreeBaseline):
             posterior = seen * (current / self.prior)
             current = (posterior / posterior.sum(-1, keepdim=True)).mean(0)
             current = 0.9 * current + 0.1 * self.prior  # a few examples must not rule a class out
-        outputs = examples.call(module, query)
-        return with_primary(outputs, primary(outputs).float() + strength * (current / self.prior).log())
+        return strength * (current / self.prior).log()
 
 
-def _normalizations(module: nn.Module) -> list[Any]:
+def norm_layers(module: nn.Module) -> list[Any]:
+    """Find the normalization layers that keep running statistics."""
     return [
         part
         for part in module.modules()
@@ -166,7 +181,7 @@ def _normalizations(module: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def _restored(module: nn.Module) -> Iterator[None]:
+def restored(module: nn.Module) -> Iterator[None]:
     """Put all buffers back after the block."""
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:

@@ -192,7 +192,7 @@ def choose_free(
     for method, learned in methods:
         if not method.fits(model.net, outputs) or (method.name == ReestimatedStatistics.name and support < 2):
             continue
-        for strength in STRENGTHS:
+        for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # to do nothing is a choice, too
             value = float(
                 np.nanmean(free_scores(model, method, validation, support, support, strength, score))
             )

@@ -26,6 +26,7 @@ from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber, Describer, make_describer
 from paramcast.training.devices import DeviceData
 from paramcast.training.scores import Loss, Score
+from paramcast.training.start import Start, Started, starting
 from paramcast.training.uplink import Uplink, as_received
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Fitted:
         example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
         domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
         truth_dim: Length of a true domain's description; 0 where it is unknown.
+        start: What a device does by itself before an update comes on top; None: nothing.
         summary: Results on validation devices, and the verdict in words.
     """
 
@@ -80,6 +82,7 @@ class Fitted:
     domains: tuple[str, ...] = ()
     truth_dim: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
+    start: Start | None = None
 
 
 class AdaptableModel:
@@ -142,7 +145,8 @@ class AdaptableModel:
             validation_devices: Other devices, which select the training step and calibrate the gain
                 predictor.
             steps: Optimizer steps; None: 400.
-            options: `base`, `augment`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
+            options: `base`, `augment`, `start`, `support`, `folds`, `rate`, `seed`, `device`, `precision`,
+                `folder`; see there.
 
         Returns:
             The model itself.
@@ -223,6 +227,7 @@ class AdaptableModel:
         """
         tree = examples.as_tensors(support, "support")
         values = self.hypernet.generate(self.inputs([self.features(tree)]))
+        values |= starting(self.fitted.start, self.net, [examples.moved(tree, _device_of(self.net))])
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
@@ -309,6 +314,24 @@ class AdaptableModel:
         self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
         return self._fitted
 
+    def begin_with_start(self) -> None:
+        """Let updates start from the free baseline that `summary` names, if there is one."""
+        from paramcast.training.evaluation import free_baseline
+
+        fitted, free = self.fitted, self.fitted.summary.get("free")
+        if not free or not free["strength"]:
+            return
+        fitted.start = Start.of(
+            self.net, free_baseline(self, free["name"], free.get("prior")), free["strength"]
+        )
+        if fitted.start is not None:
+            plain = fitted.adapted["support"]
+            names = fitted.start.names(self.net)
+            started = AdaptedModule(self.net, Started(plain.adapter, self.net, names))
+            started.mode = "vmap" if plain.mode != "loop" else "loop"
+            fitted.adapted["support"] = started
+            fitted.summary["started"] = True
+
     def _config(self) -> dict[str, Any]:
         return {
             "target_modules": list(self.target_modules),
@@ -379,6 +402,8 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
             module.eval()
         model.fitted.summary = stored["summary"]
+        if stored["summary"].get("started"):
+            model.begin_with_start()
         model.describer.restore(told)
     except OSError as error:
         raise ModelError(
