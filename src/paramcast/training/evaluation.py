@@ -27,10 +27,10 @@ from paramcast.training.baselines import (
 )
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
-from paramcast.training.model import AdaptableModel, _device_of
+from paramcast.training.generating import Contexts, scores_of, updates
+from paramcast.training.model import AdaptableModel
 from paramcast.training.report import Report
 from paramcast.training.scores import Score, chosen_score, primary
-from paramcast.training.trainer import _Contexts, scores_of, updates
 
 REUSE = (1, 10, 100, 1000)
 """Queries that one update serves, for the bytes per query of the cost ledger."""
@@ -68,7 +68,7 @@ def evaluate(
     }
     if truths is not None:
         fixed["oracle"] = scorer.scores(updates(model, devices, 1, "truth", truths=truths), "truth")
-    contexts = _Contexts(model)
+    contexts = Contexts(model)
     order = derangement(len(devices), seed)
     free = model.fitted.summary.get("free")
     results, costs = [], []
@@ -130,7 +130,7 @@ def free_scores(
     score: Score,
 ) -> np.ndarray:
     """Score each device behind its first `skipped` examples, adapted by a free baseline: (B,) float64."""
-    at, found = _device_of(model.net), []
+    at, found = examples.device_of(model.net), []
     model.net.eval()
     with torch.no_grad():
         for device in devices:
@@ -161,7 +161,7 @@ def choose_free(
     Returns:
         Name, strength and validation score of the best, and what it learned from training devices.
     """
-    at = _device_of(model.net)
+    at = examples.device_of(model.net)
     sample = examples.moved(examples.take(train[0].inputs, slice(0, 4)), at)
     model.net.eval()
     with torch.no_grad():
@@ -209,7 +209,7 @@ def choose_free(
 def _score(model: AdaptableModel, device: DeviceData) -> Score:
     if isinstance(model.score, Score):
         return model.score
-    at = _device_of(model.net)
+    at = examples.device_of(model.net)
     model.net.eval()
     with torch.no_grad():
         outputs = examples.call(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at))
@@ -242,7 +242,7 @@ def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -
     tensors = {name: np.ascontiguousarray(value[0].cpu().numpy(), np.float32) for name, value in made.items()}
     update = Package(devices[0].id, "0" * 64, 1, 2**31, model.hypernet.adapter.name, "int4", tensors)
     up, down = len(model.request(devices[0].id, context).encode()), len(seal(update, make_key()))
-    rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), _device_of(model.net))
+    rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), examples.device_of(model.net))
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         examples.call(model.net, rows)
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,10 @@ from paramcast.protocol import AdaptRequest
 from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber, Describer, make_describer
 from paramcast.training.devices import DeviceData
+from paramcast.training.fitted import Fitted, NotFittedError
 from paramcast.training.scores import Loss, Score
 from paramcast.training.start import Start, Started, starting
-from paramcast.training.uplink import Uplink, as_received
+from paramcast.training.uplink import Uplink, as_received, padded, sent_and_whole
 
 if TYPE_CHECKING:
     from paramcast.training.report import Report
@@ -49,40 +49,6 @@ _NO_QUERIES = 1  # columns of a request's queries, of which there are no rows
 
 class ModelError(InputError):
     """A folder is not a model that this version can read."""
-
-
-class NotFittedError(InputError):
-    """The model has to be fitted first."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the model has no hypernetwork yet; call fit(train_devices, validation_devices) first"
-        )
-
-
-@dataclass
-class Fitted:
-    """What training adds to the module.
-
-    Attributes:
-        uplink: From an example's features to the numbers that are sent.
-        hypernets: Condition -> hypernetwork; 'support' serves devices.
-        adapted: Condition -> the module under that hypernetwork's updates.
-        example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
-        domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
-        truth_dim: Length of a true domain's description; 0 where it is unknown.
-        start: What a device does by itself before an update comes on top; None: nothing.
-        summary: Results on validation devices, and the verdict in words.
-    """
-
-    uplink: Uplink
-    hypernets: dict[str, Hypernetwork]
-    adapted: dict[str, AdaptedModule]
-    example: Any
-    domains: tuple[str, ...] = ()
-    truth_dim: int = 0
-    summary: dict[str, Any] = field(default_factory=dict)
-    start: Start | None = None
 
 
 class AdaptableModel:
@@ -166,7 +132,7 @@ class AdaptableModel:
 
     def features(self, inputs: Any) -> np.ndarray:
         """Describe examples: (N, F) or (N, T, F) float32, from the base module."""
-        device = _device_of(self.net)
+        device = examples.device_of(self.net)
         parts = []
         self.net.eval()
         with torch.no_grad():
@@ -227,7 +193,7 @@ class AdaptableModel:
         """
         tree = examples.as_tensors(support, "support")
         values = self.hypernet.generate(self.inputs([self.features(tree)]))
-        values |= starting(self.fitted.start, self.net, [examples.moved(tree, _device_of(self.net))])
+        values |= starting(self.fitted.start, self.net, [examples.moved(tree, examples.device_of(self.net))])
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
@@ -308,7 +274,7 @@ class AdaptableModel:
                     truth_dim=truth_dim,
                 ),
                 module.adapter,
-            ).to(_device_of(self.net))
+            ).to(examples.device_of(self.net))
             for condition, module in adapted.items()
         }
         self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
@@ -416,26 +382,6 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
     if model.sha256() != stored["sha256"]:
         raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
     return model
-
-
-def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
-    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
-    return parts[:, parts.shape[1] // 2], parts.mean(1)
-
-
-def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay sets (K, U) of unlike size side by side: (B, K, U) float32 and a mask (B, K) bool."""
-    longest = max(len(rows) for rows in sets)
-    out = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
-    mask = np.zeros((len(sets), longest), bool)
-    for place, rows in enumerate(sets):
-        out[place, : len(rows)], mask[place, : len(rows)] = rows, True
-    return out, mask
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
