@@ -62,7 +62,7 @@ def test_a_run_of_before_does_not_say_what_its_data_were(tmp_path: Path) -> None
         (
             {"split": "test"},
             {},
-            "too few clips for task 'qa': 60 of 60 have `qa`, and 0 of these are for training",
+            "too few clips for task 'qa': 60 of 60 have `qa`, and 0 of these",
         ),
         (
             {"frames": ["1.png", "2.png", "3.png"], "frame_captions": ["a", "b", "c"], "source": None},

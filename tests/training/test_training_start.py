@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import paramcast as pc
 from paramcast.adapters import AdaptedModule, build_adapter
 from paramcast.errors import InputError
+from paramcast.training.alignment import LearnedAlignment
 from paramcast.training.baselines import (
     FreeBaseline,
     MeanRemoval,
@@ -95,15 +96,47 @@ def test_a_module_without_norms_or_linear_layers_has_no_start() -> None:
     assert Start.of(nn.Conv1d(1, 1, 1), PriorCorrection(), 1.0) is None
 
 
+def test_strengths_are_learned_for_each_layer() -> None:
+    """The first layer's mean is the device's own offset; that of the second is what is asked for."""
+    rng = np.random.default_rng(0)
+    module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).eval()
+
+    def draw(_: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        level = rng.normal()  # of the labels: to align the last layer would lose it
+        labels = torch.tensor(rng.normal(size=(64, 2)) + level, dtype=torch.float32)
+        return labels[:32], labels[32:], labels[32:]
+
+    learned = LearnedAlignment.learn(module, draw, lambda made, labels: (made - labels).square().mean(), 0)
+    assert learned.fits(module, None)
+    assert max(strength for pair in learned.strengths.values() for strength in pair) < 0.35
+
+    def offset(_: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        labels = torch.tensor(rng.normal(size=(64, 2)), dtype=torch.float32)
+        moved = labels + 2 * float(rng.normal())
+        return moved[:32], moved[32:], labels[32:]
+
+    learned = LearnedAlignment.learn(module, offset, lambda made, labels: (made - labels).square().mean(), 0)
+    means = [pair[0] for pair in learned.strengths.values()]
+    assert 1 - (1 - means[0]) * (1 - means[1]) > 0.8
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    x = torch.tensor(rng.normal(size=(40, 2)) + 3, dtype=torch.float32)
+    with torch.no_grad():
+        assert learned.outputs(module, x, x).mean() < 0.7
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
 def test_the_free_baseline_stays_where_no_update_is_worth_it(tmp_path: Path) -> None:
     model = pc.adaptable(net(), ["first"], adapter=pc.Basis(rank=4), loss=cross_entropy)
     base = Supervised(cross_entropy, steps=40, rate=0.02)
     model.fit(corners(12, 1), corners(6, 2), 8, base=base, folds=2, start=True, support=16)
-    free = model.fitted.summary["free"]
+    free, start = model.fitted.summary["free"], model.fitted.summary["start"]
     assert free["strength"] > 0, "devices are moved by an offset: aligning them must help"
     model.hypernet.gate.threshold.fill_(math.inf)
     values = model.evaluate(corners(6, 3), support=16).results[0].values
-    np.testing.assert_allclose(values["own"], values["best_free"])
+    if start["name"] == "learned_alignment":
+        assert values["own"].mean() > values["best_free"].mean() - 2
+    else:
+        np.testing.assert_allclose(values["own"], values["best_free"])
     assert values["own"].mean() > values["base"].mean()
 
     model.save(tmp_path / "model")

@@ -98,6 +98,7 @@ def _row(known: SensorSet, other: SensorSet | None, seed: int, steps: int) -> di
         "gain": row["gain"],
         "own_minus_best_free": row["own_minus_best_free"],
         "free": None if free is None else {"method": free["name"], "strength": free["strength"]},
+        "start": model.fitted.summary.get("start"),
         "worse_share": row["worse_share"],
         "cost": row["cost"],
     }

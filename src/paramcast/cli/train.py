@@ -94,9 +94,9 @@ def command(
     Give --data and --task for videos with questions or captions, or --module and --devices for your own
     torch module.
 
-    Test clips are not touched: those that the collection's `split` names, else a tenth of its videos. Texts
-    are read up to their 64th token, by an encoder that knows English; task qa answers with one of at most 1,000
-    answers, the most frequent ones of the training clips.
+    Test clips are not touched: those that the `split` of the collection names, else a tenth of its videos.
+    Texts are read up to their 64th token, by an encoder that knows English; task qa answers with one of at
+    most 1,000 answers, the most frequent ones of the training clips.
     """
     if module:
         how = {"targets": targets, "adapter": adapter, "context": context, "base": base}

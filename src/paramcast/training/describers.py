@@ -136,7 +136,10 @@ class DefaultDescriber(Describer):
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
         self._head = (linear or list(seen) or [""])[-1]
         if self._head:
-            self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            try:
+                self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            except InputError:  # its rows are not the examples: inputs and outputs describe them then
+                self._head = ""
         self._axes = [_channel_axis(leaf) for leaf in pytree.tree_leaves(inputs)]
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:

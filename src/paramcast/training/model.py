@@ -281,22 +281,20 @@ class AdaptableModel:
         return self._fitted
 
     def begin_with_start(self) -> None:
-        """Let updates start from the free baseline that `summary` names, if there is one."""
+        """Let updates start from what `summary` names as the start, if there is one."""
         from paramcast.training.evaluation import free_baseline
 
-        fitted, free = self.fitted, self.fitted.summary.get("free")
+        fitted, free = self.fitted, self.fitted.summary.get("start")
         if not free or not free["strength"]:
             return
-        fitted.start = Start.of(
-            self.net, free_baseline(self, free["name"], free.get("prior")), free["strength"]
-        )
+        method = free_baseline(self, free["name"], free.get("prior"), free.get("strengths"))
+        fitted.start = Start.of(self.net, method, free["strength"])
         if fitted.start is not None:
             plain = fitted.adapted["support"]
             names = fitted.start.names(self.net)
             started = AdaptedModule(self.net, Started(plain.adapter, self.net, names))
             started.mode = "vmap" if plain.mode != "loop" else "loop"
             fitted.adapted["support"] = started
-            fitted.summary["started"] = True
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -368,8 +366,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
             module.eval()
         model.fitted.summary = stored["summary"]
-        if stored["summary"].get("started"):
-            model.begin_with_start()
+        model.begin_with_start()
         model.describer.restore(told)
     except OSError as error:
         raise ModelError(

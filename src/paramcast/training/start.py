@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paramcast.adapters.base import Adapter, Values
 from paramcast.training import examples
+from paramcast.training.alignment import LearnedAlignment
 from paramcast.training.baselines import (
     FreeBaseline,
     MeanRemoval,
@@ -25,6 +26,9 @@ from paramcast.training.baselines import (
 
 PREFIX = "start:"
 """Begins the names of a start's tensors among those of an update."""
+
+
+_STATISTICS = (ReestimatedStatistics, LearnedAlignment)
 
 
 class Start:
@@ -41,13 +45,13 @@ class Start:
     @classmethod
     def of(cls, net: nn.Module, method: FreeBaseline, strength: float) -> Start | None:
         """Return the start that a baseline stands for; None where it cannot be written as changed tensors."""
-        if isinstance(method, ReestimatedStatistics) or _last_linear(net) is not None:
+        if isinstance(method, _STATISTICS) or _last_linear(net) is not None:
             return cls(method, strength)
         return None
 
     def names(self, net: nn.Module) -> list[str]:
         """Name the tensors that change."""
-        if isinstance(self.method, ReestimatedStatistics):
+        if isinstance(self.method, _STATISTICS):
             layers = {id(layer) for layer in norm_layers(net)}
             named = [name for name, part in net.named_modules() if id(part) in layers]
             return [
@@ -60,7 +64,7 @@ class Start:
     def values(self, net: nn.Module, support: Any) -> dict[str, Tensor]:
         """Compute the changed tensors from the support examples, on the base module in its present state."""
         with torch.no_grad():
-            if isinstance(self.method, ReestimatedStatistics):
+            if isinstance(self.method, _STATISTICS):
                 if examples.count(support) < 2:
                     return {name: net.get_buffer(name).clone() for name in self.names(net)}
                 with restored(net):

@@ -26,7 +26,7 @@ from paramcast.training import examples
 from paramcast.training.bases import Augment, FitBase, Supervised, copied, fit_bases, restore, variant
 from paramcast.training.checks import SeenDevicesWarning, check_score, first_outputs, warn_if_seen
 from paramcast.training.devices import DeviceData, check_devices, domains_of
-from paramcast.training.evaluation import choose_free
+from paramcast.training.evaluation import choose_free, choose_start
 from paramcast.training.fitting import Schedule, one_thread
 from paramcast.training.fitting import fit as fit_steps
 from paramcast.training.generating import Contexts, scores_of, updates
@@ -77,9 +77,9 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
-        start: Whether updates start from the free baseline that is best on validation devices, which a
-            device applies by itself; where no update is worth it, that baseline stays. Such a model has no
-            export yet.
+        start: Whether updates start from what a device can do by itself: the free baseline that is best on
+            validation devices, or an alignment of normalization statistics whose strengths are learned; it
+            stays where no update is worth it. Such a model has no export yet.
         support: Examples that devices will adapt with; training draws fewer, too.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
@@ -157,6 +157,9 @@ def fit(
             for condition in fitted.hypernets:
                 fitted.adapted[condition].check([examples.moved(b, at) for b in batch])
                 if start and condition == "support":
+                    fitted.summary["start"] = choose_start(
+                        model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
+                    )
                     model.begin_with_start()
                 _fit_hypernet(plan, condition, work)
             restore(model.net, plan.final)

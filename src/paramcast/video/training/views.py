@@ -58,9 +58,10 @@ class View:
         self.hints = [_said(text, device) for text in task.hints(clip)[:most]]
 
     def texts(self) -> list[str]:
-        """Every text of the view."""
+        """Every text of the view, once."""
         offered = [option for options in self.options for option in options]
-        return [text for _, text in self.items] + self.queries + offered + self.hints
+        found = [text for _, text in self.items] + self.queries + offered + self.hints
+        return list(dict.fromkeys(found))
 
     def clip_keys(self) -> list[ClipKey]:
         """Every clip or frame of the view."""
