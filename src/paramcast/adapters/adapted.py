@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
 from paramcast.adapters import fast
@@ -258,7 +259,9 @@ class AdaptedModule:
 
         # The fallback is slower than a rule, and as right.
         torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
-        found = vmap(one, randomness="different")(stacked, dict(values))
+        # Under vmap a CPU's fused kernel is chosen for a mask that needs a gradient, which it cannot give.
+        with sdpa_kernel(SDPBackend.MATH):
+            found = vmap(one, randomness="different")(stacked, dict(values))
         rest, close, at = seen
         outputs = []
         for device in range(len(inputs)):

@@ -48,6 +48,8 @@ IR_VERSION = 10
 
 TOLERANCE = 1e-4
 """Largest difference between module and graph, as a share of the largest output."""
+CONTEXT_TOLERANCE = 1e-2
+"""The same for features, which travel in 8 bits: a deviation of nearly equal numbers is ill-conditioned."""
 
 CONTEXT = "context"
 """Name of the output that holds an example's features."""
@@ -308,7 +310,8 @@ def _compare(
         for name, wanted, got in zip(
             job.out.names, expected, run.run(list(job.out.names), feed), strict=True
         ):
-            if (error := distance(wanted.numpy(), got)) > TOLERANCE:
+            limit = CONTEXT_TOLERANCE if name == CONTEXT else TOLERANCE
+            if (error := distance(wanted.numpy(), got)) > limit:
                 raise ExportError(
                     f"output {name} is off by {error:.2g} of its size for {size} examples and {what} targets"
                 )

@@ -124,15 +124,20 @@ class DefaultDescriber(Describer):
         self._head = ""
         self._layout = _Layout()
         self._axes: list[int | None] = []
+        self._outputs = True
 
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Find the last layer and the axes of channels."""
+        """Find the last layer, the axes of channels, and whether outputs describe single examples."""
         count = examples.count(inputs)
         leaves = {
             n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]
         }
         with torch.no_grad(), _watched(leaves, before=True) as seen:
-            examples.call(module, inputs)
+            whole = primary(examples.call(module, inputs))
+        with torch.no_grad():
+            less = primary(examples.call(module, examples.take(inputs, slice(0, max(1, count - 1)))))
+        # Of two towers, each example has an output for each other one: that describes the batch.
+        self._outputs = whole.dim() == 2 and len(whole) == count and whole.shape[1:] == less.shape[1:]
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
         self._head = (linear or list(seen) or [""])[-1]
         if self._head:
@@ -154,8 +159,8 @@ class DefaultDescriber(Describer):
         ]
         if self._head:
             parts.append(self._layout.pooled(seen[self._head]))
-        made = primary(outputs).float()
-        if made.dim() == 2 and len(made) == examples.count(inputs):
+        if self._outputs:
+            made = primary(outputs).float()
             parts.append(made.softmax(-1) if made.shape[1] > 1 else made)
         if not parts:
             raise InputError("the module has neither float inputs nor layers to describe; give context=")
@@ -167,12 +172,13 @@ class DefaultDescriber(Describer):
             "kind": "DefaultDescriber",
             "head": self._head,
             "axes": self._axes,
+            "outputs": self._outputs,
             "layout": self._layout.config(),
         }
 
     def restore(self, config: dict[str, Any]) -> None:
         """Take over the last layer's name and the layouts."""
-        self._head, self._axes = config["head"], config["axes"]
+        self._head, self._axes, self._outputs = config["head"], config["axes"], config["outputs"]
         self._layout = _Layout(**config["layout"])
 
 
