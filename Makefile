@@ -51,10 +51,15 @@ $(VENV)/.browser: $(VENV)/.installed web/package-lock.json
 	tests/web/bring_browser.sh $(VENV)/browser
 	touch $@
 
+# nginx for the test of deploy/nginx.conf: the system's, or Debian's package.
+$(VENV)/.nginx: $(VENV)/.installed
+	tests/server/bring_nginx.sh
+	touch $@
+
 # A worker for each core and one more, as some tests wait for servers; the models are small, so further threads would
 # only wait for each other.
 test: install
-	$(MAKE) --jobs 3 --output-sync lint $(VENV)/clip/.installed $(VENV)/.browser
+	$(MAKE) --jobs 3 --output-sync lint $(VENV)/clip/.installed $(VENV)/.browser $(VENV)/.nginx
 	$(MAKE) $(VENV)/.ray
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 

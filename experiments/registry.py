@@ -19,7 +19,15 @@ from paramcast.bench.rows import row, rows_table
 from paramcast.bench.untrained import made_up_request, untrained_model
 from paramcast.cli.bench.options import tell
 from paramcast.cli.common import json_option, seed_option
-from paramcast.protocol import AdaptRequest, SigningKey, authorize, make_key, new_nonce, public_key_hex
+from paramcast.protocol import (
+    AdaptRequest,
+    Credentials,
+    SigningKey,
+    authorize,
+    make_key,
+    new_nonce,
+    public_key_hex,
+)
 from paramcast.server import AdaptService, Database, RequestGuard
 from paramcast.server.db.schema import device_keys, devices
 from paramcast.video.training.serving import OnnxBackend
@@ -130,7 +138,7 @@ class _Asking:
                 time_us=time.time_ns() // 1000,
                 nonce=new_nonce(),
             )
-            sent.append((body, header))
+            sent.append((body, Credentials.read(header)))
         begin = time.perf_counter()
         for place in range(0, len(sent), BATCH):
             outcomes = self._service.answer([self._service.read(*one) for one in sent[place : place + BATCH]])

@@ -14,8 +14,11 @@ from paramcast.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, else removed."""
+def replacing(path: Path | str, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, else removed.
+
+    Who may read the file is `mode`'s to say.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
@@ -25,10 +28,22 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def own_as(path: Path | str, like: Path | str) -> None:
+    """Give the file or folder `path`, with all in it, to the owner of `like`, where this process is root's.
+
+    What an operator writes as root for a service that runs as another user has to be readable by that one.
+    """
+    if os.name != "posix" or os.geteuid() != 0:
+        return
+    owner, path = Path(like).stat(), Path(path)
+    for one in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def remove_halves(folder: Path | str) -> None:

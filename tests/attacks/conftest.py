@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-for room in ("device", "wire"):
+for room in ("device", "protocol"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))

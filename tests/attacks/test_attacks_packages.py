@@ -51,6 +51,11 @@ def int4(codes: np.ndarray) -> bytes:
     return signed(pack(HEAD | {"q": "int4"}, tensors), kind=b"\x02")
 
 
+def dated(**changes: str) -> bytes:
+    """A rightly signed package of format 3, which says when it was issued."""
+    return signed(pack(HEAD | {"i": str(NOW)} | changes, stored()), kind=b"\x03")
+
+
 ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]]] = {
     "oversize": (lambda: bytes(64 * 1024 * 1024 + 1), {}, protocol.TooLarge),
     "empty": (lambda: b"", {}, protocol.BadFormat),
@@ -58,7 +63,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
     "cut in the data": (lambda: good()[:-1], {}, protocol.BadSignature),
     "longer": (lambda: good() + b"\0", {}, protocol.BadSignature),
     "other magic": (lambda: b"PK" + good()[2:], {}, protocol.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x03" + good()[5:], {}, protocol.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x04" + good()[5:], {}, protocol.BadFormat),
     "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, protocol.BadSignature),
     "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, protocol.BadSignature),
     "signed without the format byte": (
@@ -137,6 +142,16 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
         protocol.WrongShape,
     ),
     "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, protocol.WrongDtype),
+    "issue time in format 1": (lambda: forged(stored(), HEAD | {"i": "1"}), {}, protocol.BadFormat),
+    "format 3 without issue time": (
+        lambda: signed(pack(HEAD, stored()), kind=b"\x03"),
+        {},
+        protocol.BadFormat,
+    ),
+    "issue time no number": (lambda: dated(i="-1"), {}, protocol.BadFormat),
+    "issued after its end": (lambda: dated(i=str(NOW + 61)), {}, protocol.BadFormat),
+    "dated and expired": (dated, {"now": NOW + 60.0}, protocol.Expired),
+    "dated and replayed": (dated, {"after": 5}, protocol.StaleSequence),
     "sequence no number": (lambda: forged(stored(), HEAD | {"s": "5.0"}), {}, protocol.BadFormat),
     "sequence of 5000 digits": (lambda: forged(stored(), HEAD | {"s": "9" * 5000}), {}, protocol.BadFormat),
     "expiry no number": (lambda: forged(stored(), HEAD | {"e": "never"}), {}, protocol.BadFormat),

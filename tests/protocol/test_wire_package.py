@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from packages import KEY, opened, package
+from packages import KEY, NOW, opened, package
 
 from paramcast import protocol
 from paramcast.protocol import PackageError, seal
@@ -67,6 +67,21 @@ def test_what_older_devices_read_is_written_as_before(quantization: str) -> None
     assert seal(package(quantization="int4"), KEY)[4] == 2
 
 
+@pytest.mark.parametrize("quantization", ROUNDING)
+def test_a_package_says_when_it_was_issued(quantization: str) -> None:
+    sealed = seal(package(quantization=quantization, issued=NOW), KEY)
+    assert (sealed[4], opened(sealed).issued) == (3, NOW)
+    assert opened(seal(package(quantization=quantization), KEY)).issued is None
+
+
+def test_what_says_when_it_was_issued_is_judged_by_the_clock_alone() -> None:
+    """A time before that the cloud told wrongly would make all that comes later seem expired."""
+    late = {"not_before": float(NOW + 10**6)}
+    assert opened(seal(package(issued=NOW), KEY), **late).issued == NOW
+    with pytest.raises(protocol.Expired):
+        opened(seal(package(), KEY), **late)
+
+
 def test_four_bits_are_half_a_byte() -> None:
     codes = {"codes": np.linspace(-1, 1, 63, dtype="f4")}
     sizes = {name: len(seal(package(tensors=codes, quantization=name), KEY)) for name in ("int8", "int4")}
@@ -90,6 +105,8 @@ def test_sealing_is_deterministic() -> None:
         ({"sequence": 0}, protocol.BadFormat),
         ({"sequence": 2**53}, protocol.BadFormat),
         ({"expires": -1}, protocol.BadFormat),
+        ({"issued": -1}, protocol.BadFormat),
+        ({"issued": NOW + 61}, protocol.BadFormat),
         ({"form": "Full"}, protocol.BadFormat),
         ({"quantization": "int2"}, protocol.BadFormat),
         ({"tensors": {"../x": np.ones(1, "f4")}}, protocol.BadFormat),

@@ -168,5 +168,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     assert "schema 0003" in run("upgrade", "--state", tmp_path / "a.db")
     assert "rows are in" in run("backup", tmp_path / "b.gz", "--state", tmp_path / "a.db")
-    assert "restored" in run("restore", tmp_path / "b.gz", "--state", tmp_path / "c.db")
+    assert "restored" in run(
+        "restore", tmp_path / "b.gz", "--state", tmp_path / "c.db", "--journal", tmp_path / "a.journal"
+    )
     assert content(f"{tmp_path}/c.db") == content(f"{tmp_path}/a.db")

@@ -255,7 +255,7 @@ def test_the_log_is_json_where_it_is_asked(tmp_path: Path) -> None:
             connection.execute(text("DROP TABLE packages"))
             connection.execute(text("DROP TABLE devices"))
         database.close()
-        assert httpx2.get(f"{cloud.url}/readyz").status_code == 503
+        wait_for(lambda: httpx2.get(f"{cloud.url}/readyz").status_code == 503)  # a verdict is kept a second
         reply = httpx2.post(f"{cloud.url}/v1/adapt", content=request().encode())
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
         assert httpx2.get(f"{cloud.url}/healthz").status_code == 200  # the process is well: no restart helps

@@ -19,8 +19,14 @@ from sqlalchemy import select
 from paramcast.device import CloudClient
 from paramcast.device import client as client_module
 from paramcast.protocol import AdaptRequest, make_key, open_package, public_key_hex
-from paramcast.server import Database, create_app
+from paramcast.server import Database, create_app, health
 from paramcast.server.db.schema import packages
+
+
+@pytest.fixture(autouse=True)
+def _each_look_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "KEPT_S", 0.0)
+
 
 KEY = make_key()
 

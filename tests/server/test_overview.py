@@ -208,9 +208,9 @@ def test_versions_are_told_apart_by_what_they_did(database: Database) -> None:
     with database.writing() as connection:
         first, second, third = (
             published.publish(
-                connection, model=MODEL, digest="d" * 64, form="codes", task="qa", share=share, now_ms=NOW
+                connection, model=MODEL, digest=digest, form="codes", task="qa", share=share, now_ms=NOW
             ).version
-            for share in (100, 100, 10)
+            for share, digest in ((100, "d" * 64), (100, "d" * 64), (10, "e" * 64))
         )
         published.withdraw(connection, None, NOW)
         issued = [package(f"cam-{number}", 1, version=first, bytes=400) for number in range(3)]

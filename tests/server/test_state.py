@@ -161,11 +161,12 @@ def serving(database: Database) -> list[int]:
 
 def back(database: Database, model: str | None = None) -> int:
     with database.writing() as connection:
-        return published.withdraw(connection, model, 2).version
+        return published.withdraw(connection, model, 2)[0].version
 
 
 def test_models_are_published_in_turn_and_rolled_back(database: Database) -> None:
-    first, canary, second = put(database), put(database, share=10), put(database)
+    first = put(database, digest="1" * 64)
+    canary, second = put(database, share=10), put(database, digest="2" * 64)
     assert serving(database) == [second]
     assert back(database) == second
     assert serving(database) == [canary, first]

@@ -133,15 +133,17 @@ def test_a_malformed_public_key_opens_nothing(bare_page: Page, key: str) -> None
 
 
 @pytest.mark.parametrize("quantization", ["fp32", "fp16", "int8", "int4"])
-def test_a_package_holds_python_s_numbers(bare_page: Page, quantization: str) -> None:
-    from packages import KEY, MODEL, package
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_package_holds_python_s_numbers(bare_page: Page, quantization: str, dated: bool) -> None:
+    from packages import KEY, MODEL, NOW, package
 
     from paramcast.protocol import public_key_hex
 
     rng = np.random.default_rng(3)
     shapes = {"a.weight": (3, 5), "a.bias": (3,), "scalar": (), "b": (2, 3, 4)}
     tensors = {name: rng.normal(size=shape).astype("f4") for name, shape in shapes.items()}
-    data = seal(package(tensors=tensors, quantization=quantization), KEY)
+    issued = NOW if dated else None
+    data = seal(package(tensors=tensors, quantization=quantization, issued=issued), KEY)
     rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": 0.0, "expected": shapes}
     ours = open_package(data, public_key_hex(KEY), **rules)
     theirs = opened(bare_page, data, public_key_hex(KEY), rules)

@@ -62,6 +62,22 @@ def revoke(device: str, state: str) -> None:
     click.echo(f"{ended} keys of device {device} are revoked")
 
 
+@command.command()
+@click.argument("device")
+@state_option
+def reset(device: str, state: str) -> None:
+    """Have the numbers of DEVICE begin anew, should they be used up; its packages and reports are forgotten.
+
+    A device that has its store goes on above what it ran.
+    """
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.server.db import identities
+
+        if not identities.reset_numbers(connection, device):
+            raise InputError(f"device {device} was never here")
+    click.echo(f"the numbers of device {device} begin anew")
+
+
 @command.command(name="rotate-key")
 @click.option(
     "--key",
@@ -76,7 +92,7 @@ def rotate_key(key_file: Path, state: str) -> None:
     """Sign with a new key from the service's next start on; devices trust it by the old one's word."""
     old, fresh = load_key(key_file), key_file.with_name(f"{key_file.name}.next")
     if not fresh.exists():  # else an earlier call was cut off: its key may be endorsed already
-        save_key(make_key(), fresh)
+        save_key(make_key(), fresh, like=key_file)
     new = load_key(fresh)
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities
@@ -87,7 +103,12 @@ def rotate_key(key_file: Path, state: str) -> None:
     kept = key_file.with_name(f"{key_file.name}.{link.old[:12]}")
     if not kept.exists():
         os.link(key_file, kept)
-    fresh.replace(key_file)
+    try:
+        fresh.replace(key_file)
+    except FileNotFoundError as error:
+        raise InputError(
+            "another rotate-key has just changed the key; run it again if that is meant"
+        ) from error
     click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is in {kept}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from paramcast.server import Database
 
 
+_JOURNAL = "paramcast.journal"
+
+
 def _take_settings(context: click.Context, _: click.Parameter, config: Path | None) -> None:
     """Let the settings of a service be the defaults of this command."""
     if config is None:
@@ -22,6 +26,7 @@ def _take_settings(context: click.Context, _: click.Parameter, config: Path | No
     with needs("--config", "server"):
         from paramcast.server.settings import Settings
     settings = Settings.gather(config)
+    context.meta[_JOURNAL] = settings.journal
     context.default_map = {
         "state": settings.where,
         "store": settings.store,
@@ -58,17 +63,19 @@ store_option = click.option(
 
 
 @contextmanager
-def opened_state(state: str, what: str) -> Iterator[Database]:
-    """The state, open for the command `what` until the block ends.
+def opened_state(state: str, what: str, *, new: bool = False) -> Iterator[Database]:
+    """The state, open for the command `what` until the block ends; made only where it is to be `new`.
 
     Raises:
         MissingExtraError: If the cloud's packages are not installed.
-        StateInputError: If `state` is no file or URL.
+        StateInputError: If `state` is no file or URL, or there is no state.
         StateError: If it cannot be used.
     """
     with needs(what, "server"):
         from paramcast.server import Database
-    database = Database.open(state)
+        from paramcast.server.db.journal import Journal
+    told = click.get_current_context().meta.get(_JOURNAL) or os.environ.get("PARAMCAST_JOURNAL")
+    database = Database.open(state, only_old=not new, journal=Journal(Path(told)) if told else None)
     try:
         yield database
     finally:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from paramcast.cli.cloud_options import opened_state, state_option, store_option
 from paramcast.cli.common import FOLDER, needs
+
+if TYPE_CHECKING:
+    from paramcast.server.db.published import ModelVersion
 
 
 @click.group(name="model")
@@ -32,8 +37,10 @@ def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
     with needs("paramcast model", "server"):
         from paramcast.server import ModelStore, Served
         from paramcast.server.db import published
+        from paramcast.server.trial import check_backend
     kept = ModelStore.beside(state, store)
     backend = Served.open(artifact).backend  # first: what cannot be served is not published
+    check_backend(backend)
     with opened_state(state, "paramcast model") as database:
         digest = kept.add(artifact)
         with database.writing() as connection:
@@ -71,16 +78,24 @@ def list_(state: str) -> None:
 
 @command.command()
 @click.argument("model", required=False)
+@click.option("--version", type=int, help="The version that is meant: fails if a newer one is in service.")
 @state_option
-def rollback(model: str | None, state: str) -> None:
-    """Take the newest version out of service, of base model MODEL (its first digits) if there are several."""
+def rollback(model: str | None, version: int | None, state: str) -> None:
+    """Take the newest version out of service, of base model MODEL (its first digits) if there are several.
+
+    Every other version of the same files goes with it, as a canary of it.
+    """
     with opened_state(state, "paramcast model") as database, database.writing() as connection:
         from paramcast.server.db import published
 
-        withdrawn = published.withdraw(connection, model, _now_ms())
-        left = [version.version for version in published.in_service(connection, withdrawn.model)]
-    numbers = ", ".join(map(str, left))
-    click.echo(f"version {withdrawn.version} is withdrawn; in service: {numbers}")
+        gone = published.withdraw(connection, model, _now_ms(), version)
+        left = published.in_service(connection, gone[0].model)
+    also = f" and, of the same files, {_numbers(gone[1:])}" if gone[1:] else ""
+    click.echo(f"version {gone[0].version}{also} is withdrawn; in service: {_numbers(left)}")
+
+
+def _numbers(versions: Sequence[ModelVersion]) -> str:
+    return ", ".join(str(one.version) for one in versions)
 
 
 def _now_ms() -> int:

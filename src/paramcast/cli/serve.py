@@ -54,21 +54,27 @@ def command(config: Path | None, ready_file: Path | None, **options: Any) -> Non
     """
     with needs("paramcast serve", "server"):
         from paramcast.server.launch import launched
-        from paramcast.server.listening import http_server, opened_listener, url_of
+        from paramcast.server.listening import http_server, opened_internal, opened_listener, url_of
         from paramcast.server.logs import set_up_logs
         from paramcast.server.settings import Settings
     given = {name: value for name, value in options.items() if value not in (None, ())}
     settings = Settings.gather(config, **given)
     set_up_logs(settings.log_format, settings.log_level)
-    with opened_listener(settings.host, settings.port) as listener, launched(settings) as service:
+    with (
+        opened_listener(settings.host, settings.port) as listener,
+        opened_internal(settings) as internal,
+        launched(settings) as service,
+    ):
         url = url_of(listener, settings)
         if not settings.require_enrolment:
             click.echo(_OPEN, err=True)
 
         def announce() -> None:
             if ready_file is not None:
-                write_json(ready_file, {"url": url, "public_key": service.public_key})
+                told = {"url": url, "public_key": service.public_key}
+                inside = {"internal_url": url_of(internal)} if internal else {}
+                write_json(ready_file, told | inside)
             served = ", ".join(map(str, settings.artifact)) or "what is published"
             click.echo(f"paramcast serves {served} at {url} public key {service.public_key}")
 
-        http_server(service, settings, announce).run(sockets=[listener])
+        http_server(service, settings, announce, internal).run(sockets=[listener])

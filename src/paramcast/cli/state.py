@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from paramcast.cli.cloud_options import opened_state, state_option
 from paramcast.cli.common import FILE, needs
 from paramcast.errors import InputError
+
+if TYPE_CHECKING:
+    from paramcast.server.db.journal import Journal
 
 
 @click.group(name="state")
@@ -17,10 +21,11 @@ def command() -> None:
 
 
 @command.command()
+@click.option("--new", is_flag=True, help="Make a state where there is none, as `paramcast serve` does.")
 @state_option
-def upgrade(state: str) -> None:
+def upgrade(new: bool, state: str) -> None:
     """Bring the schema up to date, as every command does that opens the state."""
-    with opened_state(state, "paramcast state") as database:
+    with opened_state(state, "paramcast state", new=new) as database:
         click.echo(f"the state has schema {database.revision()}")
 
 
@@ -44,9 +49,42 @@ def backup(file: Path, state: str) -> None:
 
 @command.command()
 @click.argument("file", type=FILE)
+@click.option(
+    "--journal",
+    type=FILE,
+    help="What was revoked since: the .journal beside the former state.  [default: that beside the new one]",
+)
+@click.option("--without-journal", is_flag=True, help="It is lost: what was revoked since comes back.")
 @state_option
-def restore(file: Path, state: str) -> None:
-    """Fill an empty state from FILE: also from SQLite to PostgreSQL, or back. No service may run on it."""
+def restore(file: Path, journal: Path | None, without_journal: bool, state: str) -> None:
+    """Fill an empty state from FILE: also from SQLite to PostgreSQL, or back. No service may run on it.
+
+    Devices, tokens, operators and versions that were revoked after the backup stay revoked by the journal.
+    """
     with needs("paramcast state", "server"):
         from paramcast.server.db.backup import restore as fill
-    click.echo(f"{fill(state, file)} rows are restored")
+        from paramcast.server.db.database import journal_of
+        from paramcast.server.db.journal import Journal
+    found = Journal(journal) if journal else journal_of(state)
+    if not without_journal and (found is None or not found.path.is_file()):
+        raise InputError(
+            "the journal of what was revoked since the backup is needed: --journal FILE.journal (it lies "
+            "beside the former state), or --without-journal if it is lost"
+        )
+    rows, acts = fill(state, file, None if without_journal else found)
+    click.echo(f"{rows} rows are restored, and {acts} acts of the journal")
+    if without_journal:
+        click.echo(
+            "revoke again what was revoked since the backup: devices (paramcast access revoke), operators "
+            "(access withdraw), versions (model rollback); change the signing key again if it was changed",
+            err=True,
+        )
+    elif found is not None:
+        _go_on(found, journal_of(state))
+
+
+def _go_on(former: Journal, journal: Journal | None) -> None:
+    """Have the new state's journal begin with what the former one holds."""
+    if journal is not None and journal.path.resolve() != former.path.resolve():
+        journal.path.write_bytes(former.path.read_bytes())
+        journal.path.chmod(0o600)

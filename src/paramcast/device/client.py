@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,9 +16,9 @@ import httpx2
 
 from paramcast.device.core import DeviceCore
 from paramcast.device.errors import CloudError, DeviceInputError
-from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, json_object, lost
+from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, chain_of, json_object, lost
 from paramcast.device.identity import DeviceIdentity
-from paramcast.protocol import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Endorsement, Package, new_nonce
+from paramcast.protocol import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Package, new_nonce
 
 
 class _Client:
@@ -89,6 +90,15 @@ class _Client:
     def _enrolment_call(self, identity: DeviceIdentity, token: str) -> Call:
         return _json_call("/v1/enrol", identity.enrolment(token))
 
+    def _know_keys(self, reply: Reply) -> None:
+        """Have the identity believe the cloud's newest key, if the endorsements in `reply` lead there.
+
+        Where they do not, the refusal that made it ask stands.
+        """
+        if self._identity is not None and reply.status == 200:
+            with suppress(CloudError, BadSignature, OSError):
+                self._identity.follow(chain_of(reply.data))
+
     def _own(self) -> DeviceIdentity:
         if self._identity is None:
             raise DeviceInputError("this needs an enrolled device: CloudClient(url, identity=...)")
@@ -149,7 +159,9 @@ class CloudClient(_Client):
         try:
             return self._applied(runtime, reply)
         except BadSignature:
-            return self._applied(runtime, reply, self._send(_KEYS).data)
+            links = self._send(_KEYS)
+            self._know_keys(links)
+            return self._applied(runtime, reply, links.data)
 
     def enrol(self, token: str, folder: Path | str, device: str) -> DeviceIdentity:
         """Enrol a device with a one-time token; this client signs for it from then on.
@@ -180,15 +192,25 @@ class CloudClient(_Client):
         self._own().rotated(key)
 
     def report(
-        self, sequence: int, *, applied: bool, gain: float | None = None, reason: str | None = None
+        self,
+        sequence: int,
+        *,
+        applied: bool,
+        gain: float | None = None,
+        reason: str | None = None,
+        user: str | None = None,
     ) -> None:
         """Tell the cloud what came of a package: whether it runs, and what it gained, in percentage points.
+
+        The cloud keeps the first report of each package that it has given to the device, or to its `user`.
 
         Raises:
             CloudError: If the cloud cannot be reached or refuses.
         """
         self._own()
         told = {"sequence": sequence, "applied": applied, "gain": gain, "reason": reason}
+        if user is not None:
+            told["user"] = user
         self._send(_json_call("/v1/feedback", told))
 
     def trust(self, runtime: DeviceCore) -> None:
@@ -231,6 +253,8 @@ class CloudClient(_Client):
         retries = Retries(self.url, self._identity)
         while True:
             reply = self._attempt(call)
+            if retries.needs_keys(reply):
+                self._know_keys(self._attempt(_KEYS))
             wait_s = retries.wait_s(reply)
             if wait_s is None:
                 return reply
@@ -282,8 +306,9 @@ class AsyncCloudClient(_Client):
         try:
             return await asyncio.to_thread(self._applied, runtime, reply)
         except BadSignature:
-            links = (await self._send(_KEYS)).data
-            return await asyncio.to_thread(self._applied, runtime, reply, links)
+            links = await self._send(_KEYS)
+            self._know_keys(links)
+            return await asyncio.to_thread(self._applied, runtime, reply, links.data)
 
     async def trust(self, runtime: DeviceCore) -> None:
         """As `CloudClient.trust`."""
@@ -313,6 +338,8 @@ class AsyncCloudClient(_Client):
         retries = Retries(self.url, self._identity)
         while True:
             reply = await self._attempt(call)
+            if retries.needs_keys(reply):
+                self._know_keys(await self._attempt(_KEYS))
             wait_s = retries.wait_s(reply)
             if wait_s is None:
                 return reply
@@ -342,11 +369,7 @@ def _json_call(path: str, body: Mapping[str, Any]) -> Call:
 
 def follow_links(runtime: DeviceCore, links: bytes) -> None:
     """Have `runtime` trust the cloud's newest key, if the endorsements in `links` lead there."""
-    chain = json_object(links).get("endorsements")
-    try:
-        runtime.follow([Endorsement(**link) for link in chain or ()])
-    except TypeError as error:
-        raise CloudError("the cloud's answer is no chain of keys") from error
+    runtime.follow(chain_of(links))
 
 
 def _sleep(seconds: float) -> None:

@@ -14,6 +14,7 @@ import httpx2
 
 from paramcast.device.errors import CloudError
 from paramcast.device.identity import DeviceIdentity
+from paramcast.protocol import Endorsement
 
 ATTEMPTS = 4
 FIRST_WAIT_S = 0.25  # doubles with every attempt; the real wait is drawn between 0 and that
@@ -50,6 +51,7 @@ class Retries:
     def __init__(self, url: str, identity: DeviceIdentity | None) -> None:
         self._url, self._identity = url, identity
         self._failed = 0
+        self._asked_for_keys = False
 
     def wait_s(self, reply: Reply) -> float | None:
         """None if `reply` is good, else the seconds to wait before the next attempt.
@@ -74,6 +76,22 @@ class Retries:
         # where the cloud has said when, as it says so in whole seconds.
         spread = max(FIRST_WAIT_S * 2 ** (self._failed - 1), 1.0 if asked else 0.0)
         return asked + random.uniform(0, spread)
+
+    def needs_keys(self, reply: Reply) -> bool:
+        """Whether `reply` tells a time that the device cannot check: perhaps the cloud has a newer key.
+
+        The chain of its keys is worth asking for then, once.
+        """
+        if self._identity is None or reply.status != 401 or self._asked_for_keys:
+            return False
+        try:
+            told = json_object(reply.data)
+        except CloudError:
+            return False
+        if "time_us" not in told or self._identity.tells_time(told, reply.nonce):
+            return False
+        self._asked_for_keys = True
+        return True
 
     def _clock_was_wrong(self, reply: Reply) -> bool:
         """Whether the cloud refused the time of the signature, and has told a better one."""
@@ -120,6 +138,17 @@ def json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CloudError("the cloud's answer is no JSON object")
     return value
+
+
+def chain_of(data: bytes) -> list[Endorsement]:
+    """The endorsements in what `/v1/keys` answers. Raises CloudError if there are none."""
+    try:
+        chain = [Endorsement(**link) for link in json_object(data).get("endorsements") or ()]
+    except TypeError as error:
+        raise CloudError("the cloud's answer is no chain of keys") from error
+    if not all(isinstance(text, str) for link in chain for text in vars(link).values()):
+        raise CloudError("the cloud's answer is no chain of keys")
+    return chain
 
 
 def _error_text(data: bytes) -> str:

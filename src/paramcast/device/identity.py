@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from paramcast.device.errors import CloudError, DeviceInputError
 from paramcast.files import write_json
 from paramcast.protocol import (
     BadSignature,
+    Endorsement,
     SigningKey,
     authorize,
+    follow,
     load_key,
     make_key,
     public_key_hex,
@@ -31,7 +34,8 @@ class DeviceIdentity:
 
     Attributes:
         device: The id under which the device is enrolled.
-        cloud_key: Hex of the key with which the cloud signed when the device was enrolled.
+        cloud_key: Hex of the key with which the cloud signs: of when the device was enrolled, or a later one
+            that its chain of endorsements leads to.
         folder: Where it is.
     """
 
@@ -96,8 +100,24 @@ class DeviceIdentity:
         """
         if not is_public_key(cloud_key):
             raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
-        self.cloud_key = str(cloud_key)
-        write_json(self.folder / _ABOUT, {"device": self.device, "cloud_key": self.cloud_key})
+        self._keep(str(cloud_key))
+
+    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
+        """Believe the key that the cloud's chain of endorsements ends in; whether that is another one.
+
+        Raises:
+            BadSignature: If a link of the chain is not signed by the key before it.
+            OSError: If it cannot be kept; it is believed until the process ends.
+        """
+        newest = follow(self.cloud_key, endorsements)
+        if newest == self.cloud_key:
+            return False
+        self._keep(newest)
+        return True
+
+    def _keep(self, cloud_key: str) -> None:
+        self.cloud_key = cloud_key
+        write_json(self.folder / _ABOUT, {"device": self.device, "cloud_key": cloud_key})
 
     def sign(self, method: str, path: str, body: bytes, nonce: str) -> str:
         """The `authorization` header of a request, for one sending: a second one needs a second signature."""
@@ -113,6 +133,15 @@ class DeviceIdentity:
 
         Only the cloud that enrolled the device is believed: it signs the time together with the nonce.
         """
+        if not self.tells_time(refusal, nonce):
+            return False
+        with self._clock:
+            self._ahead_us = refusal["time_us"] - time.time_ns() // 1000
+            self._last_us = 0
+        return True
+
+    def tells_time(self, refusal: dict[str, Any], nonce: str) -> bool:
+        """Whether the cloud has signed a time in refusing the request of `nonce`."""
         time_us, signature = refusal.get("time_us"), refusal.get("signature")
         if type(time_us) is not int or not isinstance(signature, str):
             return False
@@ -120,9 +149,6 @@ class DeviceIdentity:
             check_time(self.cloud_key, nonce, time_us, signature)
         except BadSignature:
             return False
-        with self._clock:
-            self._ahead_us = time_us - time.time_ns() // 1000
-            self._last_us = 0
         return True
 
     def next_key(self) -> tuple[SigningKey, dict[str, str]]:

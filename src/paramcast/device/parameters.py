@@ -138,7 +138,7 @@ class ParameterKeeper:
         """
         with self._changing:
             try:
-                package = self._open(data, after=self.highest, now=self._now())
+                package = self._open(data, after=self.highest, now=_clock(), not_before=self._state.clock)
                 feed = self._try_out(package.tensors)
             except PackageError as error:
                 self.refused = _reason(error)
@@ -253,6 +253,7 @@ class ParameterKeeper:
         if not kept:
             return StoreState()
         kept.sort(key=lambda package: package.sequence)
+        # No clock: one that was wrong when the newest was issued would make all that comes seem expired.
         return StoreState(kept[-1].sequence, 0.0, kept[-1].sha256, tuple(kept))
 
     def _stored(self, kept: Kept, now: float) -> Package:
@@ -274,8 +275,11 @@ class ParameterKeeper:
 
     def _keep(self, data: bytes, package: Package) -> None:
         """Write the package, then the state that names it; without a store or room, remember the sequence."""
-        now = self._now()
-        state = replace(self._state, highest=package.sequence, clock=now)
+        if package.issued is None:
+            now = clock = self._now()
+        else:  # what the cloud has signed last, also where it is earlier: then the time before was wrong
+            now, clock = _clock(), float(package.issued)
+        state = replace(self._state, highest=package.sequence, clock=clock)
         sha256 = self._to_store(lambda store: store.add(data, self._state.running))
         if sha256 is None:
             self._save(state)
@@ -289,7 +293,9 @@ class ParameterKeeper:
         self._to_store(lambda store: store.save_state(state))
         self._state = state
 
-    def _open(self, data: bytes, *, after: int, now: float, key: str | None = None) -> Package:
+    def _open(
+        self, data: bytes, *, after: int, now: float, key: str | None = None, not_before: float = 0.0
+    ) -> Package:
         key = key or self.public_key
         if key is None:
             raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")
@@ -301,13 +307,14 @@ class ParameterKeeper:
             after=after,
             now=now,
             expected={name: values.shape for name, values in self._nothing.parameters.items()},
+            not_before=not_before,
         )
 
     def _base(self, why: str) -> Snapshot:
         return replace(self._nothing, why=why)
 
     def _now(self) -> float:
-        """Unix seconds; never earlier than when something was taken up, whatever the clock says."""
+        """Unix seconds; not earlier than the issue time of the newest package, whatever the clock says."""
         return max(_clock(), self._state.clock)
 
     def _to_store(self, use: Callable[[PackageStore], T]) -> T | None:

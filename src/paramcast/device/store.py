@@ -62,7 +62,8 @@ class StoreState:
 
     Attributes:
         highest: The highest sequence number ever taken up.
-        clock: The latest time at which anything was taken up, unix seconds: it cannot be earlier than that.
+        clock: When the newest package was issued, as the cloud signed it, unix seconds: it is not earlier
+            than that. Of a package that does not say it: when it was taken up.
         running: sha256 of the package that runs; None for the base model.
         kept: All packages, by rising sequence.
     """

@@ -2,15 +2,16 @@
 
 Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantization. An int8 or int4 tensor `NAME` comes with its scales `NAME:s`. Format 2 is format 1
-with int4: what older devices can read is still written as format 1.
+form, `q` quantization, and in format 3 `i`, when it was issued (unix seconds). An int8 or int4 tensor `NAME`
+comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was issued
+is written in these two formats, which are read for ever.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,8 +34,11 @@ from paramcast.protocol.signing import SIGNATURE_BYTES, SigningKey, check_signat
 from paramcast.protocol.tensors import DTYPES, FormatError, pack, unpack
 
 MAGIC = b"PCPK"
-FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",)}
+FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",), b"\x03": tuple(QUANTIZATIONS)}
 """Format byte -> the quantizations of its packages."""
+
+_ISSUED = b"\x03"
+"""The format that says when a package was issued."""
 
 _PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -54,6 +58,7 @@ class Package:
         form: The generator form that made them (`full`, `residual`, `lowrank`, `codes`, ...).
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantization.
+        issued: Unix time in seconds when the cloud signed it, by the cloud's clock; None: it does not say.
     """
 
     device: str
@@ -63,6 +68,7 @@ class Package:
     form: str
     quantization: str
     tensors: Mapping[str, Float32]
+    issued: int | None = None
 
 
 def seal(package: Package, key: SigningKey) -> bytes:
@@ -75,8 +81,8 @@ def seal(package: Package, key: SigningKey) -> bytes:
         NotFinite: If a tensor holds NaN or an infinity, or values that float16 cannot hold.
         TooLarge: If the sealed package would be over 64 MiB.
     """
-    _check_fields(package.device, package.model, package.sequence, package.expires, package.form)
-    kind = _format_of(package.quantization)
+    _check_fields(package)
+    kind = _format_of(package)
     _check_finite(package.tensors)
     stored: dict[str, Array] = {}
     for name, values in package.tensors.items():
@@ -92,6 +98,8 @@ def seal(package: Package, key: SigningKey) -> bytes:
         "f": package.form,
         "q": package.quantization,
     }
+    if package.issued is not None:
+        metadata["i"] = str(package.issued)
     payload = kind + pack(metadata, stored)
     if len(MAGIC) + SIGNATURE_BYTES + len(payload) > limits.MAX_PACKAGE_BYTES:
         raise TooLarge(f"the parameters do not fit a package of {limits.MAX_PACKAGE_BYTES} bytes")
@@ -107,6 +115,7 @@ def open_package(
     after: int,
     now: float,
     expected: Mapping[str, Shape],
+    not_before: float = 0.0,
 ) -> Package:
     """Check every rule and return the package; nothing is parsed before the signature has been checked.
 
@@ -118,6 +127,9 @@ def open_package(
         after: The highest sequence number that it has run.
         now: Unix time in seconds.
         expected: The model's dynamic tensors and their shapes: all of them must be there, and no other.
+        not_before: Unix time in seconds that has passed for certain, should `now` be earlier. It judges only
+            packages that do not say when they were issued: of those that do, a newer one with an earlier time
+            tells that the clock which gave the later time was wrong.
 
     Raises:
         PackageError: The subclass of the first broken rule, in the order of `paramcast.protocol.errors`.
@@ -134,14 +146,13 @@ def open_package(
         raise WrongModel(f"the package is for base model {head.model[:12]}, this device runs {model[:12]}")
     if head.sequence <= after:
         raise StaleSequence(f"package {head.sequence} is not newer than {after}, which this device has run")
-    if now >= head.expires:
-        raise Expired(f"the package expired at {head.expires}, it is {now:.0f} now (unix seconds)")
+    at = max(now, not_before) if head.issued is None else now
+    if at >= head.expires:
+        raise Expired(f"the package expired at {head.expires}, it is {at:.0f} now (unix seconds)")
     _check_layout(stored, expected, head.quantization)
     tensors = {name: dequantize(name, stored, tuple(shape)) for name, shape in expected.items()}
     _check_finite(tensors)
-    return Package(
-        head.device, head.model, head.sequence, head.expires, head.form, head.quantization, tensors
-    )
+    return replace(head, tensors=tensors)
 
 
 def _signed_payload(data: bytes, public_key: str) -> memoryview:
@@ -153,7 +164,7 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
     kind, signature = data[len(MAGIC) : len(MAGIC) + 1], data[len(MAGIC) + 1 : _PAYLOAD]
     if kind not in FORMATS:
         raise BadFormat(
-            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 and 2"
+            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 to 3"
         )
     check_signature(public_key, kind + data[_PAYLOAD:], signature)
     return memoryview(data)[_PAYLOAD:]
@@ -161,34 +172,38 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
 
 def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
     """The package without its tensors; `kind` is its format byte."""
-    if metadata.keys() != {"d", "m", "s", "e", "f", "q"}:
-        raise BadFormat("the package's metadata are not d, m, s, e, f, q")
-    if not (_NUMBER.fullmatch(metadata["s"]) and _NUMBER.fullmatch(metadata["e"])):
-        raise BadFormat("the package's sequence number or expiry is no number")
-    sequence, expires = int(metadata["s"]), int(metadata["e"])
-    _check_fields(metadata["d"], metadata["m"], sequence, expires, metadata["f"])
-    if metadata["q"] not in FORMATS[kind]:
+    numbers = ("s", "e", "i") if kind == _ISSUED else ("s", "e")
+    if metadata.keys() != {"d", "m", "f", "q", *numbers}:
+        raise BadFormat(f"the package's metadata are not d, m, {', '.join(numbers)}, f, q")
+    if not all(_NUMBER.fullmatch(metadata[name]) for name in numbers):
+        raise BadFormat("the package's sequence number, expiry or issue time is no number")
+    sequence, expires, *issued = (int(metadata[name]) for name in numbers)
+    head = Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {}, *issued)
+    _check_fields(head)
+    if head.quantization not in FORMATS[kind]:
         raise BadFormat(f"in format {kind[0]} the quantization must be one of {', '.join(FORMATS[kind])}")
-    return Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {})
+    return head
 
 
-def _check_fields(device: str, model: str, sequence: int, expires: int, form: str) -> None:
-    if not limits.DEVICE_ID.fullmatch(device):
+def _check_fields(head: Package) -> None:
+    if not limits.DEVICE_ID.fullmatch(head.device):
         raise BadFormat("the package's device id is malformed")
-    if not limits.MODEL_ID.fullmatch(model):
+    if not limits.MODEL_ID.fullmatch(head.model):
         raise BadFormat("the package's model is no sha256 of 64 lower-case hex digits")
-    if not 1 <= sequence <= limits.MAX_SEQUENCE:
+    if not 1 <= head.sequence <= limits.MAX_SEQUENCE:
         raise BadFormat(f"the package's sequence number must be 1 to {limits.MAX_SEQUENCE}")
-    if not 0 <= expires <= limits.MAX_TIME:
+    if not 0 <= head.expires <= limits.MAX_TIME:
         raise BadFormat(f"the package's expiry must be 0 to {limits.MAX_TIME}")
-    if not limits.FORM.fullmatch(form):
+    if head.issued is not None and not 0 <= head.issued <= head.expires:
+        raise BadFormat("the package's issue time must be 0 up to its expiry")
+    if not limits.FORM.fullmatch(head.form):
         raise BadFormat("the package's form is malformed")
 
 
-def _format_of(quantization: str) -> bytes:
+def _format_of(package: Package) -> bytes:
     """The format byte of a package."""
     for kind, known in FORMATS.items():
-        if quantization in known:
+        if package.quantization in known and (package.issued is None or kind == _ISSUED):
             return kind
     raise BadFormat(f"quantization must be one of {', '.join(QUANTIZATIONS)}")
 

@@ -63,8 +63,11 @@ def check_signature(public_key: str, data: bytes, signature: bytes) -> None:
         raise BadSignature("the signature does not fit the package and this cloud's public key") from error
 
 
-def save_key(key: SigningKey, path: Path | str) -> None:
+def save_key(key: SigningKey, path: Path | str, like: Path | str | None = None) -> None:
     """Write `key` to a new file that only its owner may read; whole or not at all, never over another key.
+
+    The owner is that of `like`, or of the folder, where root writes it: a service that runs as another user
+    reads it.
 
     Raises:
         KeyFileError: If the file exists already or cannot be written.
@@ -79,6 +82,9 @@ def save_key(key: SigningKey, path: Path | str) -> None:
                 file.write(bytes(key).hex() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+            if os.name == "posix" and os.geteuid() == 0:
+                owner = Path(like or target.parent).stat()
+                os.chown(temporary, owner.st_uid, owner.st_gid)
             target.hardlink_to(temporary)  # unlike a rename it fails if another process was first
         finally:
             temporary.unlink()

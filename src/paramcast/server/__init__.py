@@ -1,12 +1,13 @@
 """The service that turns a device's request into a signed update. Needs the extra `server`, and no torch."""
 
 from paramcast.server.app import create_app
+from paramcast.server.backend import AdaptBackend
 from paramcast.server.bundles import BrowserBundle
 from paramcast.server.db import Database, StateError, StateInputError
 from paramcast.server.embedded import Server
 from paramcast.server.request_guard import RequestGuard
 from paramcast.server.service import AdaptService, BackendError
-from paramcast.server.serving import AdaptBackend, Models, PublishedModels, Served, WrongModelError
+from paramcast.server.serving import Models, PublishedModels, Served, WrongModelError
 from paramcast.server.store import ModelStore
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -12,6 +13,7 @@ from paramcast.protocol import MAX_REQUEST_BYTES, SigningKey
 from paramcast.server.answers import BodyTooLargeError, answer_to
 from paramcast.server.batching import Batcher
 from paramcast.server.metrics import Metrics
+from paramcast.server.request_guard import Claim, read_credentials
 from paramcast.server.service import AdaptService, Answer, Asked
 
 PATH = "/v1/adapt"
@@ -45,26 +47,45 @@ OPERATION: dict[str, Any] = {
 
 
 class AdaptRoute:
-    """An ASGI application of one route."""
+    """An ASGI application of one route.
+
+    Whoever is not to be served is turned away as early as it can be known, before he takes a place that a
+    device could have: unsigned requests of a closed service by their head alone, others once their signature
+    and rate have been looked at, in a queue of its own.
+    """
 
     def __init__(
-        self, service: AdaptService, batcher: Batcher[Asked, Answer], metrics: Metrics, key: SigningKey
+        self,
+        service: AdaptService,
+        batcher: Batcher[Asked, Answer],
+        metrics: Metrics,
+        key: SigningKey,
+        screen: Batcher[Claim, str | None],
     ) -> None:
-        """Answer from `batcher`; `key` signs the time for devices whose clock is wrong."""
+        """Answer from `batcher`; `key` signs the time for devices whose clock is wrong.
+
+        `screen` finds out which key signed a request.
+        """
         self._service, self._batcher, self._metrics, self._key = service, batcher, metrics, key
+        self._screen = screen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         begin, status = time.perf_counter(), 500
         try:
+            credentials = read_credentials(_header(scope, b"authorization"))
+            self._service.gate.check_signed(credentials)
+            address = f"address {scope['client'][0]}" if scope.get("client") else "address"
+            if credentials is None:
+                self._batcher.check_room(address)
             body = await _body(receive)
-            self._batcher.check_room()
-            headers = dict(scope["headers"])
-            answer = await self._batcher.ask(
-                self._service.read(
-                    body, _text(headers.get(b"authorization")), _text(headers.get(b"if-none-match"))
-                )
-            )
+            asked = self._service.read(body, credentials, _header(scope, b"if-none-match"))
+            line = address
+            if credentials is not None and asked.claim is not None:
+                key = await self._screen.ask(asked.claim, address)
+                asked = replace(asked, claim=replace(asked.claim, key=key))
+                line = f"device {credentials.device}"
+            answer = await self._batcher.ask(asked, line)
             status = 304 if answer.data is None else 200
             await _send(send, status, answer)
             self._metrics.count_answer(len(body), len(answer.data or b""))
@@ -93,7 +114,8 @@ async def _body(receive: Receive) -> bytes:
     return bytes(body)
 
 
-def _text(value: bytes | None) -> str | None:
+def _header(scope: Scope, name: bytes) -> str | None:
+    value = next((value for key, value in scope["headers"] if key == name), None)
     return None if value is None else value.decode("latin-1")
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from paramcast.protocol import MAX_REQUEST_BYTES, BadSignature, MessageError, SigningKey
 from paramcast.protocol.credentials import SCHEME, tell_time
 from paramcast.server.batching import OverloadedError
-from paramcast.server.db import StateError, StateInputError
+from paramcast.server.db import StateConflictError, StateError, StateInputError
 from paramcast.server.request_guard import RefusedError, TooManyError
 from paramcast.server.service import BackendError
 from paramcast.server.serving import WrongModelError
@@ -55,12 +55,36 @@ class LimitedBodies:
         await self._app(scope, limited, send)
 
 
+_SECURITY = {
+    # What is no page loads nothing and runs nothing; the page has a policy of its own.
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+
+
+def with_security_headers(send: Send) -> Send:
+    """`send`, with the headers that every answer has, where the answer does not set them itself."""
+
+    async def secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            there = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in _SECURITY.items() if name not in there]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return secured
+
+
 STATUS: dict[type[Exception], int] = {
     BadSignature: 403,
     MessageError: 422,
     RefusedError: 401,
     TooManyError: 429,
     OverloadedError: 429,
+    StateConflictError: 409,
     StateInputError: 403,
     WrongModelError: 409,
     StateError: 503,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware import Middleware
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from paramcast import __version__
 from paramcast.errors import InputError
@@ -23,20 +21,21 @@ from paramcast.server.adapt_route import OPERATION, PATH, AdaptRoute
 from paramcast.server.admin.dashboard_routes import dashboard_routes
 from paramcast.server.admin.live import Live
 from paramcast.server.admin.operator_routes import operator_routes
+from paramcast.server.admin.operators import PREFIX
 from paramcast.server.admin.page import page_routes
-from paramcast.server.answers import LATER, LimitedBodies, add_error_handlers, error
+from paramcast.server.answers import LATER, LimitedBodies, add_error_handlers, error, with_security_headers
+from paramcast.server.backend import AdaptBackend
 from paramcast.server.batching import Batcher
 from paramcast.server.bundles import BrowserBundle, bundle_routes
-from paramcast.server.db import Database, StateError
+from paramcast.server.db import Database
 from paramcast.server.fleet_routes import fleet_routes
+from paramcast.server.health import Health
 from paramcast.server.housekeeping import housekeeping
 from paramcast.server.metrics import Metrics
-from paramcast.server.request_guard import RequestGuard
-from paramcast.server.service import AdaptService, Answer, Asked, BackendError
-from paramcast.server.serving import AdaptBackend, Models
+from paramcast.server.request_guard import Claim, RequestGuard
+from paramcast.server.service import AdaptService, Answer, Asked
+from paramcast.server.serving import Models
 from paramcast.server.tracing import Tracing
-
-_log = logging.getLogger(__name__)
 
 
 class CloudApp(FastAPI):
@@ -54,16 +53,42 @@ class CloudApp(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
-            await self.adapt(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+            return
+        secured = with_security_headers(send)
+        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+            twice = error(400, "authorization may be sent once only", {"connection": "close"})
+            await twice(scope, receive, secured)
+        elif scope["path"] == PATH and scope["method"] == "POST":
+            await self.adapt(scope, receive, secured)
+        else:
+            await super().__call__(scope, receive, secured)
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the route that FastAPI does not know."""
         schema = super().openapi()
         schema["paths"][PATH] = {"post": OPERATION}
         return schema
+
+
+class PublicApp:
+    """What devices need of the service, and nothing for operators: for an address that strangers reach."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or say that there is no such route."""
+        path = scope.get("path", "")
+        if path in _INTERNAL or path.startswith(f"{PREFIX}/"):
+            await error(404, "Not Found")(scope, receive, with_security_headers(send))
+        else:
+            await self._app(scope, receive, send)
+
+
+_INTERNAL = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 def create_app(
@@ -112,54 +137,48 @@ def create_app(
     batcher: Batcher[Asked, Answer] = Batcher(
         service.answer, largest=largest_batch, room=waiting_room, metrics=metrics
     )
+    # Looking at a signature takes a tenth of what making parameters does; connections bound who waits for it.
+    screen: Batcher[Claim, str | None] = Batcher(service.screen, largest=128, room=8 * waiting_room)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Keep the garbage collector off what is loaded once: looking through it takes a tenth of a second.
         gc.collect()
         gc.freeze()
-        async with housekeeping(service, keep_s):
+        async with housekeeping(service, keep_s, metrics):
             yield
         if tracing:
             tracing.close()
 
     app = CloudApp(
-        title="paramcast", version=__version__, lifespan=lifespan, middleware=[Middleware(LimitedBodies)]
+        title="paramcast",
+        version=__version__,
+        lifespan=lifespan,
+        middleware=[Middleware(LimitedBodies)],
+        # FastAPI's pages of the API load scripts of other origins, where operators' tokens lie.
+        docs_url=None,
+        redoc_url=None,
     )
     app.service = service
-    app.adapt = AdaptRoute(service, batcher, metrics, key)
+    app.adapt = AdaptRoute(service, batcher, metrics, key, screen)
     app.live = Live(service.database, metrics, lambda: batcher.waiting)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
-    async def _failing() -> str | None:
-        """Why no package can be made now, in the way in which devices get theirs."""
-        try:
-            for probe in service.probes():
-                await batcher.ask(probe, whatever_waits=True)
-            service.describe()
-        except (BackendError, StateError, InputError) as problem:
-            _log.error("health check: %s", problem)
-            return str(problem) if isinstance(problem, InputError) else "the log says why"
-        return None
+    health = Health(service, batcher)
 
     @app.get("/healthz", responses={503: {"description": "a model cannot make parameters"}})
     async def healthz() -> JSONResponse:
         """Say ok only if packages can be made now: else this process should be started anew."""
-        if await _failing():
+        if await health.model.verdict():
             return JSONResponse({"status": "failing"}, status_code=503)
         return JSONResponse({"status": "ok", "model": service.describe()["model"]})
 
     @app.get("/readyz", responses={503: {"description": "requests should go elsewhere for now"}})
     async def readyz() -> JSONResponse:
         """Say ready only if a request that came now would be answered: model, state and queue."""
-        why = "the queue is full" if batcher.full else await _failing()
-        if why is None:
-            try:
-                await run_in_threadpool(service.database.check)
-            except StateError as problem:
-                _log.error("readiness: %s", problem)
-                why = "the state cannot be written"
+        why = "the queue is full" if batcher.full else await health.model.verdict()
+        why = why or await health.state.verdict()
         if why is not None:
             return JSONResponse({"status": "not ready", "error": why}, status_code=503)
         return JSONResponse({"status": "ready"})

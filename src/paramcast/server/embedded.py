@@ -11,7 +11,7 @@ from typing import Any
 
 from paramcast.errors import InputError, ParamcastError
 from paramcast.server.launch import launched
-from paramcast.server.listening import http_server, opened_listener, url_of
+from paramcast.server.listening import http_server, opened_internal, opened_listener, url_of
 from paramcast.server.settings import Settings
 
 
@@ -76,14 +76,17 @@ class Server:
         if not self._running.acquire(blocking=False):
             raise InputError("this server runs already; make another one for a second address")
         try:
-            with opened_listener(host or self._settings.host, port) as listener:
-                yield from self._serve(listener)
+            with (
+                opened_listener(host or self._settings.host, port) as listener,
+                opened_internal(self._settings) as internal,
+            ):
+                yield from self._serve(listener, internal)
         finally:
             self._running.release()
 
-    def _serve(self, listener: Any) -> Iterator[str]:
+    def _serve(self, listener: Any, internal: Any) -> Iterator[str]:
         ready = threading.Event()
-        server = http_server(self._launched, self._settings, ready.set)
+        server = http_server(self._launched, self._settings, ready.set, internal)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="paramcast-server")
         thread.start()
         try:

@@ -10,16 +10,21 @@ from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from sqlalchemy import insert
 
 from paramcast.protocol import Credentials, MessageError
 from paramcast.protocol.credentials import check_proof
 from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE
 from paramcast.server.db import identities
-from paramcast.server.db.schema import feedback
+from paramcast.server.db.registry import keep_report
 from paramcast.server.metrics import Metrics
-from paramcast.server.request_guard import Claim, RefusedError, read_credentials
+from paramcast.server.request_guard import AddressRates, Claim, RefusedError, read_credentials, replayed
 from paramcast.server.service import AdaptService
+
+_COST_OF_A_KEY = 20.0
+"""Of a device's rate: by default it may change its key three times at once, then thrice a minute."""
+
+_ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE = 300.0, 100
+"""Of one address: who guesses tokens does not keep the state busy."""
 
 _DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
 _Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -67,6 +72,7 @@ class Feedback(_Body):
     applied: bool
     gain: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
     reason: str | None = Field(default=None, max_length=300, pattern="^[^\\x00]*$")
+    user: str | None = Field(default=None, max_length=126, pattern="^[A-Za-z0-9._:@+-]+$")
 
 
 def _described(model: type[BaseModel]) -> dict[str, Any]:
@@ -79,32 +85,36 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
     """The routes over `service`, whose packages are signed by `public_key` (hex)."""
     router = APIRouter()
     database = service.database
+    enrolling = AddressRates(_ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE)
     refusals: dict[int | str, dict[str, Any]] = {
         400: {"description": "the body is no text"},
         401: {"description": "the signature is missing, wrong, too old or used; `code` says which"},
         403: {"description": "the token or the key is not accepted"},
         413: {"description": "the body is too large"},
         422: {"description": "the body is malformed"},
-        429: {"description": "the device asks too often"},
+        429: {"description": "the device, or the address, asks too often"},
         503: {"description": "the state cannot be used now"},
     }
 
-    def admitted(request: Request, credentials: Credentials, body: bytes) -> str:
+    def admitted(request: Request, credentials: Credentials, body: bytes, cost: float = 1.0) -> str:
         """Let a signed request in, in a transaction of its own: its time is used up whatever follows.
 
         Returns the key that signed it.
         """
         device, digest = credentials.device, hashlib.sha256(body).digest()
-        claim = Claim(device, credentials, digest, request.method, request.url.path)
+        # The path as it came: a URL is put together with the Host that the client names.
+        claim = Claim(device, credentials, digest, request.method, request.scope["path"], cost)
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
             key = service.gate.admit(claim, table)
-            identities.spend(connection, table)
+            if identities.spend(connection, {device: table[device]}, service.gate.latest_us()):
+                raise replayed(claim, int(1e6 * service.gate.clock()))
         return str(key)
 
     @router.post("/v1/enrol", responses=refusals)
-    def enrol(asked: Enrolment) -> JSONResponse:
+    def enrol(asked: Enrolment, request: Request) -> JSONResponse:
         """Give a device its key, for a token that is used up by it."""
+        enrolling.use(request.client.host if request.client else "")
         check_proof(asked.public_key, asked.device, asked.token, asked.proof)
         with database.writing() as connection:
             identities.enrol(connection, asked.token, asked.device, asked.public_key, _now_ms())
@@ -120,7 +130,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         check_proof(asked.public_key, device, "next", asked.proof)
 
         def change() -> None:
-            key = admitted(request, credentials, body)
+            key = admitted(request, credentials, body, _COST_OF_A_KEY)
             with database.writing() as connection:
                 identities.rotate(connection, device, key, asked.public_key, _now_ms())
 
@@ -129,19 +139,21 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.post("/v1/feedback", responses=refusals, openapi_extra=_described(Feedback))
     async def report(request: Request, authorization: _Signed = None) -> JSONResponse:
-        """Keep what a device says of a package that it was given. Signed requests only."""
+        """Keep what a device says, once, of a package that it or its user was given. Signed requests only."""
         body = await request.body()
         credentials = _credentials(authorization)
         device = credentials.device
         told = _parsed(Feedback, body)
+        whose = device if told.user is None else f"{device}:{told.user}"
 
-        def keep() -> None:
+        def keep() -> bool:
             admitted(request, credentials, body)
             with database.writing() as connection:
-                row = {**told.model_dump(), "device": device, "received_at": _now_ms()}
-                connection.execute(insert(feedback).values(row))
+                row = {**told.model_dump(exclude={"user"}), "device": whose, "received_at": _now_ms()}
+                return keep_report(connection, row)
 
-        await run_in_threadpool(keep)
+        if not await run_in_threadpool(keep):
+            return JSONResponse({"kept": False})
         if not told.applied:
             metrics.not_applied.inc()
         elif told.gain is not None:

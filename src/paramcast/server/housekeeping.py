@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from paramcast.server.db import StateError
+from paramcast.server.db.identities import ROTATION_GRACE_MS, prune_keys
 from paramcast.server.db.ledger import prune
+from paramcast.server.metrics import Metrics
 from paramcast.server.service import AdaptService
 
 LOOK_S = 2.0
@@ -20,9 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def housekeeping(service: AdaptService, keep_s: float) -> AsyncIterator[None]:
+async def housekeeping(service: AdaptService, keep_s: float, metrics: Metrics) -> AsyncIterator[None]:
     """Keep house in a thread while the block runs; records are kept for `keep_s` seconds."""
-    task = asyncio.create_task(_keep_house(service, keep_s))
+    task = asyncio.create_task(_keep_house(service, keep_s, metrics))
     try:
         yield
     finally:
@@ -31,13 +33,16 @@ async def housekeeping(service: AdaptService, keep_s: float) -> AsyncIterator[No
             await task
 
 
-async def _keep_house(service: AdaptService, keep_s: float) -> None:
+async def _keep_house(service: AdaptService, keep_s: float, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         try:
             await asyncio.to_thread(tidy, service, time.time() - keep_s)
+            metrics.kept_house.set_to_current_time()
         except StateError as error:  # the database may be back the next time
             _log.error("housekeeping: %s", error)
+        except Exception:  # it must go on: a roll back is heard by it
+            _log.exception("housekeeping failed")
 
 
 def tidy(service: AdaptService, before_s: float) -> None:
@@ -54,4 +59,5 @@ def tidy(service: AdaptService, before_s: float) -> None:
     service.write_places()
     with service.database.writing() as connection:
         prune(connection, int(1000 * before_s))
+        prune_keys(connection, int(1000 * time.time()) - ROTATION_GRACE_MS)
     service.database.checkpoint()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paramcast.protocol import load_or_make_key, public_key_hex
 from paramcast.server.app import create_app
 from paramcast.server.db import Database, StateError
+from paramcast.server.db.journal import Journal
 from paramcast.server.request_guard import RequestGuard
 from paramcast.server.service import AdaptService
 from paramcast.server.serving import Models, PublishedModels
@@ -50,7 +51,7 @@ def launched(settings: Settings) -> Iterator[Launched]:
     given = Models.of_artifacts(settings.artifact) if settings.artifact else None
     key = load_or_make_key(settings.key)
     tracing = OpenTelemetryTracing(settings.otlp_endpoint) if settings.otlp_endpoint else Tracing()
-    database = Database.open(settings.where)
+    database = Database.open(settings.where, journal=Journal(settings.journal) if settings.journal else None)
     try:
         models = given or PublishedModels(database, ModelStore.beside(settings.where, settings.store))
         app = create_app(

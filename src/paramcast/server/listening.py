@@ -6,13 +6,20 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import uvicorn
 
 from paramcast.errors import InputError
+from paramcast.protocol import MAX_REQUEST_BYTES
+from paramcast.server.app import PublicApp
+from paramcast.server.door import Door, protocol_for
 from paramcast.server.launch import Launched
 from paramcast.server.settings import Settings
+
+_OWN_FILES = 96
+"""Files that the service opens itself: of its state, its models, its log."""
 
 
 def opened_listener(host: str, port: int) -> socket.socket:
@@ -35,45 +42,86 @@ def opened_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket, settings: Settings) -> str:
-    """The address at which the service answers."""
+def opened_internal(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    """The socket for health, metrics and operators, if it is another one. Raises as `opened_listener`."""
+    if settings.internal_port is None:
+        return nullcontext()
+    return opened_listener(settings.internal_host, settings.internal_port)
+
+
+def url_of(listener: socket.socket, settings: Settings | None = None) -> str:
+    """The address at which the service answers; the internal one without `settings`."""
     host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.tls_certificate else "http"
+    scheme = "https" if settings is not None and settings.tls_certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def http_server(launched: Launched, settings: Settings, announce: Callable[[], None]) -> uvicorn.Server:
+def http_server(
+    launched: Launched,
+    settings: Settings,
+    announce: Callable[[], None],
+    internal: socket.socket | None = None,
+) -> uvicorn.Server:
     """A server for a socket: `run(sockets=[listener])`.
 
     Args:
         launched: The service.
         settings: Of the service.
         announce: Called once the server takes connections.
+        internal: Where health, metrics and operators' routes are answered, if not where devices ask; there
+            without TLS.
 
     Raises:
         InputError: If the certificate or its key cannot be used.
     """
+    most_bytes = settings.waiting_room * MAX_REQUEST_BYTES
+    common: dict[str, Any] = {"log_config": None, "access_log": False, "ws": "none"}
+    public = launched.app if internal is None else PublicApp(launched.app)
     config = uvicorn.Config(
-        launched.app,
-        log_config=None,
-        access_log=False,
-        ws="none",
+        public,
+        **common,
+        http=protocol_for(Door(_connections(settings), most_bytes)),
+        proxy_headers=settings.behind_proxy,
+        forwarded_allow_ips="*",
         # Who waits to be let in waits unseen: no more of them than are let wait inside.
         backlog=settings.waiting_room,
         timeout_graceful_shutdown=settings.drain_s,
         **_tls(settings),
     )
 
+    inside = None
+    if internal is not None:
+        # A door of its own: however many strangers stand before the other one, a health check comes in.
+        door = protocol_for(Door(_OWN_FILES, most_bytes))
+        inner = uvicorn.Config(launched.app, **common, http=door, lifespan="off", proxy_headers=False)
+        inner.load()
+        inside = uvicorn.Server(inner)
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            if inside is not None and internal is not None:
+                inside.lifespan = inside.config.lifespan_class(inside.config)
+                await inside.startup([internal])
             announce()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             launched.end_streams()  # they would go on for as long as somebody watches
             await super().shutdown(sockets)
+            if inside is not None:
+                await inside.shutdown(sockets)
 
     return Server(config)
+
+
+def _connections(settings: Settings) -> int:
+    """As many as are set, or as the process may open files for, less those that it needs itself."""
+    if os.name != "posix":
+        return settings.connections
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return settings.connections if files < 0 else min(settings.connections, max(16, files - _OWN_FILES))
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Metrics:
         sent: Bytes of packages.
         gain: Percentage points that devices report of packages that they took up.
         not_applied: Packages that devices report not to have taken up.
+        kept_house: When housekeeping was done last, unix seconds.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,13 @@ class Metrics:
         self.sent = histogram("package_bytes", "Packages.", _BYTES)
         self.gain = histogram("gain_points", "Gains that devices report.", _POINTS)
         self.not_applied = counter("not_applied", "Packages that devices did not take up.")
+
+        self.kept_house = Gauge(
+            "housekeeping_seconds",
+            "When models were last looked for and old records let go, unix time.",
+            namespace="paramcast",
+            registry=registry,
+        )
 
     def watch(self, waiting: Callable[[], float]) -> None:
         """Ask for the length of the queue when somebody looks."""

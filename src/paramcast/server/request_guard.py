@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paramcast.errors import InputError
 from paramcast.protocol import BadSignature, Credentials, MessageError
-from paramcast.server.db.identities import Known
+from paramcast.server.db.identities import KEYS_THAT_HOLD, Known, owner_of
 
 ADAPT = ("POST", "/v1/adapt")
 
@@ -35,7 +36,7 @@ class TooManyError(InputError):
     """
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"this device asks too often; it may again in {retry_after_s} s")
+        super().__init__(f"this is asked too often; it may be again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -49,6 +50,8 @@ class Claim:
         digest: sha256 of the body.
         method: Of the request.
         path: Of the request.
+        cost: What it uses of the device's rate; of an ordinary request 1.
+        key: The key that was found to have signed it, hex; None: nobody has looked.
     """
 
     device: str
@@ -56,6 +59,8 @@ class Claim:
     digest: bytes
     method: str = ADAPT[0]
     path: str = ADAPT[1]
+    cost: float = 1.0
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,25 @@ class RequestGuard:
             TooManyError: It comes too often.
         """
         device, credentials = claim.device, claim.credentials
-        known = table.get(device)
+        owner = owner_of(device)
+        if owner is not None and owner in table and not table[owner].keys:
+            raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
         if credentials is None:
-            if known is not None or self.required:
+            if device in table or owner in table:
                 raise RefusedError("unsigned", f"requests of device {device} must be signed")
+            self.check_signed(None)
             return None
-        if credentials.device != device:
+        if credentials.device not in (device, owner):
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
+        device = credentials.device  # its users' requests are its own: they use its time and rate
+        known = table.get(device)
         if known is None:
             raise RefusedError("unknown", f"device {device} is not enrolled here")
         if not known.keys:
             raise RefusedError("revoked", f"the keys of device {device} are revoked; enrol it again")
         key = _signing_key(claim, credentials, known)
         now_us = int(1e6 * self.clock())
+        known = self._put_right(known, now_us)
         # The signature comes first: nobody else is told when a device was here last.
         if abs(credentials.time_us - now_us) > 1e6 * self.skew_s:
             raise RefusedError(
@@ -117,19 +128,72 @@ class RequestGuard:
                 credentials.nonce,
                 max(now_us, known.signed_at + 1),
             )
-        table[device] = Known(known.keys, credentials.time_us, self._spent(known.spent_until, now_us))
+        spent = self._spent(known.spent_until, now_us, claim.cost)
+        table[device] = replace(known, signed_at=credentials.time_us, spent_until=spent)
         return key
 
-    def _spent(self, spent_until: int, now_us: int) -> int:
+    def check_signed(self, credentials: Credentials | None) -> None:
+        """Return if the request is signed or need not be: known before its body is read.
+
+        Raises:
+            RefusedError: It must be.
+        """
+        if credentials is None and self.required:
+            raise RefusedError("unsigned", "requests to this service must be signed by an enrolled device")
+
+    def _put_right(self, known: Known, now_us: int) -> Known:
+        """What is known of a device, without times that no right clock can have given.
+
+        No service believes a signature's time that is later than its own by more than the skew, and services
+        on one state differ by less than that. If a later time is on record, the clock was ahead when it was
+        written. Requests of that hour are out of the skew now, so that none of them is let in again.
+        """
+        latest = self.latest_us()
+        signed_at = known.signed_at if known.signed_at <= latest else 0
+        cost_us = 60e6 / self.rate_per_minute if self.rate_per_minute > 0 else 0.0
+        spent_until = known.spent_until if known.spent_until <= latest + self.burst * cost_us else 0
+        return replace(known, signed_at=signed_at, spent_until=spent_until)
+
+    def latest_us(self) -> int:
+        """Unix microseconds: no right clock can have given a later time of a signature."""
+        return int(1e6 * (self.clock() + 2 * self.skew_s))
+
+    def _spent(self, spent_until: int, now_us: int, cost: float = 1.0) -> int:
         """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
         if self.rate_per_minute <= 0:
             return spent_until
-        cost_us = 60e6 / self.rate_per_minute
-        spent = max(now_us, spent_until) + cost_us
-        over_us = spent - now_us - self.burst * cost_us
+        one_us = 60e6 / self.rate_per_minute
+        spent = max(now_us, spent_until) + min(cost, self.burst) * one_us
+        over_us = spent - now_us - self.burst * one_us
         if over_us > 0:
             raise TooManyError(max(1, -int(-over_us // 1e6)))
         return int(spent)
+
+
+class AddressRates:
+    """How often something may be done from one address: for what asks for no signature.
+
+    Kept by this process alone, and for no more addresses than fit.
+    """
+
+    _MOST = 4096
+
+    def __init__(self, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Allow so many in the long run, and so many at once."""
+        self._guard = RequestGuard(rate_per_minute=per_minute, burst=burst)
+        self._clock = clock
+        self._spent: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def use(self, address: str) -> None:
+        """Note that it is done once more. Raises TooManyError if it is too often."""
+        now_us = int(1e6 * self._clock())
+        with self._lock:
+            spent = self._guard._spent(self._spent.get(address, 0), now_us)
+            self._spent.pop(address, None)
+            self._spent[address] = spent  # at the end: the first is the one that was here longest ago
+            if len(self._spent) > self._MOST:
+                del self._spent[next(iter(self._spent))]
 
 
 def read_credentials(header: str | None) -> Credentials | None:
@@ -142,8 +206,21 @@ def read_credentials(header: str | None) -> Credentials | None:
         raise RefusedError("malformed", str(error)) from error
 
 
+def replayed(claim: Claim, now_us: int) -> RefusedError:
+    """The refusal of a request whose device's newest time another one has used meanwhile."""
+    assert claim.credentials is not None
+    return RefusedError(
+        "replayed",
+        "this request was served already, or is older than one that was",
+        claim.credentials.nonce,
+        max(now_us, claim.credentials.time_us + 1),
+    )
+
+
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
-    for key in known.keys:
+    if claim.key is not None and claim.key in known.keys:
+        return claim.key
+    for key in known.keys[:KEYS_THAT_HOLD]:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
             return key

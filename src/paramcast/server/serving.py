@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.errors import InputError
-from paramcast.protocol import AdaptRequest
+from paramcast.server.backend import AdaptBackend
 from paramcast.server.bundles import BrowserBundle
 from paramcast.server.db import Database, published
 from paramcast.server.db.published import ModelVersion, serves
 from paramcast.server.store import ModelStore
+from paramcast.server.trial import check_backend
 
 _log = logging.getLogger(__name__)
-
-
-class AdaptBackend(Protocol):
-    """What the service needs of a model. `generate` is never called by two threads at once.
-
-    Attributes:
-        model: sha256 of the base model, 64 lower-case hex digits.
-        form: The generator form.
-        task: What the model does, in its maker's words.
-        parameters: The shape of every tensor that `generate` makes, by name.
-        uplink_dims: Columns of a request's anchors and of its queries.
-    """
-
-    model: str
-    form: str
-    task: str
-    parameters: Mapping[str, tuple[int, ...]]
-    uplink_dims: tuple[int, int]
-
-    def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
-        """One table of float32 tensors for each request, in order; a request may have no queries."""
-        ...
 
 
 class WrongModelError(InputError):
@@ -142,7 +120,11 @@ class Models:
 
 
 class PublishedModels(Models):
-    """Those that `paramcast model publish` has put into the state."""
+    """Those that `paramcast model publish` has put into the state.
+
+    Attributes:
+        problems: sha256 of the files of a version that cannot be served -> why.
+    """
 
     def __init__(
         self, database: Database, store: ModelStore, load: Callable[[Path], Served] = Served.open
@@ -155,33 +137,71 @@ class PublishedModels(Models):
             load: Opens a model's folder.
 
         Raises:
-            InputError: If a model's files are damaged or missing.
+            InputError: If a model's files are damaged or missing, and nothing else serves its devices.
         """
         super().__init__(())
         self._database, self._store, self._load = database, store, load
-        self._take(self._wanted())
+        self._taken: list[ModelVersion] = []
+        self._again = math.inf
+        self.problems: dict[str, str] = {}
+        wanted = self._wanted()
+        self._take(wanted)
+        here = {served.backend.model for served in self._serving if _serves_all(served)}
+        for version in wanted:
+            if version.digest in self.problems and version.model not in here:
+                raise InputError(
+                    f"version {version.version} cannot be served: {self.problems[version.digest]}; "
+                    "restore its files, or: paramcast model rollback"
+                )
 
     def refresh(self) -> None:
-        """Take up what was published or withdrawn since; a model that cannot be loaded changes nothing.
+        """Take up what was published or withdrawn since.
+
+        A version that cannot be served is left out, and tried again a minute later. Where it was to serve all
+        devices of its base model, what serves them goes on.
 
         Raises:
             StateError: If the state cannot be read.
         """
         wanted = self._wanted()
-        if wanted != [served.version for served in self._serving]:
-            try:
-                self._take(wanted)
-            except Exception as error:  # whatever a loader may raise, what works goes on
-                _log.error("models: what is in service stays as it is: %s", error)
+        if wanted != self._taken or time.monotonic() >= self._again:
+            self._take(wanted)
 
     def _wanted(self) -> list[ModelVersion]:
         with self._database.reading() as connection:
             return published.in_service(connection)
 
-    def _take(self, wanted: Sequence[ModelVersion]) -> None:
-        loaded = {served.version.digest: served for served in self._serving if served.version}
+    def _take(self, wanted: list[ModelVersion]) -> None:
+        now = {served.version.digest: served for served in self._serving if served.version}
+        serving: list[Served] = []
+        problems: dict[str, str] = {}
         for version in wanted:
-            if version.digest not in loaded:
-                loaded[version.digest] = self._load(self._store.path(version.digest))
-                _log.info("models: version %d of base model %s is loaded", version.version, version.model)
-        self._serving = tuple(replace(loaded[version.digest], version=version) for version in wanted)
+            if version.digest not in now and version.digest not in problems:
+                try:
+                    now[version.digest] = self._loaded(version)
+                except Exception as error:  # whatever a loader may raise, what works goes on
+                    problems[version.digest] = str(error)
+                    _log.error("models: version %d is left out: %s", version.version, error)
+            if version.digest in now:
+                serving.append(replace(now[version.digest], version=version))
+        for model in {version.model for version in wanted if version.digest in problems}:
+            if not any(one.backend.model == model and _serves_all(one) for one in serving):
+                # Nothing new serves all devices: what serves them goes on, behind canaries.
+                serving += [one for one in self._serving if one.backend.model == model and one not in serving]
+        self._serving, self._taken = tuple(serving), wanted
+        self._again = time.monotonic() + _RETRY_S if problems else math.inf
+        self.problems = problems
+
+    def _loaded(self, version: ModelVersion) -> Served:
+        served = self._load(self._store.path(version.digest))
+        check_backend(served.backend)
+        _log.info("models: version %d of base model %s is loaded", version.version, version.model)
+        return served
+
+
+_RETRY_S = 60.0
+"""After which a version that could not be served is tried again."""
+
+
+def _serves_all(served: Served) -> bool:
+    return served.version is None or served.version.share == published.WHOLE

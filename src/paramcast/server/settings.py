@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +20,17 @@ from pydantic_settings import (
 from paramcast.errors import InputError
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 
+_CENTURY_S = 36500 * 86400
+_NO_SETTINGS = {"PARAMCAST_CONFIG", "PARAMCAST_TOKEN", "PARAMCAST_CACHE", "PARAMCAST_BROWSER"}
+"""Variables of the prefix that are read elsewhere."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 class Settings(BaseSettings):
     """The settings of one service. Options go before variables, variables before the file."""
@@ -29,25 +42,55 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    internal_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for health, metrics and operators alone, which `port` does not answer then",
+    )
+    internal_host: str = Field("127.0.0.1", description="address of `internal_port`")
+    behind_proxy: bool = Field(
+        False, description="a reverse proxy is in front: it ends TLS, and X-Forwarded-For names who asks"
+    )
+    connections: int = Field(2048, ge=16, le=65536, description="connections at a time")
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
+    journal: Path | None = Field(
+        None, description="file of what a restore may not bring back; beside a state in a file"
+    )
     store: Path | None = Field(None, description="folder of published models; beside a state in a file")
     quantization: Literal["fp32", "fp16", "int8", "int4"] = Field(
         DEFAULT_QUANTIZATION, description="how parameters travel"
     )
-    lifetime_s: int = Field(7 * 86400, gt=0, description="seconds in which a package may be taken up")
+    lifetime_s: int = Field(
+        7 * 86400, gt=0, le=_CENTURY_S, description="seconds in which a package may be taken up"
+    )
     require_enrolment: bool = Field(False, description="serve enrolled devices only")
     clock_skew_s: float = Field(
-        300, gt=0, le=86400, description="seconds by which a device's clock may be wrong"
+        300, gt=0, le=86400, allow_inf_nan=False, description="seconds by which a device's clock may be wrong"
     )
     rate_per_minute: float = Field(
-        60, ge=0, description="signed requests of a device in the long run; 0 for any number"
+        60,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="signed requests of a device in the long run; 0 for any number",
     )
-    burst: int = Field(60, ge=1, description="signed requests of a device that may come at once")
+    burst: int = Field(
+        60, ge=1, le=1_000_000, description="signed requests of a device that may come at once"
+    )
     largest_batch: int = Field(32, ge=1, le=1024, description="requests that are generated together")
-    waiting_room: int = Field(512, ge=1, description="requests that may wait; more are answered 429")
-    keep_days: float = Field(30, gt=0, description="days for which packages and feedback stay on record")
-    drain_s: int = Field(30, ge=1, description="seconds that requests under way have after SIGTERM")
+    waiting_room: int = Field(
+        512, ge=1, le=65536, description="requests that may wait; more are answered 429"
+    )
+    keep_days: float = Field(
+        30,
+        gt=0,
+        le=36500,
+        allow_inf_nan=False,
+        description="days for which packages and feedback stay on record",
+    )
+    drain_s: int = Field(30, ge=1, le=3600, description="seconds that requests under way have after SIGTERM")
     log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON objects")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
@@ -74,6 +117,12 @@ class Settings(BaseSettings):
 
         if config is not None and not config.is_file():
             raise InputError(f"there is no settings file {config}")
+        known = {f"PARAMCAST_{name}".upper() for name in cls.model_fields} | _NO_SETTINGS
+        for variable in os.environ:
+            if variable.upper().startswith("PARAMCAST_") and variable.upper() not in known:
+                near = get_close_matches(variable.upper(), known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise InputError(f"{variable} is no setting of paramcast{hint}")
         try:
             gathered: Settings = Gathered(**given)
         except ValidationError as error:
@@ -108,6 +157,11 @@ class Settings(BaseSettings):
             raise ValueError("TLS needs both tls_certificate and tls_key")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
+            raise ValueError(
+                f"host {self.host} is reached from outside, where tokens and features would travel in the "
+                "clear: set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
+            )
         return self
 
     @property

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from paramcast.errors import InputError
+from paramcast.files import own_as
 
 _CHUNK = 1 << 20
+_DAY_S = 86400
 
 
 class ModelStore:
@@ -40,18 +45,31 @@ class ModelStore:
         digest = folder_digest(source)
         if (self.root / digest).is_dir():
             return digest
-        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            own_as(self.root, self.root.parent)
+        self._remove_halves()
         copy = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=self.root))
         try:
             shutil.copytree(source, copy / "model")
             if folder_digest(copy / "model") != digest:
                 raise InputError(f"{source} changed while it was copied; publish it again")
+            _settle(copy / "model")
+            own_as(copy / "model", self.root)
             (copy / "model").replace(self.root / digest)
+            _sync(self.root)
         except FileExistsError:
             pass  # another publisher of the same files was first
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         return digest
+
+    def _remove_halves(self) -> None:
+        """Remove copies that publishers which were killed have left: nobody copies for a day."""
+        for left in self.root.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - _DAY_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def path(self, digest: str) -> Path:
         """The folder of a model, checked file by file.
@@ -63,6 +81,23 @@ class ModelStore:
         if folder_digest(folder) != digest:
             raise InputError(f"the files in {folder} are not those that were published; restore them")
         return folder
+
+
+def _settle(folder: Path) -> None:
+    """Have every file on the disk, and let the service's user read them, whatever they were copied from."""
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def folder_digest(folder: Path) -> str:

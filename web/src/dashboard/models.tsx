@@ -112,9 +112,9 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
         <Confirmed
           key={model}
           label={`Roll back version ${version}`}
-          question={`Take version ${version} of base model ${model.slice(0, 12)} out of service? The version before serves its devices again, within two seconds. Packages that were made by it are not called back.`}
+          question={`Take version ${version} of base model ${model.slice(0, 12)} out of service, and every other version of the same files? The version before serves its devices again, within two seconds. Packages that were made by it are not called back.`}
           deed={async () => {
-            await call("/models/rollback", { model });
+            await call("/models/rollback", { model, version });
             again();
           }}
         />

@@ -1,7 +1,7 @@
 /** Talking to the cloud: strict with what it answers, and with a record of every byte that left the tab. */
 
 import { type Bytes, utf8 } from "../protocol/bytes";
-import { authorize, checkTime, type Endorsement, newNonce, proveKey } from "../protocol/credentials";
+import { authorize, checkTime, type Endorsement, follow, newNonce, proveKey } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
 import { MAX_PACKAGE_BYTES } from "../protocol/limits";
 import type { Package } from "../protocol/package";
@@ -65,7 +65,7 @@ export class Cloud {
       return await device.apply(sealed);
     } catch (error) {
       if (!(error instanceof PackageError && error.rule === "BadSignature")) throw error;
-      await this.follow(device); // perhaps the cloud has a newer key, which the trusted one endorsed
+      await device.follow(await this.chain()); // perhaps the cloud has a newer key, which the trusted one endorsed
       return device.apply(sealed);
     }
   }
@@ -106,13 +106,13 @@ export class Cloud {
     await device.trust(this.identity.cloudKey || described.public_key);
   }
 
-  private async follow(device: Device): Promise<void> {
+  private async chain(): Promise<Endorsement[]> {
     const told = await this.json({ method: "GET", path: "/v1/keys", limit: MAX_JSON_BYTES });
     const { endorsements } = told;
     if (!Array.isArray(endorsements) || !endorsements.every(isEndorsement)) {
       throw new CloudError("the cloud's answer is no chain of keys");
     }
-    await device.follow(endorsements);
+    return endorsements;
   }
 
   private async json(call: Call): Promise<Record<string, unknown>> {
@@ -152,14 +152,24 @@ export class Cloud {
   private async mendClock(told: Record<string, unknown>, nonce: string): Promise<boolean> {
     const { time_us: timeUs, signature } = told;
     if (!this.enrolled || !Number.isSafeInteger(timeUs) || typeof signature !== "string") return false;
+    const check = () => checkTime(this.identity.cloudKey, nonce, timeUs as number, signature);
     try {
-      await checkTime(this.identity.cloudKey, nonce, timeUs as number, signature);
+      await check().catch(async () => {
+        await this.followKey(); // perhaps the cloud has a newer key, which that of the enrolment endorsed
+        await check();
+      });
     } catch {
       return false;
     }
     this.aheadUs = (timeUs as number) - Date.now() * 1000;
     this.lastUs = 0;
     return true;
+  }
+
+  private async followKey(): Promise<void> {
+    const cloudKey = await follow(this.identity.cloudKey, await this.chain());
+    this.identity = { ...this.identity, cloudKey };
+    await this.store.saveIdentity(this.identity);
   }
 
   private async exchange(

@@ -88,15 +88,17 @@ export class ParameterKeeper {
     return this.turn(async () => {
       let opened: Package;
       try {
-        opened = await this.open(bytes, this.publicKey, this.highest, this.now());
+        opened = await this.open(bytes, this.publicKey, this.highest, Date.now() / 1000, this.slot.clock);
         await this.tryOut(opened.tensors);
       } catch (error) {
         this.refused = reasonOf(error);
         throw error;
       }
-      const { sequence, expires } = opened;
-      const kept = [...this.slot.kept, { bytes, sequence, expires, taken: this.now() }].slice(-MAX_PACKAGES);
-      await this.save({ highest: sequence, clock: this.now(), running: sequence, kept });
+      const { sequence, expires, issued } = opened;
+      // What the cloud has signed last, also where it is earlier: then the time before was wrong.
+      const taken = issued === null ? this.now() : Date.now() / 1000;
+      const kept = [...this.slot.kept, { bytes, sequence, expires, taken }].slice(-MAX_PACKAGES);
+      await this.save({ highest: sequence, clock: issued ?? taken, running: sequence, kept });
       this.current = snapshot(opened, "cloud", `package ${sequence} came from the cloud`);
       this.refused = null;
       return opened;
@@ -159,10 +161,16 @@ export class ParameterKeeper {
     return this.open(kept.bytes, this.publicKey, 0, now);
   }
 
-  private open(bytes: Bytes, key: string | null, after: number, now: number): Promise<Package> {
+  private open(
+    bytes: Bytes,
+    key: string | null,
+    after: number,
+    now: number,
+    notBefore = 0,
+  ): Promise<Package> {
     if (key === null) throw new PackageError("NoPublicKey", "this device knows no cloud key yet");
     const { model, shapes: expected } = this.bundle;
-    return openPackage(bytes, key, { device: this.device, model, after, now, expected });
+    return openPackage(bytes, key, { device: this.device, model, after, now, notBefore, expected });
   }
 
   private async save(slot: Slot): Promise<void> {
@@ -174,7 +182,7 @@ export class ParameterKeeper {
     return { parameters: this.bundle.base, source: "base", sequence: 0, expires: null, why };
   }
 
-  /** Unix seconds; never earlier than when something was taken up, whatever the clock says. */
+  /** Unix seconds; not earlier than the issue time of the newest package, whatever the clock says. */
   private now(): number {
     return Math.max(Date.now() / 1000, this.slot.clock);
   }

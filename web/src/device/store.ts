@@ -16,7 +16,7 @@ export interface Kept {
 export interface Slot {
   /** The highest sequence number ever taken up. */
   highest: number;
-  /** The latest time, in unix seconds, at which anything was taken up. */
+  /** Unix seconds when the newest package was issued; of one that does not say it, when it was taken up. */
   clock: number;
   /** The sequence number of the package that runs; 0: the base model. */
   running: number;

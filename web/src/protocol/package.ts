@@ -19,7 +19,13 @@ const MAGIC = [0x50, 0x43, 0x50, 0x4b]; // PCPK
 const PAYLOAD = MAGIC.length + 1 + 64;
 const NUMBER = /^(0|[1-9][0-9]{0,15})$/;
 /** Format byte -> the quantizations of its packages. */
-const FORMATS: Record<number, Quantization[]> = { 1: ["fp32", "fp16", "int8"], 2: ["int4"] };
+const FORMATS: Record<number, Quantization[]> = {
+  1: ["fp32", "fp16", "int8"],
+  2: ["int4"],
+  3: ["fp32", "fp16", "int8", "int4"],
+};
+/** The format that says when a package was issued. */
+const ISSUED = 3;
 
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 export type Tensors = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
@@ -34,6 +40,8 @@ export interface Package {
   quantization: Quantization;
   /** float32 values in C order, by name. */
   tensors: Tensors;
+  /** Unix seconds when the cloud signed it, by the cloud's clock; null: it does not say. */
+  issued: number | null;
 }
 
 /** Who opens a package, and when. */
@@ -44,6 +52,8 @@ export interface Rules {
   after: number;
   /** Unix time in seconds. */
   now: number;
+  /** Unix time that has passed for certain; judges only packages that do not say when they were issued. */
+  notBefore?: number;
   /** The model's dynamic tensors: all of them must be there, and no other. */
   expected: Shapes;
 }
@@ -71,8 +81,9 @@ export async function openPackage(data: Bytes, publicKey: string, rules: Rules):
     const text = `package ${head.sequence} is not newer than ${rules.after}, which this device has run`;
     throw new PackageError("StaleSequence", text);
   }
-  if (rules.now >= head.expires) {
-    const text = `the package expired at ${head.expires}, it is ${Math.floor(rules.now)} now (unix seconds)`;
+  const at = head.issued === null ? Math.max(rules.now, rules.notBefore ?? 0) : rules.now;
+  if (at >= head.expires) {
+    const text = `the package expired at ${head.expires}, it is ${Math.floor(at)} now (unix seconds)`;
     throw new PackageError("Expired", text);
   }
   checkLayout(arrays, rules.expected, head.quantization);
@@ -96,7 +107,7 @@ async function signedPayload(data: Bytes, publicKey: string): Promise<Bytes> {
   }
   const kind = data.subarray(MAGIC.length, MAGIC.length + 1);
   if (!(kind[0] in FORMATS)) {
-    throw new PackageError("BadFormat", `package format ${kind[0]} is unknown here; this page reads 1 and 2`);
+    throw new PackageError("BadFormat", `package format ${kind[0]} is unknown here; this page reads 1 to 3`);
   }
   const payload = data.subarray(PAYLOAD);
   await checkSignature(publicKey, joined(kind, payload), data.subarray(MAGIC.length + 1, PAYLOAD));
@@ -113,22 +124,28 @@ function contents(payload: Bytes): Contents {
 }
 
 function readHead(metadata: Record<string, string>, kind: number): Omit<Package, "tensors"> {
-  const { d: device, m: model, s, e, f: form, q } = metadata;
+  const { d: device, m: model, s, e, i, f: form, q } = metadata;
   const sequence = Number(s);
   const expires = Number(e);
+  const issued = kind === ISSUED ? Number(i) : null;
+  const names = issued === null ? "d,e,f,m,q,s" : "d,e,f,i,m,q,s";
   const broken: [boolean, string][] = [
-    [Object.keys(metadata).sort().join() !== "d,e,f,m,q,s", "metadata are not d, m, s, e, f, q"],
-    [!NUMBER.test(s) || !NUMBER.test(e), "sequence number or expiry is no number"],
+    [Object.keys(metadata).sort().join() !== names, `metadata are not ${names}`],
+    [
+      !NUMBER.test(s) || !NUMBER.test(e) || (issued !== null && !NUMBER.test(i)),
+      "sequence number, expiry or issue time is no number",
+    ],
     [!DEVICE_ID.test(device), "device id is malformed"],
     [!SHA256.test(model), "model is no sha256 of 64 lower-case hex digits"],
     [!(sequence >= 1 && sequence <= MAX_SEQUENCE), `sequence number must be 1 to ${MAX_SEQUENCE}`],
     [!(expires >= 0 && expires <= MAX_TIME), `expiry must be 0 to ${MAX_TIME}`],
+    [issued !== null && issued > expires, "issue time must be 0 up to its expiry"],
     [!FORM.test(form), "form is malformed"],
     [!FORMATS[kind].includes(q as Quantization), `quantization must be one of ${FORMATS[kind].join(", ")}`],
   ];
   const first = broken.find(([isBroken]) => isBroken);
   if (first) throw new PackageError("BadFormat", `the package's ${first[1]}`);
-  return { device, model, sequence, expires, form, quantization: q as Quantization };
+  return { device, model, sequence, expires, form, quantization: q as Quantization, issued };
 }
 
 /** Compare names, dtypes and shapes with the model's before anything is dequantized. */

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -21,6 +21,7 @@ from paramcast.server.fleet_routes import Whole
 from paramcast.server.service import AdaptService
 
 _DEVICE = f"^{DEVICE_ID.pattern}$"
+_Named = Annotated[str, Path(pattern=_DEVICE)]
 _NEWEST = 50
 
 
@@ -33,10 +34,14 @@ class Token(BaseModel):
 
 
 class Rollback(BaseModel):
-    """Which base model, by its first digits; may be left out while there is only one."""
+    """Which base model, by its first digits, and which version, as the operator saw it to be the newest.
+
+    The model may be left out while there is only one.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = Field(default=None, pattern="^[0-9a-f]{1,64}$")
+    version: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
 
 
 def operator_routes(service: AdaptService) -> APIRouter:
@@ -58,7 +63,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         dependencies=[viewer],
         responses={404: {"description": "it was never here"}},
     )
-    def device(device: str) -> JSONResponse:
+    def device(device: _Named) -> JSONResponse:
         """What is known of a device, its newest 50 packages and reports, and what it gained over all."""
         with database.reading() as connection:
             row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
@@ -74,7 +79,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         return JSONResponse({**row, "keys": keys.keys if keys else None, **told})
 
     @router.post("/devices/{device}/revoke", dependencies=[operator])
-    def revoke(device: str) -> JSONResponse:
+    def revoke(device: _Named) -> JSONResponse:
         """End all keys of a device, from the next request on."""
         with database.writing() as connection:
             return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})
@@ -85,11 +90,16 @@ def operator_routes(service: AdaptService) -> APIRouter:
         with database.reading() as connection:
             return JSONResponse([vars(version) for version in published.all_versions(connection)])
 
-    @router.post("/models/rollback", dependencies=[admin])
+    @router.post(
+        "/models/rollback",
+        dependencies=[admin],
+        responses={409: {"description": "the version is not the newest one any more"}},
+    )
     def rollback(asked: Rollback) -> JSONResponse:
-        """Take the newest version of a model out of service."""
+        """Take the newest version of a model out of service, and every other one of the same files."""
         with database.writing() as connection:
-            return JSONResponse(vars(published.withdraw(connection, asked.model, _now_ms())))
+            gone = published.withdraw(connection, asked.model, _now_ms(), asked.version)
+        return JSONResponse({**vars(gone[0]), "withdrawn": [one.version for one in gone]})
 
     return router
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -15,15 +16,16 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from paramcast.files import replacing
-from paramcast.server.db.database import Database
+from paramcast.server.db.database import Database, opened_new, schema_of, told, upgrade
 from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.journal import Journal, replay
 
 _ROWS_AT_ONCE = 1000
 _KIND = "paramcast state"
 
 
 def back_up(database: Database, path: Path | str) -> int:
-    """Write the state to `path`, whole or not at all; how many rows it has.
+    """Write the state to `path`, whole or not at all, for its owner alone; how many rows it has.
 
     Raises:
         StateError: If the state cannot be read.
@@ -31,7 +33,7 @@ def back_up(database: Database, path: Path | str) -> int:
     """
     rows = 0
     with (
-        replacing(path) as temporary,
+        replacing(path, mode=0o600) as temporary,
         gzip.open(temporary, "wt", encoding="utf-8") as file,
         database.snapshot() as connection,
     ):
@@ -44,30 +46,47 @@ def back_up(database: Database, path: Path | str) -> int:
     return rows
 
 
-def restore(where: str | Path, path: Path | str) -> int:
-    """Fill the empty database at `where` from a backup, and bring its schema up to date; how many rows.
+def restore(where: str | Path, path: Path | str, journal: Journal | None = None) -> tuple[int, int]:
+    """Fill the empty database at `where` from a backup, in this version's schema: all of it, or nothing.
+
+    Args:
+        where: A file or URL.
+        path: The backup.
+        journal: What was done since and may not be undone by it; None if it is lost.
+
+    Returns:
+        Rows of the backup, and acts of the journal.
 
     Raises:
         StateInputError: If the file is no backup, is damaged, or the database is not empty.
-        StateError: If the database cannot be written; nothing of the backup is in it then.
+        StateError: If the database cannot be written.
     """
+    notes = list(journal) if journal is not None else []
+    engine = opened_new(where)
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             kind, revision = _line(file.readline())
             if kind != _KIND:
-                raise ValueError
-            database = Database.open(where, revision=str(revision), only_new=True)
-            try:
-                with database.writing() as connection:
-                    rows = _fill(connection, (_line(line) for line in file))
-            finally:
-                database.close()
-    except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+                raise ValueError("it begins otherwise")
+            with (
+                told(engine),
+                engine.connect().execution_options(paramcast_writes=True) as connection,
+                connection.begin(),
+            ):
+                if schema_of(connection) is not None:
+                    raise StateInputError("the database holds a state already; restore into an empty one")
+                upgrade(connection, str(revision))
+                rows = _fill(connection, (_line(line) for line in file))
+                upgrade(connection)
+                acts = replay(connection, iter(notes))
+    except (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, zlib.error) as error:
         raise StateInputError(f"{path} is no whole backup of a state: {error}") from error
+    finally:
+        engine.dispose()
     database = Database.open(where)
     database.take_stock()
     database.close()
-    return rows
+    return rows, acts
 
 
 def _line(line: str) -> tuple[Any, Any]:

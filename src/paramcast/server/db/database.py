@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,26 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from paramcast.files import own_as
 from paramcast.server.db.errors import StateError, StateInputError
+from paramcast.server.db.journal import Journal, begin_notes
 from paramcast.server.db.schema import devices
 
 BUSY_S = 10
 """Seconds that a statement waits for another process that writes to the same SQLite file."""
 
+LOCKED_S = 3
+"""Seconds that a statement waits for a lock in PostgreSQL; beyond, requests are answered 503."""
+
 _PRAGMAS = (
+    "secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
     "cache_size=-65536",  # 64 MiB
     "wal_autocheckpoint=20000",  # pages: `checkpoint` comes long before, and keeps nobody waiting
 )
+_NO_STATE = "there is no state at {where}; `paramcast serve` makes one, or: paramcast state upgrade --new"
 _MIGRATION_LOCK = 7_303_014_920  # of PostgreSQL's advisory locks: any number that others do not use
 
 
@@ -42,31 +50,48 @@ class Database:
     process, not always a power cut. After one, what a device reports still keeps its numbers from going back.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, journal: Journal | None = None) -> None:
         """Use `Database.open`."""
-        self.engine = engine
+        self.engine, self._journal = engine, journal
 
     @classmethod
-    def open(cls, where: str | Path, *, revision: str = "head", only_new: bool = False) -> Database:
+    def open(
+        cls,
+        where: str | Path,
+        *,
+        revision: str = "head",
+        only_old: bool = False,
+        journal: Journal | None = None,
+    ) -> Database:
         """Open the database, and bring its schema to `revision`.
 
         Args:
             where: A file for SQLite, or a URL: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
-            revision: An older schema only to restore a backup, and for tests of migrations.
-            only_new: Refuse a database that has a schema already.
+            revision: An older schema only for tests of migrations.
+            only_old: Refuse one that has none: a command that is told a wrong place must not make one there.
+            journal: Where to note what a restore of a backup may not bring back; beside a state in a file.
 
         Raises:
             StateInputError: If the URL is no such URL, or the schema is that of a newer version.
             StateError: If the database cannot be used.
         """
-        engine = _engine(_url(where))
+        url, new = _url(where), False
+        journal = journal or journal_of(where)
+        if url.get_backend_name() == "sqlite":
+            file = Path(str(url.database))
+            if only_old and not file.exists():
+                raise StateInputError(_NO_STATE.format(where=where))
+            new = _make_private(file)
+        engine = _engine(url)
         try:
-            with _told(engine):
-                _upgrade(engine, revision, only_new)
+            with told(engine):
+                _upgrade(engine, revision, only_old)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine)
+        if new and journal is not None:
+            journal.begin()
+        return cls(engine, journal)
 
     @classmethod
     def temporary(cls) -> Database:
@@ -79,15 +104,16 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for one look at the state. Raises StateError."""
-        with _told(self.engine), self.engine.connect() as connection:
+        with told(self.engine), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """A connection that sees one moment, whatever is written meanwhile. Raises StateError."""
-        with _told(self.engine), self.engine.connect() as connection:
+        with told(self.engine), self.engine.connect() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
+            without_limits(connection)
             yield connection
 
     @contextmanager
@@ -98,11 +124,14 @@ class Database:
             StateError: If the database failed, also if it did so in committing.
         """
         with (
-            _told(self.engine),
+            told(self.engine),
             self.engine.connect().execution_options(paramcast_writes=True) as connection,
             connection.begin(),
         ):
+            notes = begin_notes(connection)
             yield connection
+            if notes and self._journal is not None:
+                self._journal.add(notes)  # before it is committed: what was told to be done is never missing
 
     def check(self) -> None:
         """See that it can be written to now, by writing: a full disk is seen by nothing less.
@@ -130,6 +159,7 @@ class Database:
         """
         if self.engine.dialect.name == "postgresql":
             with self.writing() as connection:
+                without_limits(connection)
                 connection.exec_driver_sql("ANALYZE")
 
     def revision(self) -> str:
@@ -148,7 +178,7 @@ def _remove(engine: Engine, folder: str) -> None:
 
 
 @contextmanager
-def _told(engine: Engine) -> Iterator[None]:
+def told(engine: Engine) -> Iterator[None]:
     """Turn what SQLAlchemy raises into a StateError that names the database without its password."""
     try:
         yield
@@ -165,11 +195,46 @@ def _url(where: str | Path) -> URL:
     if url.get_backend_name() == "sqlite":
         if not url.database:
             raise StateInputError("SQLite needs a file: sqlite:///FILE")
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         return url.set(drivername="sqlite")
     if url.get_backend_name() == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     raise StateInputError(f"{url.drivername} is no database for the state; use sqlite or postgresql")
+
+
+def without_limits(connection: Connection) -> None:
+    """Let the statements of this transaction take their time: nobody waits for an answer."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+
+
+def journal_of(where: str | Path) -> Journal | None:
+    """The journal beside the state, if that is a file."""
+    url = _url(where)
+    if url.get_backend_name() != "sqlite":
+        return None
+    return Journal(Path(str(url.database)).with_suffix(".journal"))
+
+
+def opened_new(where: str | Path) -> Engine:
+    """An engine for a place where a state is to be made. Raises StateInputError for no such place."""
+    url = _url(where)
+    if url.get_backend_name() == "sqlite":
+        _make_private(Path(str(url.database)))
+    return _engine(url)
+
+
+def _make_private(file: Path) -> bool:
+    """Make the file, if there is none, for its owner alone: it tells which devices there are, and where.
+
+    Returns:
+        Whether it is new.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        own_as(file, file.parent)
+        return True
+    return False
 
 
 def _is_file(where: str | Path) -> bool:
@@ -180,7 +245,13 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
-            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+            limits = f"-c lock_timeout={1000 * LOCKED_S} -c statement_timeout={1000 * BUSY_S}"
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_timeout=BUSY_S,
+                connect_args={"connect_timeout": BUSY_S, "options": limits},
+            )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
@@ -215,21 +286,34 @@ def _patiently(connection: Any, statement: str) -> None:
             return
 
 
-def _upgrade(engine: Engine, revision: str, only_new: bool) -> None:
+def _upgrade(engine: Engine, revision: str, only_old: bool) -> None:
     """Bring the schema up to date in one transaction; of two processes, the second finds it done."""
     with engine.connect().execution_options(paramcast_writes=True) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        scripts = ScriptDirectory.from_config(config)
-        known = {script.revision for script in scripts.walk_revisions()}
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and only_new:
-            raise StateInputError("the database holds a state already; restore into an empty one")
-        if not {current, revision} <= {*known, None, "head"}:
-            raise StateInputError(
-                f"schema {current or revision} is unknown to this version: upgrade paramcast"
-            )
-        if current != scripts.get_current_head() or revision != "head":
-            alembic.command.upgrade(config, revision)
+        if schema_of(connection) is None and only_old:
+            raise StateInputError(_NO_STATE.format(where=engine.url.render_as_string()))
+        upgrade(connection, revision)
+
+
+def schema_of(connection: Connection) -> str | None:
+    """The revision of the schema that is there, if any is. Nobody changes it while the transaction lasts."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to `revision`, in the caller's transaction.
+
+    Raises:
+        StateInputError: If this version does not know it, or what is there.
+    """
+    without_limits(connection)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    current = schema_of(connection)
+    if not {current, revision} <= {*known, None, "head"}:
+        raise StateInputError(f"schema {current or revision} is unknown to this version: upgrade paramcast")
+    if current != scripts.get_current_head() or revision != "head":
+        alembic.command.upgrade(config, revision)

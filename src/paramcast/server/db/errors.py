@@ -11,3 +11,7 @@ class StateError(ParamcastError):
 
 class StateInputError(InputError):
     """The URL, or what the state is asked to do, is not possible."""
+
+
+class StateConflictError(StateInputError):
+    """What is asked was right a moment ago: somebody else was first."""

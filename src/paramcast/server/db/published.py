@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.errors import StateConflictError, StateInputError
+from paramcast.server.db.journal import note
 from paramcast.server.db.schema import models
 
 WHOLE = 100
@@ -95,29 +96,50 @@ def all_versions(connection: Connection) -> Sequence[ModelVersion]:
     return [ModelVersion(**row._mapping) for row in connection.execute(query)]
 
 
-def withdraw(connection: Connection, model: str | None, now_ms: int) -> ModelVersion:
-    """Take the newest version out of service, so that the one before serves its devices again.
+def withdraw(
+    connection: Connection, model: str | None, now_ms: int, version: int | None = None
+) -> list[ModelVersion]:
+    """Take the newest version out of service, so that what was served before serves its devices again.
+
+    Every version of the same files goes with it: else a canary of the bad model would go on.
 
     Args:
         connection: In a transaction.
         model: sha256 of the base model, or how it begins; may be None while there is only one.
         now_ms: Unix milliseconds.
+        version: The number that is meant: somebody else may have withdrawn it already.
+
+    Returns:
+        All that were withdrawn, the newest first.
 
     Raises:
         StateInputError: If it is not clear which model is meant, or nothing would serve its devices.
+        StateConflictError: If `version` is not the newest one.
     """
     serving = [version for version in in_service(connection) if version.model.startswith(model or "")]
     if len({version.model for version in serving}) != 1:
         told = ", ".join(sorted({version.model[:12] for version in serving})) or "none"
         raise StateInputError(f"say which base model is to be rolled back (found: {told})")
     newest = serving[0]
+    if version is not None and version != newest.version:
+        raise StateConflictError(f"version {version} is not the newest in service: that is {newest.version}")
+    standing = (models.c.model == newest.model, models.c.withdrawn_at.is_(None))
     before = select(models.c.version).where(
-        models.c.model == newest.model,
+        *standing,
         models.c.version < newest.version,
-        models.c.withdrawn_at.is_(None),
+        models.c.digest != newest.digest,
         models.c.share == WHOLE,
     )
     if connection.execute(before.limit(1)).first() is None:
-        raise StateInputError(f"there is no version before {newest.version} to go back to")
-    connection.execute(update(models).where(models.c.version == newest.version).values(withdrawn_at=now_ms))
-    return newest
+        raise StateInputError(
+            f"there is no version before {newest.version} of other files, for all devices, to go back to"
+        )
+    same = (*standing, models.c.digest == newest.digest)
+    query = select(models).where(*same).order_by(models.c.version.desc())
+    gone = [ModelVersion(**row._mapping) for row in connection.execute(query)]
+    # Of two who do it at once the second finds it done, on PostgreSQL too.
+    if not connection.execute(update(models).where(*same).values(withdrawn_at=now_ms)).rowcount:
+        raise StateConflictError(f"version {newest.version} has just been withdrawn")
+    for one in gone:
+        note(connection, "version withdrawn", at=now_ms, version=one.version, digest=one.digest)
+    return [replace(one, withdrawn_at=now_ms) for one in gone]

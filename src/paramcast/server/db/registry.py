@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select
 
-from paramcast.server.db.schema import device_keys, devices, feedback
+from paramcast.server.db.schema import device_keys, devices, feedback, packages
 
 Kind = Literal["all", "adapted", "waiting", "refused", "revoked"]
 """Of devices: `adapted`, given a package; `waiting`, not given one yet; `refused`, the newest report says
@@ -121,6 +121,22 @@ def _reports(connection: Connection, names: Sequence[str]) -> dict[str, dict[str
     query = select(feedback.c.device, feedback.c.applied, feedback.c.gain, feedback.c.reason)
     rows = connection.execute(query.where(feedback.c.id.in_(newest))).mappings()
     return {row["device"]: {name: row[name] for name in ("applied", "gain", "reason")} for row in rows}
+
+
+def keep_report(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Keep the first report of a package that is on record; whether it was kept.
+
+    A device cannot move the gains of a fleet by reports of what it was never given, or by many of one.
+    """
+    device, sequence = row["device"], row["sequence"]
+    # Two reports at once wait for each other here; in SQLite they do anyhow.
+    connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
+    given = select(packages.c.device).where(packages.c.device == device, packages.c.sequence == sequence)
+    before = select(feedback.c.id).where(feedback.c.device == device, feedback.c.sequence == sequence)
+    if connection.execute(given).first() is None or connection.execute(before.limit(1)).first() is not None:
+        return False
+    connection.execute(insert(feedback).values(row))
+    return True
 
 
 def reported_by(connection: Connection, device: str, last: int) -> list[dict[str, Any]]:

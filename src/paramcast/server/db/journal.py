@@ -1,0 +1,160 @@
+"""What may not come back with a backup: a file beside the state, only ever added to, which a restore replays.
+
+A backup of yesterday holds keys that were revoked today, tokens that were used, operators whose token ended,
+versions that were rolled back; and it lacks the endorsement of a signing key that was changed since. Each
+such act is a line of JSON here, on the disk before the act is committed. Replaying all lines in order, on the
+backup of any moment, gives what holds now.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from paramcast.files import own_as
+from paramcast.server.db.errors import StateError, StateInputError
+from paramcast.server.db.schema import device_keys, devices, endorsements, enrolments, models, operators
+
+_NOTES = "paramcast notes"
+
+
+class Journal:
+    """The file. Several processes may add to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Use `path`, which is made when something is first added."""
+        self.path = path
+
+    def add(self, notes: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines, and have them on the disk. Raises StateError if that fails."""
+        data = "".join(json.dumps({"at": int(1000 * time.time()), **note}) + "\n" for note in notes).encode()
+        try:
+            new = not self.path.exists()
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, data)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            if new:
+                own_as(self.path, self.path.parent)
+        except OSError as error:
+            raise StateError(f"cannot write the journal {self.path}: {error.strerror}") from error
+
+    def begin(self) -> None:
+        """Make the file, so that one which is missing later is seen to be lost. Raises StateError."""
+        self.add([])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """What is in it, the oldest first; a line that a power cut has left half is no line.
+
+        Raises:
+            StateInputError: If another line is none of a journal.
+        """
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise StateInputError(f"cannot read the journal {self.path}: {error.strerror}") from error
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                note = json.loads(line)
+                _REPLAYED[note["what"]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise StateInputError(f"line {number} of {self.path} is none of a journal") from error
+            yield note
+
+
+def begin_notes(connection: Connection) -> list[Mapping[str, Any]]:
+    """What is noted in the transaction that begins."""
+    notes: list[Mapping[str, Any]] = []
+    connection.info[_NOTES] = notes
+    return notes
+
+
+def note(connection: Connection, what: str, **about: Any) -> None:
+    """Note an act for the journal of the connection's database."""
+    notes = connection.info.get(_NOTES)
+    if notes is not None:
+        notes.append({"what": what, **about})
+
+
+def replay(connection: Connection, notes: Iterator[dict[str, Any]]) -> int:
+    """Do again what was noted, where it is not done yet; how many acts there are."""
+    count = 0
+    for one in notes:
+        _REPLAYED[one["what"]](connection, one)
+        count += 1
+    return count
+
+
+def _enrolled(connection: Connection, one: Mapping[str, Any]) -> None:
+    at, device = one["at"], one["device"]
+    used = update(enrolments).where(enrolments.c.digest == one["token"], enrolments.c.used_at.is_(None))
+    connection.execute(used.values(used_at=at, used_by=device))
+    _only(connection, device, [one["key"]], at)
+    if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
+        row = {"id": device, "sequence": 0, "first_seen_at": at, "last_seen_at": at}
+        connection.execute(insert(devices).values(row))
+
+
+def _rotated(connection: Connection, one: Mapping[str, Any]) -> None:
+    _only(connection, one["device"], [one["key"], one["former"]], one["at"])
+    former = update(device_keys).where(device_keys.c.public_key == one["former"])
+    connection.execute(former.values(ends_at=one["ends_at"]))
+
+
+def _only(connection: Connection, device: str, keys: list[str], at: int) -> None:
+    """The device has these keys, and no other that holds."""
+    _end(connection, at, device_keys.c.device == device, device_keys.c.public_key.not_in(keys))
+    mine = update(device_keys).where(device_keys.c.public_key == keys[0], device_keys.c.device == device)
+    if not connection.execute(mine.values(ends_at=None)).rowcount:
+        connection.execute(
+            insert(device_keys).values({"public_key": keys[0], "device": device, "added_at": at})
+        )
+
+
+def _revoked(connection: Connection, one: Mapping[str, Any]) -> None:
+    _end(connection, one["at"], device_keys.c.device == one["device"])
+
+
+def _end(connection: Connection, at: int, *which: Any) -> None:
+    holds = or_(device_keys.c.ends_at.is_(None), device_keys.c.ends_at > at)
+    connection.execute(update(device_keys).where(*which, holds).values(ends_at=at))
+
+
+def _granted(connection: Connection, one: Mapping[str, Any]) -> None:
+    _withdrawn(connection, one)
+    row = {"name": one["name"], "digest": one["digest"], "role": one["role"], "made_at": one["at"]}
+    connection.execute(insert(operators).values(row))
+
+
+def _withdrawn(connection: Connection, one: Mapping[str, Any]) -> None:
+    connection.execute(delete(operators).where(operators.c.name == one["name"]))
+
+
+def _rolled_back(connection: Connection, one: Mapping[str, Any]) -> None:
+    gone = update(models).where(models.c.version == one["version"], models.c.digest == one["digest"])
+    connection.execute(gone.where(models.c.withdrawn_at.is_(None)).values(withdrawn_at=one["at"]))
+
+
+def _endorsed(connection: Connection, one: Mapping[str, Any]) -> None:
+    if connection.execute(select(endorsements.c.old).where(endorsements.c.old == one["old"])).first() is None:
+        row = {name: one[name] for name in ("old", "new", "signature")}
+        connection.execute(insert(endorsements).values(**row, made_at=one["at"]))
+
+
+_REPLAYED = {
+    "enrolled": _enrolled,
+    "key changed": _rotated,
+    "device revoked": _revoked,
+    "operator granted": _granted,
+    "operator withdrawn": _withdrawn,
+    "version withdrawn": _rolled_back,
+    "signing key endorsed": _endorsed,
+}

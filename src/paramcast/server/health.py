@@ -1,0 +1,69 @@
+"""Whether packages can be made now: looked at once for all who ask in the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from fastapi.concurrency import run_in_threadpool
+
+from paramcast.errors import InputError
+from paramcast.server.batching import Batcher
+from paramcast.server.db import StateError
+from paramcast.server.service import AdaptService, Answer, Asked, BackendError
+
+KEPT_S = 1.0
+"""Seconds for which a verdict is told again: strangers' health checks cost no more than one a second."""
+
+_log = logging.getLogger(__name__)
+
+
+class Health:
+    """The verdicts of `/healthz` and `/readyz`: None, or what is wrong."""
+
+    def __init__(self, service: AdaptService, batcher: Batcher[Asked, Answer]) -> None:
+        """Look at the service in the way in which devices get their packages."""
+        self._service, self._batcher = service, batcher
+        self.model = _Shared(self._model)
+        self.state = _Shared(self._state)
+
+    async def _model(self) -> str | None:
+        try:
+            await asyncio.gather(*(self._batcher.ask_first(probe) for probe in self._service.probes()))
+            self._service.describe()
+        except (BackendError, StateError, InputError) as problem:
+            _log.error("health check: %s", problem)
+            return str(problem) if isinstance(problem, InputError) else "the log says why"
+        return None
+
+    async def _state(self) -> str | None:
+        try:
+            await run_in_threadpool(self._service.database.check)
+        except StateError as problem:
+            _log.error("readiness: %s", problem)
+            return "the state cannot be written"
+        return None
+
+
+class _Shared:
+    """One look at a time, whose verdict is kept a while."""
+
+    def __init__(self, look: Callable[[], Awaitable[str | None]]) -> None:
+        self._look = look
+        self._under_way: asyncio.Task[str | None] | None = None
+        self._until = 0.0
+
+    async def verdict(self) -> str | None:
+        """What the newest look found."""
+        task = self._under_way
+        if task is None or (task.done() and time.monotonic() >= self._until):
+            task = self._under_way = asyncio.create_task(self._looked())
+        return await asyncio.shield(task)  # whoever asked may go; others wait for the same look
+
+    async def _looked(self) -> str | None:
+        try:
+            return await self._look()
+        finally:
+            self._until = time.monotonic() + KEPT_S
