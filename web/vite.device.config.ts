@@ -11,7 +11,10 @@ function types(): Plugin {
     name: "types",
     async closeBundle() {
       const tsc = join(import.meta.dirname, "node_modules", ".bin", "tsc");
-      execFileSync(tsc, ["--project", "tsconfig.device.json"], { cwd: import.meta.dirname, stdio: "inherit" });
+      execFileSync(tsc, ["--project", "tsconfig.device.json"], {
+        cwd: import.meta.dirname,
+        stdio: "inherit",
+      });
       const folder = join(OUT, "types");
       for (const name of await readdir(folder, { recursive: true })) {
         if (!name.endsWith(".d.ts")) continue;

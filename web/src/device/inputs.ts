@@ -54,7 +54,9 @@ function matched(x: unknown, tree: Tree): [Tree, unknown] {
       x,
     ];
   } else if (typeof only === "string") return [only, x];
-  throw misfit(`a list or an object of arrays is needed (${names(tree).join(", ")}), not ${kindOf(x)}`);
+  throw misfit(
+    `a list or an object of arrays is needed (${names(tree).join(", ")}), not ${isArray(x) ? "an array" : kindOf(x)}`,
+  );
 }
 
 /** The name of an argument: its tensor's, or what the names of its tensors begin with. */

@@ -65,7 +65,8 @@ export function isTable(value: unknown): value is Record<string, unknown> {
 /** What a value is, for messages. */
 export function kindOf(value: unknown): string {
   if (value === null) return "null";
-  return typeof value === "object" ? `an ${value.constructor?.name ?? "Object"}` : `a ${typeof value}`;
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
 export function misfit(what: string): DeviceInputError {
