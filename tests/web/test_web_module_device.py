@@ -428,8 +428,7 @@ def test_the_example_of_the_readme_runs(served: Served, new_page: Callable[..., 
     page.on("console", lambda told: heard.append(told.text))
     page.add_script_tag(content=f"{script}\nglobalThis.done = true;", type="module")
     page.wait_for_function("globalThis.done")
-    assert heard[0] == "Array(2) [a, b, c, d, e]" or heard[0].startswith("[4, 5]")
-    assert heard[-1] == "cloud update 1 came from the cloud" or heard[-1].startswith("cloud ")
+    assert heard == ["[4, 5] [a, b, c, d, e]", "1 Float32Array(20)", "cloud package 1 came from the cloud"]
 
 
 def test_the_package_is_whole_typed_and_shaken(library: Path, tmp_path: Path) -> None:
@@ -467,7 +466,7 @@ def test_the_package_is_whole_typed_and_shaken(library: Path, tmp_path: Path) ->
     (tmp_path / "shake.mjs").write_text(script)
     done = subprocess.run(["node", "shake.mjs"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "class PackageError" in done.stdout
+    assert "this.rule = rule" in done.stdout
     assert len(done.stdout) < 1000
 
 
