@@ -416,6 +416,30 @@ def test_the_page_shows_a_model_that_takes_arrays(served: Served, new_page: Call
     expect(page.get_by_role("status")).to_contain_text("The model is ready")
 
 
+def test_the_dashboard_tells_of_any_model(
+    served: Served, shared: Page, new_page: Callable[..., Page]
+) -> None:
+    world = served.worlds["statistics"]
+    assert start(shared, server=served.url, model=world.model, id="seen") is None
+    run(shared, "await device.observe(a);", arrays(world.inputs))
+    adapt(shared, world)
+    (state,) = world.out.parent.glob("*.db")
+    token = processes.run("access", "grant", "ann", "--role", "viewer", "--state", state).split()[-1]
+    page = new_page()
+    page.goto(f"{served.url}/#/models")
+    page.get_by_label("Operator's token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    row = page.get_by_role("region", name="Table of versions").get_by_role("row", name=world.model[:12])
+    expect(row).to_contain_text("statistics")
+    expect(row).to_contain_text("lowrank+statistics")
+    page.goto(f"{served.url}/#/devices/seen")
+    issued = page.get_by_role("region", name="Table of packages").get_by_role("row").nth(1)
+    expect(issued).to_contain_text("4 examples")
+    page.goto(f"{served.url}/#/fleet")
+    expect(page.get_by_role("heading", name="Where the devices are")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_the_example_of_the_readme_runs(served: Served, new_page: Callable[..., Page]) -> None:
     text = (WEB / "package" / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```js\n(.*?)```", text, re.DOTALL)
