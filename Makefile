@@ -23,7 +23,7 @@ lint: install
 	$(BIN)/ruff format --check src experiments tests examples docs
 	$(BIN)/mypy
 
-# open_clip for its test, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
+# open_clip and timm for their tests, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
 # where transformers finds such a one it fails.
 $(VENV)/clip/.installed: $(VENV)/.installed
 	$(BIN)/pip install --no-compile --no-deps --upgrade -c constraints.txt --target $(VENV)/clip \

@@ -1,7 +1,8 @@
 """Adapt an audio-visual classifier: EfficientNet-Lite0 on frames, YAMNet on the sound.
 
 What a clip shows (3 shapes) and what it sounds like (3 sounds) together make its class. A device has its
-own camera (dim, out of focus, ...) and stands in its own noise (hum, hiss, rumble). The test devices and their clips
+own camera (dim, out of focus, ...) and stands in its own noise (hum, hiss, rumble). The test devices and
+their clips
 are in no training data. A test device sends features of a frame and of a second of sound of 8 clips.
 The clips are generated: see sounding_clips.py.
 """

@@ -108,7 +108,7 @@ from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.pipeline import train
 from paramcast.video.world import make_world
-world = make_world("world", clips=24)
+world = make_world("world", clips=40)
 model = train(world, Path("model"), TrainingOptions("qa", devices=4, frames=1, adaptor_steps=2))
 assert callable(run_evaluation)
 device = DeviceRuntime.load(export_artifact(model, "artifact"), "cam-1")

@@ -1,6 +1,7 @@
 """paramcast: parameters for one device, generated in the cloud in one forward pass.
 
-A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters for
+A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters
+for
 that device; the device verifies them and swaps them in. No labels and no back-propagation on the device. The
 method is CDC-MMPG (Ji et al., arXiv 2406.01601).
 
@@ -48,7 +49,25 @@ _EXTRAS = {
     "paramcast.video": "video,train",
 }
 
-__all__ = sorted([*_NAMES, "video"])
+__all__ = [
+    "AdaptableModel",
+    "Always",
+    "Basis",
+    "Device",
+    "DeviceData",
+    "Every",
+    "Full",
+    "LowRank",
+    "Never",
+    "NormStatistics",
+    "OnDrift",
+    "Residual",
+    "Score",
+    "Server",
+    "adaptable",
+    "load",
+    "video",
+]
 
 if TYPE_CHECKING:
     from paramcast import video
@@ -75,8 +94,7 @@ def __getattr__(name: str) -> Any:
             raise
         from paramcast.errors import MissingExtraError
 
-        part = ".".join(_NAMES[name].split(".")[:2])
-        raise MissingExtraError(f"paramcast.{name}", _EXTRAS.get(part, "dev")) from error
+        raise MissingExtraError(f"paramcast.{name}", _EXTRAS[_NAMES[name].split(".")[1]]) from error
     globals()[name] = found
     return found
 

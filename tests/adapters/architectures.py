@@ -2,12 +2,15 @@
 patterns).
 
 `inputs` is what one device gives: a tensor, a tuple (positional) or a dictionary (keywords). Packages are
-imported when a model is built; `NEEDS` says which models need one that not every installation has.
+imported when a model is built; `is_missing` says which models need one that this installation lacks.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,14 @@ Built = tuple[nn.Module, Any, list[str]]
 ARCHITECTURES: dict[str, Callable[[], Built]] = {}
 NEEDS: dict[str, str] = {}
 ROWS = 2
+
+
+def is_missing(name: str) -> str | None:
+    """The package that a model needs and that is not installed."""
+    package = NEEDS.get(name)
+    folder = Path(sys.prefix) / "clip"
+    here = package is None or importlib.util.find_spec(package) or (folder / package).is_dir()
+    return None if here else package
 
 
 def architecture(name: str, needs: str | None = None) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
@@ -294,7 +305,8 @@ _WORDS = {"vocab_size": 30, "max_position_embeddings": 16}
 def _hugging(name: str, model: str, inputs: Callable[[], Any], targets: list[str], **options: Any) -> None:
     @architecture(f"transformers {name}")
     def _() -> Built:
-        import_torchvision()  # which transformers imports where it is installed
+        if importlib.util.find_spec("torchvision"):
+            import_torchvision()  # which transformers imports where it finds it
         import transformers
 
         module = getattr(transformers, model)
@@ -453,7 +465,7 @@ _hugging("ResNet", "ResNetModel", _pixels(32), ["*"], embedding_size=8, hidden_s
 
 
 def _timm(name: str, model: str, targets: list[str], side: int = 32, **options: Any) -> None:
-    @architecture(f"timm {name}")
+    @architecture(f"timm {name}", needs="timm")
     def _() -> Built:
         import_torchvision()
         import timm
@@ -463,6 +475,9 @@ def _timm(name: str, model: str, targets: list[str], side: int = 32, **options: 
 
 
 def import_torchvision() -> None:
+    """Find torchvision, timm and open_clip where the Makefile puts them, apart from all other packages."""
+    if (packages := str(Path(sys.prefix) / "clip")) not in sys.path:
+        sys.path.append(packages)
     from paramcast.video.encoders.optional import _import_torchvision
 
     _import_torchvision()
@@ -498,7 +513,7 @@ _timm(
 )
 
 
-@architecture("timm MLP-Mixer")
+@architecture("timm MLP-Mixer", needs="timm")
 def _mixer() -> Built:
     import_torchvision()
     from timm.models.mlp_mixer import MlpMixer
@@ -506,7 +521,7 @@ def _mixer() -> Built:
     return MlpMixer(3, 32, patch_size=16, num_blocks=1, embed_dim=16), torch.randn(ROWS, 3, 32, 32), ["*"]
 
 
-@architecture("timm MaxViT, position biases from an MLP")
+@architecture("timm MaxViT, position biases from an MLP", needs="timm")
 def _maxvit() -> Built:
     import_torchvision()
     from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitTransformerCfg

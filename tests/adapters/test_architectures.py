@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, NEEDS, another
+from architectures import ARCHITECTURES, NEEDS, another, is_missing
 from torch import Tensor, nn
 from truth import hooks_of, run, written
 
@@ -43,9 +42,8 @@ def _quiet() -> Iterator[None]:
 
 
 def built(name: str) -> tuple[nn.Module, Any, list[str]]:
-    package = NEEDS.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    if package := is_missing(name):
+        pytest.skip(f"{package} is not installed; `make test` does so")
     return ARCHITECTURES[name]()
 
 

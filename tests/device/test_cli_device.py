@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backends import TinyBackend, serving
-from bundles import ANSWERS, make_bundle
+from bundles import make_bundle
 from PIL import Image
 
 from paramcast.device import DeviceRuntime
@@ -20,7 +20,6 @@ from paramcast.protocol import SigningKey
 from paramcast.server import create_app
 from paramcast.video.data.collection import Collection
 from paramcast.video.data.frames import read_frames
-from paramcast.video.data.options import draw_options
 from paramcast.video.shifts.cameras import CAMERA_KINDS, Camera
 from paramcast.video.shifts.fleet import Device, Fleet
 from paramcast.video.shifts.vocabulary import Vocabulary
@@ -70,7 +69,7 @@ def test_a_device_adapts_over_http(tmp_path: Path, collection: Path, key: Signin
         *("bytes_up", "bytes_down", "adapt_ms", "swap_ms"),
     }
     assert made["support"] == 3
-    assert made["base"].keys() == made["own"].keys() == {"top1", "answer_ms"}
+    assert made["base"].keys() == made["own"].keys() == {"top1", "black", "answer_ms"}
     assert made["adapt_ms"] > made["swap_ms"] > 0
     assert 200 < made["bytes_up"] < 600
     assert result.stdout.startswith("cam-1: top1")
@@ -85,11 +84,12 @@ def test_a_device_chooses(tmp_path: Path, collection: Path, key: SigningKey) -> 
     assert result.returncode == 0, result.stderr
     made = json.loads(figures.read_text())
     assert (made["sequence"], made["source"]) == (1, "cloud")
-    assert made["base"].keys() == made["own"].keys() == {"top1", "answer_ms"}
+    assert made["base"].keys() == made["own"].keys() == {"top1", "black", "answer_ms"}
     runtime, right = DeviceRuntime.load(bundle, "cam-1"), []
-    for clip in Collection.open(collection).clips[3:]:
+    data = Collection.open(collection)
+    for clip in data.clips[3:]:
         pairs = [(qa.question, qa.answer) for qa in clip.qa]
-        offered = [draw_options(clip.id, *pair, ANSWERS) for pair in pairs]
+        offered = [data.distractors.options(clip.id, qa) for qa in clip.qa]
         given = runtime.choose(read_frames(clip), [question for question, _ in pairs], offered)
         right += [one.text == answer for one, (_, answer) in zip(given, pairs, strict=True)]
     assert made["base"]["top1"] == 100 * np.mean(right)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from test_device_runtime import sealed
 
 from paramcast import protocol
 from paramcast.device import DeviceInputError, DeviceRuntime, PackageLost
+from paramcast.device import store as store_module
 from paramcast.device.store import MAX_PACKAGES, Kept, PackageStore, StoreState, _read_state
 from paramcast.protocol import SigningKey, endorse, make_key, public_key_hex
 
@@ -236,6 +238,37 @@ def test_the_folder_is_bounded_and_nobody_s_running_package_goes(tmp_path: Path)
     assert slot("a").digests() == [running_a]
     assert slot("b").digests() == [newer_b]
     assert slot("a").load(running_a) == b"b" * 300
+
+
+def test_users_who_are_gone_keep_no_new_one_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as long as there is room, nobody's state is read for it."""
+
+    def run(name: str, data: bytes) -> str:
+        slot = PackageStore(tmp_path, device=name, model="m", max_bytes=1000)
+        sha256 = slot.add(data, None)
+        slot.save_state(StoreState(1, 1.0, sha256, (Kept(sha256, 1, 9, 1.0),)))
+        return sha256
+
+    def slot(name: str) -> PackageStore:
+        return PackageStore(tmp_path, device=name, model="m", max_bytes=1000)
+
+    with monkeypatch.context() as blind:
+        blind.setattr(store_module, "_running", None)
+        gone, here = run("gone", b"a" * 450), run("here", b"b" * 450)
+    (state,) = slot("gone")._slot.glob("state.json")
+    os.utime(state, (0, 0))
+    new = run("new", b"c" * 450)
+    assert slot("gone").digests() == []
+    assert (slot("here").digests(), slot("new").digests()) == ([here], [new])
+    with pytest.raises(OSError, match="no room"):
+        slot("third").add(b"d" * 450, None)
+    os.utime(next(slot("here")._slot.glob("state.json")), (0, 0))
+    slot("here").clean()  # it is opened
+    with pytest.raises(OSError, match="no room"):
+        slot("third").add(b"d" * 450, None)
+    slot("new").forget()
+    slot("new").forget()
+    assert slot("third").add(b"d" * 450, None) != gone
 
 
 def test_users_and_tasks_share_a_folder_and_nothing_else(

@@ -175,6 +175,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 serialization.NoEncryption(),
             )
         )
+        files[f"{name} key"].chmod(0o600)
     return files
 
 
@@ -199,11 +200,11 @@ def test_settings_come_from_options_variables_and_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cloud.toml"
-    file.write_text('port = 1\nburst = 2\nkeep_days = 3\nhost = "file"\n')
+    file.write_text('port = 1\nburst = 2\nkeep_days = 3\nhost = "localhost"\n')
     monkeypatch.setenv("PARAMCAST_PORT", "4")
     monkeypatch.setenv("PARAMCAST_BURST", "5")
     settings = Settings.gather(file, burst=6)
-    assert (settings.host, settings.port, settings.burst, settings.keep_days) == ("file", 4, 6, 3)
+    assert (settings.host, settings.port, settings.burst, settings.keep_days) == ("localhost", 4, 6, 3)
     assert settings.where == "paramcast.db"
     assert Settings.gather(None, key=Path("a/b.key")).where == "a/b.db"
 

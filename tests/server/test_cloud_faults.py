@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,12 +14,14 @@ import postgres
 import pytest
 from backends import TinyBackend, serving
 from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from paramcast.device import CloudClient
 from paramcast.device import client as client_module
 from paramcast.protocol import AdaptRequest, make_key, open_package, public_key_hex
 from paramcast.server import Database, create_app, health
+from paramcast.server.db import StateError
+from paramcast.server.db import database as database_module
 from paramcast.server.db.schema import packages
 
 
@@ -157,3 +159,42 @@ def limit(database: Database, pages: int) -> None:
 
     database.engine.dispose()
     event.listen(database.engine, "connect", apply)
+
+
+def test_viewers_who_look_at_much_keep_no_device_waiting(
+    new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "VIEWERS_WAIT_S", 0.05)
+    database = Database.open(new_url())
+    viewers = database.for_viewers()
+    with contextlib.ExitStack() as looking:
+        for _ in range(4):
+            looking.enter_context(viewers.reading())
+        with pytest.raises(StateError), viewers.reading():
+            pass
+        with serving(create_app(TinyBackend(), KEY, database=database)) as url, httpx2.Client() as client:
+            assert client.post(f"{url}/v1/adapt", content=request("cam-1").encode()).status_code == 200
+    with viewers.reading():
+        pass
+    database.close()
+
+
+def test_a_database_that_is_locked_is_given_up_and_health_does_not_hang(
+    postgres_server: postgres.PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LOCKED_S", 0.2)
+    where = postgres_server.new_database()
+    database, other = Database.open(where), Database.open(where)
+    with (
+        serving(create_app(TinyBackend(), KEY, database=database)) as url,
+        httpx2.Client(timeout=20) as client,
+    ):
+        with other.writing() as connection:
+            connection.execute(text("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE"))
+            reply = client.post(f"{url}/v1/adapt", content=request("cam-1").encode())
+            assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+            assert client.get(f"{url}/healthz").status_code == 200
+            assert client.get(f"{url}/readyz").status_code == 503
+        assert client.post(f"{url}/v1/adapt", content=request("cam-1").encode()).status_code == 200
+    database.close()
+    other.close()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import numpy as np
 import pytest
 from backends import BrokenBackend, TinyBackend, serving
 from click.testing import CliRunner
+from sqlalchemy import insert, select
 
 from paramcast.cli import paramcast
 from paramcast.errors import InputError, ParamcastError
 from paramcast.protocol import AdaptRequest, load_key, make_key, save_key
 from paramcast.server import Database, ModelStore, PublishedModels, Served, create_app
 from paramcast.server.db import StateConflictError, StateInputError, identities, published
+from paramcast.server.db.schema import device_keys, devices, enrolments
 from paramcast.server.settings import Settings
 from paramcast.server.trial import check_backend, trial_requests
 
@@ -263,3 +266,41 @@ def test_what_root_writes_beside_the_service_s_files_is_the_service_s(tmp_path: 
             if parent.stat().st_uid == 0 and parent.stat().st_mode & 0o005 != 0o005:
                 return  # pytest's own folder is root's alone
         subprocess.run(as_nobody + files, check=True)
+
+
+def test_tokens_are_listed_and_withdrawn_and_devices_forgotten(tmp_path: Path) -> None:
+    state = ("--state", tmp_path / "cloud.db")
+    database = Database.open(tmp_path / "cloud.db")
+
+    def run(*words: object) -> str:
+        result = CliRunner().invoke(paramcast, [*map(str, words), *map(str, state)])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    token = run("enroll", "cam-1").strip()
+    run("access", "grant", "ann", "--role", "viewer")
+    lines = run("access", "list").splitlines()
+    assert [line.split()[:2] for line in lines] == [["operator", "ann:"], ["token", lines[1].split()[1]]]
+    run("access", "withdraw-token", lines[1].split()[1])
+    assert "token" not in run("access", "list")
+    assert "no single token" in told("access", "withdraw-token", "0" * 12, *state)
+    with database.writing() as connection:
+        key = "a" * 64
+        with pytest.raises(StateInputError, match="too old"):
+            identities.enrol(connection, token, "cam-1", key, int(1000 * time.time()))
+    with database.writing() as connection:
+        for number, device in enumerate(("cam-1", "cam-1:anna", "cam-10")):
+            named = identities.new_enrolment(connection, device, 1, 10**15)
+            identities.enrol(connection, named, device, f"{number}" * 64, 2)
+    run("access", "forget", "cam-1")
+    with database.writing() as connection:
+        assert set(identities.known(connection, ["cam-1", "cam-1:anna", "cam-10"], 3)) == {"cam-10"}
+        tables = (devices, device_keys, enrolments)
+        rows = [str(row) for table in tables for row in connection.execute(select(table))]
+        assert not any("cam-1'" in row or "anna" in row for row in rows)
+        row = {"id": "made-up", "sequence": 1, "first_seen_at": 1, "last_seen_at": 1}
+        connection.execute(insert(devices).values(row))
+        assert identities.prune_names(connection, 10) == 1
+        assert connection.execute(select(devices.c.id)).scalars().all() == ["cam-10"]
+    assert "nothing is known" in told("access", "forget", "cam-1", *state)
+    database.close()

@@ -181,7 +181,7 @@ def test_models_are_published_in_turn_and_rolled_back(database: Database) -> Non
 def test_several_models_are_in_service_at_once(database: Database) -> None:
     first, other = put(database), put(database, model="b" * 64)
     assert serving(database) == [other, first]
-    put(database, model="b" * 64)
+    put(database, model="b" * 64, digest="e" * 64)
     with pytest.raises(StateInputError, match="which base model"):
         back(database)
     back(database, "bbb")

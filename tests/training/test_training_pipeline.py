@@ -32,7 +32,6 @@ from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import AdaptRequest, Package
 from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.data.frames import read_frames
-from paramcast.video.data.options import draw_options
 from paramcast.video.tasks import TASKS
 from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.export import export_bundle
@@ -274,8 +273,9 @@ def frames_of(clip: Clip, runtime: DeviceRuntime) -> np.ndarray:
     return read_frames(clip, runtime.bundle.frames, runtime.bundle.sampling)
 
 
-def offered(clip: Clip, answers: tuple[str, ...]) -> list[list[str]]:
-    return [draw_options(clip.id, pair.question, pair.answer, answers) for pair in clip.qa]
+def offered(clip: Clip) -> list[list[str]]:
+    """The right answer and two others, for each question."""
+    return [[pair.answer, "seven houses", "green tea"] for pair in clip.qa]
 
 
 def outcome(runtime: DeviceRuntime, clips: tuple[Clip, ...]) -> dict[tuple[str, str, str], float]:
@@ -289,7 +289,7 @@ def outcome(runtime: DeviceRuntime, clips: tuple[Clip, ...]) -> dict[tuple[str, 
     for clip in clips:
         questions, frames = [pair.question for pair in clip.qa], frames_of(clip, runtime)
         if runtime.bundle.task == "choice":
-            answers = runtime.choose(frames, questions, offered(clip, runtime.bundle.answers))
+            answers = runtime.choose(frames, questions, offered(clip))
         else:
             answers = runtime.answer(frames, questions)
         for question, answer in zip(questions, answers, strict=True):
@@ -323,7 +323,7 @@ def by_torch(
             questions = [pair.question for pair in clip.qa]
             asked, names = [encoded(questions)[None]], [list(model.config.answers)] * len(questions)
             if model.config.task == "choice":
-                names = offered(clip, model.config.answers)
+                names = offered(clip)
                 asked.append(torch.stack([encoded(options) for options in names])[None])
             for question, options, row in zip(
                 questions, names, module(frames, mask, *asked)[0].softmax(-1), strict=True

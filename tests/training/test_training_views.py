@@ -14,6 +14,7 @@ from paramcast.errors import InputError
 from paramcast.protocol import AdaptRequest
 from paramcast.training.uplink import Uplink
 from paramcast.video.data.collection import Clip, Collection, Question
+from paramcast.video.data.options import Distractors
 from paramcast.video.shifts.fleet import Device
 from paramcast.video.shifts.vocabulary import Vocabulary
 from paramcast.video.tasks import make_task
@@ -74,15 +75,14 @@ def test_habits_change_what_is_right_and_nothing_that_is_seen() -> None:
     asked = Clip("a", Path(), 1, ("a.png",), None, qa=(Question("who drives a car?", "man"),))
     plain = Device("d", "test", ("a",), (), (), None, {}, "made")
     words = Vocabulary(0, 1.0)
-    task, answers = make_task("qa"), ["man", words.answer("man")]
+    task = make_task("qa")
     alone, habits, all_words = (
-        View(asked, device, task, answers)
+        View(asked, device, task, Distractors([asked]))
         for device in (plain, replace(plain, habits=words), replace(plain, vocabulary=words))
     )
     assert habits.texts() == alone.texts() == ["who drives a car?"] != all_words.texts()
-    assert [answer for _, _, answer in alone.items] == ["man"]
-    assert [answer for _, _, answer in habits.items] == [answers[1]]
-    assert [answer for _, _, answer in all_words.items] == [answers[1]]
+    assert alone.rights == [["man"]]
+    assert habits.rights == all_words.rights == [[words.answer("man")]]
     told = [describe_domain(device, []) for device in (plain, replace(plain, habits=words))]
     assert told[0].sum() == 0 < told[1].sum() == words.describe().sum()
 

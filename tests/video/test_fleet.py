@@ -37,7 +37,7 @@ def collection(clips: int = 600, categories: int = 5, owners: int = 0) -> Collec
             id=f"clip{number}",
             root=Path("nowhere"),
             line=number + 1,
-            frames=("a.png",),
+            frames=(f"{number}.png",),
             video=None,
             qa=() if number % 5 == 0 else (Question("what?", "man"),),
             category=None if number % 7 == 0 else f"c{number % categories}",
@@ -164,7 +164,7 @@ def test_small_pools_shrink_the_query_first_and_then_fail() -> None:
     ids = [clip.id for clip in MADE.clips if clip.category]
     device = build_fleet(MADE, devices={"test": 1}, pools={"test": ids[:22]}).devices[0]
     assert (len(device.support), len(device.query)) == (16, 6)
-    with pytest.raises(FleetError, match=r"19 usable clips .* less support"):
+    with pytest.raises(FleetError, match=r"19 usable clips .* --support 15"):
         build_fleet(MADE, devices={"test": 1}, pools={"test": ids[:19]})
 
 

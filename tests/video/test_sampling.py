@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramcast.errors import InputError
+from paramcast.pictures import time_indices
 from paramcast.video.data.sampling import (
     check_sampling,
-    colour_histogram,
+    color_histogram,
     scene_indices,
     scene_starts,
-    time_indices,
     uniform_indices,
 )
 
@@ -62,7 +62,7 @@ def test_the_longest_scenes_win_when_there_are_too_many() -> None:
 def test_a_scene_starts_where_the_colours_change() -> None:
     red, blue = np.zeros((2, 9, 16, 3), np.uint8)
     red[..., 0], blue[..., 2] = 200, 200
-    looks = np.stack([colour_histogram(frame) for frame in (red, red, blue, blue, red)])
+    looks = np.stack([color_histogram(frame) for frame in (red, red, blue, blue, red)])
     assert list(scene_starts(looks)) == [0, 2, 4]
     np.testing.assert_allclose(looks.sum(axis=1), 1)
 

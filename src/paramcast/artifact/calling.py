@@ -260,7 +260,9 @@ class Wrapper(nn.Module):
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Data in the order of the call, then targets -> outputs, then the features."""
-        if torch.jit.is_tracing():  # torch 2.13 switches on a log of whole graphs, wanted or not
+        if (
+            torch._C._get_tracing_state() is not None
+        ):  # torch 2.13 switches on a log of whole graphs, wanted or not
             torch._C._jit_set_onnx_log_enabled(False)
         count = len(self._call.tensors)
         inputs = self._call.bind(flat[:count])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,8 +60,8 @@ def _instance_norm(
 
 
 def _bilinear(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    y = (first @ weight.reshape(-1, weight.shape[1]).T).unflatten(-1, (weight.shape[0], weight.shape[2]))
-    y = (y * second.unsqueeze(-2)).sum(-1)
+    products = first[..., None, :, None] * second[..., None, None, :] * weight
+    y: Tensor = products.sum((-2, -1))
     return y if bias is None else y + bias
 
 
@@ -116,6 +117,13 @@ def _matrix_exp(a: Tensor) -> Tensor:
     return total
 
 
+def _triangle(of: Callable[..., Any]) -> Callable[..., Tensor]:
+    def indices(row: int, col: int, offset: int = 0) -> Tensor:
+        return torch.from_numpy(np.stack(of(int(row), offset, int(col))))
+
+    return indices
+
+
 def _transposed(a: Tensor) -> Tensor:
     return a.transpose(-2, -1)
 
@@ -131,6 +139,8 @@ _REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     torch.rnn_tanh_cell: _rnn_cell(torch.tanh),
     torch.rnn_relu_cell: _rnn_cell(torch.relu),
     torch.vdot: _vdot,
+    torch.triu_indices: _triangle(np.triu_indices),
+    torch.tril_indices: _triangle(np.tril_indices),
     torch.matrix_exp: _matrix_exp,
     torch.linalg.matrix_exp: _matrix_exp,
     torch.Tensor.mH.__get__: _transposed,  # type: ignore[attr-defined]

@@ -15,6 +15,21 @@ CONTROLS = {
 }
 """Control -> what the device runs."""
 
+METRICS = {
+    "top1": "top1: questions answered right, whatever the case, blanks, articles and punctuation",
+    "consensus": "consensus: as VQA counts several people's answers",
+    "match3": "match3: sentences whose best picture, of those of their clip, is the right one",
+    "r@1": "r@k: captions whose clip is among the best k; clips that score the same count by chance",
+}
+"""Metric -> what it is."""
+
+QUESTION_CONTROLS = {
+    "black": "no adaptation, black pictures",
+    "question_only": "no adaptation, no pictures",
+    "ceiling": "questions whose answer is known",
+}
+"""Further controls of questions, of the base model: what it gets right without looking, and what it could."""
+
 
 def controls_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The controls of an evaluation: a block for each metric, a column for each support size.
@@ -46,7 +61,7 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{first['devices']} devices, mean [95 % interval]"
     )
     cells = [["support", *(str(row["support"]) for row in rows)]]
-    for control, meaning in CONTROLS.items():
+    for control, meaning in (CONTROLS | QUESTION_CONTROLS).items():
         if control not in first["controls"]:
             continue  # no oracle where nobody knows the true domains
         cells.append([f"{control} ({meaning})", *(interval_text(row["controls"][control]) for row in rows)])
@@ -54,7 +69,8 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
     cells.append(["own - shuffled", *(interval_text(row["own_minus_shuffled"], "+") for row in rows)])
     cells.append(["recovery of the oracle's gain", *(_share(row["recovery"]) for row in rows)])
     cells.append(["devices worse by over 1 point", *(_share(row["worse_share"]) for row in rows)])
-    return f"{title}\n{align(cells)}"
+    meaning = METRICS.get(first["metric"], "")
+    return "\n".join([title, *([meaning] if meaning else []), align(cells)])
 
 
 def align(cells: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from paramcast import __version__
 from paramcast.errors import ParamcastError
 
 COMMANDS = {
-    "data": "check a collection",
+    "data": "import and check collections",
     "train": "train a base model and its adaptor",
     "evaluate": "measure adaptation with its controls",
     "compare": "what a user would do instead, on the same devices",
@@ -24,6 +24,8 @@ COMMANDS = {
     "access": "operators, revoked devices, the signing key",
     "state": "the cloud's memory: upgrade, backup, restore",
     "device": "run a device",
+    "ask": "one question about one video",
+    "search": "find videos by a sentence",
     "bench": "measure the parts against something run beside them",
     "demo": "the whole loop on a generated world",
     "doctor": "what is installed, what is missing, how to get it",

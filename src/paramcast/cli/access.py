@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -78,6 +79,50 @@ def reset(device: str, state: str) -> None:
     click.echo(f"the numbers of device {device} begin anew")
 
 
+@command.command()
+@click.argument("device")
+@state_option
+def forget(device: str, state: str) -> None:
+    """Erase DEVICE and its users from the state: when it was here, its keys, packages, reports, its place.
+
+    Its name is free then. To shut a device out, `revoke` it instead. Backups, and the journal's lines of its
+    enrolment, still name it.
+    """
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.server.db import journal
+
+        erased = journal.forget(connection, device)
+    if not erased:
+        raise InputError(f"nothing is known of device {device}")
+    click.echo(f"{erased} rows of device {device} are erased")
+
+
+@command.command(name="list")
+@state_option
+def list_(state: str) -> None:
+    """List the operators, and tokens for devices that wait to be used."""
+    with opened_state(state, "paramcast access") as database, database.reading() as connection:
+        from paramcast.server.db import identities
+
+        operators = identities.all_operators(connection)
+        waiting = identities.waiting_enrolments(connection, _now_ms())
+    for name, role, made_at in operators:
+        click.echo(f"operator {name}: {role}, since {_moment(made_at)}")
+    for digest, device, expires_at in waiting:
+        click.echo(f"token {digest[:12]} for {device or 'whoever comes'}, until {_moment(expires_at)}")
+
+
+@command.command(name="withdraw-token")
+@click.argument("token")
+@state_option
+def withdraw_token(token: str, state: str) -> None:
+    """End a token for devices that was not used yet: TOKEN as `access list` shows it."""
+    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+        from paramcast.server.db import identities
+
+        identities.withdraw_enrolment(connection, token, _now_ms())
+
+
 @command.command(name="rotate-key")
 @click.option(
     "--key",
@@ -110,6 +155,10 @@ def rotate_key(key_file: Path, state: str) -> None:
             "another rotate-key has just changed the key; run it again if that is meant"
         ) from error
     click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is in {kept}")
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _now_ms() -> int:

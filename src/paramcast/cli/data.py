@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from paramcast import __version__
+from paramcast.errors import InputError
 from paramcast.files import write_json
 
 SHOWN_CATEGORIES = 10
@@ -23,11 +25,21 @@ def command() -> None:
 @command.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
+    "--write",
+    "written",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the lines of the clips that are right to this file.",
+)
+@click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write what was found to this file."
 )
-def check(folder: Path, json_path: Path | None) -> None:
-    """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is."""
-    from paramcast.video.data.check import inspect_collection
+def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
+    """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is.
+
+    Notes say what is right and may surprise: keys that are not used, answers that count as one.
+    """
+    from paramcast.video.data.check import inspect_collection, write_right
+    from paramcast.video.data.notes import notes
 
     clips, problems = inspect_collection(folder)
     summary = {
@@ -40,22 +52,108 @@ def check(folder: Path, json_path: Path | None) -> None:
             Counter(clip.category for clip in clips if clip.category is not None).most_common()
         ),
     }
+    summary["splits"] = dict(Counter(clip.split for clip in clips if clip.split is not None).most_common())
     for problem in problems:
         click.echo(str(problem))
-    click.echo(_sentence(summary, len(problems)))
+    noted = notes(clips)
+    for note in noted:
+        click.echo(f"note: {note}")
+    click.echo(_sentence(summary, len(problems), len(noted)))
+    if written:
+        kept = write_right(folder, problems, written)
+        click.echo(f"{written}: the {kept} lines that are right")
     if json_path:
         found = [{"line": each.line, "id": each.id, "message": each.message} for each in problems]
         figures = {"command": "data check", "version": __version__, "collection": folder.resolve().name}
-        write_json(json_path, {**figures, **summary, "problems": found})
+        write_json(json_path, {**figures, **summary, "problems": found, "notes": noted})
     sys.exit(2 if problems else 0)
 
 
-def _sentence(summary: dict[str, Any], problems: int) -> str:
+def _sentence(summary: dict[str, Any], problems: int, notes: int) -> str:
     counts = ", ".join(
         f"{summary[key]} {key}" for key in ("clips", "frames", "videos", "questions", "captions")
     )
-    categories = [f"{name} {count}" for name, count in summary["categories"].items()]
+    categories = [f"{count} of {name!r}" for name, count in summary["categories"].items()]
     shown = ", ".join(categories[:SHOWN_CATEGORIES]) + (", ..." if len(categories) > SHOWN_CATEGORIES else "")
-    return (
-        f"{counts}, {len(categories)} categories{f' ({shown})' if shown else ''}: {problems or 'no'} problems"
-    )
+    kinds = f"{_number(len(categories), 'category', 'categories')}{f' ({shown})' if shown else ''}"
+    splits = "".join(f", {count} for {split}" for split, count in summary["splits"].items())
+    found = "no problems" if not problems else _number(problems, "problem", "problems")
+    noted = f", {_number(notes, 'note', 'notes')}" if notes else ""
+    return f"{counts}, {kinds}{splits}: {found}{noted}"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+IMPORTS = (
+    "msrvtt-qa",
+    "msvd-qa",
+    "tgif-qa",
+    "next-qa",
+    "activitynet-qa",
+    "didemo",
+    "youcook2",
+    "lsmdc",
+    "subtitles",
+    "folder",
+    "table",
+    "webdataset",
+    "huggingface",
+)
+
+
+@command.command(name="import")
+@click.argument("format_", metavar="FORMAT", type=click.Choice(IMPORTS))
+@click.argument("source")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The collection."
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder with the video files, which stay where they are.  [default: SOURCE, or beside it]",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="KEY=NAME[,NAME]",
+    help="Which columns of a table hold a key, such as captions=sentence or options=a0,a1,a2; repeatable.",
+)
+def import_(format_: str, source: str, out: Path, videos: Path | None, columns: tuple[str, ...]) -> None:
+    """Make a collection of what people have: FORMAT is one of those below, SOURCE its folder, file or name.
+
+    Question sets: msrvtt-qa, msvd-qa, tgif-qa, next-qa, activitynet-qa. Moments of long videos: didemo,
+    youcook2, lsmdc, subtitles (SRT, WebVTT). Others: folder (of videos), table (CSV, TSV, Parquet),
+    webdataset (shards), huggingface (a data set with a video column).
+    """
+    from paramcast.video.imports import FORMATS, Job, write_records
+
+    if (out / "clips.jsonl").exists():
+        raise InputError(f"{out} holds a collection already; choose another folder")
+    path = Path(source)
+    given = dict(_column(each) for each in columns)
+    job = Job(source, videos or (path if path.is_dir() else path.parent), out, given)
+    existed = out.exists()
+    try:
+        kept = write_records(job, FORMATS[format_](job))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{source} is not in the format {format_} that is known ({what})") from error
+    finally:
+        if not existed and out.exists() and not (out / "clips.jsonl").exists():
+            shutil.rmtree(out)  # a failed start leaves nothing behind
+    click.echo(f"{out}: kept {', '.join(f'{count} {what}' for what, count in kept.items())}")
+    for what, count in job.lost.most_common():
+        click.echo(f"lost: {count} {what}")
+    click.echo(f"next: paramcast data check {out}")
+
+
+def _column(given: str) -> tuple[str, tuple[str, ...]]:
+    from paramcast.video.imports.tables import KEYS
+
+    key, _, names = given.partition("=")
+    if key not in KEYS or not names:
+        raise InputError(f"--column {given}: write KEY=NAME, with KEY one of {', '.join(KEYS)}")
+    return key, tuple(names.split(","))

@@ -14,12 +14,12 @@ import numpy as np
 
 from paramcast.cli.common import noise_option
 from paramcast.cli.watch import command as watch
-from paramcast.device import Bundle, CloudClient, DeviceIdentity, DeviceRuntime
+from paramcast.device import Answer, Bundle, CloudClient, DeviceIdentity, DeviceRuntime
 from paramcast.errors import InputError, MissingExtraError, ParamcastError
 from paramcast.files import write_json
 
 if TYPE_CHECKING:
-    from paramcast.video.data.collection import Clip
+    from paramcast.video.data.collection import Clip, Collection
     from paramcast.video.shifts.fleet import Device
 
 RANKS = (1, 5, 10)
@@ -58,7 +58,12 @@ def run(
     uplink_noise: float,
     json_file: Path | None,
 ) -> None:
-    """Observe support clips, adapt over HTTP, answer or retrieve before and after."""
+    """Observe support clips, adapt over HTTP, answer or retrieve before and after.
+
+    With --fleet, the device is one of those that `paramcast evaluate --fleet FILE` wrote: training has seen
+    none of its clips, and the score without --cloud is that of `base` there. Without it, the first clips of
+    the collection are for support and all others are scored on, those of the training among them.
+    """
     untouched = DeviceRuntime.load(bundle, device_id)
     world = _simulate(data, device_id, fleet, support, untouched.bundle)
     base = _score(untouched, world)
@@ -79,6 +84,12 @@ def run(
     if json_file is not None:
         write_json(json_file, figures)
     click.echo(_summary(figures))
+    if fleet is None:
+        click.echo(
+            "note: scored on all clips of the collection; if it is that of the training, the score is too "
+            "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
+            err=True,
+        )
     if failure is not None:  # the device has answered all the same, with what it had
         raise failure
 
@@ -102,6 +113,7 @@ class _World:
     support: Sequence[Clip]
     query: Sequence[Clip]
     bundle: Bundle
+    collection: Collection
     device: Device | None = None
 
     def frames(self, clip: Clip) -> np.ndarray:
@@ -113,11 +125,21 @@ class _World:
             frames = camera.apply(frames)
         return frames
 
-    def questions(self, clip: Clip) -> list[tuple[str, str]]:
-        """Question and answer in the device's own words."""
-        pairs = [(pair.question, pair.answer) for pair in clip.qa]
-        device = self.device
-        return [(device.question(text), device.answer(answer)) for text, answer in pairs] if device else pairs
+    def questions(self, clip: Clip) -> list[tuple[str, list[str]]]:
+        """Questions in the device's own words, each with all right answers."""
+        return [
+            (self.sentences([pair.question])[0], [self.answer(answer) for answer in pair.right])
+            for pair in clip.qa
+        ]
+
+    def options(self, clip: Clip) -> list[list[str]]:
+        """What is offered for each question of a clip, in the device's words."""
+        offered = [self.collection.distractors.options(clip.id, question) for question in clip.qa]
+        return [list(dict.fromkeys(map(self.answer, options))) for options in offered]
+
+    def answer(self, answer: str) -> str:
+        """An answer in the device's own words."""
+        return self.device.answer(answer) if self.device else answer
 
     def sentences(self, texts: Sequence[str]) -> list[str]:
         """Captions in the device's own words."""
@@ -126,7 +148,7 @@ class _World:
     def queries(self, clip: Clip, task: str) -> list[str]:
         """What its users ask about a clip; no answers."""
         if task == "retrieval":
-            return self.sentences(clip.captions or clip.frame_captions)
+            return self.sentences(clip.frame_captions or clip.captions[:1])
         return [question for question, _ in self.questions(clip)]
 
 
@@ -142,7 +164,7 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bund
     collection = Collection.open(data)
     if fleet is None:
         clips = collection.clips
-        return _World(clips[:support], clips[support:], bundle)
+        return _World(clips[:support], clips[support:], bundle, collection)
     device = next((device for device in Fleet.load(fleet).devices if device.id == device_id), None)
     if device is None:
         raise InputError(f"{fleet} has no device {device_id!r}")
@@ -151,7 +173,7 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bund
         query_clips = [collection.by_id[clip_id] for clip_id in device.query]
     except KeyError as error:
         raise InputError(f"{data} has no clip {error}, which device {device_id} of {fleet} needs") from error
-    return _World(support_clips, query_clips, bundle, device)
+    return _World(support_clips, query_clips, bundle, collection, device)
 
 
 def _adapt(runtime: DeviceRuntime, cloud: str, identity: Path | None) -> dict[str, Any]:
@@ -181,61 +203,75 @@ def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
 
 
 def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    from paramcast.video.data.options import draw_options
+    """Share of right answers, as `evaluate` counts them; `black`: of the same questions without pictures."""
+    from paramcast.video.data.answers import normalized
 
     right: list[bool] = []
+    blind: list[bool] = []
     times: list[float] = []
     for clip in world.query:
         pairs = world.questions(clip)
         if not pairs:
             continue
         frames, questions = world.frames(clip), [question for question, _ in pairs]
-        options = [draw_options(clip.id, *pair, runtime.bundle.answers) for pair in pairs]
+        rights = [set(map(normalized, answers)) for _, answers in pairs]
+        options = world.options(clip) if runtime.bundle.task == "choice" else None
         start = time.perf_counter()
-        if runtime.bundle.task == "choice":
-            answers = runtime.choose(frames, questions, options)
-        else:
-            answers = runtime.answer(frames, questions)
+        answers = _answers(runtime, frames, questions, options)
         times.append(time.perf_counter() - start)
-        right += [given.text == answer for given, (_, answer) in zip(answers, pairs, strict=True)]
+        unseen = _answers(runtime, np.zeros_like(frames), questions, options)
+        right += [normalized(given.text) in known for given, known in zip(answers, rights, strict=True)]
+        blind += [normalized(given.text) in known for given, known in zip(unseen, rights, strict=True)]
     if not right:
         raise InputError("the query clips have no questions to answer")
-    return {"top1": 100 * float(np.mean(right)), "answer_ms": 1e3 * float(np.median(times))}
+    found = {"top1": 100 * float(np.mean(right)), "black": 100 * float(np.mean(blind))}
+    return {**found, "answer_ms": 1e3 * float(np.median(times))}
+
+
+def _answers(
+    runtime: DeviceRuntime, frames: np.ndarray, questions: list[str], options: list[list[str]] | None
+) -> list[Answer]:
+    if options is None:
+        return runtime.answer(frames, questions)
+    return runtime.choose(frames, questions, options)
 
 
 def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    """Recall over the query clips with their first caption, or over frames where these have captions."""
+    """Expected recall over the query clips by all of their captions, or over frames that have sentences."""
+    from paramcast.video.ranking import expected_recall
+
     wanted: list[tuple[str, str]] = []
     for clip in world.query:
-        for item_id, frames, caption in _items(clip, world):
+        for item_id, frames, captions in _items(clip, world):
             runtime.index(item_id, frames)
-            wanted.append((item_id, caption))
+            wanted += [(item_id, caption) for caption in captions]
     if not wanted:
         raise InputError("the query clips have no captions to retrieve by")
     runtime.retrieve(wanted[0][1])  # embeds the gallery, which is no part of a later call's time
-    places: list[int] = []
+    places = {item_id: place for place, item_id in enumerate(dict.fromkeys(item for item, _ in wanted))}
+    scores = np.empty((len(wanted), len(places)))
     times: list[float] = []
-    for item_id, caption in wanted:
+    for row, (_, caption) in zip(scores, wanted, strict=True):
         start = time.perf_counter()
-        hits = [hit.clip_id for hit in runtime.retrieve(caption, top=max(RANKS))]
+        hits = runtime.retrieve(caption, top=len(places))
         times.append(time.perf_counter() - start)
-        places.append(hits.index(item_id) + 1 if item_id in hits else max(RANKS) + 1)
-    recall = {f"r@{rank}": 100 * float(np.mean(np.array(places) <= rank)) for rank in RANKS}
-    return {**recall, "answer_ms": 1e3 * float(np.median(times))}
+        row[[places[hit.clip_id] for hit in hits]] = [hit.score for hit in hits]
+    recall = expected_recall(scores, np.array([places[item_id] for item_id, _ in wanted]), RANKS)
+    return {**{f"r@{k}": value for k, value in recall.items()}, "answer_ms": 1e3 * float(np.median(times))}
 
 
-def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, str]]:
-    """What is indexed of a clip: (id, frames, the sentence that should find it)."""
+def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, list[str]]]:
+    """What is indexed of a clip: (id, frames, the sentences that should find it)."""
     if clip.frame_captions:
         frames, sentences = world.frames(clip), world.sentences(clip.frame_captions)
         if len(frames) != len(sentences):
-            raise InputError(f"clip {clip.id} has {len(frames)} frames and {len(sentences)} frame captions")
+            raise clip.error(f"{len(sentences)} frame_captions, but the model reads {len(frames)} frames")
         return [
-            (f"{clip.id}#{place}", frames[place : place + 1], sentence)
+            (f"{clip.id}#{place}", frames[place : place + 1], [sentence])
             for place, sentence in enumerate(sentences)
         ]
-    captions = world.sentences(clip.captions[:1])
-    return [(clip.id, world.frames(clip), caption) for caption in captions]
+    captions = world.sentences(clip.captions)
+    return [(clip.id, world.frames(clip), captions)] if captions else []
 
 
 def _peak_mb() -> float | None:

@@ -8,19 +8,26 @@ import click
 
 from paramcast.cli.common import (
     FILE,
+    FOLDER,
     json_option,
     needs,
     seed_option,
-    test_data_option,
     trained_model_option,
     typed_command,
 )
+from paramcast.cli.module import DevicesOrCount, evaluate_module, module_option
 
 
 @click.command(name="evaluate", context_settings={"show_default": True})
 @trained_model_option
-@test_data_option
-@click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
+@click.option("--data", type=FOLDER, help="Any collection; clips of training are left out.")
+@module_option
+@click.option(
+    "--devices",
+    default=100,
+    type=DevicesOrCount(2),
+    help="Simulated test devices; with --module, a function that returns the devices.",
+)
 @click.option(
     "--shift",
     default="category",
@@ -39,8 +46,9 @@ from paramcast.cli.common import (
 @click.option("--fleet", "fleet_file", type=FILE, help="Save the devices, so that anyone can run them again.")
 def command(
     model_dir: Path,
-    data: Path,
-    devices: int,
+    data: Path | None,
+    module: str | None,
+    devices: int | str,
     shift: str,
     support_sizes: tuple[int, ...],
     seed: int,
@@ -49,6 +57,11 @@ def command(
     fleet_file: Path | None,
 ) -> None:
     """Score test devices with no adaptation, with their own packages, and with those of the controls."""
+    if module:
+        evaluate_module(module, devices, model_dir, support_sizes, seed, json_file, report_file)
+        return
+    if data is None or isinstance(devices, str):
+        raise click.UsageError("give --data, or --module and --devices FILE.py:FUNCTION")
     with needs("paramcast evaluate", "train"):
         from paramcast.bench.evaluation import run_evaluation
         from paramcast.video.training.episodes import SUPPORT_SIZES

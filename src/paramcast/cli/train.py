@@ -8,29 +8,61 @@ from pathlib import Path
 import click
 
 from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.module import DevicesOrCount, module_option, train_module
+from paramcast.errors import InputError
 
 TASKS = ("qa", "choice", "retrieval")
 ADAPTERS = {"basis": "codes", "lowrank": "lowrank", "residual": "residual", "full": "full"}
 """Adapter -> the name of its form, which updates of the video application carry."""
+CONTROLS = {"base": "base", "support": "own", "truth": "oracle", "constant": "constant"}
+"""Stage of training -> what the tables of evaluate call it."""
 SAMPLINGS = ("uniform", "time", "scene")
+
+_SAMPLING = (
+    "Which frames are taken: uniform, at the centers of equal segments of a clip's frames; time, those that "
+    "show at the centers of equal spans of its time, as on watching devices and in browsers; scene, spread "
+    "over its scenes, which begin where the colors change."
+)
+_TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME, open_clip:NAME."
 
 
 @click.command(name="train", context_settings={"show_default": True})
-@click.option("--data", required=True, type=FOLDER, help="The collection: a folder with a clips.jsonl.")
-@click.option("--task", required=True, type=click.Choice(TASKS), help="What devices are to do.")
+@click.option("--data", type=FOLDER, help="The collection: a folder with a clips.jsonl.")
+@click.option("--task", type=click.Choice(TASKS), help="What devices are to do.")
+@module_option
 @seed_option
 @click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
 @click.option(
     "--adapter", default="basis", type=click.Choice(list(ADAPTERS)), help="How updates change parameters."
 )
 @click.option("--form", type=click.Choice(list(ADAPTERS.values())), hidden=True)  # its spelling of old
-@click.option("--devices", default=200, type=click.IntRange(5), help="Simulated devices to train on.")
-@click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
-@click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help="How frames are chosen.")
 @click.option(
-    "--steps", "adaptor_steps", default=600, type=click.IntRange(1), help="Training steps of each adaptor."
+    "--devices",
+    default=200,
+    type=DevicesOrCount(5),
+    help="Simulated devices to train on; with --module, a function that returns the devices.",
 )
-@click.option("--image-encoder", default="efficientnet-lite0-conse", help="Name of the image trunk.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="With --module: pattern of modules or parameters to adapt; may be repeated.  [default: *]",
+)
+@click.option("--context", help="With --module: submodule whose output the cloud is sent.")
+@click.option("--base", is_flag=True, help="With --module: train the module itself, too.")
+@click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
+@click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help=_SAMPLING)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Training steps of each hypernetwork.  [default: 600; with --module 400]",
+)
+@click.option("--image-encoder", default="efficientnet-lite0-conse", help=_TRUNKS)
+@click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out clips whose lines or files are broken, and say which; else the first one ends the run.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -38,28 +70,45 @@ SAMPLINGS = ("uniform", "time", "scene")
 )
 @json_option
 def command(
-    data: Path,
-    task: str,
+    data: Path | None,
+    task: str | None,
+    module: str | None,
     seed: int,
     out: Path,
     adapter: str,
     form: str | None,
-    devices: int,
+    devices: int | str,
+    targets: tuple[str, ...],
+    context: str | None,
+    base: bool,
     frames: int,
     sampling: str,
-    adaptor_steps: int,
+    steps: int | None,
     image_encoder: str,
+    skip_broken: bool,
     workers: int | None,
     json_file: Path | None,
 ) -> None:
-    """Train a base model and the adaptors that make parameters for devices.
+    """Train a base model and the hypernetworks that generate parameters for devices.
 
-    Test clips (a tenth of the collection, by a hash of their ids) are not touched.
+    Give --data and --task for videos with questions or captions, or --module and --devices for your own
+    torch module.
+
+    Test clips are not touched: those that the `split` of the collection names, else a tenth of its videos.
+    Texts are read up to their 64th token, by an encoder that knows English; task qa answers with one of at
+    most 1,000 answers, the most frequent ones of the training clips.
     """
+    if module:
+        how = {"targets": targets, "adapter": adapter, "context": context, "base": base}
+        train_module(module, devices, out, seed, steps, json_file, **how)
+        return
+    if data is None or task is None or isinstance(devices, str):
+        raise click.UsageError("give --data and --task, or --module and --devices FILE.py:FUNCTION")
     with needs("paramcast train", "train"):
         from paramcast.results import write_results
         from paramcast.video.data.collection import Collection
         from paramcast.video.training.pipeline import TrainingOptions, train
+        from paramcast.video.training.whole import whole_collection
     options = TrainingOptions(
         task=task,
         form=form or ADAPTERS[adapter],
@@ -68,17 +117,22 @@ def command(
         frames=frames,
         sampling=sampling,
         devices=devices,
-        adaptor_steps=adaptor_steps,
+        adaptor_steps=steps or TrainingOptions.adaptor_steps,
     )
     start = time.perf_counter()
+    if workers and skip_broken:
+        raise InputError(
+            "--skip-broken and --workers do not go together; write a clean list first: "
+            "paramcast data check --write clips.jsonl"
+        )
     if workers:
         from paramcast.video.training.on_ray import train_on_ray
 
         model = train_on_ray(data, out, options, workers)
     else:
-        model = train(Collection.open(data), out, options)
+        model = train(whole_collection(data, options) if skip_broken else Collection.open(data), out, options)
     seconds = time.perf_counter() - start
-    scores = ", ".join(f"{stage} {score:.1f}" for stage, score in model.config.scores.items())
+    scores = ", ".join(f"{CONTROLS[stage]} {score:.1f}" for stage, score in model.config.scores.items())
     click.echo(f"{out}: {task} model in {seconds:.0f} s; mean score (%) on validation devices: {scores}")
     if json_file:
         rows = [{"name": "train", "value": 1e3 * seconds, "unit": "ms"}]

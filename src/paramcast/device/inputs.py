@@ -58,10 +58,21 @@ def check_questions(questions: Sequence[Any]) -> list[str]:
     Raises:
         DeviceInputError: If they are anything else.
     """
+    if isinstance(questions, str):
+        raise DeviceInputError(f"questions must be a list of texts, not one text; write [{questions!r:.60}]")
     texts = [check_text(question) for question in questions]
     if not texts:
         raise DeviceInputError("there is no question to answer")
     return texts
+
+
+def check_queries(queries: Sequence[Any]) -> list[str]:
+    """Return `queries` if they are a list of texts, which may be empty.
+
+    Raises:
+        DeviceInputError: If they are anything else.
+    """
+    return check_questions(queries) if isinstance(queries, str) or len(queries) else []
 
 
 def check_options(options: Sequence[Sequence[Any]], questions: int) -> list[list[str]]:

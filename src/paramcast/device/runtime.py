@@ -20,6 +20,7 @@ from paramcast.device.inputs import (
     Parameters,
     check_frames,
     check_options,
+    check_queries,
     check_questions,
     check_text,
 )
@@ -127,7 +128,7 @@ class DeviceRuntime(DeviceCore):
         frames = check_frames(frames)
         middle = len(frames) // 2
         features = self._graphs.image(frames[middle : middle + 1])
-        asked = [check_text(query) for query in queries][:QUERIES_A_CLIP]
+        asked = check_queries(queries)[:QUERIES_A_CLIP]
         query_features = (
             self._graphs.text(asked) if asked else np.empty((0, len(self.bundle.text.mean)), np.float32)
         )

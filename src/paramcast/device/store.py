@@ -19,8 +19,12 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
+import shutil
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,9 @@ MAX_STORE_BYTES = 256 * 1024 * 1024
 
 MAX_PACKAGES = 16
 """Of a slot."""
+
+UNUSED_S = 30 * 86400.0
+"""A slot that nobody has opened for so long may lose the package that it runs, if there is no other room."""
 
 FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -87,8 +94,19 @@ class PackageStore:
         self._max_bytes = max_bytes
 
     def clean(self) -> None:
-        """Remove what a killed process has left half written. Raises OSError if that fails."""
+        """Remove what a killed process has left half written, and note that the slot is in use.
+
+        Raises:
+            OSError: If that fails.
+        """
         remove_halves(self._slot)
+        with suppress(FileNotFoundError):
+            os.utime(self._slot / "state.json")
+
+    def forget(self) -> None:
+        """Remove the slot, whose user has gone for good. Raises OSError if that fails."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._slot)
 
     def state(self) -> StoreState | None:
         """The slot's state; None if there is none or it is damaged. Raises OSError if it cannot be read."""
@@ -112,7 +130,10 @@ class PackageStore:
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def add(self, data: bytes, running: str | None) -> str:
-        """Keep a package, and make room for it: older ones go, but none that is running anywhere.
+        """Keep a package, and make room for it: older ones go, but none that is running.
+
+        Only where nothing else is left do the packages go that run in slots which nobody has opened for 30
+        days: else users who are gone would keep new ones out for ever.
 
         Args:
             data: The sealed package.
@@ -150,12 +171,16 @@ class PackageStore:
         files = list(self._packages())
         total = sum(bytes_ for _, bytes_, _ in files)
         in_slot = sum(path.parent == self._slot for _, _, path in files)
-        spare = [
-            (age, bytes_, path)
-            for age, bytes_, path in files
-            if path.stem not in (needed if path.parent == self._slot else {_running(path.parent)})
-        ]
-        for _, bytes_, path in sorted(spare):
+        if total + size <= self._max_bytes and in_slot < MAX_PACKAGES:
+            return  # without a look at what each of so many users runs
+        spare, unused = [], []
+        running = {slot: _running(slot) for slot in {path.parent for _, _, path in files}}
+        for age, bytes_, path in files:
+            if path.stem not in (needed if path.parent == self._slot else {running[path.parent]}):
+                spare.append((age, bytes_, path))
+            elif path.parent != self._slot and (opened := _opened(path.parent)) < time.time() - UNUSED_S:
+                unused.append((opened, bytes_, path))
+        for _, bytes_, path in [*sorted(spare), *sorted(unused)]:
             own = path.parent == self._slot
             if total + size > self._max_bytes or (own and in_slot >= MAX_PACKAGES):
                 path.unlink(missing_ok=True)
@@ -171,6 +196,14 @@ class PackageStore:
             except FileNotFoundError:  # another slot's owner made room
                 continue
             yield found.st_mtime, found.st_size, path
+
+
+def _opened(slot: Path) -> float:
+    """When the slot was opened last, or its state changed; unix seconds."""
+    try:
+        return (slot / "state.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _running(slot: Path) -> str | None:

@@ -5,8 +5,9 @@ from paramcast.server.backend import AdaptBackend
 from paramcast.server.bundles import BrowserBundle
 from paramcast.server.db import Database, StateError, StateInputError
 from paramcast.server.embedded import Server
+from paramcast.server.generating import BackendError
 from paramcast.server.request_guard import RequestGuard
-from paramcast.server.service import AdaptService, BackendError
+from paramcast.server.service import AdaptService
 from paramcast.server.serving import Models, PublishedModels, Served, WrongModelError
 from paramcast.server.store import ModelStore
 

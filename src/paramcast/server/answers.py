@@ -14,8 +14,8 @@ from paramcast.protocol import MAX_REQUEST_BYTES, BadSignature, MessageError, Si
 from paramcast.protocol.credentials import SCHEME, tell_time
 from paramcast.server.batching import OverloadedError
 from paramcast.server.db import StateConflictError, StateError, StateInputError
+from paramcast.server.generating import BackendError
 from paramcast.server.request_guard import RefusedError, TooManyError
-from paramcast.server.service import BackendError
 from paramcast.server.serving import WrongModelError
 
 RETRY_AFTER_S = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from paramcast.server.fleet_routes import fleet_routes
 from paramcast.server.health import Health
 from paramcast.server.housekeeping import housekeeping
 from paramcast.server.metrics import Metrics
-from paramcast.server.request_guard import Claim, RequestGuard
+from paramcast.server.request_guard import Claim, Patience, RequestGuard
 from paramcast.server.service import AdaptService, Answer, Asked
 from paramcast.server.serving import Models
 from paramcast.server.tracing import Tracing
@@ -43,11 +44,13 @@ class CloudApp(FastAPI):
 
     Attributes:
         service: What answers.
+        patience: How long unsigned requests wait that come too fast, other than those that are served.
         adapt: That route.
         live: The streams of those who watch.
     """
 
     service: AdaptService
+    patience: Patience
     adapt: AdaptRoute
     live: Live
 
@@ -60,7 +63,13 @@ class CloudApp(FastAPI):
         if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
             twice = error(400, "authorization may be sent once only", {"connection": "close"})
             await twice(scope, receive, secured)
-        elif scope["path"] == PATH and scope["method"] == "POST":
+            return
+        if not any(name == b"authorization" for name, _ in scope["headers"]) and (
+            scope["path"] != PATH or self.service.gate.required
+        ):
+            client = scope.get("client")
+            await asyncio.sleep(self.patience.wait_s(client[0] if client else ""))
+        if scope["path"] == PATH and scope["method"] == "POST":
             await self.adapt(scope, receive, secured)
         else:
             await super().__call__(scope, receive, secured)
@@ -160,8 +169,10 @@ def create_app(
         redoc_url=None,
     )
     app.service = service
+    app.patience = Patience()
     app.adapt = AdaptRoute(service, batcher, metrics, key, screen)
-    app.live = Live(service.database, metrics, lambda: batcher.waiting)
+    viewers = service.database.for_viewers()
+    app.live = Live(viewers, metrics, lambda: batcher.waiting)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
@@ -198,7 +209,7 @@ def create_app(
 
     app.include_router(fleet_routes(service, public_key_hex(key), metrics))
     app.include_router(operator_routes(service))
-    app.include_router(dashboard_routes(service.database, app.live))
+    app.include_router(dashboard_routes(viewers, app.live))
     app.include_router(
         bundle_routes(lambda: [*bundles, *(one.bundle for one in service.models.serving if one.bundle)])
     )

@@ -34,17 +34,26 @@ class Door:
         """Nobody is here yet."""
         self.most, self.most_bytes = most, most_bytes
         self._open = self._bytes = 0
-        # address -> its connections that have no whole request, the one that has waited longest first.
+        # Of each address: connections, the oldest first; and those without a whole request.
+        self._here: defaultdict[str, dict[DoorProtocol, None]] = defaultdict(dict)
         self._unfinished: defaultdict[str, dict[DoorProtocol, None]] = defaultdict(dict)
 
-    def came(self) -> None:
-        """One connection more."""
+    def came(self, connection: DoorProtocol) -> None:
+        """One connection more, which has no request yet."""
         self._open += 1
-        self._make_room()
+        self._here[connection.address][connection] = None
+        self.waits(connection)
+        while self._open > self.most:
+            address = max(self._here, key=lambda one: len(self._here[one]))
+            # With a whole request it is one of very many of that address.
+            mine = self._unfinished.get(address) or self._here[address]
+            next(iter(mine)).give_up()
 
-    def went(self) -> None:
+    def went(self, connection: DoorProtocol) -> None:
         """One less."""
         self._open -= 1
+        self.waits_no_more(connection)
+        _take(self._here, connection)
 
     def waits(self, connection: DoorProtocol) -> None:
         """It has no whole request."""
@@ -52,21 +61,21 @@ class Door:
 
     def waits_no_more(self, connection: DoorProtocol) -> None:
         """It has a whole request, or is gone."""
-        mine = self._unfinished[connection.address]
-        mine.pop(connection, None)
-        if not mine:
-            del self._unfinished[connection.address]
+        _take(self._unfinished, connection)
 
     def hold(self, size: int) -> None:
         """Hold bytes of a body that is not whole, or let them go where `size` is negative."""
         self._bytes += size
-        if size > 0:
-            self._make_room()
+        while size > 0 and self._bytes > self.most_bytes and self._unfinished:
+            address = max(self._unfinished, key=lambda one: len(self._unfinished[one]))
+            next(iter(self._unfinished[address])).give_up()
 
-    def _make_room(self) -> None:
-        while (self._open > self.most or self._bytes > self.most_bytes) and self._unfinished:
-            most = max(self._unfinished.values(), key=len)
-            next(iter(most)).give_up()
+
+def _take(table: defaultdict[str, dict[DoorProtocol, None]], connection: DoorProtocol) -> None:
+    mine = table[connection.address]
+    mine.pop(connection, None)
+    if not mine:
+        del table[connection.address]
 
 
 class DoorProtocol(HttpToolsProtocol):
@@ -82,9 +91,8 @@ class DoorProtocol(HttpToolsProtocol):
         self._head_bytes = self._held = 0
         self._in_head = True
         self._here = True
-        self.door.waits(self)
         self._hurry(HEAD_S)
-        self.door.came()
+        self.door.came(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what it held."""
@@ -156,9 +164,8 @@ class DoorProtocol(HttpToolsProtocol):
         if self._here:
             self._here = False
             self._relax()
-            self.door.waits_no_more(self)
             self.door.hold(-self._held)
-            self.door.went()
+            self.door.went(self)
 
     def _hurry(self, seconds: float) -> None:
         self._relax()

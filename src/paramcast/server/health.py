@@ -12,7 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from paramcast.errors import InputError
 from paramcast.server.batching import Batcher
 from paramcast.server.db import StateError
-from paramcast.server.service import AdaptService, Answer, Asked, BackendError
+from paramcast.server.generating import BackendError
+from paramcast.server.service import AdaptService, Answer, Asked
 
 KEPT_S = 1.0
 """Seconds for which a verdict is told again: strangers' health checks cost no more than one a second."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from paramcast.server.db import StateError
-from paramcast.server.db.identities import ROTATION_GRACE_MS, prune_keys
+from paramcast.server.db.identities import ROTATION_GRACE_MS, prune_keys, prune_names
 from paramcast.server.db.ledger import prune
 from paramcast.server.metrics import Metrics
 from paramcast.server.service import AdaptService
@@ -59,5 +59,6 @@ def tidy(service: AdaptService, before_s: float) -> None:
     service.write_places()
     with service.database.writing() as connection:
         prune(connection, int(1000 * before_s))
+        prune_names(connection, int(1000 * before_s))
         prune_keys(connection, int(1000 * time.time()) - ROTATION_GRACE_MS)
     service.database.checkpoint()

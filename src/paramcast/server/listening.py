@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -124,10 +125,16 @@ def _connections(settings: Settings) -> int:
     return settings.connections if files < 0 else min(settings.connections, max(16, files - _OWN_FILES))
 
 
+def _check_private(key: Path | None) -> None:
+    if os.name == "posix" and key is not None and key.exists() and key.stat().st_mode & 0o007:
+        raise InputError(f"the certificate's key {key} is open to everybody; run: chmod o= {key}")
+
+
 def _tls(settings: Settings) -> dict[str, Any]:
     """Uvicorn's options for TLS, tried beforehand."""
     if settings.tls_certificate is None:
         return {}
+    _check_private(settings.tls_key)
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)

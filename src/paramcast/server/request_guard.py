@@ -196,6 +196,37 @@ class AddressRates:
                 del self._spent[next(iter(self._spent))]
 
 
+class Patience:
+    """How long unsigned requests of one address wait for their answer, where they come too fast.
+
+    Whoever asks again as soon as he is answered is slowed down by that, at no cost: the time that his
+    requests would take is the devices'.
+    """
+
+    _MOST = 4096
+
+    def __init__(
+        self,
+        per_s: float = 50.0,
+        burst: int = 200,
+        longest_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Answer so many a second in the long run, and so many at once, without a wait."""
+        self._each_s, self._ahead_s, self._longest_s = 1 / per_s, burst / per_s, longest_s
+        self._clock = clock
+        self._spent: dict[str, float] = {}
+
+    def wait_s(self, address: str) -> float:
+        """Seconds that the next answer to the address has to wait."""
+        now = self._clock()
+        spent = max(self._spent.pop(address, 0.0), now) + self._each_s
+        self._spent[address] = spent = min(spent, now + self._ahead_s + self._longest_s)
+        if len(self._spent) > self._MOST:
+            del self._spent[next(iter(self._spent))]
+        return max(0.0, spent - now - self._ahead_s)
+
+
 def read_credentials(header: str | None) -> Credentials | None:
     """What an `authorization` header says, if there is one. Raises RefusedError if it says nothing."""
     if header is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from paramcast.errors import InputError, ParamcastError
+from paramcast.errors import InputError
 from paramcast.protocol import (
     AdaptRequest,
     Credentials,
@@ -30,6 +30,7 @@ from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
+from paramcast.server.generating import failure, generate, size_class
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
 from paramcast.server.serving import Models, Served
@@ -48,13 +49,6 @@ _BYTES_OF_ONE = 16384
 
 _PROBES = 3
 """Requests of a health check."""
-
-_SMALL = 4
-"""Clips and queries up to the power of two that are not told apart in a batch."""
-
-
-class BackendError(ParamcastError):
-    """The model failed or gave parameters that may not be sent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,10 +299,10 @@ class AdaptService:
         places: dict[tuple[int, int, int], list[int]] = {}
         for place, outcome in enumerate(made):
             if outcome is None:
-                kind = (id(asked[place].served), *_size_class(asked[place].request))
+                kind = (id(asked[place].served), *size_class(asked[place].request))
                 places.setdefault(kind, []).append(place)
         for mine in places.values():
-            outcomes = _generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
+            outcomes = generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
             for place, outcome in zip(mine, outcomes, strict=True):
                 made[place] = outcome
 
@@ -344,7 +338,7 @@ class AdaptService:
 
     def _tried(self, probe: Asked) -> Answer | Exception:
         """What becomes of a health check without the state."""
-        (made,) = _generate(probe.served.backend, [probe.request])
+        (made,) = generate(probe.served.backend, [probe.request])
         return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
 
     def _sealed(
@@ -369,19 +363,7 @@ class AdaptService:
             )
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
-            return _failure("the model made parameters that cannot be sent", error)
-
-
-def _size_class(request: AdaptRequest) -> tuple[int, int]:
-    """Requests of one class are generated together: all are filled up to the largest of them.
-
-    A large one would make a whole batch large: 31 small requests and one of 256 clips took 90 times as long
-    as the small ones alone. Up to 16 clips and 16 queries are one class, beyond that each power of two.
-    """
-    return (
-        max(_SMALL, (len(request.anchors) - 1).bit_length()),
-        max(_SMALL, (len(request.queries) - 1).bit_length() if len(request.queries) else 0),
-    )
+            return failure("the model made parameters that cannot be sent", error)
 
 
 def _context(data: bytes, request: AdaptRequest) -> str:
@@ -408,35 +390,3 @@ def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) ->
         expires_at=1000 * expires,
         request_bytes=asked.size,
     )
-
-
-def _generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
-    """The tensors for each request, checked, or what was wrong with them."""
-    try:
-        made = backend.generate(requests)
-        if len(made) != len(requests):
-            raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
-    except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
-        if len(requests) == 1:
-            return [_failure("the model failed", error)]
-        # One by one, so that a request which the model cannot take does not fail its neighbors.
-        return [outcome for request in requests for outcome in _generate(backend, [request])]
-    shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
-    return [_checked(tensors, shapes) for tensors in made]
-
-
-def _checked(
-    tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]
-) -> dict[str, Float32] | Exception:
-    """The tensors if they are complete and of the right shapes; `seal` looks at their numbers."""
-    shapes = {name: tuple(values.shape) for name, values in tensors.items()}
-    if shapes != promised:
-        return BackendError(f"the model made {shapes}, it promised {promised}")
-    return tensors
-
-
-def _failure(what: str, cause: Exception) -> BackendError:
-    """A BackendError that is returned, not raised: with its cause all the same, for the log."""
-    error = BackendError(f"{what}: {cause}")
-    error.__cause__ = cause
-    return error

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.training import examples
-from paramcast.training.scores import primary
+from paramcast.training.scores import primary, with_primary
 
 STRENGTHS = (0.25, 0.5, 1.0)
 """Shares of the way from the training statistics to those of the device, among which validation chooses."""
@@ -40,23 +40,27 @@ class ReestimatedStatistics(FreeBaseline):
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
         """Tell whether a normalization layer keeps running statistics."""
-        return bool(_normalizations(module))
+        return bool(norm_layers(module))
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Run the query set under mixed statistics, and put the old ones back."""
-        with _restored(module):
-            layers = _normalizations(module)
-            momenta = [layer.momentum for layer in layers]
-            try:
-                for layer in layers:
-                    layer.momentum = strength
-                    layer.train()
-                examples.call(module, support)
-            finally:
-                for layer, momentum in zip(layers, momenta, strict=True):
-                    layer.momentum = momentum
-                    layer.eval()
+        with restored(module):
+            self.learn_statistics(module, support, strength)
             return examples.call(module, query)
+
+    def learn_statistics(self, module: nn.Module, support: Any, strength: float) -> None:
+        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        layers = norm_layers(module)
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for layer in layers:
+                layer.momentum = strength
+                layer.train()
+            examples.call(module, support)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+                layer.eval()
 
 
 class MeanRemoval(FreeBaseline):
@@ -111,6 +115,16 @@ class MeanRemoval(FreeBaseline):
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Run the query set with moved features."""
         assert self._head is not None
+        shift = self.shift(module, support, strength)
+        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
+        try:
+            return examples.call(module, query)
+        finally:
+            handle.remove()
+
+    def shift(self, module: nn.Module, support: Any, strength: float) -> Tensor:
+        """Return by how much the features of the support set lie off the training mean: (F,)."""
+        assert self._head is not None
         assert self._mean is not None
         kept: list[Tensor] = []
         handle = self._head.register_forward_pre_hook(lambda part, inputs: kept.append(inputs[0].mean(0)))
@@ -118,16 +132,11 @@ class MeanRemoval(FreeBaseline):
             examples.call(module, support)
         finally:
             handle.remove()
-        shift = strength * (kept[-1] - self._mean)
-        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
-        try:
-            return examples.call(module, query)
-        finally:
-            handle.remove()
+        return strength * (kept[-1] - self._mean)
 
 
 class PriorCorrection(FreeBaseline):
-    """Re-estimates how frequent the classes are on the device by expectation maximization (Saerens et al., 2002)."""
+    """Re-estimates the frequencies of classes by expectation maximization (Saerens et al., 2002)."""
 
     name = "prior_correction"
     rounds = 20
@@ -145,6 +154,12 @@ class PriorCorrection(FreeBaseline):
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Return logits of the query set, corrected by the estimated ratio of priors."""
+        outputs = examples.call(module, query)
+        corrected = primary(outputs).float() + self.correction(module, support, strength)
+        return with_primary(outputs, corrected)
+
+    def correction(self, module: nn.Module, support: Any, strength: float) -> Tensor:
+        """Return what is added to the logits: (C,)."""
         assert self.prior is not None
         seen = primary(examples.call(module, support)).float().softmax(-1)
         current = self.prior.clone()
@@ -152,10 +167,11 @@ class PriorCorrection(FreeBaseline):
             posterior = seen * (current / self.prior)
             current = (posterior / posterior.sum(-1, keepdim=True)).mean(0)
             current = 0.9 * current + 0.1 * self.prior  # a few examples must not rule a class out
-        return primary(examples.call(module, query)).float() + strength * (current / self.prior).log()
+        return strength * (current / self.prior).log()
 
 
-def _normalizations(module: nn.Module) -> list[Any]:
+def norm_layers(module: nn.Module) -> list[Any]:
+    """Find the normalization layers that keep running statistics."""
     return [
         part
         for part in module.modules()
@@ -165,7 +181,7 @@ def _normalizations(module: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def _restored(module: nn.Module) -> Iterator[None]:
+def restored(module: nn.Module) -> Iterator[None]:
     """Put all buffers back after the block."""
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:

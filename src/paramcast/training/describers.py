@@ -1,7 +1,8 @@
 """Describers: which features of an example the cloud is told. They run on the device, on the base model.
 
 A describer watches one forward pass of the base module, so that the device's graph gives outputs and features
-together; or it is a torch module beside it. All give (N, F) float32, or (N, T, F) where an example has T parts.
+together; or it is a torch module beside it. All give (N, F) float32, or (N, T, F) where an example has T
+parts.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _MOST_PAIRED = 16
 class Describer(ABC):
     """Gives the features of examples, from one forward pass of the base module."""
 
+    @abstractmethod
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Look at one batch of real examples to learn the layout of what is described."""
+        """Look at one batch of real examples to learn the layout of the features."""
 
     @abstractmethod
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
@@ -44,8 +46,8 @@ class Describer(ABC):
         """Return what a model's folder keeps of the describer, as JSON types."""
         return {"kind": type(self).__name__}
 
-    def restore(self, config: dict[str, Any]) -> None:
-        """Take over what `config` returned when the model was saved."""
+    def restore(self, config: dict[str, Any]) -> None:  # noqa: B027  # most have nothing to take over
+        """Take over the result of `config` from when the model was saved."""
 
 
 class BesideDescriber(Describer):
@@ -134,7 +136,10 @@ class DefaultDescriber(Describer):
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
         self._head = (linear or list(seen) or [""])[-1]
         if self._head:
-            self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            try:
+                self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
+            except InputError:  # its rows are not the examples: inputs and outputs describe them then
+                self._head = ""
         self._axes = [_channel_axis(leaf) for leaf in pytree.tree_leaves(inputs)]
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
@@ -221,7 +226,7 @@ def _channel_axis(leaf: Tensor) -> int | None:
 
 
 def _statistics(x: Tensor, channel: int) -> Tensor:
-    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, and covariances of a few channels."""
+    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, correlations of a few channels."""
     if x.dim() == 1:
         return x[:, None]
     if x.dim() == 2 and x.shape[1] <= _MOST_RAW:
@@ -242,7 +247,10 @@ def _statistics(x: Tensor, channel: int) -> Tensor:
 
 @contextmanager
 def _watched(parts: dict[str, nn.Module], *, before: bool) -> Iterator[dict[str, Any]]:
-    """Keep the first input (before) or the output of submodules while the block runs, in the order of calls."""
+    """Keep the first input (before) or the output of submodules while the block runs, in call order.
+
+    The hooks are removed when the block ends.
+    """
     seen: dict[str, Any] = {}
 
     def keep(name: str) -> Any:

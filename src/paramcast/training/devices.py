@@ -21,11 +21,11 @@ class DeviceData:
 
     Attributes:
         id: A letter or digit, then up to 127 letters, digits and `._:@+-`.
-        inputs: The arguments of the module: a tuple (positional), a dictionary (keywords) or one array; arrays
-            or tensors (N, ...), also nested.
+        inputs: The arguments of the module: a tuple (positional), a dictionary (keywords) or one array;
+            arrays or tensors (N, ...), also nested.
         labels: Arrays (N, ...), also nested; the loss and the score compare the outputs with them.
-        context: (N, F) or (N, T, F) floats: features that describe each example to the cloud. None: the model's
-            describer computes them. Of T parts (frames, seconds) only the middle one is sent.
+        context: (N, F) or (N, T, F) floats: features that describe each example to the cloud. None: the
+            model's describer computes them. Of T parts (frames, seconds) only the middle one is sent.
         group: The person or site that the device belongs to. Folds never separate a group. None: the device
             is a group by itself.
         domain: The true domain, for the oracle: (R,) floats, or a name. None: unknown.
@@ -108,7 +108,7 @@ class DeviceData:
             raise InputError(f"the input columns must hold numbers: {error}") from error
         wanted = columns[label] if isinstance(label, str) else np.stack([columns[name] for name in label], 1)
         if wanted.dtype.kind not in "biuf":
-            names, wanted = np.unique(wanted, return_inverse=True)
+            _, wanted = np.unique(wanted, return_inverse=True)
         owners = columns[device].astype(str)
         made = []
         for owner in dict.fromkeys(owners.tolist()):

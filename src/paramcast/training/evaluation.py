@@ -1,14 +1,15 @@
 """Evaluation with controls: is it adaptation, and does it pay?
 
-A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the same
-devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`), their
-own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the
+same
+devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`),
+their own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,20 @@ import torch
 from paramcast.errors import InputError
 from paramcast.protocol.limits import MAX_CLIPS
 from paramcast.training import examples
+from paramcast.training.alignment import QUERIES, LearnedAlignment
 from paramcast.training.baselines import (
     STRENGTHS,
     FreeBaseline,
     MeanRemoval,
     PriorCorrection,
     ReestimatedStatistics,
+    norm_layers,
 )
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
 from paramcast.training.model import AdaptableModel, _device_of
 from paramcast.training.report import Report
-from paramcast.training.scores import Score, chosen_score, primary
+from paramcast.training.scores import Loss, Score, chosen_score, primary
 from paramcast.training.trainer import _Contexts, scores_of, updates
 
 REUSE = (1, 10, 100, 1000)
@@ -43,8 +46,8 @@ def evaluate(
     Args:
         model: Fitted.
         devices: Devices that neither training nor validation has seen; their examples stay in their order.
-        support: Examples that a device adapts with; several numbers give a row each. A device is scored behind the
-            largest, so that all rows share their query examples.
+        support: Examples that a device adapts with; several numbers give a row each. A device is scored
+            behind the largest, so that all rows share their query examples.
         seed: Decides which other device's update the control `shuffled` uses.
 
     Raises:
@@ -103,8 +106,13 @@ class _Scorer:
         return scores_of(self._model, self._devices, made, self._skipped, self._score, condition)
 
 
-def free_baseline(model: AdaptableModel, name: str, prior: Sequence[float] | None = None) -> FreeBaseline:
-    """Return a free baseline by its name, as it was learned in training."""
+def free_baseline(
+    model: AdaptableModel,
+    name: str,
+    prior: Sequence[float] | None = None,
+    strengths: Mapping[str, Sequence[float]] | None = None,
+) -> FreeBaseline:
+    """Return a free baseline, or the learned alignment, by its name, as it was learned in training."""
     found: FreeBaseline
     if name == ReestimatedStatistics.name:
         return ReestimatedStatistics()
@@ -116,6 +124,8 @@ def free_baseline(model: AdaptableModel, name: str, prior: Sequence[float] | Non
         found = MeanRemoval()
         found.restore(model.net, torch.tensor(prior))
         return found
+    if name == LearnedAlignment.name:
+        return LearnedAlignment(strengths or {})
     raise InputError(f"no free baseline is called {name!r}")
 
 
@@ -191,7 +201,7 @@ def choose_free(
     for method, learned in methods:
         if not method.fits(model.net, outputs) or (method.name == ReestimatedStatistics.name and support < 2):
             continue
-        for strength in STRENGTHS:
+        for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # to do nothing is a choice, too
             value = float(
                 np.nanmean(free_scores(model, method, validation, support, support, strength, score))
             )
@@ -203,6 +213,92 @@ def choose_free(
                     "prior": learned,
                 }
     return best
+
+
+def choose_start(
+    model: AdaptableModel,
+    lessons: Sequence[tuple[dict[str, torch.Tensor], Sequence[DeviceData]]],
+    validation: Sequence[DeviceData],
+    support: int,
+    loss: Loss,
+    score: Score,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Choose what updates start from: the best free baseline, or the alignment that is learned here.
+
+    Args:
+        model: Its module is at the final base, and is left there; `summary` holds the best free baseline.
+        lessons: States of the base, each with devices that it has not seen.
+        validation: Further devices, which the final base has not seen.
+        support: Examples that devices adapt with.
+        loss: Of outputs and labels.
+        score: Of outputs and labels.
+        seed: Of the episodes.
+
+    Returns:
+        Name, strength, and what was learned; None where no baseline applies.
+    """
+    free = model.fitted.summary.get("free")
+    if free is None or not norm_layers(model.net) or support < 2:
+        return dict(free) if free else None
+    net, at = model.net, _device_of(model.net)
+    final = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    places: list[int] = []
+
+    def put(state: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in net.state_dict().items():
+                value.copy_(state[name])
+
+    def draw(rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        place = int(rng.integers(len(lessons)))
+        state, devices = lessons[place]
+        if places[-1:] != [place]:
+            put(state)
+            places.append(place)
+        device = devices[int(rng.integers(len(devices)))]
+        size = max(2, min(int(support * rng.uniform(0.75, 1.25)), len(device) // 2))
+        rows = rng.permutation(len(device))
+        query = rows[size : size + QUERIES]
+        support_inputs, query_inputs = (examples.take(device.inputs, each) for each in (rows[:size], query))
+        return (
+            examples.moved(support_inputs, at),
+            examples.moved(query_inputs, at),
+            examples.moved(examples.take(device.labels, query), at),
+        )
+
+    net.eval()
+    learned = LearnedAlignment.learn(net, draw, loss, seed)
+
+    def judged(make: Callable[[], FreeBaseline], strength: float) -> float:
+        """Score on all devices, each under a base that has not seen it."""
+        found = []
+        for state, devices in [*lessons, (final, validation)]:
+            put(state)
+            enough = [device for device in devices if len(device) > support]
+            found.append(free_scores(model, make(), enough, support, support, strength, score))
+        return float(np.nanmean(np.concatenate(found)))
+
+    def again() -> FreeBaseline:
+        if free["name"] != MeanRemoval.name:
+            return free_baseline(model, free["name"], free.get("prior"))
+        mean = MeanRemoval()
+        seen = [device for _, devices in lessons for device in devices]
+        batches = [examples.moved(examples.take(d.inputs, slice(0, 64)), at) for d in seen]
+        mean.learn(net, batches)
+        return mean
+
+    by_free, by_learned = judged(again, free["strength"]), judged(lambda: learned, 1.0)
+    put(final)
+    if score.sign * by_learned <= score.sign * by_free:
+        return dict(free)
+    return {
+        "name": LearnedAlignment.name,
+        "strength": 1.0,
+        "cross_fitted": round(by_learned, 4),
+        "cross_fitted_free": round(by_free, 4),
+        "strengths": {name: list(pair) for name, pair in learned.strengths.items()},
+    }
 
 
 def _score(model: AdaptableModel, device: DeviceData) -> Score:

@@ -1,4 +1,4 @@
-"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries as a module takes them."""
+"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_tensors(tree: Any, what: str) -> Any:
     Raises:
         InputError: A leaf is no array of numbers, or the numbers of examples differ.
     """
-    leaves, spec = pytree.tree_flatten(tree)
+    leaves, spec = pytree.tree_flatten(tree, is_leaf=_is_numbers)
     if not leaves:
         raise InputError(f"{what} hold no array")
     tensors = [_tensor(leaf, what) for leaf in leaves]
@@ -50,7 +50,12 @@ def _tensor(leaf: Any, what: str) -> Tensor:
         )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+
+
+def _is_numbers(node: Any) -> bool:
+    """Tell whether a node is a list of numbers, also nested: an array, not several inputs."""
+    return isinstance(node, list) and all(isinstance(each, int | float) or _is_numbers(each) for each in node)
 
 
 def count(tree: Any) -> int:
@@ -89,7 +94,7 @@ def detached(tree: Any) -> Any:
 
 
 def call(module: Any, inputs: Any) -> Any:
-    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is the one argument."""
+    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is one argument."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     if isinstance(inputs, tuple | list):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paramcast.artifact.write import export_device, export_hypernetwork
+from paramcast.errors import InputError
 from paramcast.protocol import load_or_make_key, public_key_hex
 from paramcast.training.describers import BesideDescriber
 from paramcast.training.model import AdaptableModel
@@ -24,8 +25,8 @@ def export(
     Args:
         model: Fitted.
         out: The artifact's folder; an older artifact there is replaced.
-        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the first
-            server that they meet.
+        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the
+            first server that they meet.
         task: What the model does, in the user's words; the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
 
@@ -35,6 +36,11 @@ def export(
     Raises:
         ExportError: The graph does not give what the module gives, or `out` is no artifact.
     """
+    if model.fitted.start is not None:
+        raise InputError(
+            "a model whose updates start from a free baseline cannot be exported yet; "
+            "fit it without start=True"
+        )
     fitted, out = model.fitted, Path(out)
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
     public = None if key is None else public_key_hex(load_or_make_key(Path(key)))

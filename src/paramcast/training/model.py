@@ -1,4 +1,4 @@
-"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, and how it is described."""
+"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, its describer."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber, Describer, make_describer
 from paramcast.training.devices import DeviceData
 from paramcast.training.scores import Loss, Score
+from paramcast.training.start import Start, Started, starting
 from paramcast.training.uplink import Uplink, as_received
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Fitted:
         example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
         domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
         truth_dim: Length of a true domain's description; 0 where it is unknown.
+        start: What a device does by itself before an update comes on top; None: nothing.
         summary: Results on validation devices, and the verdict in words.
     """
 
@@ -80,6 +82,7 @@ class Fitted:
     domains: tuple[str, ...] = ()
     truth_dim: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
+    start: Start | None = None
 
 
 class AdaptableModel:
@@ -139,9 +142,11 @@ class AdaptableModel:
 
         Args:
             train_devices: Devices that the hypernetwork learns from.
-            validation_devices: Other devices, which select the training step and calibrate the gain predictor.
+            validation_devices: Other devices, which select the training step and calibrate the gain
+                predictor.
             steps: Optimizer steps; None: 400.
-            options: `base`, `augment`, `folds`, `rate`, `seed`, `device`, `precision`, `folder`; see there.
+            options: `base`, `augment`, `start`, `support`, `folds`, `rate`, `seed`, `device`, `precision`,
+                `folder`; see there.
 
         Returns:
             The model itself.
@@ -222,6 +227,7 @@ class AdaptableModel:
         """
         tree = examples.as_tensors(support, "support")
         values = self.hypernet.generate(self.inputs([self.features(tree)]))
+        values |= starting(self.fitted.start, self.net, [examples.moved(tree, _device_of(self.net))])
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
@@ -273,11 +279,13 @@ class AdaptableModel:
         write_json(folder / "config.json", stored)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
-        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this line.
+        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
+        line.
 
         Args:
             out: The artifact's folder.
-            key: File of the signing key, made if it does not exist; None: devices trust the first server they meet.
+            key: File of the signing key, made if it does not exist; None: devices trust the first server
+                they meet.
             options: `labels` (names of the outputs) and `task`.
         """
         from paramcast.training.export import export
@@ -306,6 +314,22 @@ class AdaptableModel:
         self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
         return self._fitted
 
+    def begin_with_start(self) -> None:
+        """Let updates start from what `summary` names as the start, if there is one."""
+        from paramcast.training.evaluation import free_baseline
+
+        fitted, free = self.fitted, self.fitted.summary.get("start")
+        if not free or not free["strength"]:
+            return
+        method = free_baseline(self, free["name"], free.get("prior"), free.get("strengths"))
+        fitted.start = Start.of(self.net, method, free["strength"])
+        if fitted.start is not None:
+            plain = fitted.adapted["support"]
+            names = fitted.start.names(self.net)
+            started = AdaptedModule(self.net, Started(plain.adapter, self.net, names))
+            started.mode = "vmap" if plain.mode != "loop" else "loop"
+            fitted.adapted["support"] = started
+
     def _config(self) -> dict[str, Any]:
         return {
             "target_modules": list(self.target_modules),
@@ -330,13 +354,15 @@ def adaptable(
 
     Args:
         net: Any module. It is not changed by this call.
-        target_modules: Shell-style patterns of module or parameter names, such as `["head", "blocks.*.norm"]`;
-            `"!pattern"` leaves names out.
-        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple of them.
-        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent, or a
-            torch module that is called like `net`; None: statistics of the inputs and the last features.
+        target_modules: Shell-style patterns of module or parameter names, such as `["head",
+            "blocks.*.norm"]`; `"!pattern"` leaves names out.
+        adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple
+            of them.
+        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent,
+            or a torch module that is called like `net`; None: statistics of the inputs and the last features.
         loss: (outputs, labels) -> scalar tensor, or a name of `training.scores.LOSSES`; None: by the labels.
-        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the labels.
+        score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the
+            labels.
 
     Raises:
         InputError: A pattern matches nothing that can be adapted, or the context cannot be exported.
@@ -374,6 +400,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
             module.eval()
         model.fitted.summary = stored["summary"]
+        model.begin_with_start()
         model.describer.restore(told)
     except OSError as error:
         raise ModelError(
@@ -389,7 +416,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
 
 
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of each example that is sent, the middle one, and the mean of all parts: (N, F) float32."""
+    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
 

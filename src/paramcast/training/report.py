@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,12 @@ LEGEND = {
     "best_free": "the best baseline without labels and cloud",
     "ungated": "own updates without the gain predictor",
 }
+GAINS = (
+    ("gain", "gain", "own against the better of base and constant"),
+    ("personal", "own_minus_shuffled", "own against shuffled"),
+    ("over free", "own_minus_best_free", "own against best_free"),
+)
+"""Name in tables, key of the row, and what it compares."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +74,21 @@ class Report:
         """Return a table for the terminal: controls with their intervals, gains, and the costs."""
         lines = []
         for row in self.rows:
+            about = f"{row['metric']} on {row['devices']} devices, {row['support']} support examples"
+            lines.append(f"{about} (mean [95 % interval])")
             lines += [
-                f"{row['metric']} on {row['devices']} devices, {row['support']} support examples (mean [95 % interval])",
-                *(
-                    f"  {name:10} {_shown(each)}   {LEGEND.get(name, '')}"
-                    for name, each in row["controls"].items()
-                ),
-                f"  gain       {_shown(row['gain'], signed=True)}   own against the better of base and constant",
-                f"  personal   {_shown(row['own_minus_shuffled'], signed=True)}   own against shuffled",
+                f"  {name:10} {shown(each)}   {LEGEND.get(name, '')}"
+                for name, each in row["controls"].items()
             ]
-            if row["own_minus_best_free"]:
-                lines.append(
-                    f"  over free  {_shown(row['own_minus_best_free'], signed=True)}   own against best_free"
-                )
-            recovery = (
-                "" if row["recovery"] is None else f", {100 * row['recovery']:.0f} % of the oracle's gain"
-            )
-            cost = row["cost"]
+            for name, key, against in GAINS:
+                if row[key]:
+                    lines.append(f"  {name:10} {shown(row[key], signed=True)}   {against}")
+            recovery, cost = row["recovery"], row["cost"]
+            told = "" if recovery is None else f", {100 * recovery:.0f} % of the oracle's gain"
             lines += [
-                f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{recovery}",
-                f"  {cost['bytes_up']} bytes up, {cost['bytes_down']} down; no labels; {cost['leaves_the_device']}",
+                f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{told}",
+                f"  {cost['bytes_up']} bytes up, {cost['bytes_down']} down, no labels",
+                f"  what leaves the device: {cost['leaves_the_device']}",
                 "",
             ]
         return "\n".join([*lines, self.verdict()])
@@ -121,28 +121,25 @@ class Report:
         return path
 
     def _page(self) -> str:
-        sections = []
-        for row, result in zip(self.rows, self.results, strict=True):
-            body = "".join(
-                f"<tr><th>{escape(name)}</th><td>{each['mean']:.2f}</td><td>{each['low']:.2f} to {each['high']:.2f}</td>"
-                f"<td>{escape(LEGEND.get(name, ''))}</td></tr>"
-                for name, each in row["controls"].items()
-            )
-            costs = "".join(
-                f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in row["cost"].items()
-            )
-            sections.append(
-                f"<h2>{escape(row['metric'])}, {row['support']} support examples, {row['devices']} devices</h2>"
-                f"{_chart(result)}<table><tr><th></th><td>mean</td><td>95 % interval</td><td></td></tr>{body}</table>"
-                f"<p>Gain {_shown(row['gain'], signed=True)}; against another device's update "
-                f"{_shown(row['own_minus_shuffled'], signed=True)}; "
-                f"{100 * row['worse_share']:.0f} % of devices lose more than a point.</p>"
-                f"<h3>Costs of one adaptation</h3><table>{costs}</table>"
-            )
-        return _PAGE.format(verdict=escape(self.verdict()), body="".join(sections))
+        import jinja2
+        from markupsafe import Markup
+
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("paramcast.training", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        charts = [Markup(_chart(result)) for result in self.results]  # drawn here, so safe
+        return environment.get_template("report.html.j2").render(
+            verdict=self.verdict(),
+            parts=list(zip(self.rows, charts, strict=True)),
+            legend=LEGEND,
+            gains=GAINS,
+        )
 
 
-def _shown(each: Mapping[str, float], *, signed: bool = False) -> str:
+def shown(each: Mapping[str, float], *, signed: bool = False) -> str:
+    """Write a mean with its interval."""
     form = "+.2f" if signed else ".2f"
     return f"{each['mean']:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
 
@@ -170,17 +167,3 @@ def _chart(result: Result) -> str:
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue()[drawn.getvalue().index("<svg") :]
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>paramcast: evaluation</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #ddd }}
-svg {{ max-width: 100%; height: auto }}
-.verdict {{ font-size: 1.2rem; font-weight: 600 }}
-</style></head>
-<body><h1>Does adaptation pay?</h1><p class="verdict">{verdict}</p>{body}</body></html>
-"""

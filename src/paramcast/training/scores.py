@@ -54,6 +54,16 @@ def primary(outputs: Any) -> Tensor:
     raise InputError(f"the module returns a {type(outputs).__name__}; give loss= and score= that read it")
 
 
+def with_primary(outputs: Any, new: Tensor) -> Any:
+    """Return outputs of the same structure with another tensor in the place of `primary(outputs)`."""
+    if isinstance(outputs, Tensor):
+        return new
+    if isinstance(outputs, Mapping):
+        name = "logits" if outputs.get("logits") is not None else next(iter(outputs))
+        return {**outputs, name: with_primary(outputs[name], new)}
+    return (with_primary(outputs[0], new), *outputs[1:])
+
+
 def kind_of(outputs: Any, labels: Any) -> str:
     """Tell the kind of problem: 'classes', 'labels' (several may hold) or 'numbers'.
 
@@ -63,9 +73,11 @@ def kind_of(outputs: Any, labels: Any) -> str:
     if not isinstance(labels, Tensor):
         raise InputError("labels are nested; give loss= and score= that read them")
     made = primary(outputs)
-    if labels.dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8) and made.dim() > 1:
-        if made.shape[:-1] == labels.shape or (made.shape[:1] + made.shape[2:]) == labels.shape:
-            return "classes"
+    whole = (
+        labels.dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8) and made.dim() > 1
+    )
+    if whole and labels.shape in (made.shape[:-1], made.shape[:1] + made.shape[2:]):
+        return "classes"
     if made.shape == labels.shape or made.shape == (*labels.shape, 1):
         binary = labels.dim() > 1 and bool(((labels == 0) | (labels == 1)).all())
         return "labels" if binary else "numbers"

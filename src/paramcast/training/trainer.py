@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,14 @@ from paramcast.training.fitting import fit as fit_steps
 from paramcast.training.model import CONDITIONS, UPLINK_DIM, AdaptableModel, _device_of, sent_and_whole
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score, primary
 from paramcast.training.seeding import seed_from
+from paramcast.training.start import starting
 from paramcast.training.uplink import Uplink
 
 STEPS = 400
-SUPPORT_SIZES = (1, 2, 4, 8, 16)
+SUPPORT = 8
+"""Examples that devices adapt with, unless told otherwise."""
 DEVICES_A_STEP = 16
 QUERIES_A_DEVICE = 16
-VALIDATION_SUPPORTS = (1, 8)
 VALIDATIONS = 4
 """Validations of a hypernetwork: with more of them, one would be chosen for its luck."""
 BETA = 0.8
@@ -66,6 +67,7 @@ class Plan:
         lessons: States of the base, each with the devices that it has not seen.
         final: The state of the base that is kept.
         truths: True domain by device id, or None.
+        support: Examples that devices adapt with.
         steps, rate, seed: Of each hypernetwork.
         precision: A torch dtype for autocast, or None.
     """
@@ -79,6 +81,7 @@ class Plan:
     lessons: Sequence[tuple[State, Sequence[DeviceData]]]
     final: State
     truths: dict[str, np.ndarray] | None
+    support: int
     steps: int
     rate: float
     seed: int
@@ -93,6 +96,8 @@ def fit(
     steps: int | None = None,
     base: bool | FitBase = False,
     augment: Augment | None = None,
+    start: bool = False,
+    support: int = SUPPORT,
     folds: int = FOLDS,
     rate: float = 1e-3,
     seed: int = 0,
@@ -110,19 +115,24 @@ def fit(
         base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
             place; it is called for all devices and for all but each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
+        start: Whether updates start from what a device can do by itself: the free baseline that is best on
+            validation devices, or an alignment of normalization statistics whose strengths are learned; it
+            stays where no update is worth it. Such a model has no export yet.
+        support: Examples that devices will adapt with; training draws fewer, too.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
         seed: Of everything.
         device: A torch device such as "cuda"; None: where the module is.
         precision: `torch.bfloat16` or `torch.float16` for mixed precision; None: none.
-        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no checkpoints.
+        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no
+            checkpoints.
 
     Raises:
         InputError: Unusable devices, devices in both sets, or targets that cannot be adapted.
         TrainingDivergedError: The loss became infinite or NaN.
     """
     check_devices(train_devices, 2, "training")
-    check_devices(validation_devices, max(VALIDATION_SUPPORTS) + 1, "validation")
+    check_devices(validation_devices, support + 1, "validation")
     check_devices([*train_devices, *validation_devices], 2, "training and validation")
     if folds < 2:
         raise InputError(
@@ -132,6 +142,8 @@ def fit(
         model.net.to(device)
     run = {
         "steps": steps or STEPS,
+        "support": support,
+        "start": start,
         "base": bool(base),
         "folds": folds,
         "rate": rate,
@@ -139,7 +151,7 @@ def fit(
         "devices": [d.id for d in (*train_devices, *validation_devices)],
         **model._config(),
     }
-    from paramcast.training.evaluation import choose_free
+    from paramcast.training.evaluation import choose_free, choose_start
 
     with _work(folder, run) as work, _threads(model.net):
         outputs, labels = _first(model, train_devices[0])
@@ -158,8 +170,10 @@ def fit(
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
         uplink = _uplink(model, train_devices)
+        free = choose_free(model, train_devices, validation_devices, support, score)
         torch.manual_seed(seed_from("hypernetworks", seed))
         fitted = model.begin(uplink, example, 0 if known is None else len(next(iter(known.values()))), names)
+        fitted.summary["free"] = free
         plan = Plan(
             model,
             train_devices,
@@ -170,6 +184,7 @@ def fit(
             lessons,
             _copied(model.net),
             known,
+            support,
             steps or STEPS,
             rate,
             seed,
@@ -180,6 +195,11 @@ def fit(
         try:
             for condition in fitted.hypernets:
                 fitted.adapted[condition].check([examples.moved(b, _device_of(model.net)) for b in batch])
+                if start and condition == "support":
+                    fitted.summary["start"] = choose_start(
+                        model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
+                    )
+                    model.begin_with_start()
                 _fit_hypernet(plan, condition, work)
             _restore(model.net, plan.final)
             _fit_gate(plan)
@@ -188,10 +208,7 @@ def fit(
             for parameter, before in zip(model.net.parameters(), needed, strict=True):
                 parameter.requires_grad_(before)
             model.net.eval()
-        fitted.summary = _summary(plan)
-        fitted.summary["free"] = choose_free(
-            model, train_devices, validation_devices, max(VALIDATION_SUPPORTS), score
-        )
+        fitted.summary |= _summary(plan)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -225,7 +242,7 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
                     condition,
                 )
             )
-            for size in VALIDATION_SUPPORTS
+            for size in validation_sizes(plan.support)
         ]
         return plan.score.sign * float(np.mean(found))
 
@@ -248,12 +265,14 @@ def _lesson(
     model = plan.model
     at = _device_of(model.net)
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
-    supports, queries, labels = [], [], []
+    supports, queries, labels, seen = [], [], [], []
     for device in chosen:
-        varied = plan.augment(device, rng) if plan.augment else device
+        sizes = training_sizes(plan.support)
+        varied = variant(device, plan.augment, rng, sizes[-1] + QUERIES_A_DEVICE)
         order = rng.permutation(len(varied))
-        size = min(SUPPORT_SIZES[rng.integers(len(SUPPORT_SIZES))], len(varied) // 2)
+        size = min(sizes[rng.integers(len(sizes))], len(varied) // 2)
         supports.append(_features(model, varied, device, order[:size], contexts, condition))
+        seen.append(examples.moved(examples.take(varied.inputs, order[:size]), at))
         rows = rng.choice(order[size:], QUERIES_A_DEVICE)
         queries.append(examples.moved(examples.take(varied.inputs, rows), at))
         labels.append(examples.moved(examples.take(varied.labels, rows), at))
@@ -262,6 +281,8 @@ def _lesson(
     cast = torch.autocast(at.type, plan.precision) if plan.precision else nullcontext()
     with cast:
         values, adr = hypernet(model.inputs(supports, truths, training=True))
+        if condition == "support":
+            values = values | starting(model.fitted.start, model.net, seen)
         outputs = model.fitted.adapted[condition].batched(queries, values)
         total = torch.stack(
             [plan.loss(each, wanted) for each, wanted in zip(outputs, labels, strict=True)]
@@ -329,9 +350,12 @@ def updates(
     hypernet: Hypernetwork = model.fitted.hypernets[condition].eval()
     inputs = model.inputs(sets, told)
     with torch.no_grad():
-        if gated:
-            return hypernet.gated(inputs)
-        return hypernet.values(hypernet.encode(inputs), inputs)
+        made = hypernet.gated(inputs) if gated else hypernet.values(hypernet.encode(inputs), inputs)
+    if condition != "support":
+        return made
+    at = _device_of(model.net)
+    seen = [examples.moved(examples.take(device.inputs, slice(0, support)), at) for device in devices]
+    return made | starting(model.fitted.start, model.net, seen)
 
 
 def scores_of(
@@ -368,7 +392,7 @@ def _bases(
     augment: Augment | None,
     work: Path,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the final one is left in the module."""
+    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
     net = model.net
     if base is False:
         net.eval()
@@ -434,8 +458,7 @@ class Supervised:
         for _ in range(self.steps):
             parts = []
             for place in rng.integers(len(devices), size=max(1, self.batch // a_device)):
-                device = devices[place]
-                device = self.augment(device, rng) if self.augment else device
+                device = variant(devices[place], self.augment, rng, 2 * a_device)
                 rows = rng.integers(len(device), size=a_device)
                 parts.append((examples.take(device.inputs, rows), examples.take(device.labels, rows)))
             inputs, labels = (examples.moved(examples.joined(each), at) for each in zip(*parts, strict=True))
@@ -445,6 +468,31 @@ class Supervised:
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
+
+
+def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generator, most: int) -> DeviceData:
+    """Draw a variant of a device, of at most `most` of its examples: more would be changed in vain."""
+    if augment is None:
+        return device
+    if len(device) > most:
+        rows = np.sort(rng.choice(len(device), most, replace=False))
+        device = replace(
+            device,
+            inputs=examples.take(device.inputs, rows),
+            labels=examples.take(device.labels, rows),
+            context=None if device.context is None else device.context[rows],
+        )
+    return augment(device, rng)
+
+
+def training_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that training draws: a device may have fewer examples, or more."""
+    return sorted({1, max(1, support // 4), max(1, support // 2), support, 2 * support})
+
+
+def validation_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that select the training step and calibrate the gain predictor."""
+    return sorted({max(1, support // 8), support})
 
 
 def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
@@ -511,9 +559,10 @@ def _warn_if_seen(
     error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in (known, new) if len(each) > 1))
     if known.mean() - new.mean() > 2 * error > 0:
         warnings.warn(
-            f"the base scores {score.sign * known.mean():.1f} on training devices and {score.sign * new.mean():.1f} "
-            "on validation devices: it seems to have been trained on the former, and a hypernetwork learns the "
-            "wrong thing there; let fit(..., base=True) train it, or give devices that it has not seen",
+            f"the base scores {score.sign * known.mean():.1f} on training devices and "
+            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on "
+            "the former, and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, "
+            "or give devices that it has not seen",
             SeenDevicesWarning,
             stacklevel=4,
         )
@@ -550,6 +599,16 @@ def _fit_gate(plan: Plan) -> None:
         with torch.no_grad():
             hidden = hypernet.eval().encode(inputs)
             made = hypernet.values(hidden, inputs)
+        at = _device_of(model.net)
+        seen = [
+            examples.moved(examples.take(d.inputs, slice(0, n)), at)
+            for d, n in zip(devices, skipped, strict=True)
+        ]
+        start = starting(model.fitted.start, model.net, seen)
+        still = {
+            k: v.expand(len(devices), *v.shape) for k, v in hypernet.adapter.base_values().items()
+        } | start
+        made |= start
         own, base = (
             np.array(
                 [
@@ -563,7 +622,7 @@ def _fit_gate(plan: Plan) -> None:
                     for i, (d, n) in enumerate(zip(devices, skipped, strict=True))
                 ]
             )
-            for m in (made, None)
+            for m in (made, still if start else None)
         )
         sign = plan.score.sign / unit
         return gates.Outcomes(
@@ -573,10 +632,12 @@ def _fit_gate(plan: Plan) -> None:
     parts = []
     for state, devices in plan.lessons:
         _restore(model.net, state)
-        parts += [outcomes(devices, size) for size in SUPPORT_SIZES]
+        parts += [outcomes(devices, size) for size in training_sizes(plan.support)]
     _restore(model.net, plan.final)
     gates.fit_gate(hypernet, gates.joined(parts))
-    gates.calibrate(hypernet, gates.joined(outcomes(plan.validation, size) for size in VALIDATION_SUPPORTS))
+    gates.calibrate(
+        hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support))
+    )
 
 
 def _points(plan: Plan) -> float:
@@ -590,7 +651,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
     """Evaluate on validation devices, and say in words what that allows."""
     model = plan.model
     contexts = _Contexts(model)
-    size = max(VALIDATION_SUPPORTS)
+    size = plan.support
     own = scores_of(
         model,
         plan.validation,
@@ -601,7 +662,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
     base = scores_of(model, plan.validation, None, size, plan.score)
     gain = plan.score.sign * float(np.nanmean(own - base))
     verdict = (
-        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name} over the base"
+        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
         if gain > 0
         else f"no update beats the base on {len(plan.validation)} validation devices: "
         "devices keep the base; more training devices or another context= may help"

@@ -8,7 +8,7 @@ from typing import Any
 
 from paramcast.bench.report.charts import bytes_chart, controls_chart, devices_chart
 from paramcast.bench.report.page import both, render
-from paramcast.bench.table import CONTROLS, COSTS, by_metric
+from paramcast.bench.table import CONTROLS, COSTS, QUESTION_CONTROLS, by_metric
 from paramcast.files import write_bytes
 from paramcast.training.controls import Result
 from paramcast.video.shifts.fleet import Device
@@ -36,7 +36,11 @@ def _content(rows: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> dict[
     gains = result.values["own"] - result.values["base"]
     costs = [row for row in first if row["cost"]]
     return {
-        "controls": CONTROLS,
+        "controls": {
+            name: meaning
+            for name, meaning in (CONTROLS | QUESTION_CONTROLS).items()
+            if name in first[0]["controls"]
+        },
         "metrics": [(name, rows, both(controls_chart, rows)) for name, rows in metrics.items()],
         "about": first[-1],
         "verdict": verdict(first[-1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from paramcast.cli.bench import device, gate, recovery, service
+from paramcast.cli.bench import device, gate, recovery, sensors, service
 
 
 @click.group(name="bench")
@@ -12,5 +12,5 @@ def command() -> None:
     """Measure adaptation, the cloud service and the device."""
 
 
-for part in (recovery, gate, device, service):
+for part in (recovery, gate, device, service, sensors):
     command.add_command(part.command)

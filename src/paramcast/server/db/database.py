@@ -31,6 +31,8 @@ BUSY_S = 10
 LOCKED_S = 3
 """Seconds that a statement waits for a lock in PostgreSQL; beyond, requests are answered 503."""
 
+VIEWERS_WAIT_S = 5
+
 _PRAGMAS = (
     "secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
     "journal_mode=WAL",
@@ -53,6 +55,7 @@ class Database:
     def __init__(self, engine: Engine, journal: Journal | None = None) -> None:
         """Use `Database.open`."""
         self.engine, self._journal = engine, journal
+        self._engines = [engine]
 
     @classmethod
     def open(
@@ -98,8 +101,17 @@ class Database:
         """A database in a temporary file that goes with this object: for a service that may forget."""
         folder = tempfile.mkdtemp(prefix="paramcast-state-")
         database = cls.open(Path(folder) / "state.db")
-        weakref.finalize(database, _remove, database.engine, folder)
+        weakref.finalize(database, _remove, database._engines, folder)
         return database
+
+    def for_viewers(self) -> Database:
+        """The same database over a few connections of its own: whoever looks at much keeps no device waiting.
+
+        A look waits `VIEWERS_WAIT_S` for a connection, then it is a StateError. Closed with this one.
+        """
+        engine = _engine(self.engine.url, pool_size=2, max_overflow=2, pool_timeout=VIEWERS_WAIT_S)
+        self._engines.append(engine)
+        return Database(engine, self._journal)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -169,11 +181,13 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
-        self.engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
 
-def _remove(engine: Engine, folder: str) -> None:
-    engine.dispose()
+def _remove(engines: list[Engine], folder: str) -> None:
+    for engine in engines:
+        engine.dispose()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -241,20 +255,20 @@ def _is_file(where: str | Path) -> bool:
     return "://" not in str(where)
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, **pool: Any) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
-            limits = f"-c lock_timeout={1000 * LOCKED_S} -c statement_timeout={1000 * BUSY_S}"
+            limits = f"-c lock_timeout={int(1000 * LOCKED_S)} -c statement_timeout={1000 * BUSY_S}"
             return create_engine(
                 url,
                 pool_pre_ping=True,
-                pool_timeout=BUSY_S,
+                **{"pool_timeout": BUSY_S, **pool},
                 connect_args={"connect_timeout": BUSY_S, "options": limits},
             )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    engine = create_engine(url, connect_args={"timeout": BUSY_S}, **pool)
 
     # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
     @event.listens_for(engine, "connect")

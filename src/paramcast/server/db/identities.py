@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, String, and_, bindparam, delete, func, insert, or_, select, update
 
 from paramcast.protocol import Endorsement
 from paramcast.server.db.errors import StateInputError
@@ -129,6 +129,24 @@ def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifet
     return token
 
 
+def waiting_enrolments(connection: Connection, now_ms: int) -> list[tuple[str, str | None, int]]:
+    """Tokens that may still be used: hash, for which device (None: whoever comes), until when."""
+    waiting = select(enrolments.c.digest, enrolments.c.device, enrolments.c.expires_at).where(
+        enrolments.c.used_at.is_(None), enrolments.c.expires_at > now_ms
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(waiting.order_by(enrolments.c.expires_at))]
+
+
+def withdraw_enrolment(connection: Connection, digest: str, now_ms: int) -> None:
+    """End the token whose hash begins with `digest`. Raises StateInputError if that is not one."""
+    found = [one for one, _, _ in waiting_enrolments(connection, now_ms) if one.startswith(digest)]
+    if len(digest) < 8 or len(found) != 1:
+        raise StateInputError(f"no single token waits that begins with {digest}: see paramcast access list")
+    ended = update(enrolments).where(enrolments.c.digest == found[0]).values(expires_at=now_ms)
+    connection.execute(ended)
+    note(connection, "token withdrawn", at=now_ms, token=found[0])
+
+
 def enrol(connection: Connection, token: str, device: str, public_key: str, now_ms: int) -> None:
     """Use up a token, and give `device` its key: the only one from now on.
 
@@ -238,16 +256,32 @@ def reset_numbers(connection: Connection, device: str) -> bool:
     return connection.execute(anew).rowcount > 0
 
 
+def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int:
+    """Forget up to `most` names that were never enrolled and not seen since; how many.
+
+    Whoever can ask unsigned can make up names without end. A device of that name reports its own numbers.
+    """
+    enrolled = select(device_keys.c.device).where(device_keys.c.device == devices.c.id).exists()
+    old = select(devices.c.id).where(devices.c.last_seen_at < before_ms, ~enrolled).limit(most)
+    return connection.execute(delete(devices).where(devices.c.id.in_(old))).rowcount
+
+
 def prune_keys(connection: Connection, before_ms: int) -> int:
-    """Forget keys that ended before then and have a successor; how many. A device's last key stays."""
-    later = device_keys.alias()
-    followed = (
-        select(later.c.public_key)
-        .where(later.c.device == device_keys.c.device, later.c.public_key != device_keys.c.public_key)
-        .where(or_(later.c.ends_at.is_(None), later.c.ends_at > device_keys.c.ends_at))
-        .exists()
+    """Forget keys that ended before then and have a successor; how many. A device's last key stays.
+
+    Of keys that end later, the one that ends last stays: older versions let a device have thousands.
+    """
+    ends = select(device_keys.c.device, func.max(device_keys.c.ends_at).label("last"))
+    last = ends.group_by(device_keys.c.device).subquery()
+    holding = select(device_keys.c.device).where(device_keys.c.ends_at.is_(None))
+    others = select(device_keys.c.public_key).join(last, last.c.device == device_keys.c.device)
+    spare = others.where(
+        or_(
+            device_keys.c.ends_at < last.c.last,
+            and_(device_keys.c.ends_at < before_ms, device_keys.c.device.in_(holding)),
+        )
     )
-    return connection.execute(delete(device_keys).where(device_keys.c.ends_at < before_ms, followed)).rowcount
+    return connection.execute(delete(device_keys).where(device_keys.c.public_key.in_(spare))).rowcount
 
 
 def _hold(connection: Connection, device: str) -> None:
@@ -291,6 +325,12 @@ def withdraw(connection: Connection, name: str) -> None:
     if not connection.execute(delete(operators).where(operators.c.name == name)).rowcount:
         raise StateInputError(f"there is no operator {name}")
     note(connection, "operator withdrawn", name=name)
+
+
+def all_operators(connection: Connection) -> list[tuple[str, str, int]]:
+    """Name, role and since when, of each operator."""
+    rows = connection.execute(select(operators).order_by(operators.c.name))
+    return [(row.name, row.role, row.made_at) for row in rows]
 
 
 def role_of(connection: Connection, token: str) -> tuple[str, str] | None:

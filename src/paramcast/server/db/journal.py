@@ -19,7 +19,16 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from paramcast.files import own_as
 from paramcast.server.db.errors import StateError, StateInputError
-from paramcast.server.db.schema import device_keys, devices, endorsements, enrolments, models, operators
+from paramcast.server.db.schema import (
+    device_keys,
+    devices,
+    endorsements,
+    enrolments,
+    feedback,
+    models,
+    operators,
+    packages,
+)
 
 _NOTES = "paramcast notes"
 
@@ -93,6 +102,30 @@ def replay(connection: Connection, notes: Iterator[dict[str, Any]]) -> int:
     return count
 
 
+def forget(connection: Connection, device: str) -> int:
+    """Erase all of a device and its users; how many rows. The name is free then.
+
+    It is noted by its name: else a restore would bring it back.
+    """
+    note(connection, "device forgotten", device=device)
+    erased = 0
+    for column in (
+        device_keys.c.device,
+        enrolments.c.device,
+        enrolments.c.used_by,
+        packages.c.device,
+        feedback.c.device,
+        devices.c.id,
+    ):
+        mine = or_(column == device, column.startswith(f"{device}:", autoescape=True))
+        erased += connection.execute(delete(column.table).where(mine)).rowcount
+    return erased
+
+
+def _forgotten(connection: Connection, one: Mapping[str, Any]) -> None:
+    forget(connection, one["device"])
+
+
 def _enrolled(connection: Connection, one: Mapping[str, Any]) -> None:
     at, device = one["at"], one["device"]
     used = update(enrolments).where(enrolments.c.digest == one["token"], enrolments.c.used_at.is_(None))
@@ -149,7 +182,14 @@ def _endorsed(connection: Connection, one: Mapping[str, Any]) -> None:
         connection.execute(insert(endorsements).values(**row, made_at=one["at"]))
 
 
+def _token_withdrawn(connection: Connection, one: Mapping[str, Any]) -> None:
+    ended = update(enrolments).where(enrolments.c.digest == one["token"], enrolments.c.used_at.is_(None))
+    connection.execute(ended.values(expires_at=one["at"]))
+
+
 _REPLAYED = {
+    "device forgotten": _forgotten,
+    "token withdrawn": _token_withdrawn,
     "enrolled": _enrolled,
     "key changed": _rotated,
     "device revoked": _revoked,

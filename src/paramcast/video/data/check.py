@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from paramcast.files import write_bytes
 from paramcast.video.data.collection import (
     CLIPS_FILE,
     Clip,
@@ -41,3 +42,12 @@ def inspect_collection(path: Path | str) -> tuple[list[Clip], list[Problem]]:
     for clip in tqdm(clips, desc="decoding", unit="clip", disable=None):
         problems += missing_files(clip) or [Problem(clip.line, clip.id, fault) for fault in undecodable(clip)]
     return clips, sorted(problems, key=lambda problem: problem.line)
+
+
+def write_right(path: Path | str, problems: list[Problem], target: Path) -> int:
+    """Write to `target` those lines of the collection in folder `path` that have no problem; how many."""
+    wrong = {problem.line for problem in problems}
+    lines = (Path(path) / CLIPS_FILE).read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    right = [line for number, line in enumerate(lines, start=1) if number not in wrong and line.strip()]
+    write_bytes(target, b"".join(line + b"\n" for line in right))
+    return len(right)

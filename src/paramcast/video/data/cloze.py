@@ -57,7 +57,7 @@ def with_clozes(clips: Iterable[Clip], answers: Iterable[str]) -> list[Clip]:
     for clip in clips:
         questions = [question for caption in clip.captions for question in clozes(caption, known)]
         if questions:
-            made.append(replace(clip, id=f"{clip.id} in its captions", qa=tuple(questions)))
+            made.append(replace(clip, id=f"{clip.id} in its captions", qa=tuple(questions), made=True))
     return made
 
 

@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from functools import cached_property
+from pathlib import Path
 
-from paramcast.errors import InputError
+from paramcast.video.data.clip import CLIPS_FILE, SPLITS, Clip, CollectionError, Problem, Question
+from paramcast.video.data.groups import groups
+from paramcast.video.data.lines import parse_line
+from paramcast.video.data.options import Distractors
 
-CLIPS_FILE = "clips.jsonl"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a collection: where it is and how to mend it."""
-
-    line: int
-    id: str | None
-    message: str
-
-    def __str__(self) -> str:
-        clip = "" if self.id is None else f"clip {self.id!r}: "
-        return f"{CLIPS_FILE}:{self.line}: {clip}{self.message}"
-
-
-class CollectionError(InputError):
-    """A collection cannot be used; `problem` names line and clip, None when the folder itself is wrong."""
-
-    def __init__(self, root: Path, problem: Problem | str) -> None:
-        super().__init__(problem if isinstance(problem, str) else f"{root}{os.sep}{problem}")
-        self.problem = problem if isinstance(problem, Problem) else None
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about a clip and its answer, both not blank."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One video: a file or a folder of ordered frames, with what is known about it.
-
-    Exactly one of `frames` (not empty) and `video` is set; both hold paths relative to `root`. `line` is the
-    line number in `clips.jsonl`, from 1. `frame_captions` is empty or has one sentence a frame. `extra` holds
-    the keys that paramcast does not know, as they were read.
-    """
-
-    id: str
-    root: Path
-    line: int
-    frames: tuple[str, ...] = ()
-    video: str | None = None
-    captions: tuple[str, ...] = ()
-    frame_captions: tuple[str, ...] = ()
-    qa: tuple[Question, ...] = ()
-    category: str | None = None
-    device: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files of the clip, in order: its frames, or the one video."""
-        return tuple(self.root / name for name in self.frames or (self.video or "",))
-
-    def error(self, message: str) -> CollectionError:
-        """A CollectionError that names this clip and its line."""
-        return CollectionError(self.root, Problem(self.line, self.id, message))
+__all__ = [
+    "CLIPS_FILE",
+    "Clip",
+    "Collection",
+    "CollectionError",
+    "Problem",
+    "Question",
+    "missing_files",
+    "parse_line",
+    "read_lines",
+]
 
 
 @dataclass(frozen=True)
@@ -84,8 +36,12 @@ class Collection:
     by_id: dict[str, Clip] = field(repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: Path | str) -> Collection:
+    def open(cls, path: Path | str, skipped: list[Problem] | None = None) -> Collection:
         """Read the collection in folder `path`; every file must be there, none is decoded.
+
+        Args:
+            path: The folder.
+            skipped: Where problems go of lines that are then left out; None: the first one is raised.
 
         Raises:
             CollectionError: `clips.jsonl` is missing or empty, or a line of it is wrong: the first such line
@@ -95,13 +51,38 @@ class Collection:
         clips = []
         for found in read_lines(root):
             problems = found if isinstance(found, list) else missing_files(found)
-            if problems:
+            if problems and skipped is None:
                 raise CollectionError(root, problems[0])
+            if problems:
+                assert skipped is not None
+                skipped += problems
+                continue
             assert isinstance(found, Clip)
             clips.append(found)
         if not clips:
-            raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object a line")
+            wrong = f" that can be used ({skipped[0]})" if skipped else "; write one JSON object a line"
+            raise CollectionError(root, f"{root / CLIPS_FILE} has no clips{wrong}")
         return cls(root, root.resolve().name, tuple(clips), {clip.id: clip for clip in clips})
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Clip id -> what the clip is cut from: `groups.groups`.
+
+        Where all is of one or two videos, none could be kept for testing: there each clip stands for itself.
+        """
+        found = groups(self.clips)
+        return found if len(set(found.values())) >= len(SPLITS) else {clip.id: clip.id for clip in self.clips}
+
+    @cached_property
+    def distractors(self) -> Distractors:
+        """Wrong options for questions without options."""
+        return Distractors(self.clips)
+
+    def without(self, ids: Iterable[str]) -> Collection:
+        """The same without some clips."""
+        left_out = set(ids)
+        clips = tuple(clip for clip in self.clips if clip.id not in left_out)
+        return Collection(self.root, self.name, clips, {clip.id: clip for clip in clips})
 
     def extended(self, clips: Iterable[Clip]) -> Collection:
         """The same with further clips, whose ids are new."""
@@ -139,127 +120,29 @@ def read_lines(root: Path) -> Iterator[Clip | list[Problem]]:
 def missing_files(clip: Clip) -> list[Problem]:
     """A problem for each file that `clip` names and that is not there."""
     return [
-        Problem(clip.line, clip.id, f"missing file {path}; restore it or remove it from the line")
-        for path in clip.paths
+        Problem(clip.line, clip.id, f"missing file {path}; {_found_instead(path, name)}")
+        for path, name in zip(clip.paths, clip.frames or (clip.video or "",), strict=True)
         if not path.is_file()
     ]
 
 
-def parse_line(root: Path, number: int, raw: bytes) -> Clip | list[Problem]:
-    """The clip that line `number` describes, or (never empty) all that is wrong with the line."""
-    try:
-        record = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return [Problem(number, None, f"not a line of JSON ({error}); write one object a line, in UTF-8")]
-    if not isinstance(record, dict):
-        return [Problem(number, None, f"a line must be a JSON object, this one is {_kind(record)}")]
-    fields = _Fields(record)
-    clip = fields.clip(root, number)
-    name = record["id"] if isinstance(record.get("id"), str) else None
-    return [Problem(number, name, fault) for fault in fields.faults] or clip
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _kind(value: object) -> str:
-    """What JSON calls the type of `value`."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
-    return "null" if value is None else names.get(type(value), "an object")
-
-
-class _Fields:
-    """Takes the known keys out of a line's object and notes every fault instead of stopping at the first."""
-
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.left = dict(record)
-        self.faults: list[str] = []
-
-    def clip(self, root: Path, line: int) -> Clip:
-        """The clip; meaningful only while there are no faults."""
-        name = self._text("id", self.left.pop("id", None)) or ""
-        frames, video = self._sources()
-        captions = self._texts("captions")
-        frame_captions = self._texts("frame_captions")
-        if frame_captions and len(frame_captions) != len(frames):
-            self._fault(
-                f"{len(frame_captions)} frame_captions for {len(frames)} frames; give one a frame, or none"
-            )
-        qa = tuple(filter(None, map(self._question, *self._numbered("qa"))))
-        category = self._label("category")
-        if category is None:  # beside a category, a domain is an unknown key like any other
-            category = self._label("domain")
-        device = self.left.pop("device", None)
-        device = device if device is None else self._text("device", device)
-        return Clip(
-            name, root, line, frames, video, captions, frame_captions, qa, category, device, self.left
-        )
-
-    def _fault(self, message: str) -> None:
-        self.faults.append(message)
-
-    def _text(self, key: str, value: object) -> str | None:
-        """`value` when it is text that is not blank and can be stored, else None and a fault."""
-        if not isinstance(value, str):
-            self._fault(f"{key} must be a string, not {_kind(value)}")
-        elif not value.strip():
-            self._fault(f"{key} is blank; fill it in or remove it")
-        elif "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            self._fault(f"{key} holds a zero byte or half of a surrogate pair; write plain text")
-        else:
-            return value
-        return None
-
-    def _numbered(self, key: str) -> tuple[list[str], list[Any]]:
-        """Names and values of the list at `key`; missing and null are the empty list."""
-        value = self.left.pop(key, None)
-        if value is None:
-            return [], []
-        if not isinstance(value, list):
-            self._fault(f"{key} must be a list, not {_kind(value)}")
-            return [], []
-        return [f"{key}[{place}]" for place in range(len(value))], value
-
-    def _texts(self, key: str) -> tuple[str, ...]:
-        return tuple(text for text in map(self._text, *self._numbered(key)) if text is not None)
-
-    def _question(self, key: str, value: object) -> Question | None:
-        if not isinstance(value, dict):
-            self._fault(f"{key} must be an object with question and answer, not {_kind(value)}")
-            return None
-        question, answer = (self._text(f"{key}.{part}", value.get(part)) for part in ("question", "answer"))
-        return Question(question, answer) if question and answer else None
-
-    def _label(self, key: str) -> str | None:
-        """A string or a whole number as a string; missing and null are None."""
-        value = self.left.pop(key, None)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-            return None if value is None else str(value)
-        return self._text(key, value)
-
-    def _sources(self) -> tuple[tuple[str, ...], str | None]:
-        """Frames and video: exactly one of the two, relative and inside the collection."""
-        video = self.left.pop("video", None)
-        if (self.left.get("frames") is None) == (video is None):
-            self.left.pop("frames", None)
-            self._fault("a clip needs either frames or video, and not both")
-            return (), None
-        if video is not None:
-            self.left.pop("frames", None)
-            return (), self._path("video", video)
-        names, values = self._numbered("frames")
-        if values == [] and not self.faults:
-            self._fault("empty clip: frames is an empty list; name at least one frame or remove the line")
-        return tuple(path for path in map(self._path, names, values) if path is not None), None
-
-    def _path(self, key: str, value: object) -> str | None:
-        path = self._text(key, value)
-        if path is None:
-            return None
-        # Both readings of the path: a collection made on one system must not reach outside on the other.
-        readings = PurePosixPath(path), PureWindowsPath(path)
-        if any(reading.anchor or ".." in reading.parts for reading in readings):
-            self._fault(f"{key} {path!r} leaves the collection folder; use a path inside it, without '..'")
-            return None
-        return path
+def _found_instead(path: Path, name: str) -> str:
+    """How a missing file may be mended."""
+    if "://" in name:
+        return "addresses are not fetched: download the file into the folder and name it there"
+    if "%0" in name or "*" in name:
+        return "patterns are not filled in: list the pictures one by one under `frames`"
+    if path.is_dir():
+        return "it is a folder: list its pictures one by one under `frames`"
+    if "\\" in name and path.parents[0].joinpath(*name.split("\\")).is_file():
+        return f"write the path with slashes: {name.replace(chr(92), '/')}"
+    names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    for form in ("NFC", "NFD"):
+        if unicodedata.normalize(form, path.name) in names:
+            return f"a file of this name is there in other bytes (Unicode {form}); rename it or mend the line"
+    for other in names:
+        if other.casefold() == path.name.casefold():
+            return f"there is {other}: upper and lower case differ"
+        if Path(other).stem == path.name:
+            return f"there is {other}: give the whole name"
+    return "restore it or remove it from the line"

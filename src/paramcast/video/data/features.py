@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 import numpy as np
@@ -133,7 +135,15 @@ class FeatureStore:
                 self._content[clip.id] = content
 
     def _clip_key(self, clip_id: str, cameras: Sequence[AnyCamera]) -> bytes:
-        settings = (FRAMES_VERSION, self.frames, self.sampling, self.image.fingerprint)
+        clip = self._clip(clip_id)
+        settings = (
+            FRAMES_VERSION,
+            _decoder(),
+            self.frames,
+            self.sampling,
+            self.image.fingerprint,
+            *_span(clip),
+        )
         return digest("clip", self._content[clip_id], *settings, *(camera.key for camera in cameras))
 
     def _recall(self, keys: list[bytes]) -> list[bytes]:
@@ -200,6 +210,20 @@ class FeatureStore:
                 shown = camera.apply(shown)
             seen.append((key, shown))
         return seen
+
+
+@cache
+def _decoder() -> str:
+    """The decoder's version: others may give other colors (findings/pyav_bt709_by_version.sh)."""
+    try:
+        return version("av")
+    except PackageNotFoundError:
+        return "none"
+
+
+def _span(clip: Clip) -> tuple[str, ...]:
+    """What tells parts of one file apart."""
+    return () if clip.start is None and clip.end is None else (f"{clip.start} to {clip.end} s",)
 
 
 def _content(clip: Clip) -> bytes:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramcast.errors import MissingExtraError
-from paramcast.video.data.collection import Clip
+from paramcast.errors import InputError, MissingExtraError
+from paramcast.pictures import fitted, time_indices, upright
+from paramcast.video.data.collection import Clip, CollectionError
+from paramcast.video.data.movies import (
+    Timeline,
+    WrongIndexError,
+    WrongSpanError,
+    counted,
+    frames_at,
+    timeline,
+)
 from paramcast.video.data.sampling import (
     check_sampling,
-    colour_histogram,
+    color_histogram,
     scene_indices,
     scene_starts,
-    time_indices,
     uniform_indices,
 )
 
 if TYPE_CHECKING:
-    import av
     from PIL import Image
 
-SHORT_SIDE = 256
-"""Frames are shrunk to this on reading: trunks want 224, and a 4K clip must fit into memory."""
-FRAMES_VERSION = 1
+FRAMES_VERSION = 2
 """Part of every cache key: raise it when the same file would give other pixels."""
 LOOK_SECONDS = 0.1
 LOOK_SIZE = (48, 27)
@@ -58,20 +62,45 @@ def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.nda
     try:
         frames = _read_video(clip, count, sampling) if clip.video else _read_folder(clip, count, sampling)
     except Exception as error:  # what decoders raise on a broken file is an open list (SyntaxError is on it)
-        raise clip.error(_undecodable(error)) from error
+        raise clip.error(_undecodable(error, clip.paths[0] if clip.video else None)) from error
     return np.stack(frames)
+
+
+def read_clip(
+    path: Path | str,
+    count: int = 8,
+    sampling: str = "uniform",
+    start: float | None = None,
+    end: float | None = None,
+) -> np.ndarray:
+    """Read at most `count` frames of the video at `path`, from `start` to `end` seconds; see `read_frames`.
+
+    Raises:
+        InputError: As `read_frames`, named by the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    clip = Clip(path.name, path.parent, 1, video=path.name, start=start, end=end)
+    try:
+        return read_frames(clip, count, sampling)
+    except CollectionError as error:
+        said = error.problem.message if error.problem else str(error)
+        raise InputError(f"{path}: {said.removesuffix(' or remove the line')}") from error
 
 
 def undecodable(clip: Clip) -> list[str]:
     """Decode every frame of `clip`: a message for each file that is broken. Raises MissingExtraError."""
     _require_decoders()
-    decode = _decode_whole_video if clip.video else read_image
     faults = []
     for path in clip.paths:
         try:
-            decode(path)
+            if clip.video:
+                _counted(path, _stamp(path)).between(clip.start, clip.end)
+            else:
+                read_image(path)
         except Exception as error:  # as in `read_frames`
-            faults.append(_undecodable(error))
+            faults.append(_undecodable(error, path if clip.video else None))
     return faults
 
 
@@ -83,14 +112,30 @@ def _require_decoders() -> None:
         raise MissingExtraError("reading clips", "video") from error
 
 
-def _undecodable(error: Exception) -> str:
-    return f"cannot decode ({str(error) or type(error).__name__}); replace the file or remove the line"
+def _undecodable(error: Exception, path: Path | None = None) -> str:
+    if isinstance(error, WrongSpanError):
+        return f"{error}; mend start and end"
+    return f"cannot decode ({_reason(error, path)}); replace the file or remove the line"
 
 
-def _fitted(width: int, height: int) -> tuple[int, int]:
-    """Width and height shrunk (never enlarged) so that the short side is at most SHORT_SIDE."""
-    scale = min(1.0, SHORT_SIDE / min(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _reason(error: Exception, path: Path | None) -> str:
+    """What is wrong with a file, in words; decoders' own are for their authors."""
+    with suppress(OSError):
+        head = _head(path) if path else b"?"
+        if not head:
+            return "the file is empty"
+        if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+            return "the file is a web page: the download failed"
+        if head.startswith(b"version https://git-lfs"):
+            return "the file is a pointer of Git LFS: run `git lfs pull`"
+    if type(error).__name__ in ("InvalidDataError", "EOFError"):  # of PyAV
+        return "no video that can be read, or its data are damaged or cut off"
+    return str(error) or type(error).__name__
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64).lstrip().lower()
 
 
 # Frame folders
@@ -99,7 +144,7 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 def _read_folder(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
     paths = clip.paths
     if sampling == "scene" and len(paths) > count:
-        looks = np.stack([colour_histogram(read_image(path, LOOK_SIZE)) for path in paths])
+        looks = np.stack([color_histogram(read_image(path, LOOK_SIZE)) for path in paths])
         chosen = scene_indices(scene_starts(looks), len(paths), count)
     else:
         chosen = uniform_indices(len(paths), count)
@@ -108,6 +153,10 @@ def _read_folder(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
         size = frames[0].shape[1::-1] if frames else None
         frames.append(read_image(paths[index], size))
     return frames
+
+
+_ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
+"""Formats whose further pictures are frames; those of others are pages or thumbnails."""
 
 
 def read_image(path: Path, size: tuple[int, ...] | None = None) -> np.ndarray:
@@ -120,11 +169,14 @@ def read_image(path: Path, size: tuple[int, ...] | None = None) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            image.draft("RGB", _fitted(*image.size))  # JPEG shrinks while decoding
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format in _ANIMATIONS:
+                raise ValueError(f"an animation of {pictures} pictures; name it as `video`")
+            image.draft("RGB", fitted(*image.size))  # JPEG shrinks while decoding
             upright = ImageOps.exif_transpose(image)
             # Palettes with transparency go to RGB by way of RGBA, Pillow warns otherwise.
             rgb = upright.convert("RGBA" if "transparency" in upright.info else "RGB").convert("RGB")
-            wanted = (size[0], size[1]) if size else _fitted(*rgb.size)
+            wanted = (size[0], size[1]) if size else fitted(*rgb.size)
             return np.asarray(_resized(rgb, wanted))
     except Exception as error:
         raise ValueError(f"{path.name}: {error}") from error
@@ -139,128 +191,75 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 # Video files
 
 
-@dataclass(frozen=True)
-class _Index:
-    """Where the frames of a video are, from its packets: nothing is decoded.
-
-    `positions` (n,) int: presentation times in units of the stream's time base, ascending, or 0..n-1 when the
-    container has no times (`timed` false). `keys` (k,) int: the positions of those frames that can be sought.
-    """
-
-    positions: np.ndarray
-    keys: np.ndarray
-    timed: bool
-
-
 def _read_video(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
+    """Frames by the container's packets where these are right, else by decoding and counting."""
     path = clip.paths[0]
-    index = _index(path)
-    if not len(index.positions):
-        raise ValueError("the video holds no frames")
+    line = _timeline(path, _stamp(path))
+    for seek in (True, False):
+        if line is not None:
+            with suppress(WrongIndexError):  # a wrong index may still lead to the frames from the start
+                return _chosen(clip, line, count, sampling, seek)
+    return _chosen(clip, _counted(path, _stamp(path)), count, sampling)
+
+
+def _chosen(clip: Clip, line: Timeline, count: int, sampling: str, seek: bool = True) -> list[np.ndarray]:
+    path = clip.paths[0]
+    first, last, end = line.between(clip.start, clip.end)
+    times = line.times[first:last]
     if sampling == "scene":
-        looks, histograms = _looks(path, index)
-        targets = looks[scene_indices(scene_starts(histograms), len(looks), count)]
+        looks = _apart(times)
+        histograms = np.stack([_look(frame) for frame in frames_at(path, line, first + looks, seek=False)])
+        chosen = looks[scene_indices(scene_starts(histograms), len(looks), count)]
+    elif sampling == "time":
+        chosen = time_indices(times, count, end)
     else:
-        pick = time_indices(index.positions, count) if sampling == "time" else None
-        targets = index.positions[uniform_indices(len(index.positions), count) if pick is None else pick]
-    try:
-        return _frames_at(path, index, targets, index.keys)
-    except _MissedSeekError:
-        return _frames_at(path, index, targets, index.keys[:0])
-
-
-def _index(path: Path) -> _Index:
-    import av
-
-    with av.open(path) as container:
-        stream = _video_stream(container)
-        packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream) if packet.size]
-    if any(pts is None for pts, _ in packets):
-        return _Index(np.arange(len(packets)), np.empty(0, np.int64), timed=False)
-    positions = np.unique(np.array([pts for pts, _ in packets], np.int64))
-    return _Index(positions, np.unique(np.array([pts for pts, key in packets if key], np.int64)), timed=True)
-
-
-def _video_stream(container: Any) -> Any:
-    if not container.streams.video:
-        raise ValueError("the file holds no video stream")
-    return container.streams.video[0]
-
-
-def _decode(container: Any, stream: Any, timed: bool) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames from where the container stands, each with its position; damaged ones raise ValueError."""
-    for place, frame in enumerate(container.decode(stream)):
-        if frame.is_corrupt:
-            raise ValueError(f"damaged frame at {frame.time} s")
-        yield (frame.pts if timed else place), frame
-
-
-def _decode_whole_video(path: Path) -> None:
-    import av
-
-    with av.open(path) as container:
-        if not sum(1 for _ in _decode(container, _video_stream(container), timed=False)):
-            raise ValueError("the video holds no frames")
-
-
-class _MissedSeekError(Exception):
-    """A seek landed behind the frame that was wanted: the container's index is wrong."""
-
-
-def _frames_at(
-    path: Path, index: _Index, targets: Sequence[int] | np.ndarray, keys: np.ndarray
-) -> list[np.ndarray]:
-    """The frames at `targets` (ascending positions), seeking to one of `keys` where that skips anything."""
-    import av
-
+        chosen = uniform_indices(len(times), count)
     frames: list[np.ndarray] = []
-    position: float = -math.inf
-    with av.open(path) as container:
-        stream = _video_stream(container)
-        decoder = _decode(container, stream, index.timed)
-        for target in targets:
-            key = keys[np.searchsorted(keys, target, side="right") - 1] if len(keys) else -math.inf
-            sought = keys[0] < key and key > position if len(keys) else False
-            if sought:
-                container.seek(int(key), stream=stream)
-                decoder = _decode(container, stream, index.timed)
-            elif position >= target:
-                continue  # its packet gave no frame of its own: the one after it has been taken
-            for position, frame in decoder:
-                if position >= target:
-                    frames.append(_shrunk(frame, frames))
-                    break
-                sought = False
-            if sought and position > target:
-                raise _MissedSeekError
-    if not frames:
-        raise ValueError("no frame of the video can be decoded")
+    for frame in frames_at(path, line, first + chosen, seek):
+        height, width = frames[0].shape[:2] if frames else (0, 0)
+        frames.append(_picture(frame, (width, height) if frames else None))
+    if len(frames) < len(chosen):
+        raise ValueError(f"only {len(frames)} of {len(chosen)} frames of the video can be decoded")
     return frames
 
 
-def _shrunk(frame: av.VideoFrame, before: list[np.ndarray]) -> np.ndarray:
-    """`frame` as upright (H, W, 3) uint8 RGB, in the size of the frames before it."""
-    turns = round(frame.rotation / 90) % 4
-    width, height = before[0].shape[1::-1] if before else _fitted(frame.width, frame.height)[:: (-1) ** turns]
-    width, height = (width, height)[:: (-1) ** turns]
-    small = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))
+# Many clips may be parts of one video, mostly one after the other: its timeline is found once.
 
 
-def _looks(path: Path, index: _Index) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n,) int and colour histograms (n, 64) of frames at least LOOK_SECONDS apart, all the way."""
-    import av
+@lru_cache(maxsize=32)
+def _timeline(path: Path, stamp: tuple[int, int]) -> Timeline | None:
+    return timeline(path)
 
-    positions: list[int] = []
-    histograms: list[np.ndarray] = []
-    with av.open(path) as container:
-        stream = _video_stream(container)
-        apart = LOOK_SECONDS / float(stream.time_base) if index.timed else 1
-        for position, frame in _decode(container, stream, index.timed):
-            if not positions or position >= positions[-1] + apart:
-                small = frame.reformat(*LOOK_SIZE, format="rgb24", interpolation="AREA")
-                positions.append(position)
-                histograms.append(colour_histogram(small.to_ndarray()))
-    if not positions:
-        raise ValueError("no frame of the video can be decoded")
-    return np.array(positions), np.stack(histograms)
+
+@lru_cache(maxsize=32)
+def _counted(path: Path, stamp: tuple[int, int]) -> Timeline:
+    return counted(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _picture(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """A decoded frame as upright (H, W, 3) uint8 RGB, of `size` (width, height), else fitted."""
+    if hasattr(frame, "reformat"):
+        return upright(frame, size)
+    return np.asarray(_resized(frame, size or fitted(*frame.size)))
+
+
+def _apart(times: np.ndarray) -> np.ndarray:
+    """The places of frames at least LOOK_SECONDS apart, from the first on."""
+    places = [0]
+    for place, time in enumerate(times.tolist()):
+        if time >= times[places[-1]] + LOOK_SECONDS - 1e-6:
+            places.append(place)
+    return np.array(places)
+
+
+def _look(frame: Any) -> np.ndarray:
+    """Colors of a frame, small: see `color_histogram`."""
+    if hasattr(frame, "reformat"):
+        return color_histogram(frame.reformat(*LOOK_SIZE, format="rgb24", interpolation="AREA").to_ndarray())
+    return color_histogram(np.asarray(_resized(frame, LOOK_SIZE)))

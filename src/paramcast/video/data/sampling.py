@@ -8,7 +8,7 @@ from paramcast.errors import InputError
 
 SAMPLINGS = ("uniform", "time", "scene")
 SCENE_CUT = 0.4
-"""Share of the pixels that must change colour (bin of `colour_histogram`) for a scene to end."""
+"""Share of the pixels that must change color (bin of `color_histogram`) for a scene to end."""
 
 
 def check_sampling(count: int, sampling: str) -> None:
@@ -25,26 +25,8 @@ def uniform_indices(length: int, count: int) -> np.ndarray:
     return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
-def time_indices(times: np.ndarray, count: int) -> np.ndarray:
-    """The frames that show at the centres of `count` equal spans of time.
-
-    A frame that shows for long is still taken once, so fewer than `count` may come back.
-
-    Args:
-        times: (length,) ascending presentation times, in any unit; length >= 1.
-        count: how many moments to look at, >= 1.
-
-    Returns:
-        (<= count,) int, ascending, distinct.
-    """
-    last_shows_for = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    moments = times[0] + (np.arange(count) + 0.5) / count * (times[-1] - times[0] + last_shows_for)
-    shown: np.ndarray = np.searchsorted(times, moments, side="right") - 1
-    return np.unique(np.clip(shown, 0, len(times) - 1))
-
-
-def colour_histogram(frame: np.ndarray) -> np.ndarray:
-    """How the colours of a frame are spread over 64 bins (4 a channel): (64,) float32, sums to 1.
+def color_histogram(frame: np.ndarray) -> np.ndarray:
+    """How the colors of a frame are spread over 64 bins (4 a channel): (64,) float32, sums to 1.
 
     Args:
         frame: (H, W, 3) uint8.
@@ -57,7 +39,7 @@ def scene_starts(histograms: np.ndarray) -> np.ndarray:
     """Where scenes begin: (scenes,) int, ascending, from 0.
 
     Args:
-        histograms: (looks, 64) float32 of `colour_histogram`, in order; looks >= 1.
+        histograms: (looks, 64) float32 of `color_histogram`, in order; looks >= 1.
     """
     changed = np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
     return np.concatenate([[0], np.flatnonzero(changed > SCENE_CUT) + 1])

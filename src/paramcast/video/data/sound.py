@@ -41,7 +41,9 @@ def read_sound(clip: Clip, rate: int = 16_000) -> np.ndarray:
             ]
     except Exception as error:  # what decoders raise on a broken file is an open list
         raise clip.error(f"cannot decode the sound ({error}); replace the file or remove the line") from error
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    sound = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    end = None if clip.end is None else round(clip.end * rate)
+    return sound[round((clip.start or 0) * rate) : end]
 
 
 def sound_windows(sound: np.ndarray, window: int, hop: int | None = None) -> np.ndarray:

@@ -124,17 +124,26 @@ class Fleet:
 
 
 def split_clips(collection: ClipCollection, seed: int) -> dict[str, tuple[str, ...]]:
-    """Share out the clips 80 / 10 / 10 by a hash of seed and clip id.
+    """Share out the clips: as the data set says, else 80 / 10 / 10 by a hash of seed and clip.
 
-    A clip keeps its split when others are added to or taken from the collection.
+    All clips that are of one video go the same way (`collection.groups`). A clip keeps its split when others
+    are added to or taken from the collection. Where the data set has no validation or no test clips, a tenth
+    of its training clips takes their place.
 
     Returns:
         'train', 'validation' and 'test' -> clip ids, in the collection's order.
     """
     pools: dict[str, list[str]] = {split: [] for split in SPLITS}
+    given = {clip.split for clip in collection.clips}
+    places = {"validation": 8, "test": 9}
+    drawn = {place: split for split, place in places.items() if split not in given}
     for clip in collection.clips:
-        place = seed_from("split", seed, clip.id) % 10
-        pools["validation" if place == 8 else "test" if place == 9 else "train"].append(clip.id)
+        place = seed_from("split", seed, collection.groups[clip.id]) % 10
+        if clip.split in (None, "train"):
+            among = drawn if given != {None} else {8: "validation", 9: "test"}
+            pools[among.get(place, "train")].append(clip.id)
+        else:
+            pools[clip.split].append(clip.id)
     return {split: tuple(ids) for split, ids in pools.items()}
 
 
@@ -190,7 +199,9 @@ def build_fleet(
             kinds = HELD_OUT_KINDS if held_out_cameras and split == "test" else TRAINING_KINDS
             for number in range(devices[split]):
                 name = f"{split}-{number:04d}"
-                ids = source.draw(generator_for(seed, "clips", name), number)
+                ids = _apart(
+                    source.draw(generator_for(seed, "clips", name), number), support, collection.groups
+                )
                 built.append(
                     Device(
                         id=name,
@@ -224,7 +235,8 @@ class _Source:
         if len(clips) < least:
             raise FleetError(
                 f"{len(clips)} usable clips for a device of split {self.split!r}, but {self.support} support "
-                f"and {least - self.support} query clips are needed; use more clips or less support"
+                f"and {least - self.support} query clips are needed; add clips, or adapt with fewer: "
+                f"--support {max(1, len(clips) - min(self.query, MINIMUM_QUERY))}"
             )
         wanted = self.support + self.query
         if "category" in self.shifts:
@@ -266,6 +278,13 @@ class _Source:
             name = open_names[rng.choice(len(open_names), p=weights / weights.sum())]
             picked.append(left[name].pop())
         return tuple(picked[place] for place in rng.permutation(len(picked)))
+
+
+def _apart(ids: tuple[str, ...], support: int, groups: Mapping[str, str]) -> tuple[str, ...]:
+    """Leave out query clips of videos that a support clip is of, unless nothing would be left."""
+    seen = {groups[clip] for clip in ids[:support]}
+    query = tuple(clip for clip in ids[support:] if groups[clip] not in seen)
+    return ids[:support] + query if query else ids
 
 
 def _useful(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.training.controls import Metric
-from paramcast.video.data.collection import Clip
+from paramcast.video.data.collection import Clip, Question
 
 if TYPE_CHECKING:
     from paramcast.adapters import AdaptedModule
@@ -27,6 +27,8 @@ class Item:
     frame: int | None
     text: str
     answer: str | None = None
+    question: Question | None = None
+    """Where the answer comes from, with all that the data set says of it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Asked:
     Attributes:
         shown: (N,) the clip or frame that each question is about; in retrieval (G,), all candidates.
         texts: (N,) questions, or sentences whose clips are looked for.
-        options: (N, O) the answers to choose from; no columns where the answer is not chosen so.
+        options: (N, O) the answers to choose from, -1 behind the last of a question; no columns where the
+            answer is not chosen so.
     """
 
     shown: np.ndarray
@@ -49,6 +52,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
+    needs: ClassVar[str]
+    """The keys of a clip that serve the task."""
     offset_share: ClassVar[float] = 0.0
     """Share of the devices of an episode whose features are moved by an offset of their own."""
     base_epochs: ClassVar[int]
@@ -62,6 +67,10 @@ class Task(ABC):
     @abstractmethod
     def items(self, clip: Clip) -> list[Item]:
         """The clip's items; none makes the clip useless to the task."""
+
+    def scored_items(self, clip: Clip) -> list[Item]:
+        """What a clip is scored on; in most tasks the same as what is trained on."""
+        return self.items(clip)
 
     def hints(self, clip: Clip) -> list[str]:
         """Further texts about the clip that training may use."""

@@ -11,20 +11,25 @@ from torch.nn import functional as F
 
 from paramcast.adapters import AdaptedModule
 from paramcast.training.controls import Metric
+from paramcast.video.data.answers import consensus
 from paramcast.video.data.collection import Clip
 from paramcast.video.models.answer import AnswerModel
 from paramcast.video.tasks.base import Asked, Item, Task
-from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.arrays import NO_ANSWER, ClipData, DeviceData
 from paramcast.video.training.bank import Bank
+
+SMOOTHING = 0.1
+"""Share of a target's weight that is spread over all answers."""
 
 _QUESTIONS_A_CLIP = 4  # of a batch of the base model
 _QUERY_CLIPS, _QUESTIONS = 6, 6  # of each device in an episode
 
 
 class QuestionAnswering(Task):
-    """Top-1 accuracy; an answer that the model does not know counts as wrong."""
+    """Top-1 accuracy, and VQA's consensus; an answer that the model does not know counts as wrong."""
 
     name = "qa"
+    needs = "`qa`"
     targets = AnswerModel.targets
     base_epochs = 8
     has_answers = True
@@ -32,7 +37,7 @@ class QuestionAnswering(Task):
 
     def items(self, clip: Clip) -> list[Item]:
         """One for each question."""
-        return [Item(None, qa.question, qa.answer) for qa in clip.qa]
+        return [Item(None, qa.question, qa.answer, qa) for qa in clip.qa]
 
     def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
         """See `AnswerModel`."""
@@ -49,7 +54,7 @@ class QuestionAnswering(Task):
         )
         frames, mask = bank.some_frames(items[:, 0, 0], rng)
         logits = self._logits(model, bank, frames, mask, items)
-        return _loss(logits, torch.from_numpy(items[..., 2]))
+        return self._loss(logits, items)
 
     def episode_loss(
         self,
@@ -70,7 +75,7 @@ class QuestionAnswering(Task):
         frames, mask = bank.some_frames(items[:, :, 0, 0], rng)
         with adapted.use(values):
             logits = self._logits(adapted.replica, bank, frames, mask, items)
-        return _loss(logits, torch.tensor(items[..., 2]))
+        return self._loss(logits, items)
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
         """The questions about the device's query clips."""
@@ -90,9 +95,18 @@ class QuestionAnswering(Task):
         return self._logits(model, bank, bank.frames[rows], bank.mask[rows], items)[clip, place]
 
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
-        """Share of the questions that are answered right."""
+        """Share of the questions that are answered right; and the consensus where several people answered."""
         right = answered_right(outputs, device)
-        return {Metric("top1"): 100 * int(right.sum()) / len(right)}
+        figures = {Metric("top1"): 100 * int(right.sum()) / len(right)}
+        given = [row[row > NO_ANSWER] for clip in device.query for row in clip.right]
+        if any(len(answers) > 1 for answers in given):
+            said = outputs.argmax(-1).tolist()
+            each = [
+                consensus(int((answers == best).sum()), len(answers))
+                for best, answers in zip(said, given, strict=True)
+            ]
+            figures[Metric("consensus")] = 100 * float(np.mean(each))
+        return figures
 
     def _logits(
         self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
@@ -101,15 +115,19 @@ class QuestionAnswering(Task):
         logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
         return logits
 
+    def _loss(self, logits: Tensor, items: np.ndarray) -> Tensor:
+        """Smoothed cross-entropy over the questions whose answer the model knows."""
+        targets = torch.tensor(items[..., 2])
+        return F.cross_entropy(
+            logits.flatten(0, -2), targets.flatten().clamp(min=-1), ignore_index=-1, label_smoothing=SMOOTHING
+        )
+
 
 def answered_right(outputs: Tensor, device: DeviceData) -> np.ndarray:
-    """(N,) bool: of the N questions about its query clips, which are, by their logits (N, answers)."""
-    right: np.ndarray = outputs.argmax(-1).numpy() == np.concatenate([c.items[:, 2] for c in device.query])
-    return right
+    """(N,) bool: of the N questions about its query clips, which are, by their logits (N, answers).
 
-
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Smoothed cross-entropy over the questions whose answer the model knows."""
-    return F.cross_entropy(
-        logits.flatten(0, -2), targets.flatten().clamp(min=-1), ignore_index=-1, label_smoothing=0.1
-    )
+    Of several right answers, any will do.
+    """
+    said = outputs.argmax(-1).numpy()
+    rights = [row for clip in device.query for row in clip.right]
+    return np.array([best in row for best, row in zip(said, rights, strict=True)], bool)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from paramcast.video.shifts.fleet import Device
+
+NO_ANSWER, UNKNOWN = -2, -1
+"""In place of an answer's number: there is none, or the model does not know it."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,11 @@ class ClipData:
         row: Its row of the bank.
         queries: (n,) rows of its queries' texts.
         items: (n, 3 + options): the row shown, the text's row, the answer's number (-1 where there is none),
-            and in multiple choice the options' rows; there the number is the right option's place.
+            and in multiple choice the options' rows (-1 behind a question's last); there the number is the
+            right option's place.
         hints: (n,) rows of further texts about the clip, for training only.
+        right: (n, answers) the numbers of all answers that were given, as often as they were; UNKNOWN where
+            the model has no such answer, NO_ANSWER behind the last.
     """
 
     clip_id: str
@@ -28,6 +34,7 @@ class ClipData:
     queries: np.ndarray
     items: np.ndarray
     hints: np.ndarray
+    right: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
 
 @dataclass(frozen=True)

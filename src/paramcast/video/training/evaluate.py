@@ -3,25 +3,31 @@
 A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every figure comes with
 those of the same devices under no adaptation (`base`), a generator trained the same way on a fixed context
 (`constant`), another device's package (`shuffled`) and the same adaptor told the true domain (`oracle`).
+Where questions are answered, the base model also answers them about black pictures (`black`) and about an
+average one (`question_only`): what it knows without looking is no merit of its eyes. `ceiling` is the share
+of the questions that have an answer which the model knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from paramcast.errors import InputError
-from paramcast.training.controls import CONDITIONS, CONTROLS, Metric, Result, derangement
+from paramcast.pictures import SHORT_SIDE
+from paramcast.training.controls import CONDITIONS, Metric, Result, derangement
 from paramcast.video.data.collection import Collection
 from paramcast.video.shifts.fleet import Device, Fleet, Split, build_fleet
 from paramcast.video.training.arrays import ClipData, DeviceData
 from paramcast.video.training.bank import Bank
 from paramcast.video.training.episodes import SUPPORT_SIZES, generate, one_of
 from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.plan import check_sentences
 from paramcast.video.training.views import UplinkTable, Views
 
 
@@ -61,6 +67,7 @@ def evaluate(
     fleet = test_fleet(model, collection, shift, devices, max(support_sizes), seed)
     store = model.store(collection)
     gallery_ids = test_clips(model, collection)
+    check_sentences([collection.by_id[clip] for clip in gallery_ids], model.config.frames)
     bank, gallery, data = Views(
         collection,
         gallery_ids,
@@ -68,6 +75,7 @@ def evaluate(
         model.task,
         model.answer_numbers,
         model.config.categories,
+        scored=True,
     ).load(store)
     table = model.table(bank)
     scorer = _Scorer(model, bank, gallery, data, table)
@@ -76,6 +84,13 @@ def evaluate(
         "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
         "oracle": scorer.scores("oracle", generate(model.adaptors["truth"], table, data, max(support_sizes))),
     }
+    if model.task.has_answers:
+        black = store.image(np.zeros((1, SHORT_SIDE, SHORT_SIDE, 3), np.uint8))[0]
+        fixed |= {
+            "black": scorer.seeing(black).scores("black", None),
+            "question_only": scorer.seeing(model.image_uplink.mean).scores("question only", None),
+            "ceiling": scorer.ceiling(),
+        }
     order = derangement(len(data), seed)
     results = []
     for support in support_sizes:
@@ -86,7 +101,7 @@ def evaluate(
             "shuffled": scorer.scores(f"shuffled, {support} clips", shuffled),
         }
         for metric in controls["own"][0]:
-            values = {name: np.array([figures[metric] for figures in controls[name]]) for name in CONTROLS}
+            values = {name: np.array([figures[metric] for figures in controls[name]]) for name in controls}
             results.append(Result(metric, support, tuple(d.device.id for d in data), values))
     return Evaluation(fleet, tuple(results))
 
@@ -122,6 +137,12 @@ def draw_fleet(
             f"that may serve a {split} device"
         )
 
+    if "category" in shifts and not any(collection.by_id[clip].category for clip in clips):
+        raise InputError(
+            f"no clip of collection {collection.name!r} that may serve a {split} device has a `category`, in "
+            "which the devices of shift 'category' differ; add it to the lines, or give another --shift"
+        )
+
     def drawn(held_out: bool) -> tuple[Device, ...]:
         return build_fleet(
             collection,
@@ -144,7 +165,12 @@ def draw_fleet(
 def test_clips(model: TrainedModel, collection: Collection) -> list[str]:
     """Ids of the clips that serve the task and that neither training nor model selection used."""
     used = {clip for split in ("train", "validation") for clip in model.config.clips[split]}
-    return [clip.id for clip in collection.clips if clip.id not in used and model.task.usable(clip)]
+    seen = {group for clip, group in collection.groups.items() if clip in used}
+    return [
+        clip.id
+        for clip in collection.clips
+        if clip.id not in used and collection.groups[clip.id] not in seen and model.task.usable(clip)
+    ]
 
 
 @dataclass(frozen=True)
@@ -168,3 +194,17 @@ class _Scorer:
             )
             for place, device in enumerate(tqdm(self.devices, desc=control, unit="device", disable=None))
         ]
+
+    def seeing(self, picture: np.ndarray) -> _Scorer:
+        """The same where every frame has the features `picture` (Di,): what do questions alone give away?"""
+        frames = torch.from_numpy(np.asarray(picture, np.float32)) * self.bank.mask[..., None]
+        return replace(self, bank=replace(self.bank, frames=frames))
+
+    def ceiling(self) -> list[dict[Metric, float]]:
+        """The share of the questions that can be answered right: those with an answer that is known."""
+        found = []
+        for device in self.devices:
+            known = [bool((row >= 0).any()) for clip in device.query for row in clip.right]
+            share = 100 * float(np.mean(known))
+            found.append({Metric("top1"): share, Metric("consensus"): share})
+        return found

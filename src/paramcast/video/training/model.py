@@ -233,6 +233,12 @@ class TrunkSettings(Protocol):
         """How they are chosen."""
 
 
+def check_trunks(settings: TrunkSettings) -> None:
+    """See that there are trunks of these names. Raises InputError, or MissingExtraError."""
+    image_encoder(settings.image_encoder)
+    text_encoder(settings.text_encoder)
+
+
 def feature_store(collection: Collection, settings: TrunkSettings) -> FeatureStore:
     """The features of a collection as `settings` say."""
     image, text = image_encoder(settings.image_encoder), text_encoder(settings.text_encoder)

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from paramcast.errors import InputError
 from paramcast.files import check_same_run, write_json
 from paramcast.training.fitting import one_thread
 from paramcast.training.team import ALONE, Team
 from paramcast.video.data.collection import Collection
+from paramcast.video.data.content import content_of
 from paramcast.video.data.features import Known
 from paramcast.video.training.material import Material
-from paramcast.video.training.model import TrainedModel
+from paramcast.video.training.model import TrainedModel, check_trunks
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.plan import Plan
 from paramcast.video.training.stages import train_adaptors, train_bases
@@ -50,13 +54,18 @@ def train(
     if team.agreed(_same_run(out, run) and (out / "config.json").exists()):
         return TrainedModel.load(out)
     work = out / "checkpoints"
+    plan = Plan(collection, options, team)
+    check_trunks(options)  # before the folder: a failed start leaves none
     if team.rank == 0:
         work.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", run)
-    data = Material(Plan(collection, options, team), known)
+    _say(f"1 of 3: reading and encoding {len(collection.clips)} clips, as devices see them")
+    data = Material(plan, known)
     model = data.new_model()
     with one_thread():
+        _say("2 of 3: training base models, without each fold in turn")
         bases, scores = train_bases(model, data, work)
+        _say("3 of 3: training adaptors")
         scores |= train_adaptors(model, data, bases, work)
     model.config = replace(model.config, scores=scores)
     if team.rank == 0:
@@ -87,9 +96,11 @@ def train_variants(
     if _same_run(out, run) and all((folder / "config.json").exists() for folder in folders.values()):
         return {name: TrainedModel.load(folder) for name, folder in folders.items()}
     work = out / "checkpoints"
+    plan = Plan(collection, first)
+    check_trunks(first)
     work.mkdir(parents=True, exist_ok=True)
     write_json(out / "run.json", run)
-    data = Material(Plan(collection, first))
+    data = Material(plan)
     shared = data.new_model()
     trained: dict[str, TrainedModel] = {}
     with one_thread():
@@ -109,6 +120,12 @@ def train_variants(
             shutil.rmtree(checkpoints)
             trained[name] = model
     return trained
+
+
+def _say(what: str) -> None:
+    """A line on stderr where there is no terminal for progress bars."""
+    if not sys.stderr.isatty():
+        print(f"{datetime.now():%H:%M:%S} {what}", file=sys.stderr, flush=True)
 
 
 _OF_ADAPTORS = ("form", "form_options", "evidence", "anchors")
@@ -132,12 +149,21 @@ def _without_known(model: TrainedModel, trained: Iterable[TrainedModel]) -> tupl
 
 def _run(collection: Collection, options: TrainingOptions) -> dict[str, Any]:
     """What has to be the same for a run to go on."""
-    return {"collection": collection.name, "clips": len(collection.clips), **asdict(options)}
+    about = {"collection": collection.name, "clips": len(collection.clips)}
+    return {**about, "content": content_of(collection), **asdict(options)}
 
 
 def _same_run(out: Path, run: Mapping[str, object]) -> bool:
     path = out / "run.json"
     if not path.exists():
         return False
-    check_same_run(out, "a run", json.loads(path.read_text(encoding="utf-8")), run)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if {key: value for key, value in before.items() if key != "content"} == {
+        key: value for key, value in run.items() if key != "content"
+    } and before.get("content") != run.get("content"):
+        raise InputError(
+            f"{out} holds a run on other data: the lines of the collection or its files have changed since; "
+            "choose another folder, or remove it to train anew"
+        )
+    check_same_run(out, "a run", before, run)
     return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from paramcast.errors import InputError
 from paramcast.training.seeding import seed_from
 from paramcast.training.team import ALONE, Team
+from paramcast.video.data.answers import classes, normalized
 from paramcast.video.data.cloze import with_clozes
 from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.shifts.fleet import Device, split_clips
@@ -55,11 +56,12 @@ class Plan:
         }
         self.train = [clip for clip in self.pools["train"] if team.has(clip)]
         if not self.train or not self.pools["validation"]:
-            raise InputError(
-                f"collection {collection.name!r} has too few clips for task {options.task!r}; "
-                "see: paramcast data check"
-            )
-        self.fold_of = {clip: seed_from("fold", options.seed, clip) % FOLDS for clip in self.train}
+            raise InputError(_too_few(collection, self.task, len(self.train)))
+        check_sentences(
+            [collection.by_id[clip] for ids in self.pools.values() for clip in ids], options.frames
+        )
+        groups = collection.groups
+        self.fold_of = {clip: seed_from("fold", options.seed, groups[clip]) % FOLDS for clip in self.train}
         self.answers = self._answers() if self.task.has_answers else ()
         self.categories = tuple(sorted({c.category for c in collection.clips if c.category}))
         self.made = self._cloze_clips([clip for clip in splits["train"] if team.has(clip)])
@@ -91,8 +93,9 @@ class Plan:
             for item in self.task.items(self.collection.by_id[clip])
             if item.answer
         )
-        common = [answer for answer, _ in counts.most_common(MAXIMUM_ANSWERS)]
-        return (*common, *answer_words(common))
+        common = classes(counts)[:MAXIMUM_ANSWERS]
+        known = set(map(normalized, common))
+        return (*common, *(word for word in answer_words(common) if normalized(word) not in known))
 
     def _cloze_clips(self, train: Sequence[str]) -> list[Clip]:
         """Training clips that nobody asked about, with questions made from their captions."""
@@ -109,3 +112,32 @@ class Plan:
             share, seed = max(1, count // FOLDS), self.options.seed * 1000 + fold * 10
             groups.append(training_fleet(self.collection, self.task, pool, share, seed, "train", mix))
         return groups
+
+
+def check_sentences(clips: Iterable[Clip], frames: int) -> None:
+    """See that every sentence about a frame finds its frame among those that are read.
+
+    Raises:
+        CollectionError: A clip has more pictures, and a sentence for each, than `frames`.
+    """
+    for clip in clips:
+        if len(clip.frame_captions) > frames:
+            raise clip.error(
+                f"{len(clip.frame_captions)} sentences in frame_captions, one a picture, but --frames is "
+                f"{frames}; give `paramcast train --frames {len(clip.frame_captions)}` or more"
+            )
+
+
+def _too_few(collection: Collection, task: Task, train: int) -> str:
+    """Why a task cannot be trained."""
+    serving = sum(task.usable(clip) for clip in collection.clips)
+    if not serving:
+        return (
+            f"no clip of collection {collection.name!r} has {task.needs}, which task {task.name!r} learns "
+            "from; see: paramcast data check"
+        )
+    return (
+        f"collection {collection.name!r} has too few clips for task {task.name!r}: {serving} of "
+        f"{len(collection.clips)} have {task.needs}, and {train} of these are for training, the others for "
+        "validation and test; some hundred are needed"
+    )

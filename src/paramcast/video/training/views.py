@@ -14,64 +14,92 @@ from paramcast.hypernet.context import ContextInputs
 from paramcast.protocol import AdaptRequest
 from paramcast.protocol.limits import QUERIES_A_CLIP
 from paramcast.training.uplink import Uplink, as_received
+from paramcast.video.data.answers import normalized
 from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.data.features import FeatureStore
-from paramcast.video.data.options import draw_options
+from paramcast.video.data.options import Distractors
 from paramcast.video.shifts.cameras import CAMERA_DIMS
 from paramcast.video.shifts.fleet import Device
 from paramcast.video.shifts.vocabulary import VOCABULARY_WORDS
-from paramcast.video.tasks.base import Task
-from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.tasks.base import Item, Task
+from paramcast.video.training.arrays import NO_ANSWER, UNKNOWN, ClipData, DeviceData
 from paramcast.video.training.bank import Bank, ClipKey
 
 
 class View:
-    """A clip under a device's cameras and words, before it is encoded."""
+    """A clip under a device's cameras and words, before it is encoded.
+
+    Args:
+        clip: The clip.
+        device: Whose; None for nobody's.
+        task: Says which texts belong to a clip.
+        distractors: Of the collection, for multiple choice.
+        most: Take so many items, and hints, at most.
+        scored: Whether the items are those of scoring, or those of training.
+    """
 
     def __init__(
         self,
         clip: Clip,
         device: Device | None,
         task: Task,
-        answers: Sequence[str],
+        distractors: Distractors,
         most: int | None = None,
+        scored: bool = False,
     ) -> None:
         cameras = device.cameras if device else ()
         self.key: ClipKey = (clip.id, cameras, None)
-        self.items = [
-            ((clip.id, cameras, item.frame), _said(item.text, device), _answered(item.answer, device))
-            for item in task.items(clip)[:most]
-        ]
-        self.options = [_options(item, answers, task.options) for item in self.items]
+        trained = task.items(clip)[:most]
+        found = task.scored_items(clip)[:most] if scored else trained
+        self.queries = [_said(item.text, device) for item in trained]
+        self.items = [((clip.id, cameras, item.frame), _said(item.text, device)) for item in found]
+        self.rights = [_rights(item, device) for item in found]
+        self.options = [_options(clip, item, device, distractors, task.options) for item in found]
         self.hints = [_said(text, device) for text in task.hints(clip)[:most]]
 
     def texts(self) -> list[str]:
-        """Every text of the view."""
+        """Every text of the view, once."""
         offered = [option for options in self.options for option in options]
-        return [text for _, text, _ in self.items] + offered + self.hints
+        found = [text for _, text in self.items] + self.queries + offered + self.hints
+        return list(dict.fromkeys(found))
 
     def clip_keys(self) -> list[ClipKey]:
         """Every clip or frame of the view."""
-        return [self.key, *(key for key, _, _ in self.items)]
+        return [self.key, *(key for key, _ in self.items)]
 
-    def data(self, bank: Bank, answers: Mapping[str, int]) -> ClipData:
-        """The same as rows of the bank."""
+    def data(self, bank: Bank, answers: Mapping[str, int], options: int) -> ClipData:
+        """The same as rows of the bank.
+
+        Args:
+            bank: Features.
+            answers: Answer as it is compared -> its number.
+            options: Columns for options; -1 behind a question's last.
+        """
+        rights = [
+            [_number(answer, offered, answers) for answer in right]
+            for right, offered in zip(self.rights, self.options, strict=True)
+        ]
         items = [
             [
                 bank.clip_rows[key],
                 bank.text_rows[text],
-                _number(answer, options, answers),
-                *(bank.text_rows[option] for option in options),
+                right[0] if right else UNKNOWN,
+                *(bank.text_rows[option] for option in offered),
+                *([-1] * (options - len(offered))),
             ]
-            for (key, text, answer), options in zip(self.items, self.options, strict=True)
+            for (key, text), right, offered in zip(self.items, rights, self.options, strict=True)
         ]
-        texts = dict.fromkeys(bank.text_rows[text] for _, text, _ in self.items)
+        queries = dict.fromkeys(bank.text_rows[text] for text in self.queries)
+        longest = max((len(right) for right in rights), default=0)
         return ClipData(
             self.key[0],
             bank.clip_rows[self.key],
-            np.array(list(texts)[:QUERIES_A_CLIP], np.int64),
-            np.array(items, np.int64).reshape(len(items), -1 if items else 3),
+            np.array(list(queries)[:QUERIES_A_CLIP], np.int64),
+            np.array(items, np.int64).reshape(len(items), 3 + options),
             np.array([bank.text_rows[text] for text in self.hints], np.int64),
+            np.array([right + [NO_ANSWER] * (longest - len(right)) for right in rights], np.int64).reshape(
+                len(rights), longest
+            ),
         )
 
 
@@ -90,6 +118,7 @@ class Views:
         answers: Answer -> its number.
         categories: The categories that a true domain is described by.
         items_a_clip: Take so many items, and hints, of a device's clip at most: fewer texts to encode.
+        scored: Whether devices are scored on their clips, or trained.
     """
 
     def __init__(
@@ -101,13 +130,16 @@ class Views:
         answers: Mapping[str, int],
         categories: Sequence[str],
         items_a_clip: int | None = None,
+        scored: bool = False,
     ) -> None:
-        known = list(answers)
-        self._answers, self._categories, self._devices = answers, categories, devices
-        self._plain = [View(collection.by_id[clip], None, task, known) for clip in clips]
+        # Of answers that are compared as one, the first has the number: the most frequent.
+        self._answers = {normalized(answer): number for answer, number in reversed(list(answers.items()))}
+        self._categories, self._devices = categories, devices
+        wrong = collection.distractors
+        self._plain = [View(collection.by_id[clip], None, task, wrong) for clip in clips]
         self._own = [
             [
-                View(collection.by_id[clip], device, task, known, items_a_clip)
+                View(collection.by_id[clip], device, task, wrong, items_a_clip, scored)
                 for clip in (*device.support, *device.query)
             ]
             for device in devices
@@ -120,17 +152,18 @@ class Views:
     def load(self, store: FeatureStore) -> Loaded:
         """Encode everything."""
         answers = self._answers
+        options = max((len(each) for view in self._all() for each in view.options), default=0)
         bank = Bank.build(store, self.clip_keys(), (text for view in self._all() for text in view.texts()))
         data = [
             DeviceData(
                 device,
-                tuple(view.data(bank, answers) for view in views),
+                tuple(view.data(bank, answers, options) for view in views),
                 len(device.support),
                 describe_domain(device, self._categories),
             )
             for device, views in zip(self._devices, self._own, strict=True)
         ]
-        return bank, [view.data(bank, answers) for view in self._plain], data
+        return bank, [view.data(bank, answers, options) for view in self._plain], data
 
     def _all(self) -> Iterator[View]:
         return chain(self._plain, *self._own)
@@ -249,16 +282,28 @@ def _said(text: str, device: Device | None) -> str:
     return device.question(text) if device else text
 
 
-def _answered(answer: str | None, device: Device | None) -> str | None:
-    return device.answer(answer) if device and answer else answer
+def _rights(item: Item, device: Device | None) -> list[str]:
+    """All right answers of an item, the first one first, as the device gives them."""
+    if item.answer is None:
+        return []
+    several = list(item.question.right) if item.question else []
+    if several:  # the one that was given most often is what training goes by
+        several.remove(item.answer)
+    return [device.answer(answer) if device else answer for answer in [item.answer, *several]]
 
 
-def _options(item: tuple[ClipKey, str, str | None], answers: Sequence[str], count: int) -> list[str]:
-    (clip, _, _), text, answer = item
-    return draw_options(clip, text, answer, answers, count) if count and answer is not None else []
+def _options(
+    clip: Clip, item: Item, device: Device | None, distractors: Distractors, count: int
+) -> list[str]:
+    """What is offered, in the device's words; answers that are the same word in them are offered once."""
+    if not count or item.question is None:
+        return []
+    offered = distractors.options(clip.id, item.question, count)
+    return list(dict.fromkeys(device.answer(option) if device else option for option in offered))
 
 
-def _number(answer: str | None, options: Sequence[str], answers: Mapping[str, int]) -> int:
-    if answer is None:
-        return -1
-    return options.index(answer) if options else answers.get(answer, -1)
+def _number(answer: str, options: Sequence[str], answers: Mapping[str, int]) -> int:
+    wanted = normalized(answer)
+    if options:
+        return next((n for n, option in enumerate(options) if normalized(option) == wanted), UNKNOWN)
+    return answers.get(wanted, UNKNOWN)

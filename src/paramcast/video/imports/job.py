@@ -1,0 +1,190 @@
+"""What all importers share: where videos lie, what was kept and what was lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from paramcast.errors import InputError
+from paramcast.files import replacing
+from paramcast.video.data.clip import CLIPS_FILE
+
+VIDEOS = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".3gp",
+        ".gif",
+        ".webp",
+    ]
+)
+"""Endings of files that are taken for videos."""
+
+Record = dict[str, Any]
+"""A line of `clips.jsonl`."""
+
+
+@dataclass
+class Job:
+    """One import.
+
+    Attributes:
+        source: A folder or file with annotations; for shards and data sets on a hub their name.
+        videos: The folder with the video files.
+        out: The collection's folder.
+        columns: Key of a clip -> the names of the columns that hold it, of tables.
+        lost: What could not be brought -> how often.
+    """
+
+    source: str
+    videos: Path
+    out: Path
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def folder(self) -> Path:
+        """The source as a folder of annotation files.
+
+        Raises:
+            InputError: It is none.
+        """
+        path = Path(self.source)
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder; give the one with the annotation files")
+        return path
+
+    def files(self, *patterns: str) -> list[Path]:
+        """The annotation files of these names, anywhere in the source.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = sorted({path for pattern in patterns for path in self.folder.rglob(pattern)})
+        if not found:
+            raise InputError(f"{self.source} has no file named {' or '.join(patterns)}; is it this format?")
+        return found
+
+    def video(self, *names: str) -> str | None:
+        """The path, within the collection, of the first of `names` (with or without an ending) that is there.
+
+        Where there is none, that is noted as lost.
+        """
+        for name in names:
+            found = self._known.get(name) or self._known.get(Path(name).name)
+            if found is not None:
+                return self._inside(found)
+        self.lost[f"clips whose video is not in {self.videos}"] += 1
+        return None
+
+    def all_videos(self) -> list[Path]:
+        """The video files, relative to their folder, sorted."""
+        files = (path for path in self.videos.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
+        return sorted(path.relative_to(self.videos) for path in files)
+
+    def inside(self, video: Path) -> str:
+        """The path within the collection of a video of `all_videos`."""
+        return self._inside(video)
+
+    @cached_property
+    def _known(self) -> dict[str, Path]:
+        """Videos by whole name, by name without ending, and by path."""
+        if not self.videos.is_dir():
+            raise InputError(f"{self.videos} is no folder; give that of the video files with --videos")
+        known: dict[str, Path] = {}
+        for path in self.all_videos():
+            for name in (str(path.with_suffix("")), str(path), path.stem, path.name):
+                known.setdefault(name, path)
+        return known
+
+    def _inside(self, video: Path) -> str:
+        """By a link in the collection where the videos lie elsewhere."""
+        root, videos = self.out.resolve(), self.videos.resolve()
+        if videos.is_relative_to(root):
+            return (videos.relative_to(root) / video).as_posix()
+        link = root / "videos"
+        if not link.exists():
+            root.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(videos, target_is_directory=True)
+        elif link.resolve() != videos:
+            raise InputError(f"{link} is there already, and leads elsewhere; choose another --out")
+        return (Path("videos") / video).as_posix()
+
+
+def write_records(job: Job, records: Iterable[Record]) -> Counter[str]:
+    """Write the collection, whole or not at all; what it holds now.
+
+    Raises:
+        InputError: Not one clip was found.
+    """
+    kept: Counter[str] = Counter()
+    with replacing(job.out / CLIPS_FILE) as path, path.open("w", encoding="utf-8") as lines:
+        for record in records:
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            kept["clips"] += 1
+            kept["captions"] += len(record.get("captions", ()))
+            kept["questions"] += len(record.get("qa", ()))
+            kept["questions with options"] += sum("options" in each for each in record.get("qa", ()))
+            kept["clips with start and end"] += "start" in record
+            if "split" in record:
+                kept[f"clips for {record['split']}"] += 1
+        if not kept["clips"]:
+            why = "".join(f"; {count} {what}" for what, count in job.lost.items())
+            raise InputError(f"nothing was found in {job.source}{why}")
+    return +kept
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a file's name names, such as 'train_qa.json' or 'LSMDC16_annos_training.csv'."""
+    words = set(re.split(r"[^a-z]+", re.sub(r"\d+", "", path.stem.lower())))
+    for split, names in {
+        "train": {"train", "training"},
+        "validation": {"val", "valid", "validation", "dev"},
+        "test": {"test", "testing"},
+    }.items():
+        if words & names:
+            return split
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file. Raises InputError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+
+
+def by_clip(found: Iterable[tuple[str, Record]]) -> Iterator[Record]:
+    """Join what belongs to one clip: lists are put together, other keys are those of the first.
+
+    Args:
+        found: (id, part of a record) in any order.
+    """
+    clips: dict[str, Record] = {}
+    for clip_id, part in found:
+        clip = clips.setdefault(clip_id, {"id": clip_id})
+        for key, value in part.items():
+            if isinstance(value, list) and key in clip:
+                clip[key] += [each for each in value if each not in clip[key]]
+            elif value is not None:
+                clip.setdefault(key, value)
+    yield from clips.values()

@@ -1,0 +1,69 @@
+"""Subtitles beside videos: SRT and WebVTT, a clip for each cue.
+
+They are read here: pysubs2 puts the comments of a WebVTT file into the cue before them, and loses a last line
+that is a number (findings/pysubs2_notes_become_text.sh).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from paramcast.video.imports.job import Job, Record
+
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_SPAN = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?$")
+_TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+
+
+def subtitles(job: Job) -> Iterator[Record]:
+    """`NAME.srt` or `NAME.vtt` (also `NAME.en.srt`) for the video NAME."""
+    for path in job.files("*.srt", "*.vtt", "*.SRT", "*.VTT"):
+        video = job.video(path.stem, path.stem.rsplit(".", 1)[0])
+        if video is None:
+            continue
+        for number, (start, end, text) in enumerate(cues(_decoded(path)), start=1):
+            if end <= start or not text:
+                job.lost["cues without text or time"] += 1
+                continue
+            yield {
+                "id": f"{path.stem}_{number:04}",
+                "video": video,
+                "start": start,
+                "end": end,
+                "captions": [text],
+                "source": Path(video).stem,
+            }
+
+
+def cues(text: str) -> Iterator[tuple[float, float, str]]:
+    """Start and end in seconds and the text, on one line and without markup, of every cue."""
+    for block in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?", "\n", text).lstrip("\ufeff")):
+        lines = block.strip("\n").split("\n")
+        if re.match(r"(NOTE|STYLE|REGION)(\s|$)", lines[0]):
+            continue
+        for place, line in enumerate(lines[:2]):  # an identifier may come first
+            found = _SPAN.match(line)
+            if found:
+                said = " ".join(_TAG.sub(" ", " ".join(lines[place + 1 :])).split())
+                yield _seconds(found.groups()[:4]), _seconds(found.groups()[4:]), html.unescape(said)
+                break
+
+
+def _seconds(parts: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, fraction = parts
+    return round(
+        int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0) + float(f"0.{fraction}"), 3
+    )
+
+
+def _decoded(path: Path) -> str:
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")

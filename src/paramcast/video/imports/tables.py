@@ -1,0 +1,143 @@
+"""A folder of videos, and tables: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from paramcast.errors import InputError, MissingExtraError
+from paramcast.video.imports.job import Job, Record, by_clip
+
+KEYS = (
+    "id",
+    "video",
+    "captions",
+    "question",
+    "answer",
+    "options",
+    "type",
+    "category",
+    "device",
+    "start",
+    "end",
+    "split",
+    "source",
+)
+"""What a column of a table may hold."""
+
+_NAMES = {"caption": "captions", "sentence": "captions", "text": "captions", "path": "video", "file": "video"}
+
+
+def folder(job: Job) -> Iterator[Record]:
+    """Videos, in folders that name their category, with sentences in `NAME.txt` where there are such."""
+    for path in job.all_videos():
+        record: Record = {"id": path.with_suffix("").as_posix(), "video": job.inside(path)}
+        if path.parent.name:
+            record["category"] = path.parent.name
+        text = (job.videos / path).with_suffix(".txt")
+        if text.is_file():
+            said = [line.strip() for line in text.read_text(encoding="utf-8-sig").splitlines()]
+            record["captions"] = [line for line in said if line]
+        yield record
+
+
+def table(job: Job) -> Iterator[Record]:
+    """CSV, TSV or Parquet; a clip has all rows of its video, start and end."""
+    path = Path(job.source)
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a table: .csv, .tsv or .parquet")
+    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    return by_clip(_parts(job, rows))
+
+
+def _parts(job: Job, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Record]]:
+    columns: dict[str, tuple[str, ...]] | None = None
+    for row in rows:
+        if columns is None:
+            columns = columns_of(job, list(row))
+            if "video" not in columns:
+                raise InputError(
+                    f"no column of {job.source} is known to hold the video's file: give --column video=NAME "
+                    f"(there are {', '.join(row)})"
+                )
+        record = record_of(row, columns)
+        name = record.pop("video", None)
+        video = job.video(str(name)) if name else None
+        if video is None:
+            continue
+        span = f"_{record['start']:g}" if "start" in record else ""
+        yield record.pop("id", f"{Path(video).stem}{span}"), {"video": video, **record}
+
+
+def columns_of(job: Job, names: list[str]) -> dict[str, tuple[str, ...]]:
+    """Key of a clip -> columns: those that were given, and those whose names say it.
+
+    Raises:
+        InputError: A column that was given is not there.
+    """
+    for key, given in job.columns.items():
+        if missing := [name for name in given if name not in names]:
+            raise InputError(f"there is no column {missing[0]!r} for {key}; there are: {', '.join(names)}")
+    plain = {name: name.strip().lower() for name in names}
+    guessed = {_NAMES.get(low, low): (name,) for name, low in plain.items() if _NAMES.get(low, low) in KEYS}
+    columns = guessed | dict(job.columns)
+    used = {name for own in columns.values() for name in own}
+    for name in names:
+        if name not in used:
+            job.lost[f"values of the column {name!r}, which is not used"] += 1
+    return columns
+
+
+def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Record:
+    """A row as a part of a clip's record."""
+    values = {key: [row[name] for name in names] for key, names in columns.items()}
+    found: Record = {}
+    for key in ("id", "video", "category", "device", "split", "source"):
+        if key in values and _there(values[key][0]):
+            found[key] = values[key][0] if key == "video" else str(values[key][0]).strip()
+    for key in ("start", "end"):
+        if key in values and _there(values[key][0]):
+            found[key] = float(values[key][0])
+    captions = [text for value in values.get("captions", ()) for text in _list(value) if _there(text)]
+    if captions:
+        found["captions"] = [str(text).strip() for text in captions]
+    if _there(values.get("question", [None])[0]) and _there(values.get("answer", [None])[0]):
+        asked: Record = {"question": str(values["question"][0]).strip(), "answer": values["answer"][0]}
+        options = [str(text) for value in values.get("options", ()) for text in _list(value) if _there(text)]
+        if options:
+            asked["options"] = options
+        if _there(values.get("type", [None])[0]):
+            asked["type"] = str(values["type"][0])
+        answer = asked["answer"]
+        if not isinstance(answer, list | str) and not options:
+            asked["answer"] = str(answer)
+        found["qa"] = [asked]
+    return found
+
+
+def _there(value: Any) -> bool:
+    """Whether a cell holds something; empty ones are None, blank or not a number."""
+    return value is not None and value == value and str(value).strip() != ""
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+        file.seek(0)
+        delimiter = max("\t;,", key=head.count)
+        yield from csv.DictReader(file, delimiter=delimiter)
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("reading Parquet", "formats") from error
+    for batch in parquet.ParquetFile(path).iter_batches(256):
+        yield from batch.to_pylist()
