@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,83 +14,35 @@ from typing import Any
 import httpx2
 import numpy as np
 import onnx
+import processes
 import pytest
 from bundles import make_bundle
+from library import (
+    TOLERANCE,
+    WEB,
+    Served,
+    adapt,
+    assert_same,
+    leaves,
+    packed_library,
+    predict,
+    route,
+    run,
+    start,
+)
 from pages import ROOT
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
+from worlds import add_server, arrays, make_world
 
-from paramcast import __version__
 from paramcast.artifact.read import model_digest
 from paramcast.device import ModuleRuntime
 from paramcast.protocol import AdaptRequest
-from paramcast.protocol.changes import KINDS, changed, tensor_name
-from paramcast.server.admin.page import STATIC
 
-for part in ("artifact", "adapters", "server"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / part))
-import processes
-from worlds import World, add_server, arrays, make_world
-
-WEB = ROOT / "web"
 CASES = ["conv", "statistics", "gru", "two"]
-TOLERANCE = 1e-4
-IMPORTS = {
-    "@paramcast/device": "/lib/index.js",
-    "idb-keyval": "/modules/idb-keyval/dist/index.js",
-    "onnxruntime-web/wasm": "/modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs",
-}
-(WASM,) = (STATIC / "assets").glob("ort-wasm-simd-threaded-*.wasm.gz")
-HTML = f"""<!doctype html><script type="importmap">{json.dumps({"imports": IMPORTS})}</script>
-<script type="module">
-import * as lib from "@paramcast/device";
-import {{ env }} from "onnxruntime-web/wasm";
-env.wasm.wasmPaths = {{ wasm: "/assets/{WASM.stem}" }}; // the page's own; routing 12 MB here is slow
-const ARRAYS = {{ float32: Float32Array, float64: Float64Array, int32: Int32Array, int64: BigInt64Array, uint8: Uint8Array }};
-const read = (given) => {{
-    if (Array.isArray(given)) return given.map(read);
-    if (typeof given !== "object" || given === null) return given;
-    if (!("base64" in given)) return Object.fromEntries(Object.entries(given).map(([key, part]) => [key, read(part)]));
-    const bytes = Uint8Array.fromBase64(given.base64);
-    return "dtype" in given ? {{ data: new ARRAYS[given.dtype](bytes.buffer), shape: given.shape }} : bytes;
-}};
-const told = (value) => {{
-    if (value?.data) return {{ shape: value.shape, data: Array.from(value.data, Number) }};
-    if (Array.isArray(value)) return value.map(told);
-    return value && Object.fromEntries(Object.entries(value).map(([key, part]) => [key, told(part)]));
-}};
-const failing = async (work) => {{
-    try {{ return [await work(), null]; }} catch (error) {{ return [null, `${{error.name}}: ${{error.message}}`]; }}
-}};
-Object.assign(globalThis, {{ lib, read, told, failing, ready: true }});
-</script>"""
-
-
-@dataclass
-class Served:
-    """A real server with several artifacts, and the library's files beside it."""
-
-    url: str
-    worlds: dict[str, World]
-    library: Path
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package `@paramcast/device` as it is packed."""
-    npm = shutil.which("npm")
-    if npm is None or not (WEB / "node_modules").is_dir():
-        pytest.skip("the library's packages are not here: they need Node and `npm --prefix web ci`")
-    folder = tmp_path_factory.mktemp("library")
-    command = [npm, "run", "--silent", "pack:device", "--", "--pack-destination", str(folder)]
-    done = subprocess.run(command, cwd=WEB, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (tarball,) = folder.glob("*.tgz")
-    shutil.unpack_archive(tarball, folder, "gztar", filter="data")
-    return folder / "package"
-
-
-@pytest.fixture(scope="module")
-def served(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     worlds = {}
     for case in CASES:
@@ -102,27 +51,7 @@ def served(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         add_server(worlds[case])
     others = [folder / case for case in CASES if case != "conv"]
     with processes.service(folder, *others) as running:
-        yield Served(running.url, worlds, library)
-
-
-def route(served: Served, page: Page) -> Page:
-    """Have the page find the library and its packages beside the server's own routes."""
-
-    def file(folder: Path, prefix: str) -> Callable[[Route], None]:
-        def answer(route: Route) -> None:
-            path = folder / route.request.url.split(prefix, 1)[1].split("?")[0]
-            kind = "application/wasm" if path.suffix == ".wasm" else "text/javascript"
-            route.fulfill(body=path.read_bytes(), content_type=kind)
-
-        return answer
-
-    page.route("**/lib/**", file(served.library / "dist", "/lib/"))
-    page.route("**/modules/**", file(WEB / "node_modules", "/modules/"))
-    page.route("**/folder/**", file(served.worlds["two"].out / "device", "/folder/"))
-    page.route("**/own.html", lambda route: route.fulfill(body=HTML, content_type="text/html"))
-    page.goto(f"{served.url}/own.html")
-    page.wait_for_function("globalThis.ready")
-    return page
+        yield Served(running.url, worlds, packed_library(folder / "library"))
 
 
 @pytest.fixture(scope="module")
@@ -131,71 +60,6 @@ def shared(served: Served, browser: Browser) -> Iterator[Page]:
     page = browser.new_page()
     yield route(served, page)
     page.close()
-
-
-def packed(x: Any) -> Any:
-    """Arrays, nested, as the page reads them; bytes too."""
-    if isinstance(x, bytes):
-        return {"base64": base64.b64encode(x).decode()}
-    if isinstance(x, np.ndarray):
-        x = np.ascontiguousarray(x)
-        return packed(x.tobytes()) | {"dtype": str(x.dtype), "shape": list(x.shape)}
-    if isinstance(x, dict):
-        return {name: packed(part) for name, part in x.items()}
-    return [packed(part) for part in x] if isinstance(x, list | tuple) else x
-
-
-def unpacked(told: Any) -> Any:
-    if isinstance(told, dict) and told.keys() == {"shape", "data"}:
-        return np.array(told["data"]).reshape(told["shape"])
-    if isinstance(told, dict):
-        return {name: unpacked(part) for name, part in told.items()}
-    return [unpacked(part) for part in told]
-
-
-def leaves(value: Any) -> list[np.ndarray]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [leaf for part in value for leaf in leaves(part)]
-    return [np.asarray(value)]
-
-
-def assert_same(got: Any, wanted: Any) -> None:
-    assert isinstance(got, dict) == isinstance(wanted, dict)
-    if isinstance(wanted, dict):
-        assert list(got) == list(wanted)
-    for a, b in zip(leaves(got), leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, atol=TOLERANCE)
-
-
-def run(page: Page, script: str, *given: Any) -> Any:
-    """Evaluate with `device` and what was given, read."""
-    return page.evaluate(
-        f"async (given) => {{ const [{', '.join('abcd'[: len(given)])}] = read(given); {script} }}", packed(given)
-    )
-
-
-def start(page: Page, **options: Any) -> str | None:
-    """Open a device; the error, if it is refused."""
-    store = options.pop("store", False)
-    script = """const store = b ? { store: lib.browserTable() } : {};
-        const [device, error] = await failing(() => lib.Device.open({ ...a, ...store }));
-        globalThis.device = device; return error;"""
-    error: str | None = run(page, script, options, store)
-    return error
-
-
-def predict(page: Page, x: Any) -> Any:
-    return unpacked(run(page, "return told(await device.predict(a));", x))
-
-
-def adapt(page: Page, world: World) -> dict[str, np.ndarray]:
-    """Ask the server; the update's tensors."""
-    tensors = run(page, "return [...(await device.adapt()).tensors].map(([n, v]) => [n, [...v]]);")
-    shapes = world.adapted.adapter.shapes
-    assert {name for name, _ in tensors} == shapes.keys()
-    return {name: np.array(values, "f4").reshape(shapes[name]) for name, values in tensors}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -228,7 +92,10 @@ def test_it_predicts_what_torch_gives_before_and_after(served: Served, shared: P
 
 def test_an_update_is_kept_over_a_reload(served: Served, new_page: Callable[..., Page]) -> None:
     world, page = served.worlds["gru"], route(served, new_page())
-    x, options = arrays(world.inputs), {"server": served.url, "model": world.model, "id": "kept", "store": True}
+    x, options = (
+        arrays(world.inputs),
+        {"server": served.url, "model": world.model, "id": "kept", "store": True},
+    )
     assert start(page, **options) is None
     run(page, "await device.observe(a);", x)
     first, second = adapt(page, world), adapt(page, world)
@@ -319,7 +186,9 @@ def without_effect(files: dict[str, bytes]) -> dict[str, bytes]:
     return resealed(files | {"model.onnx": model.SerializeToString()})
 
 
-@pytest.mark.parametrize("fault", ["default", "constant", "byte", "manifest", "missing", "kinds", "video", "graph"])
+@pytest.mark.parametrize(
+    "fault", ["default", "constant", "byte", "manifest", "missing", "kinds", "video", "graph"]
+)
 def test_a_folder_that_may_not_run_is_refused(
     served: Served, shared: Page, tmp_path: Path, fault: str
 ) -> None:
@@ -340,7 +209,10 @@ def test_a_folder_that_may_not_run_is_refused(
         targets = [target | {"kinds": ["magic"]} for target in manifest["targets"]]
         files, message = resealed(files, targets=targets), "'targets' is missing or malformed"
     elif fault == "graph":
-        files, message = resealed(files | {"model.onnx": b"no graph"}), "model.onnx is refused by ONNX Runtime"
+        files, message = (
+            resealed(files | {"model.onnx": b"no graph"}),
+            "model.onnx is refused by ONNX Runtime",
+        )
     else:
         files, message = files_of(make_bundle(tmp_path / "video")), "belongs to the video application"
     error = start(shared, files=files, id="refused")
@@ -446,6 +318,7 @@ def test_the_example_of_the_readme_runs(served: Served, new_page: Callable[..., 
     assert code is not None
     lines = [line for line in code[1].splitlines() if line]
     assert len(lines) <= 20
+    assert code[0] in (ROOT / "docs" / "device.md").read_text(encoding="utf-8")
     page = route(served, new_page())
     script = code[1].replace("http://127.0.0.1:8000", served.url)
     heard: list[str] = []
@@ -455,51 +328,12 @@ def test_the_example_of_the_readme_runs(served: Served, new_page: Callable[..., 
     assert heard == ["[4, 5] [a, b, c, d, e]", "1 Float32Array(20)", "cloud package 1 came from the cloud"]
 
 
-def test_the_package_is_whole_typed_and_shaken(library: Path, tmp_path: Path) -> None:
-    told = json.loads((library / "package.json").read_text())
-    assert told["version"] == __version__
-    assert (library / told["types"]).is_file()
-    assert (library / "README.md").is_file()
-    assert (library / "dist" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-    page = json.loads((WEB / "package.json").read_text())["dependencies"]
-    assert {name: range.removeprefix("^") for name, range in told["dependencies"].items()}.items() <= page.items()
-
-    scope = tmp_path / "node_modules" / "@paramcast"
-    scope.mkdir(parents=True)
-    shutil.copytree(library, scope / "device")
-    for name in ("onnxruntime-web", "onnxruntime-common", "idb-keyval"):
-        (tmp_path / "node_modules" / name).symlink_to((WEB / "node_modules" / name).resolve())
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "use.ts").write_text(
-        'import { Device, type NdArray, PackageError } from "@paramcast/device";\n'
-        'const device = await Device.open({ server: "x", id: "a" });\n'
-        "const y = (await device.predict({ data: new Float32Array(2), shape: [1, 2] })) as NdArray;\n"
-        "export const shape: readonly number[] = y.shape;\n"
-        "// @ts-expect-error a rule is one of the known ones\n"
-        'export const rule = new PackageError("Magic", "");\n'
-    )
-    tsc = str(WEB / "node_modules" / ".bin" / "tsc")
-    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2024", "--skipLibCheck"]
-    done = subprocess.run([tsc, *options, "use.ts"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-    (tmp_path / "small.js").write_text('export { PackageError } from "@paramcast/device";\n')
-    script = f"""import {{ rolldown }} from {json.dumps(str((WEB / "node_modules/rolldown/dist/index.mjs").resolve()))};
-        const made = await (await rolldown({{ input: "small.js" }})).generate();
-        console.log(made.output[0].code);"""
-    (tmp_path / "shake.mjs").write_text(script)
-    done = subprocess.run(["node", "shake.mjs"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "this.rule = rule" in done.stdout
-    assert len(done.stdout) < 1000
-
-
 def test_it_runs_in_node(served: Served, tmp_path: Path) -> None:
     world = served.worlds["statistics"]
     x = arrays(world.inputs)
     script = f"""
 import {{ Device }} from {json.dumps(str(served.library / "dist" / "index.js"))};
-const runtime = await import({json.dumps(str((WEB / "node_modules/onnxruntime-web/dist/ort.node.min.mjs").resolve()))});
+const runtime = await import("onnxruntime-web");
 const options = {{ server: {json.dumps(served.url)}, model: {json.dumps(world.model)}, id: "node-1" }};
 const refused = await Device.open(options).catch((error) => error.message);
 const device = await Device.open({{ ...options, runtime }});
@@ -523,52 +357,3 @@ process.exit(0);
     shapes = world.adapted.adapter.shapes
     own = {name: np.array(numbers, "f4").reshape(shapes[name]) for name, numbers in told["values"]}
     np.testing.assert_allclose(told["y"], world.truth(world.inputs, own).numpy().ravel(), atol=TOLERANCE)
-
-
-CHANGED = """async ([kind, name, shape, base, values, constants]) => {
-    const { changed } = await paramcast.protocol();
-    const tensors = (table) => new Map(Object.entries(table).map(([key, all]) => [key, Float32Array.from(all)]));
-    const target = { name, shape, values: Float32Array.from(base) };
-    return [...changed(kind, target, tensors(values), tensors(constants))];
-}"""
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(), (5,), (4, 3), (3, 2, 2, 2)])
-def test_an_update_means_what_python_says(bare_page: Page, kind: str, shape: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(len(shape))
-    rows, columns = (shape[0], int(np.prod(shape[1:]))) if len(shape) > 1 else (1, int(np.prod(shape)))
-    size = rows * columns
-
-    def drawn(*sizes: int) -> np.ndarray:
-        return rng.normal(size=sizes).astype("f4")
-
-    name = "net.running_mean" if kind == "statistics" else "net.odd name-1.weight"
-    known = tensor_name(name)
-    base, values, constants = drawn(*shape), {}, {}
-    if kind == "basis":
-        values = {"codes": drawn(6)}
-        matrix = {f"{known}.u": drawn(6, rows), f"{known}.v": drawn(6, columns)}
-        constants = matrix if len(shape) > 1 else {f"{known}.basis": drawn(6, size)}
-    elif kind == "lowrank":
-        matrix = {f"{known}.a": drawn(rows, 2), f"{known}.b": drawn(2, columns)}
-        values = matrix if len(shape) > 1 else {known: drawn(*shape)}
-    elif kind == "centre":
-        values, constants = {"centre": drawn(3)}, {f"{known}.centre": drawn(3, size)}
-    elif kind == "statistics":
-        if len(shape) != 1:
-            pytest.skip("statistics are vectors")
-        values = {"net.shift": drawn(*shape), "net.scale": drawn(*shape)}
-        constants = {"net.running_mean.deviation": drawn(*shape)}
-    else:
-        values = {known: drawn(*shape)}
-    for each in [name, "net.running_var"] if kind == "statistics" else [name]:
-        flat = [{key: array.ravel().tolist() for key, array in table.items()} for table in (values, constants)]
-        got = bare_page.evaluate(CHANGED, [kind, each, list(shape), base.ravel().tolist(), *flat])
-        np.testing.assert_allclose(got, changed(kind, each, base, values, constants).ravel(), rtol=1e-5, atol=1e-6)
-
-
-def test_names_are_python_s(bare_page: Page) -> None:
-    names = ["a", "a.b.weight", "odd name.x-y", "x" * 300, ".".join("abcdefgh" * 5), "ü.ß\U0001f600", "..a", ""]
-    script = "async (all) => { const p = await paramcast.protocol(); return all.map((one) => p.tensorName(one)); }"
-    assert bare_page.evaluate(script, names) == [tensor_name(name) for name in names]
