@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from paramcast.training.own import OwnDevice, OwnOptions, evaluate_own, fit_supervised, train_own
 from torch import nn
 
+import paramcast as pc
 from paramcast.adapters import Configuration
 from paramcast.adapters.base import ParameterAdapter, Shape
 from paramcast.adapters.configs import CONFIGS
 from paramcast.adapters.targets import Selection
 from paramcast.hypernet.generators import GENERATORS
 from paramcast.hypernet.generators.basis import PlainGenerator
-from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.changes import KINDS
 
 
@@ -63,37 +62,36 @@ class Gain(Configuration):
 KINDS["gain"], CONFIGS["gain"], GENERATORS["gain"] = gain, Gain, PlainGenerator
 
 
-def device(name: str, rng: np.random.Generator) -> OwnDevice:
+def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
     """Three classes of four channels, through amplifiers of the device's own."""
     labels = rng.integers(3, size=40)
     signals = np.array([[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3]])[labels] + 0.5 * rng.normal(size=(40, 4))
     seen = (signals * np.exp(0.7 * rng.normal(size=4))).astype(np.float32)
-    return OwnDevice(name, (torch.from_numpy(seen),), torch.from_numpy(labels), seen)
+    return pc.DeviceData(name, (seen,), labels)
 
 
 def main() -> None:
-    """The same devices, one form after the other."""
+    """The same devices, one adapter after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
-    parser.add_argument("--steps", type=int, default=300, help="of each adaptor (default: 300)")
+    parser.add_argument("--steps", type=int, default=300, help="of each hypernetwork (default: 300)")
     asked = parser.parse_args()
     rng = np.random.default_rng(asked.seed)
     train, held, test = (
         [device(f"{kind}-{i}", rng) for i in range(n)] for kind, n in zip("abc", (60, 12, 30), strict=True)
     )
-    for form in ("gain", "lowrank", "full"):
+    for adapter in (Gain(), pc.LowRank(), pc.Full()):
         torch.manual_seed(asked.seed)
         module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 32), nn.GELU(), nn.Linear(32, 3))
         nn.init.eye_(module[0].weight)
-        options = OwnOptions(("0",), form=form, steps=asked.steps, rate=3e-3, seed=asked.seed)
-        model = train_own(module, train, held, options, fit_base=fit_supervised)
-        found = evaluate_own(model, test, support=8)
-        tensors = {name: np.zeros(shape, np.float32) for name, shape in model.shapes.items()}
-        sealed = seal(Package("c-0", model.sha256(), 1, 0, form, "int8", tensors), make_key())
-        base, own = (found.values[control].mean() for control in ("base", "own"))
-        gain = found.gain
-        told = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-        print(f"{form:8s} base {base:.1f} %, own {own:.1f} %, gain {told}, {len(sealed)} bytes down")
+        model = pc.adaptable(module, ["0"], adapter)
+        model.fit(train, held, asked.steps, base=True, rate=3e-3, seed=asked.seed)
+        (row,) = model.evaluate(test, support=8).rows
+        base, own = (row["controls"][control]["mean"] for control in ("base", "own"))
+        gain, down = row["gain"], row["cost"]["bytes_down"]
+        told = f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]"
+        name = model.adapted.adapter.name
+        print(f"{name:8s} base {base:.1f} %, own {own:.1f} %, gain {told}, {down} bytes down")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make a LoRA adapter in one forward pass, write it in PEFT's format, and load it with PEFT.
 
-The cloud makes a low-rank package for a device from eight examples without labels; to PEFT it is an adapter
+The cloud makes a low-rank update for a device from eight examples without labels; to PEFT it is an adapter
 like any other: it can be merged, stacked, or shared. The module is the user's own, and not changed.
 """
 
@@ -14,31 +14,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from paramcast.training.own import OwnDevice, OwnOptions, fit_supervised, train_own
 from peft import LoraConfig, PeftModel
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.numpy import save_file
+from torch import nn
+
+import paramcast as pc
 
 LAYERS, RANK = ("0", "2"), 2
 
 
-def device(name: str, rng: np.random.Generator) -> OwnDevice:
+def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
     """Four classes at four corners, seen by a sensor that turns and moves them."""
     labels, angle = rng.integers(4, size=40), rng.normal() * 0.6
     corners = 2 * np.stack([labels // 2, labels % 2], 1) - 1
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     seen = (corners @ turn + rng.normal(size=2) + 0.2 * rng.normal(size=(40, 2))).astype(np.float32)
-    return OwnDevice(name, (torch.from_numpy(seen),), torch.from_numpy(labels), seen)
+    return pc.DeviceData(name, (seen,), labels)
 
 
-def write_adapter(package: Mapping[str, Tensor], folder: Path) -> None:
-    """A package of form `lowrank` as PEFT's: A B is lora_B lora_A, and a bias is that of lora_B."""
+def write_adapter(update: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Write a low-rank update as PEFT does: A B is lora_B lora_A, and a bias is that of lora_B."""
     tensors = {}
     for layer in LAYERS:
         place = f"base_model.model.{layer}"
-        tensors[f"{place}.lora_A.weight"] = package[f"{layer}.b"].contiguous()
-        tensors[f"{place}.lora_B.weight"] = package[f"{layer}.a"].contiguous()
-        tensors[f"{place}.lora_B.bias"] = package[f"{layer}.bias"].contiguous()
+        tensors[f"{place}.lora_A.weight"] = update[f"{layer}.weight.b"]
+        tensors[f"{place}.lora_B.weight"] = update[f"{layer}.weight.a"]
+        tensors[f"{place}.lora_B.bias"] = update[f"{layer}.bias"]
     # alpha / r is what PEFT multiplies the product by: here nothing.
     LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(LAYERS), lora_bias=True).save_pretrained(folder)
     save_file(tensors, folder / "adapter_model.safetensors")
@@ -48,7 +49,7 @@ def main() -> None:
     """One device, answered by paramcast and by PEFT."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
-    parser.add_argument("--steps", type=int, default=200, help="of the adaptor (default: 200)")
+    parser.add_argument("--steps", type=int, default=200, help="of the hypernetwork (default: 200)")
     parser.add_argument("--out", type=Path, help="folder for the adapter (default: one that is not kept)")
     asked = parser.parse_args()
     rng = np.random.default_rng(asked.seed)
@@ -56,18 +57,15 @@ def main() -> None:
     train, held, (seen,) = ([device(f"{name}-{i}", rng) for i in range(n)] for name, n in groups)
     torch.manual_seed(asked.seed)
     module = nn.Sequential(nn.Linear(2, 32), nn.GELU(), nn.Linear(32, 4))
-    options = OwnOptions(LAYERS, "lowrank", {"rank": RANK}, steps=asked.steps, rate=3e-3, seed=asked.seed)
-    model = train_own(module, train, held, options, fit_base=fit_supervised)
-    with torch.no_grad():
-        made = model.adaptor.generate(model.inputs([seen.context[:8]], [None]))
-    package = {name: tensor[0] for name, tensor in made.items()}
+    model = pc.adaptable(module, LAYERS, pc.LowRank(RANK))
+    model.fit(train, held, asked.steps, base=True, rate=3e-3, seed=asked.seed)
+    update = model.update((seen.inputs[0][:8],))
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
         folder = asked.out or Path(scratch)
-        write_adapter(package, folder)
+        write_adapter(update, folder)
         loaded = PeftModel.from_pretrained(deepcopy(module), folder).eval()
-        with model.use({name: tensor.numpy() for name, tensor in package.items()}) as adapted:
-            ours = adapted(*seen.inputs)
-        theirs, base = loaded(*seen.inputs), module(*seen.inputs)
+        ours, base = model(seen.inputs, update), model(seen.inputs)
+        theirs = loaded(*seen.inputs)
         for name, outputs in (("base", base), ("paramcast", ours), ("PEFT", theirs)):
             right = (outputs.argmax(-1) == seen.labels).float().mean()
             print(f"{name:10s} {100 * right:.1f} % right")

@@ -5,17 +5,21 @@
 Watch recordings of seglearn; the base learns right wrists, test watches sit on left wrists of other people.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from sensor_classifier import WatchModel, read_devices
+from torch import nn
 
 import paramcast as pc
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
-from paramcast.training.trainer import Supervised
 
 DEVICE = """
 import sys, numpy as np, paramcast as pc
@@ -29,14 +33,24 @@ assert "torch" not in sys.modules
 """
 
 if __name__ == "__main__":
-    devices, test = read_devices(0), {"1", "2"}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
+    asked = parser.parse_args()
+    devices, test = read_devices(asked.seed), {"1", "2"}
     train, held = (
         [d for d in devices if (int(d.group) % 4 == 0) == last and d.group not in test]
         for last in (False, True)
     )
+    torch.manual_seed(asked.seed)
     model = pc.adaptable(WatchModel(), ["mount", "first", "head"])
     right = Supervised(cross_entropy)
-    model.fit(train, held, base=lambda net, some: right(net, [d for d in some if d.id.startswith("right")]))
+
+    def fit_base(net: nn.Module, some: Sequence[pc.DeviceData]) -> None:
+        """Train on right wrists alone."""
+        right(net, [device for device in some if device.id.startswith("right")])
+
+    model.fit(train, held, asked.steps, base=fit_base, seed=asked.seed)
     with tempfile.TemporaryDirectory() as scratch:
         artifact = model.export(Path(scratch) / "artifact", key=Path(scratch) / "signing.key")
         with pc.Server(artifact, key=Path(scratch) / "signing.key").running() as url:

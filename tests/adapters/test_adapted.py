@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from truth import hooks_of, run, written
+from truth import adapted, hooks_of, run, written
 
 from paramcast.adapters import (
     AdaptedModule,
@@ -24,16 +24,8 @@ from paramcast.adapters import (
     Full,
     NormStatistics,
     Residual,
-    TargetError,
-    ValuesError,
-    build_adapter,
 )
 from paramcast.adapters.checking import difference
-
-
-def adapted(module: nn.Module, *patterns: str, config: Any = None) -> AdaptedModule:
-    adapter = build_adapter(config or Basis(4), module, patterns or ["*"])
-    return AdaptedModule(module, adapter)
 
 
 def stacked(each: AdaptedModule, devices: int) -> dict[str, Tensor]:
@@ -188,52 +180,6 @@ def test_a_module_that_was_compiled_and_has_run_is_adapted(where: str) -> None:
     plain = nn.Sequential(copy.deepcopy(inner), copy.deepcopy(last))
     torch.testing.assert_close(each(x, values), written(plain, each.adapter, values)(x))
     torch.testing.assert_close(net(x), plain(x))
-
-
-class Compiled(nn.Module):
-    """Runs a function that was compiled before: it holds the module itself in its closure."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 2)
-        layer = self.layer
-        self.function = lambda x: layer(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
-class Detached(nn.Sequential):
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return super().forward(x)
-
-
-@pytest.mark.parametrize("net", [Compiled(), Detached(nn.Linear(3, 2))])
-def test_an_update_without_any_effect_is_refused(net: nn.Module) -> None:
-    with pytest.raises(CheckError, match="no target reaches the output of"):
-        adapted(net).check([torch.randn(4, 3)])
-
-
-class Unused(nn.Module):
-    """A part that its forward never uses, and a layer behind a gate that is shut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spare = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-        self.used, self.gated = nn.Linear(3, 2), nn.Linear(3, 2)
-        self.gate = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.used(x) + self.gate * self.gated(x)
-
-
-def test_targets_without_effect_are_named_with_the_pattern_that_leaves_them_out() -> None:
-    x = torch.randn(4, 3)
-    with pytest.raises(CheckError, match=r"spare.0.weight.*leave them out with '!spare' in target_modules"):
-        adapted(Unused()).check([x])
-    report = adapted(Unused(), "*", "!spare").check([x])
-    assert report.targets == 5  # the gated layer too, although its gate is shut
 
 
 class ReadNotCalled(nn.Module):
@@ -408,38 +354,3 @@ def test_gradient_checkpointing_is_switched_off_or_refused(reentrant: bool) -> N
     net.gradient_checkpointing = True
     shown(adapted(net), [torch.randn(3, 4) for _ in range(3)])
     assert net.gradient_checkpointing
-
-
-class Noisy(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls = getattr(self, "calls", 0) + 1
-        return super().forward(x) + 0.1 * self.calls
-
-
-def test_what_cannot_be_right_is_refused_by_name() -> None:
-    x = torch.randn(4, 3)
-    with pytest.raises(CheckError, match="Noisy gives other outputs for the same inputs"):
-        adapted(Noisy(3, 2)).check([x])
-    with pytest.raises(CheckError, match="at least one device"):
-        adapted(nn.Linear(3, 2)).check([])
-    held = nn.Linear(3, 2)
-    held.lock = threading.Lock()
-    with pytest.raises(TargetError, match="Linear cannot be copied"):
-        adapted(held)
-    with pytest.raises(CheckError, match="NaN before any update"):
-        adapted(nn.Linear(3, 2)).check([x * float("nan")])
-
-
-def test_values_that_do_not_fit_are_refused() -> None:
-    each, x = adapted(nn.Linear(3, 2), config=Residual()), torch.randn(4, 3)
-    good = each.adapter.base_values()
-    for bad in (
-        {"bias": good["bias"]},
-        good | {"bias": torch.zeros(1)},
-        good | {"more": torch.zeros(1)},
-        good | {"bias": torch.full((2,), float("nan"))},
-    ):
-        with pytest.raises(ValuesError):
-            each(x, bad)
-        with pytest.raises(ValuesError):
-            each.batched([x, x], {name: value.expand(2, *value.shape) for name, value in bad.items()})

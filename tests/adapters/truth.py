@@ -9,8 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters import Adapter
+from paramcast.adapters import AdaptedModule, Adapter, Basis, build_adapter
 from paramcast.adapters.trees import arguments
+
+
+def adapted(module: nn.Module, *patterns: str, config: Any = None) -> AdaptedModule:
+    """The module under an adapter of the parameters that the patterns take: of all, if there are none."""
+    adapter = build_adapter(config or Basis(4), module, patterns or ["*"])
+    return AdaptedModule(module, adapter)
 
 
 def written(module: nn.Module, adapter: Adapter, values: Mapping[str, Tensor]) -> nn.Module:

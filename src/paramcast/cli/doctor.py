@@ -20,6 +20,10 @@ from paramcast.paths import cache_dir
 EXTRAS = {
     "": ("a device: answer, ask, swap", ["paramcast.device", "paramcast.cli.device"]),
     "video": ("decode video files and cameras", ["av", "PIL.Image", "paramcast.device.video"]),
+    "formats": (
+        "import data sets of other formats",
+        ["webdataset", "datasets", "pyarrow.parquet", "paramcast.video.imports"],
+    ),
     "train": (
         "train, evaluate, export",
         [

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config, load_config
+from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config
 from paramcast.errors import InputError
-from paramcast.files import remove_halves, replacing, write_json
 from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
 from paramcast.protocol import AdaptRequest
 from paramcast.training import examples
@@ -31,9 +26,6 @@ from paramcast.training.uplink import Uplink, as_received
 
 if TYPE_CHECKING:
     from paramcast.training.report import Report
-
-FORMAT = 1
-"""Version of a model's folder."""
 
 CONDITIONS = ("support", "constant", "truth")
 """What a hypernetwork is given: the support set, nothing (a control), or the true domain (the oracle)."""
@@ -166,7 +158,7 @@ class AdaptableModel:
 
     def features(self, inputs: Any) -> np.ndarray:
         """Describe examples: (N, F) or (N, T, F) float32, from the base module."""
-        device = _device_of(self.net)
+        device = device_of(self.net)
         parts = []
         self.net.eval()
         with torch.no_grad():
@@ -227,7 +219,7 @@ class AdaptableModel:
         """
         tree = examples.as_tensors(support, "support")
         values = self.hypernet.generate(self.inputs([self.features(tree)]))
-        values |= starting(self.fitted.start, self.net, [examples.moved(tree, _device_of(self.net))])
+        values |= starting(self.fitted.start, self.net, [examples.moved(tree, device_of(self.net))])
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
@@ -254,29 +246,10 @@ class AdaptableModel:
         return digest.hexdigest()
 
     def save(self, folder: Path | str) -> None:
-        """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_halves(folder)
-        for name, module in self._modules().items():
-            with replacing(folder / f"{name}.safetensors") as path:
-                save_file(_owned(module.state_dict()), path)
-        uplink = self.fitted.uplink
-        with replacing(folder / "uplink.safetensors") as path:
-            save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
-        structure, tensors = examples.dump(examples.made_like(self.fitted.example))
-        with replacing(folder / "example.safetensors") as path:
-            save_file(tensors, path)
-        stored = {
-            "format": FORMAT,
-            "example": structure,
-            "sha256": self.sha256(),
-            **self._config(),
-            "domains": list(self.fitted.domains),
-            "truth_dim": self.fitted.truth_dim,
-            "summary": self.fitted.summary,
-        }
-        write_json(folder / "config.json", stored)
+        """Write the model to a folder; `paramcast.load` reads it."""
+        from paramcast.training.folder import save
+
+        save(self, folder)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
         """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
@@ -308,7 +281,7 @@ class AdaptableModel:
                     truth_dim=truth_dim,
                 ),
                 module.adapter,
-            ).to(_device_of(self.net))
+            ).to(device_of(self.net))
             for condition, module in adapted.items()
         }
         self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
@@ -370,51 +343,6 @@ def adaptable(
     return AdaptableModel(net, target_modules, adapter, context, loss, score)
 
 
-def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -> AdaptableModel:
-    """Read what `AdaptableModel.save` wrote, into a module built as the saved one was.
-
-    Args:
-        folder: The model's folder.
-        net: Its weights are replaced.
-        context: The module that describes examples, built as the saved one was, if there was one.
-
-    Raises:
-        ModelError: No model, a model of another module, or one that changed since it was written.
-    """
-    folder = Path(folder)
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if stored.get("format") != FORMAT:
-            raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
-        told = stored["context"]
-        if told["kind"] == "BesideDescriber" and context is None:
-            raise ModelError(
-                f"{folder}: the model has a context module of its own; give load(..., context=module)"
-            )
-        describer = told["name"] if told["kind"] == "TapDescriber" else context
-        model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
-        example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
-        uplink = Uplink(**load_arrays(folder / "uplink.safetensors"))
-        model.begin(uplink, example, stored["truth_dim"], tuple(stored["domains"]))
-        for name, module in model._modules().items():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-            module.eval()
-        model.fitted.summary = stored["summary"]
-        model.begin_with_start()
-        model.describer.restore(told)
-    except OSError as error:
-        raise ModelError(
-            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
-        ) from error
-    except ModelError:
-        raise
-    except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} is not a model of this module: {error}") from error
-    if model.sha256() != stored["sha256"]:
-        raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
-    return model
-
-
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
@@ -431,10 +359,6 @@ def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return out, mask
 
 
-def _device_of(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """Return the torch device that a module lies on."""
     return next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
-
-
-def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors so that they share no memory, as safetensors asks."""
-    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
