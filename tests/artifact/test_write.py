@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from worlds import CASES, Describe, World, make_world
+from worlds import CASES, Describe, Generates, World, make_world
 
 from paramcast.adapters import AdaptedModule, Basis, build_adapter
 from paramcast.artifact.errors import ExportError
@@ -82,22 +82,6 @@ def test_half_modules_are_exported(tmp_path: Path) -> None:
     x = torch.randn(3, 4, dtype=torch.bfloat16)
     export_device(module, Describe(), uplink(4), x, tmp_path / "a")
     assert {spec.dtype for spec in read_device(tmp_path / "a").outputs} == {"float32"}
-
-
-class Generates(nn.Module):
-    """A small hypernetwork: the mean of the anchors, normalized, to the tensors of an update."""
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]], dim: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(dim, affine=False)
-        self.norm.running_mean = torch.randn(dim)
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, int(np.prod(s))) for name, s in shapes.items()})
-        self.shapes = shapes
-
-    def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
-        weight = inputs.anchor_mask[..., None] / inputs.anchor_mask.sum(-1)[:, None, None]
-        context = self.norm((inputs.anchors * weight).sum(1))
-        return {name: self.heads[name](context).reshape(-1, *s) for name, s in self.shapes.items()}
 
 
 def test_the_server_s_half_generates_what_the_hypernetwork_does(tmp_path: Path) -> None:

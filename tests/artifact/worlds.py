@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.adapters import AdaptedModule, Basis, Full, LowRank, NormStatistics, Residual, build_adapter
-from paramcast.artifact.write import export_device
+from paramcast.artifact.write import export_device, export_hypernetwork
+from paramcast.hypernet.context import ContextInputs
 from paramcast.protocol import AdaptRequest, Package, SigningKey, make_key, public_key_hex, seal
 from paramcast.training.uplink import Uplink
 
@@ -66,6 +67,23 @@ class Describe(nn.Module):
         return torch.cat(
             [mean, (x - mean).square().mean(1, keepdim=True), x.amax(1, True), x.amin(1, True)], 1
         )
+
+
+class Generates(nn.Module):
+    """A small hypernetwork: the mean of the anchors, normalized, to the tensors of an update."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, affine=False)
+        self.norm.running_mean = torch.randn(dim)
+        self.heads = nn.ModuleList(nn.Linear(dim, int(np.prod(s))) for s in shapes.values())
+        self.shapes = shapes
+
+    def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
+        weight = inputs.anchor_mask[..., None] / inputs.anchor_mask.sum(-1)[:, None, None]
+        context = self.norm((inputs.anchors * weight).sum(1))
+        named = zip(self.shapes.items(), self.heads, strict=True)
+        return {name: head(context).reshape(-1, *shape) for (name, shape), head in named}
 
 
 def make_bert() -> nn.Module:
@@ -156,6 +174,21 @@ def make_world(out: Path, case: str = "conv", **options: Any) -> World:
     uplink = Uplink(rng.normal(size=4).astype("f4"), rng.normal(size=(4, UPLINK)).astype("f4"))
     model = export_device(adapted, Describe(), uplink, inputs, out, task=case, **options)
     return World(adapted, inputs, out, model, make_key())
+
+
+def add_server(world: World) -> None:
+    """Write the artifact's other half: a hypernetwork that was never trained, so that its updates differ."""
+    torch.manual_seed(1)
+    adapter = world.adapted.adapter
+    network = Generates(dict(adapter.shapes), UPLINK).eval()
+    export_hypernetwork(
+        network,
+        world.out,
+        model=world.model,
+        adapter=adapter.name,
+        shapes=adapter.shapes,
+        uplink_dims=(UPLINK, 1),
+    )
 
 
 def arrays(inputs: Any) -> Any:

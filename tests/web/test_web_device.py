@@ -345,3 +345,24 @@ def test_it_tells_a_package_of_the_base_model_s_parameters(new_page: NewPage, tm
         load(page, url)
         add_clip(page, clip(0))
         assert [call(page, "adapt")["isBase"] for _ in range(2)] == [True, False]
+
+
+def test_a_bundle_whose_graph_holds_a_parameter_is_refused(new_page: NewPage, tmp_path: Path) -> None:
+    """No runtime says that an update has no effect on it."""
+    import onnx
+    from backends import TinyBackend, serving
+    from bundles import base_parameters, make_bundle, reseal
+
+    from paramcast.server import BrowserBundle, create_app
+
+    folder = make_bundle(tmp_path / "bundle")
+    model = onnx.load(folder / "answer.onnx")
+    value = base_parameters("full")["hidden.bias"]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(value, "hidden.bias"))
+    onnx.save(model, folder / "answer.onnx")
+    reseal(folder, "answer.onnx")
+    with serving(create_app(TinyBackend(), KEY, bundles=[BrowserBundle.open(folder)])) as url:
+        page = new_page()
+        page.goto(url)
+        told = "updates would have no effect: hidden.bias must be fed"
+        expect(page.get_by_role("alert")).to_contain_text(told)

@@ -76,6 +76,11 @@ function Track({ device }: { device: Device }) {
   );
 }
 
+/** Queries are the video application's: a model of another kind is told of examples. */
+function madeOf({ clips, queries }: Issued): string {
+  return queries ? `${clips} clips, ${queries} queries` : `${clips} examples`;
+}
+
 function isPlaced(one: Issued): one is Issued & Stop {
   return one.x !== null && one.y !== null;
 }
@@ -110,7 +115,7 @@ function Packages({ device: { packages, reports } }: { device: Device }) {
                   <code>{one.context.slice(0, 6)}</code>
                   {isPlaced(one) && ` at ${place(one)}`}
                 </>,
-                `${one.clips} clips, ${one.queries} queries`,
+                madeOf(one),
                 one.form,
                 one.request_bytes === null ? "–" : bytes(one.request_bytes),
                 bytes(one.bytes),

@@ -1,4 +1,4 @@
-/** Talking to the cloud: strict with what it answers, and with a record of every byte that left the tab. */
+/** Talking to the cloud: strict with what it answers, and with a record of every byte that left the device. */
 
 import { type Bytes, utf8 } from "../protocol/bytes";
 import { authorize, checkTime, type Endorsement, follow, newNonce, proveKey } from "../protocol/credentials";
@@ -6,7 +6,6 @@ import { PackageError } from "../protocol/errors";
 import { MAX_PACKAGE_BYTES } from "../protocol/limits";
 import type { Package } from "../protocol/package";
 import { isPublicKey, makeKey, publicKeyHex } from "../protocol/signing";
-import type { Device } from "./device";
 import { CloudError, messageOf, NotEnrolled } from "./errors";
 import type { Identity, Store } from "./store";
 
@@ -22,6 +21,18 @@ export interface Exchange {
   down: number;
   status: number;
   milliseconds: number;
+}
+
+/** A device that packages are made for. */
+export interface Adaptable {
+  /** sha256 of its base model. */
+  readonly model: string;
+  /** Hex of the cloud's key that it trusts. */
+  readonly publicKey: string | null;
+  request(): Bytes;
+  apply(bytes: Bytes): Promise<Package>;
+  trust(publicKey: unknown): Promise<void>;
+  follow(endorsements: readonly Endorsement[]): Promise<void>;
 }
 
 interface Call {
@@ -56,7 +67,7 @@ export class Cloud {
    *
    * @throws CloudError or NotEnrolled if it cannot be reached or refuses; PackageError if the package may not be run.
    */
-  async adapt(device: Device): Promise<Package> {
+  async adapt(device: Adaptable): Promise<Package> {
     const body = device.request();
     if (device.publicKey === null) await this.trust(device);
     const call: Call = { method: "POST", path: "/v1/adapt", body, limit: MAX_PACKAGE_BYTES, signed: true };
@@ -94,12 +105,12 @@ export class Cloud {
     await this.store.saveIdentity(this.identity);
   }
 
-  private async trust(device: Device): Promise<void> {
-    const path = `/v1/model?model=${device.bundle.model}`;
+  private async trust(device: Adaptable): Promise<void> {
+    const path = `/v1/model?model=${device.model}`;
     const described = await this.json({ method: "GET", path, limit: MAX_JSON_BYTES });
-    if (described.model !== device.bundle.model) {
+    if (described.model !== device.model) {
       throw new CloudError(
-        "the cloud adapts another base model than the one that this page runs; load it again",
+        "the cloud adapts another base model than the one that this device runs; load it again",
       );
     }
     // An enrolled device has known its cloud's key since then; a later one is endorsed by it.

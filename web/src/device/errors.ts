@@ -1,8 +1,8 @@
 /** What a device cannot do for its user, and why. */
 
-/** The bundle is damaged, or not one for this page. */
-export class BundleError extends Error {
-  override name = "BundleError";
+/** The exported folder is damaged, or not one for this kind of device. */
+export class ArtifactError extends Error {
+  override name = "ArtifactError";
 }
 
 /** The cloud cannot be reached, or refuses. */

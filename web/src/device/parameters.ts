@@ -1,20 +1,30 @@
-/** Which parameters the tab runs: checks what arrives, keeps it, goes back to it, and says why. */
+/** Which parameters the device runs: checks what arrives, keeps it, goes back to it, and says why. */
 
 import type { Bytes } from "../protocol/bytes";
 import { type Endorsement, follow } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
-import { openPackage, type Package, type Tensors } from "../protocol/package";
+import { openPackage, type Package, type Shapes, type Tensors } from "../protocol/package";
 import { isPublicKey } from "../protocol/signing";
-import type { Bundle } from "./bundle";
 import { CloudError, DeviceInputError } from "./errors";
 import { EMPTY, type Kept, type Slot, type Store } from "./store";
 import { inTurn } from "./turns";
 
 const MAX_PACKAGES = 16;
 
+/** What packages are for. */
+export interface Model {
+  /** sha256 of the base model. */
+  model: string;
+  /** Tensors of a package. */
+  shapes: Shapes;
+  /** Hex of the cloud's key, if the model was exported with it. */
+  publicKey: string | null;
+}
+
 /** The parameters in use; replaced as a whole. */
-export interface Snapshot {
-  parameters: Tensors;
+export interface Snapshot<Feed> {
+  /** What the model's graphs are fed. */
+  feed: Feed;
   source: "base" | "cloud" | "store";
   sequence: number;
   /** Unix seconds; null for the base model. */
@@ -27,21 +37,25 @@ export interface Refusal {
   message: string;
 }
 
-export class ParameterKeeper {
-  current: Snapshot;
+export class ParameterKeeper<Feed> {
+  current: Snapshot<Feed>;
   refused: Refusal | null = null;
   private keys: string[];
   private slot: Slot = EMPTY;
   private readonly turn = inTurn();
 
-  /** @param tryOut throws a PackageError if the model does not work with the parameters. */
+  /**
+   * @param nothing what the graphs are fed without a package.
+   * @param tryOut what they are fed for a package's tensors; throws a PackageError if the model does not work so.
+   */
   constructor(
-    private readonly bundle: Bundle,
+    private readonly of: Model,
+    private readonly nothing: Feed,
     private readonly device: string,
     private readonly store: Store,
-    private readonly tryOut: (parameters: Tensors) => Promise<void>,
+    private readonly tryOut: (parameters: Tensors) => Promise<Feed>,
   ) {
-    this.keys = bundle.publicKey ? [bundle.publicKey] : [];
+    this.keys = of.publicKey ? [of.publicKey] : [];
     this.current = this.base("no package has been taken up yet");
   }
 
@@ -64,7 +78,7 @@ export class ParameterKeeper {
     const pinned = await this.store.keys();
     // A given key that the cloud has used is where the chain of the pinned ones began.
     if (!this.keys.length || pinned.includes(this.keys[0])) this.keys = pinned;
-    this.slot = await this.store.slot(this.device, this.bundle.model);
+    this.slot = await this.store.slot(this.device, this.of.model);
     const { running } = this.slot;
     if (!running) return;
     const newestFirst = this.slot.kept.toSorted((a, b) => b.sequence - a.sequence);
@@ -72,8 +86,8 @@ export class ParameterKeeper {
     for (const kept of [...first, ...newestFirst.filter((other) => other.sequence !== running)]) {
       try {
         const opened = await this.stored(kept);
-        await this.tryOut(opened.tensors);
-        this.current = snapshot(opened, "store", `package ${opened.sequence} ran before the page was loaded`);
+        const feed = await this.tryOut(opened.tensors);
+        this.current = snapshot(opened, feed, "store", `package ${opened.sequence} ran before the start`);
         this.slot = { ...this.slot, running: kept.sequence };
         return;
       } catch (error) {
@@ -87,9 +101,10 @@ export class ParameterKeeper {
   apply(bytes: Bytes): Promise<Package> {
     return this.turn(async () => {
       let opened: Package;
+      let feed: Feed;
       try {
         opened = await this.open(bytes, this.publicKey, this.highest, Date.now() / 1000, this.slot.clock);
-        await this.tryOut(opened.tensors);
+        feed = await this.tryOut(opened.tensors);
       } catch (error) {
         this.refused = reasonOf(error);
         throw error;
@@ -99,27 +114,32 @@ export class ParameterKeeper {
       const taken = issued === null ? this.now() : Date.now() / 1000;
       const kept = [...this.slot.kept, { bytes, sequence, expires, taken }].slice(-MAX_PACKAGES);
       await this.save({ highest: sequence, clock: issued ?? taken, running: sequence, kept });
-      this.current = snapshot(opened, "cloud", `package ${sequence} came from the cloud`);
+      this.current = snapshot(opened, feed, "cloud", `package ${sequence} came from the cloud`);
       this.refused = null;
       return opened;
     });
   }
 
   /**
-   * Run an earlier package again, or the base model (0); later packages are taken up as ever.
+   * Run an earlier package again, or the base model; later packages are taken up as ever.
    *
+   * @param wanted its number, 0 for the base model, null for the one before that which runs.
    * @throws DeviceInputError if it was not kept; PackageError if it may not be run.
    */
-  rollBack(to: number): Promise<void> {
+  rollBack(wanted: number | null): Promise<void> {
     return this.turn(async () => {
+      const earlier = this.packages.filter((sequence) => sequence < this.current.sequence);
+      const to = wanted ?? Math.max(0, ...earlier);
       let next = this.base("rolled back to the base model");
       if (to !== 0) {
         const kept = this.slot.kept.find(({ sequence }) => sequence === to);
         if (!kept)
-          throw new DeviceInputError(`there is no package ${to}; there are: ${this.packages.join(", ")}`);
+          throw new DeviceInputError(
+            `there is no package ${to}; there are: ${this.packages.join(", ") || "none"}`,
+          );
         const opened = await this.stored(kept);
-        await this.tryOut(opened.tensors);
-        next = snapshot(opened, "store", `rolled back to package ${to}`);
+        const feed = await this.tryOut(opened.tensors);
+        next = snapshot(opened, feed, "store", `rolled back to package ${to}`);
       }
       await this.save({ ...this.slot, running: to });
       this.current = next;
@@ -169,17 +189,17 @@ export class ParameterKeeper {
     notBefore = 0,
   ): Promise<Package> {
     if (key === null) throw new PackageError("NoPublicKey", "this device knows no cloud key yet");
-    const { model, shapes: expected } = this.bundle;
+    const { model, shapes: expected } = this.of;
     return openPackage(bytes, key, { device: this.device, model, after, now, notBefore, expected });
   }
 
   private async save(slot: Slot): Promise<void> {
-    await this.store.saveSlot(this.device, this.bundle.model, slot);
+    await this.store.saveSlot(this.device, this.of.model, slot);
     this.slot = slot;
   }
 
-  private base(why: string): Snapshot {
-    return { parameters: this.bundle.base, source: "base", sequence: 0, expires: null, why };
+  private base(why: string): Snapshot<Feed> {
+    return { feed: this.nothing, source: "base", sequence: 0, expires: null, why };
   }
 
   /** Unix seconds; not earlier than the issue time of the newest package, whatever the clock says. */
@@ -188,8 +208,13 @@ export class ParameterKeeper {
   }
 }
 
-function snapshot(opened: Package, source: "cloud" | "store", why: string): Snapshot {
-  return { parameters: opened.tensors, source, sequence: opened.sequence, expires: opened.expires, why };
+function snapshot<Feed>(
+  { sequence, expires }: Package,
+  feed: Feed,
+  source: "cloud" | "store",
+  why: string,
+): Snapshot<Feed> {
+  return { feed, source, sequence, expires, why };
 }
 
 function reasonOf(error: unknown): Refusal {

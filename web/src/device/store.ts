@@ -1,6 +1,5 @@
-/** What the tab keeps over a reload, in the browser's IndexedDB: packages, trusted keys, its own key. */
+/** What a device keeps over a restart: updates, trusted keys, its own key. */
 
-import { createStore, get, set, type UseStore } from "idb-keyval";
 import type { Bytes } from "../protocol/bytes";
 
 /** A package as it arrived. */
@@ -34,10 +33,30 @@ export interface Identity {
 
 export const EMPTY: Slot = { highest: 0, clock: 0, running: 0, kept: [] };
 
-/** A store of the page's own origin; what cannot be kept is told by `problem`, and stops nothing. */
+/** Where it is kept: values that can be cloned (numbers, texts, bytes, WebCrypto keys), by name. */
+export interface Table {
+  get(name: string): Promise<unknown>;
+  set(name: string, value: unknown): Promise<unknown>;
+}
+
+/** A table that is gone with the page. */
+export function memoryTable(): Table {
+  const values = new Map<string, unknown>();
+  return {
+    get: async (name) => values.get(name),
+    set: async (name, value) => void values.set(name, value),
+  };
+}
+
+/** What is kept in a table; what cannot be kept is told by `problem`, and stops nothing. */
 export class Store {
   problem: string | null = null;
-  private readonly table: UseStore = createStore("paramcast", "device");
+
+  /** @param owner whose identity it is; empty: of the page's own device. */
+  constructor(
+    private readonly table: Table,
+    private readonly owner = "",
+  ) {}
 
   slot(device: string, model: string): Promise<Slot> {
     return this.read(`slot ${model} ${device}`, EMPTY);
@@ -57,16 +76,20 @@ export class Store {
   }
 
   identity(): Promise<Identity | null> {
-    return this.read<Identity | null>("identity", null);
+    return this.read<Identity | null>(this.identityName, null);
   }
 
   saveIdentity(identity: Identity): Promise<void> {
-    return this.write("identity", identity);
+    return this.write(this.identityName, identity);
+  }
+
+  private get identityName(): string {
+    return this.owner ? `identity ${this.owner}` : "identity";
   }
 
   private async read<T>(name: string, otherwise: T): Promise<T> {
     try {
-      return (await get<T>(name, this.table)) ?? otherwise;
+      return ((await this.table.get(name)) as T | undefined) ?? otherwise;
     } catch (error) {
       this.problem = String(error);
       return otherwise;
@@ -75,7 +98,7 @@ export class Store {
 
   private async write(name: string, value: unknown): Promise<void> {
     try {
-      await set(name, value, this.table);
+      await this.table.set(name, value);
       this.problem = null;
     } catch (error) {
       this.problem = String(error);

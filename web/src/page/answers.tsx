@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { Ranked } from "../device/ranking";
+import type { Ranked } from "../video/ranking";
 import { type Asked, ask, asked, busy, clips, nameOf, opened, status } from "./state";
 
 /** Asking, and the answers before and after. */

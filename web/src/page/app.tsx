@@ -3,7 +3,8 @@ import { Answers } from "./answers";
 import { Clips } from "./clips";
 import { Ledger } from "./ledger";
 import { Model } from "./model";
-import { busy, note, opened, trouble } from "./state";
+import { ArrayModel } from "./module";
+import { busy, module, note, opened, trouble } from "./state";
 
 export function App() {
   return (
@@ -11,16 +12,18 @@ export function App() {
       <header>
         <h1>paramcast</h1>
         <p>
-          A device in this tab. The model runs here; the cloud is sent features of one frame a clip and of the
-          questions, and makes parameters for you. Your pictures stay here.
+          {module.value
+            ? "A device in this tab. The model runs here; the cloud is sent a few numbers an example, and makes parameters for you."
+            : "A device in this tab. The model runs here; the cloud is sent features of one frame a clip and of the questions, and makes parameters for you. Your pictures stay here."}
         </p>
       </header>
-      <Model />
+      {module.value === null && <Model />}
       {trouble.value !== null && (
         <wa-callout variant="danger" role="alert">
           {trouble.value}
         </wa-callout>
       )}
+      {module.value && <ArrayModel model={module.value} />}
       {opened.value && (
         <>
           <Clips />

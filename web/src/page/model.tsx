@@ -14,7 +14,6 @@ export function Model() {
     if (trouble.value !== null) return null;
     return <wa-progress-bar label="Loading the model" value={total ? (100 * done) / total : 0} />;
   }
-  const backend = model.backend === "webgpu" ? "WebGPU and WebAssembly" : "WebAssembly";
   return (
     <ul class="facts" aria-label="The model in this tab">
       <li>{TASKS[model.task]}</li>
@@ -22,12 +21,21 @@ export function Model() {
         base model <code>{model.model.slice(0, 12)}</code>, {(model.bytes / 1e6).toFixed(0)} MB
       </li>
       <li>
-        runs on {backend}, {model.threads} {model.threads === 1 ? "thread" : "threads"}
+        runs on <Engine {...model} />
       </li>
       <li>
         this device is <code>{status.value?.device}</code>
         {model.enrolled && ", enrolled"}
       </li>
     </ul>
+  );
+}
+
+export function Engine({ backend, threads }: { backend: string; threads: number }) {
+  const name = backend === "webgpu" ? "WebGPU and WebAssembly" : "WebAssembly";
+  return (
+    <>
+      {name}, {threads} {threads === 1 ? "thread" : "threads"}
+    </>
   );
 }

@@ -7,6 +7,6 @@ import { start, tab } from "./state";
 export { App } from "./app";
 
 /** The device for the browser's console, and for tests. */
-Object.assign(globalThis, { paramcast: { tab, framesOfFile, wire: () => import("../protocol/wire") } });
+Object.assign(globalThis, { paramcast: { tab, framesOfFile, protocol: () => import("../protocol") } });
 
 void start();

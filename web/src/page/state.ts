@@ -3,10 +3,10 @@
 import { signal } from "@preact/signals";
 import * as Comlink from "comlink";
 import type { Exchange } from "../device/cloud";
-import type { Status } from "../device/device";
-import type { Backend } from "../device/engine";
+import type { Status } from "../video/device";
+import type { Backend } from "../video/engine";
 import { messageOf } from "../device/errors";
-import type { Adapted, Comparison, Opened, Query, Tab } from "../device/tab";
+import type { Adapted, Comparison, Opened, OpenedModule, Query, Tab } from "./tab";
 import { type Clip, framesOfCamera, framesOfFile } from "../video/frames";
 
 export interface ShownClip extends Clip {
@@ -19,10 +19,12 @@ export interface Asked {
   comparison: Comparison;
 }
 
-const worker = new Worker(new URL("../device/worker.ts", import.meta.url), { type: "module" });
+const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
 export const tab = Comlink.wrap<Tab>(worker);
 
 export const opened = signal<Opened | null>(null);
+/** The model, where it is one that takes arrays: the page can show it, and not ask it. */
+export const module = signal<OpenedModule | null>(null);
 export const loaded = signal<{ done: number; total: number }>({ done: 0, total: 0 });
 export const status = signal<Status | null>(null);
 export const clips = signal<ShownClip[]>([]);
@@ -75,7 +77,9 @@ export function start(): Promise<void> {
     };
     const begin = performance.now();
     const told = Comlink.proxy((done: number, total: number) => void (loaded.value = { done, total }));
-    opened.value = await tab.open(options, told);
+    const model = await tab.open(options, told);
+    if (model.kind === "module") module.value = model;
+    else opened.value = model;
     return `The model is ready, after ${seconds(performance.now() - begin)}.`;
   });
 }

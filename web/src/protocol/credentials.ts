@@ -1,4 +1,4 @@
-/** How a device signs its requests, and how signing keys follow each other; see `paramcast.wire.credentials`. */
+/** How a device signs its requests, and how signing keys follow each other; see `paramcast.protocol.credentials`. */
 
 import { type Bytes, fromHex, joined, sha256, toBase64Url, toHex, utf8 } from "./bytes";
 import { PackageError } from "./errors";

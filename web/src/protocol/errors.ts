@@ -1,4 +1,4 @@
-/** The rules that bytes from the cloud can break; names as in `paramcast.wire.errors`. */
+/** The rules that bytes from the cloud can break; names as in `paramcast.protocol.errors`. */
 
 export type Rule =
   | "TooLarge"
@@ -14,6 +14,7 @@ export type Rule =
   | "WrongShape"
   | "NotFinite"
   | "ProbeFailed"
+  | "NoEffect"
   | "NoPublicKey";
 
 /** A package may not be run; the device keeps the parameters that it has. `name` is the rule. */

@@ -1,4 +1,4 @@
-/** The limits of the wire format: those of `paramcast.wire.limits`. */
+/** The limits of the wire format: those of `paramcast.protocol.limits`. */
 
 export const MAX_REQUEST_BYTES = 256 * 1024;
 export const MAX_PACKAGE_BYTES = 64 * 1024 * 1024;
@@ -13,3 +13,6 @@ export const MAX_TIME = Number.MAX_SAFE_INTEGER;
 export const DEVICE_ID = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
 export const SHA256 = /^[0-9a-f]{64}$/;
 export const FORM = /^[a-z][a-z0-9_+-]{0,31}$/;
+export const TENSOR_NAME = /^[A-Za-z0-9_]+([.-][A-Za-z0-9_]+){0,31}$/;
+export const MAX_TENSOR_NAME = 200;
+export const MAX_TENSOR_PARTS = 32; // that TENSOR_NAME allows

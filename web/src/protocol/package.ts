@@ -1,4 +1,4 @@
-/** Opening the signed bytes that carry parameters; the rules and their order are `paramcast.wire.package`'s. */
+/** Opening the signed bytes that carry parameters; the rules and their order are `paramcast.protocol.package`'s. */
 
 import { type Bytes, joined } from "./bytes";
 import { PackageError } from "./errors";

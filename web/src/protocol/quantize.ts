@@ -1,4 +1,4 @@
-/** How float32 tensors travel; see `paramcast.wire.quantize`. */
+/** How float32 tensors travel; see `paramcast.protocol.quantize`. */
 
 import { type Dtype, product, type Stored } from "./tensors";
 
@@ -33,12 +33,10 @@ export function dequantize(
 ): Float32Array<ArrayBuffer> {
   const { dtype, bytes } = arrays.get(name)!;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const read = {
-    F32: (place: number) => view.getFloat32(4 * place, true),
-    F16: (place: number) => view.getFloat16(2 * place, true),
-    I8: (place: number) => view.getInt8(place),
-    U8: () => 0,
-  }[dtype];
+  const read = (place: number) => {
+    if (dtype === "F32") return view.getFloat32(4 * place, true);
+    return dtype === "F16" ? float16(view.getUint16(2 * place, true)) : view.getInt8(place);
+  };
   const values = new Float32Array(product(shape));
   const scales = arrays.get(name + SCALE_SUFFIX);
   if (scales === undefined) return values.map((_, place) => read(place));
@@ -49,6 +47,13 @@ export function dequantize(
     const code = dtype === "U8" ? halfByte(bytes, row, place % columns, columns) : read(place);
     return code * scaleOf.getFloat32(4 * row, true);
   });
+}
+
+/** The value of a float16's bits; the newest browsers alone read one themselves. */
+function float16(bits: number): number {
+  const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 0x1f, bits & 0x3ff];
+  if (exponent === 0x1f) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
 /** Two int4 codes share a byte, the first one in its lower half; rows begin at a byte of their own. */

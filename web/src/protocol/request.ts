@@ -1,4 +1,4 @@
-/** What a device asks, byte for byte as `paramcast.wire.AdaptRequest.encode` writes it. */
+/** What a device asks, byte for byte as `paramcast.protocol.AdaptRequest.encode` writes it. */
 
 import { type Bytes } from "./bytes";
 import { MessageError } from "./errors";

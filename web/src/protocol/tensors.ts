@@ -1,10 +1,23 @@
-/** A strict reader and writer of the safetensors format: what `paramcast.wire.tensors` reads and writes. */
+/** A strict reader and writer of the safetensors format: what `paramcast.protocol.tensors` reads and writes. */
 
 import { type Bytes, joined, utf8 } from "./bytes";
 import { MAX_DIMENSIONS, MAX_PACKAGE_BYTES } from "./limits";
 
+/** Bytes of an item, of the dtypes that packages may have. */
 export const ITEM_BYTES = { U8: 1, I8: 1, F16: 2, F32: 4 } as const;
-export type Dtype = keyof typeof ITEM_BYTES;
+/** Of those that a file of examples may have. */
+export const ALL_ITEM_BYTES = {
+  ...ITEM_BYTES,
+  BOOL: 1,
+  U16: 2,
+  I16: 2,
+  U32: 4,
+  I32: 4,
+  U64: 8,
+  I64: 8,
+  F64: 8,
+} as const;
+export type Dtype = keyof typeof ALL_ITEM_BYTES;
 
 /** A stored array; `bytes` are little-endian, in C order. */
 export interface Stored {
@@ -46,7 +59,11 @@ export function packBytes(
  *
  * @throws FormatError for anything but a complete, gapless file with a header of at most `maxHeader` bytes.
  */
-export function unpack(data: Uint8Array, maxHeader: number): Contents {
+export function unpack(
+  data: Uint8Array,
+  maxHeader: number,
+  itemBytes: Partial<Record<Dtype, number>> = ITEM_BYTES,
+): Contents {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const length = data.length < LENGTH_BYTES ? -1n : view.getBigUint64(0, true);
   if (length < 0n || length > BigInt(Math.min(maxHeader, data.length - LENGTH_BYTES))) {
@@ -57,7 +74,7 @@ export function unpack(data: Uint8Array, maxHeader: number): Contents {
   const body = data.subarray(start);
   const metadata = checkMetadata(header.get(METADATA) ?? {});
   header.delete(METADATA);
-  const entries = [...header].map(([name, entry]) => checkEntry(name, entry));
+  const entries = [...header].map(([name, entry]) => checkEntry(name, entry, itemBytes));
   checkGapless(entries, body.length);
   const arrays = entries.map(({ name, dtype, shape, begin, end }): [string, Stored] => [
     name,
@@ -117,12 +134,12 @@ interface Entry {
   end: number;
 }
 
-function checkEntry(name: string, entry: unknown): Entry {
+function checkEntry(name: string, entry: unknown, itemBytes: Partial<Record<Dtype, number>>): Entry {
   if (!isTable(entry) || Object.keys(entry).sort().join() !== "data_offsets,dtype,shape") {
     throw new FormatError(`tensor ${name} is not described by dtype, shape and data_offsets`);
   }
   const { dtype } = entry;
-  if (typeof dtype !== "string" || !Object.hasOwn(ITEM_BYTES, dtype)) {
+  if (typeof dtype !== "string" || !Object.hasOwn(itemBytes, dtype)) {
     throw new FormatError(`tensor ${name} has an unknown dtype`);
   }
   const shape = naturalNumbers(name, entry.shape);
@@ -131,7 +148,7 @@ function checkEntry(name: string, entry: unknown): Entry {
   if (shape.length > MAX_DIMENSIONS || product(shape.map((size) => size || 1)) > MAX_PACKAGE_BYTES) {
     throw new FormatError(`the shape of tensor ${name} is over the limit`);
   }
-  const size = product(shape) * ITEM_BYTES[dtype as Dtype];
+  const size = product(shape) * itemBytes[dtype as Dtype]!;
   if (offsets.length !== 2 || offsets[1] - offsets[0] !== size) {
     throw new FormatError(`tensor ${name}: the offsets do not fit its shape and dtype`);
   }

@@ -1,7 +1,7 @@
 /** Frames out of a video file or a camera: decoded by the browser, few and small, never sent anywhere. */
 
-import type { Sampling } from "../device/bundle";
-import type { Frames } from "../device/graphs";
+import type { Sampling } from "./bundle";
+import type { Frames } from "./graphs";
 import { colourHistogram, sceneIndices, sceneStarts, uniformTimes } from "./sampling";
 
 const SHORT_SIDE = 256;

@@ -2,10 +2,12 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { Tensors } from "../protocol/package";
-import { type Bundle, type Fetched, type Files, GRAPHS } from "./bundle";
+import type { Files } from "../device/fetching";
+import { checkAsked } from "../device/module_graphs";
+import { type Bundle, type Fetched, GRAPHS } from "./bundle";
 import { type Engine, openTrunk, type Session, type Tensor } from "./engine";
-import { BundleError, messageOf } from "./errors";
-import { inTurn } from "./turns";
+import { ArtifactError, messageOf } from "../device/errors";
+import { inTurn } from "../device/turns";
 
 const MAX_TOKENS = 64;
 const FRAMES_PER_RUN = 16;
@@ -42,7 +44,7 @@ export class Graphs {
     private readonly tokenizer: Tokenizer,
   ) {}
 
-  /** @throws BundleError if ONNX Runtime or the tokenizer refuses a file. */
+  /** @throws ArtifactError if ONNX Runtime or the tokenizer refuses a file. */
   static async open(engine: Engine, { bundle, files }: Fetched): Promise<Graphs> {
     const sessions = new Map<string, Session>();
     for (const name of ["image.onnx", "text.onnx", ...GRAPHS[bundle.task]]) {
@@ -52,9 +54,15 @@ export class Graphs {
           name === "image.onnx" ? openTrunk(engine, graph) : engine.ort.InferenceSession.create(graph);
         sessions.set(name, await opened);
       } catch (error) {
-        throw new BundleError(`${name} is refused by ONNX Runtime: ${messageOf(error)}`);
+        throw new ArtifactError(`${name} is refused by ONNX Runtime: ${messageOf(error)}`);
       }
     }
+    const changeable = [...GRAPHS[bundle.task]];
+    checkAsked(
+      changeable,
+      changeable.map((name) => sessions.get(name)!),
+      bundle.shapes.keys(),
+    );
     return new Graphs(engine, bundle, sessions, tokenizerOf(files));
   }
 
@@ -166,6 +174,6 @@ function tokenizerOf(files: Files): Tokenizer {
     // A model of whole words finds its token for unknown ones in the second argument only.
     return new Tokenizer(told, { unk_token: told.model.unk_token });
   } catch (error) {
-    throw new BundleError(`tokenizer.json is no tokenizer: ${messageOf(error)}`);
+    throw new ArtifactError(`tokenizer.json is no tokenizer: ${messageOf(error)}`);
   }
 }

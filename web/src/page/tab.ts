@@ -2,15 +2,20 @@
 
 import type { Tensors } from "../protocol/package";
 import { makeKey } from "../protocol/signing";
-import { bench, type BenchRow } from "./bench";
-import { type Bundle, fetchBundle, type Progress, type Task } from "./bundle";
-import { Cloud, type Exchange } from "./cloud";
-import { Device, type Status } from "./device";
-import { type Backend, loadEngine } from "./engine";
-import { DeviceInputError } from "./errors";
-import { type Frames, Graphs, type Matrix } from "./graphs";
-import { type Identity, Store } from "./store";
-import { most, type Ranked, softmax } from "./ranking";
+import { bench, type BenchRow } from "../video/bench";
+import { type Bundle, loadBundle, type Task } from "../video/bundle";
+import { Cloud, type Exchange } from "../device/cloud";
+import { type Status, VideoDevice } from "../video/device";
+import { type Backend, type Engine, loadEngine } from "../video/engine";
+import { browserTable } from "../device/browser_table";
+import { Device } from "../device/device";
+import { DeviceInputError } from "../device/errors";
+import { fromServer, type Progress, type Source } from "../device/fetching";
+import type { TensorSpec } from "../device/inputs";
+import { isModuleManifest } from "../device/manifest";
+import { type Frames, Graphs, type Matrix } from "../video/graphs";
+import { type Identity, Store } from "../device/store";
+import { most, type Ranked, softmax } from "../video/ranking";
 
 export interface Options {
   /** The service's address; the page's own. */
@@ -20,7 +25,22 @@ export interface Options {
   backend: Backend | null;
 }
 
+/** A model that takes arrays: the page shows what it is, and the library uses it. */
+export interface OpenedModule {
+  kind: "module";
+  task: string;
+  model: string;
+  adapter: string;
+  inputs: readonly TensorSpec[];
+  outputs: readonly TensorSpec[];
+  labels: readonly string[] | null;
+  backend: Backend;
+  threads: number;
+  device: string;
+}
+
 export interface Opened {
+  kind: "video";
   task: Task;
   model: string;
   form: string;
@@ -76,23 +96,28 @@ interface Clip {
 
 /** Made once a page; every method but `open` needs an open one. */
 export class Tab {
-  private parts: { device: Device; cloud: Cloud } | null = null;
+  private parts: { device: VideoDevice; cloud: Cloud } | null = null;
   private readonly clips: Clip[] = [];
   private readonly texts = new Map<string, { features: Matrix; milliseconds: number }>();
 
   /** Load the model and start; goes on with the package that the browser has kept. */
-  async open({ service, model, backend }: Options, progress: Progress): Promise<Opened> {
+  async open({ service, model, backend }: Options, progress: Progress): Promise<Opened | OpenedModule> {
     await checkBrowser();
     await claimTab();
-    const store = new Store();
-    const [engine, fetched] = await Promise.all([loadEngine(backend), fetchBundle(service, model, progress)]);
-    const { bundle, files } = fetched;
-    const graphs = await Graphs.open(engine, fetched);
+    const store = new Store(browserTable());
+    const source = fromServer(service, model);
+    const [engine, manifest] = await Promise.all([loadEngine(backend), source.manifest()]);
     const identity = (await store.identity()) ?? newIdentity();
     await store.saveIdentity(identity);
+    if (isModuleManifest(manifest)) {
+      return openModule(engine, source, manifest, identity.device, progress);
+    }
+    const { bundle, files } = await loadBundle(source, manifest, progress);
+    const graphs = await Graphs.open(engine, { bundle, files });
     const cloud = new Cloud(service, store, identity);
-    this.parts = { device: await Device.start(identity.device, bundle, graphs, store), cloud };
+    this.parts = { device: await VideoDevice.start(identity.device, bundle, graphs, store), cloud };
     return {
+      kind: "video",
       task: bundle.task,
       model: bundle.model,
       form: bundle.form,
@@ -267,13 +292,28 @@ export class Tab {
     return this.parts;
   }
 
-  private get device(): Device {
+  private get device(): VideoDevice {
     return this.opened.device;
   }
 
   private get graphs(): Graphs {
     return this.device.graphs;
   }
+}
+
+/** Start a device with the model, to see that it runs in this browser. */
+async function openModule(
+  { ort, backend, threads }: Engine,
+  source: Source,
+  manifest: unknown,
+  id: string,
+  progress: Progress,
+): Promise<OpenedModule> {
+  const device = await Device.of(source, { id, runtime: ort, progress }, manifest);
+  const { model, task, adapter } = device.status;
+  const { inputs, outputs, labels } = device;
+  await device.close();
+  return { kind: "module", task, model, adapter, inputs, outputs, labels, backend, threads, device: id };
 }
 
 const SAME = 1e-6;

@@ -1,7 +1,7 @@
 /** What an answer costs in this browser. */
 
-import type { Device } from "./device";
-import { DeviceInputError } from "./errors";
+import type { VideoDevice } from "./device";
+import { DeviceInputError } from "../device/errors";
 import type { Frames } from "./graphs";
 
 /** Milliseconds of each round. */
@@ -18,7 +18,7 @@ const WARM_UP = 2;
  * @throws DeviceInputError if nothing has been adapted, or the model does not answer questions.
  */
 export async function bench(
-  device: Device,
+  device: VideoDevice,
   frames: Frames,
   question: string,
   rounds: number,
