@@ -70,7 +70,10 @@ def test_wrong_usage_is_one_line(
         ("evaluate --model {0} --data {0}", "paramcast train --out {0}"),
         ("export --model {0} --out {0}/b", "paramcast train --out {0}"),
         ("serve {0} --key {1}/key --port 0", "{0} is no artifact"),
-        ("device run --bundle {0} --data {0} --device-id cam-1", "no exported folder: it has no manifest.json"),
+        (
+            "device run --bundle {0} --data {0} --device-id cam-1",
+            "no exported folder: it has no manifest",
+        ),
     ],
 )
 def test_a_folder_that_is_not_there_is_one_line(
