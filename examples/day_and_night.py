@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import paramcast as pc
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
-from paramcast.training.trainer import Supervised
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES, UNSEEN = IMAGES / 16, np.arange(len(IMAGES) * 4 // 5, len(IMAGES))

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import paramcast as pc
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
-from paramcast.training.trainer import Supervised
 
 WINDOW = 100
 """Samples of a window: 2 s."""

@@ -18,8 +18,8 @@ from sensor_classifier import WatchModel, read_devices
 from torch import nn
 
 import paramcast as pc
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
-from paramcast.training.trainer import Supervised
 
 DEVICE = """
 import sys, numpy as np, paramcast as pc

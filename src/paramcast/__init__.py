@@ -38,7 +38,7 @@ _NAMES = {
     "Score": "paramcast.training.scores",
     "Server": "paramcast.server",
     "adaptable": "paramcast.training.model",
-    "load": "paramcast.training.model",
+    "load": "paramcast.training.folder",
 }
 """Public name -> the module that defines it."""
 
@@ -71,7 +71,8 @@ if TYPE_CHECKING:
     from paramcast.device import Always, Device, Every, Never, OnDrift
     from paramcast.server import Server
     from paramcast.training.devices import DeviceData
-    from paramcast.training.model import AdaptableModel, adaptable, load
+    from paramcast.training.folder import load
+    from paramcast.training.model import AdaptableModel, adaptable
     from paramcast.training.scores import Score
 
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 import paramcast as pc
 from paramcast.errors import InputError
+from paramcast.training.bases import SeenDevicesWarning, Supervised
 from paramcast.training.scores import cross_entropy
-from paramcast.training.trainer import SeenDevicesWarning, Supervised
 
 QUICK = Supervised(cross_entropy, steps=60, rate=0.02)
 
@@ -305,3 +305,13 @@ def test_devices_of_a_table_and_of_a_dataset() -> None:
         rows, device=lambda item: item[2], example=lambda item: item[:2]
     )
     assert first.inputs[0].shape == second.inputs[0].shape == (3, 3)
+
+
+def test_an_artifact_holds_no_example_of_a_user(model: pc.AdaptableModel, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    artifact = model.export(tmp_path / "artifact", key=tmp_path / "signing.key")
+    probe = load_file(artifact / "device" / "probe.safetensors")
+    seen = [np.concatenate([each.numpy().ravel() for each in d.inputs]) for d in corners(40, 1)]
+    for value in probe.values():
+        assert not any(np.isin(value.ravel(), each).any() for each in seen)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from paramcast.bench.untrained import made_up_request, untrained_model
-from paramcast.training.gates import CAUTION, WORTH, Outcomes, calibrate, fit_gate, promise
+from paramcast.training.gates import CAUTION, WORTH, Outcomes, calibrate, fit_gate, need_evidence, promise
 from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.serving import OnnxBackend
 
@@ -29,6 +29,16 @@ def test_gains_are_expected_as_they_were_learned() -> None:
     unseen, truth = made_up(200, seed=1)
     expected = adaptor.gate.gain(torch.from_numpy(unseen.hidden)).numpy()
     assert np.corrcoef(expected, truth)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(("gain", "passes"), [(3.0, True), (0.0, False), (-3.0, False)])
+def test_without_evidence_of_a_gain_no_update_passes(gain: float, passes: bool) -> None:
+    adaptor = untrained_model("codes").adaptor  # whose gate lets all pass
+    known = made_up(8, seed=0)[0]
+    noise = np.array([-1.0, 1, -2, 2, -1, 1, -2, 2])
+    need_evidence(adaptor, known._replace(gains=gain + noise))
+    accepted = adaptor.gate(torch.from_numpy(known.hidden)).numpy()
+    assert accepted.all() if passes else not accepted.any()
 
 
 def test_devices_that_would_not_gain_are_refused_though_training_promised_it() -> None:

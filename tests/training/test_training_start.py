@@ -21,9 +21,9 @@ from paramcast.training.baselines import (
     PriorCorrection,
     ReestimatedStatistics,
 )
+from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
 from paramcast.training.start import PREFIX, Start, Started, starting
-from paramcast.training.trainer import Supervised
 
 
 class Normed(nn.Module):
@@ -137,6 +137,7 @@ def test_the_free_baseline_stays_where_no_update_is_worth_it(tmp_path: Path) -> 
         assert values["own"].mean() > values["best_free"].mean() - 2
     else:
         np.testing.assert_allclose(values["own"], values["best_free"])
+    np.testing.assert_allclose(values["own"], values["start"])
     assert values["own"].mean() > values["base"].mean()
 
     model.save(tmp_path / "model")

@@ -19,10 +19,10 @@ from paramcast.bench.sensor_nets import PictureNet, SignalNet
 from paramcast.bench.sensor_shifts import Randomized
 from paramcast.bench.table import align
 from paramcast.errors import InputError
+from paramcast.training.bases import Supervised
 from paramcast.training.model import AdaptableModel, adaptable
 from paramcast.training.scores import LOSSES
 from paramcast.training.seeding import seed_from
-from paramcast.training.trainer import Supervised
 
 CONTROLS = ("base", "constant", "shuffled", "own", "best_free")
 ADAPTER = Basis(32)
@@ -98,7 +98,8 @@ def _row(known: SensorSet, other: SensorSet | None, seed: int, steps: int) -> di
         "gain": row["gain"],
         "own_minus_best_free": row["own_minus_best_free"],
         "free": None if free is None else {"method": free["name"], "strength": free["strength"]},
-        "start": model.fitted.summary.get("start"),
+        "start": row["controls"].get("start"),
+        "started_from": (model.fitted.summary.get("start") or {}).get("name"),
         "worse_share": row["worse_share"],
         "cost": row["cost"],
     }

@@ -9,7 +9,7 @@ import click
 
 from paramcast.cli.common import FILE, FOLDER, json_option, needs, typed_command
 from paramcast.cli.module import loaded, module_option
-from paramcast.protocol import load_key, public_key_hex
+from paramcast.protocol import load_or_make_key, public_key_hex
 
 
 @click.command(name="export")
@@ -37,7 +37,7 @@ def command(
         loaded(module, model_dir).export(out, key=key_file)
         seed = 0
     else:
-        public_key = None if key_file is None else public_key_hex(load_key(key_file))
+        public_key = None if key_file is None else public_key_hex(load_or_make_key(key_file))
         model = TrainedModel.load(model_dir)
         export_artifact(model, out, public_key)
         seed = model.config.seed

@@ -1,7 +1,8 @@
-"""Training the base module: once on all devices, and once for each fold of the devices without it."""
+"""The base module: trained once for each fold of the devices without it, or trained before and checked."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,57 +12,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from paramcast.errors import InputError
 from paramcast.files import replacing
 from paramcast.training import examples
 from paramcast.training.devices import DeviceData, folds_of
-from paramcast.training.model import AdaptableModel
-from paramcast.training.scores import Loss
+from paramcast.training.model import AdaptableModel, device_of
+from paramcast.training.scores import Loss, Score, primary
 from paramcast.training.seeding import seed_from
 
 State = dict[str, Tensor]
 FitBase = Callable[[nn.Module, Sequence[DeviceData]], None]
+"""Trains a module in place on devices."""
 Augment = Callable[[DeviceData, np.random.Generator], DeviceData]
+"""Makes a variant of a device."""
 
 
-def fit_bases(
-    model: AdaptableModel,
-    devices: Sequence[DeviceData],
-    base: bool | FitBase,
-    loss: Loss,
-    folds: int,
-    seed: int,
-    augment: Augment | None,
-    work: Path,
-) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
-    net = model.net
-    if base is False:
-        net.eval()
-        return [(copied(net), list(devices))]
-    train_base: FitBase = base if callable(base) else Supervised(loss, augment=augment)
-    initial = copied(net)
-
-    def trained(name: str, seen: Sequence[DeviceData]) -> State:
-        # From the same weights and draws, so that the inner spaces of the bases are alike.
-        path = work / f"base-{name}.pt.safetensors"
-        restore(net, initial)
-        if path.exists():
-            restore(net, load_file(path))
-        else:
-            torch.manual_seed(seed_from("base", seed))
-            train_base(net.train(), seen)
-            with replacing(path) as temporary:
-                save_file({k: v.cpu().contiguous().clone() for k, v in net.state_dict().items()}, temporary)
-        net.eval()
-        return copied(net)
-
-    parts = folds_of(devices, folds, seed)
-    lessons: list[tuple[State, Sequence[DeviceData]]] = []
-    for place, fold in enumerate(parts):
-        others = [device for other in parts if other is not fold for device in other]
-        lessons.append((trained(str(place), others), fold))
-    trained("all", devices)
-    return lessons
+class SeenDevicesWarning(UserWarning):
+    """The base module scores better on the training devices than on validation devices: it has seen them."""
 
 
 @dataclass
@@ -84,7 +51,7 @@ class Supervised:
 
     def __call__(self, module: nn.Module, devices: Sequence[DeviceData]) -> None:
         """Train the module."""
-        at = examples.device_of(module)
+        at = device_of(module)
         trained = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, self.rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps)
@@ -105,6 +72,48 @@ class Supervised:
             schedule.step()
 
 
+def cross_fitted(
+    model: AdaptableModel,
+    devices: Sequence[DeviceData],
+    base: bool | FitBase,
+    loss: Loss,
+    folds: int,
+    seed: int,
+    augment: Augment | None,
+    work: Path,
+) -> list[tuple[State, Sequence[DeviceData]]]:
+    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
+    net = model.net
+    if base is False:
+        net.eval()
+        return [(copied(net), list(devices))]
+    train_base: FitBase = base if callable(base) else Supervised(loss, augment=augment)
+    initial = copied(net)
+
+    def trained(name: str, seen: Sequence[DeviceData]) -> State:
+        # From the same weights and draws, so that the inner spaces of the bases are alike.
+        path = work / f"base-{name}.pt.safetensors"
+        restored_to(net, initial)
+        if path.exists():
+            restored_to(net, load_file(path))
+        else:
+            torch.manual_seed(seed_from("base", seed))
+            train_base(net.train(), seen)
+
+            with replacing(path) as temporary:
+                save_file({k: v.cpu().contiguous().clone() for k, v in net.state_dict().items()}, temporary)
+        net.eval()
+        return copied(net)
+
+    parts = folds_of(devices, folds, seed)
+    lessons: list[tuple[State, Sequence[DeviceData]]] = []
+    for place, fold in enumerate(parts):
+        others = [device for other in parts if other is not fold for device in other]
+        lessons.append((trained(str(place), others), fold))
+    trained("all", devices)
+    return lessons
+
+
 def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generator, most: int) -> DeviceData:
     """Draw a variant of a device, of at most `most` of its examples: more would be changed in vain."""
     if augment is None:
@@ -120,12 +129,80 @@ def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generato
     return augment(device, rng)
 
 
+def warn_if_seen(
+    model: AdaptableModel, train: Sequence[DeviceData], validation: Sequence[DeviceData], score: Score
+) -> None:
+    """Compare the base's scores on both sets; two standard errors are more than chance."""
+    known, new = (score.sign * base_scores(model, each, score) for each in (train, validation))
+    error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in (known, new) if len(each) > 1))
+    if known.mean() - new.mean() > 2 * error > 0:
+        warnings.warn(
+            f"the base scores {score.sign * known.mean():.1f} on training devices and "
+            f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on "
+            "the former, and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, "
+            "or give devices that it has not seen",
+            SeenDevicesWarning,
+            stacklevel=4,
+        )
+
+
+def base_scores(model: AdaptableModel, devices: Sequence[DeviceData], score: Score) -> np.ndarray:
+    """Score the base module on all examples of each device: (B,) float64."""
+    at, found = device_of(model.net), []
+    model.net.eval()
+    with torch.no_grad():
+        for device in devices:
+            parts = [
+                examples.call(
+                    model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at)
+                )
+                for start in range(0, len(device), 256)
+            ]
+            found.append(
+                score(
+                    examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)
+                )
+            )
+    return np.array(found, np.float64)
+
+
+def check_score(model: AdaptableModel, devices: Sequence[DeviceData], score: Score) -> None:
+    """Find a score whose direction is wrong: outputs that belong to other examples must not score better.
+
+    Raises:
+        InputError: They do, clearly.
+    """
+    at = device_of(model.net)
+    true, mixed = [], []
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for device in devices:
+            inputs = examples.moved(examples.take(device.inputs, slice(0, 256)), at)
+            labels = examples.moved(examples.take(device.labels, slice(0, 256)), at)
+            outputs = examples.call(model.net, inputs)
+            if not isinstance(outputs, Tensor) and not isinstance(primary(outputs), Tensor):
+                return
+            try:
+                other = examples.take(outputs, rng.permutation(examples.count(inputs)))
+            except (IndexError, RuntimeError, TypeError):  # outputs without an axis of examples
+                return
+            true.append(score(outputs, labels))
+            mixed.append(score(other, labels))
+    gaps = score.sign * (np.array(true) - np.array(mixed))
+    gaps = gaps[np.isfinite(gaps)]
+    if len(gaps) > 2 and gaps.mean() < 0 and gaps.mean() + 3 * gaps.std(ddof=1) / np.sqrt(len(gaps)) < 0:
+        raise InputError(
+            f"score {score.name!r} is better for outputs of other examples: it seems that lower is better; "
+            "give score=pc.Score(function, name, higher_is_better=False)"
+        )
+
+
 def copied(module: nn.Module) -> State:
-    """Copy a module's state."""
+    """Copy the state of a module."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def restore(module: nn.Module, state: State) -> None:
+def restored_to(module: nn.Module, state: State) -> None:
     """Copy a state into a module in place, so that replicas which share its tensors follow."""
     with torch.no_grad():
         for name, value in module.state_dict().items():

@@ -155,7 +155,7 @@ class DefaultDescriber(Describer):
         if self._head:
             parts.append(self._layout.pooled(seen[self._head]))
         made = primary(outputs).float()
-        if made.dim() == 2:
+        if made.dim() == 2 and len(made) == examples.count(inputs):
             parts.append(made.softmax(-1) if made.shape[1] > 1 else made)
         if not parts:
             raise InputError("the module has neither float inputs nor layers to describe; give context=")

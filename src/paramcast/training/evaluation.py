@@ -29,10 +29,10 @@ from paramcast.training.baselines import (
 )
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
-from paramcast.training.generating import Contexts, scores_of, updates
-from paramcast.training.model import AdaptableModel
+from paramcast.training.model import AdaptableModel, device_of
 from paramcast.training.report import Report
 from paramcast.training.scores import Loss, Score, chosen_score, primary
+from paramcast.training.scoring import Contexts, scores_of, updates
 
 REUSE = (1, 10, 100, 1000)
 """Queries that one update serves, for the bytes per query of the cost ledger."""
@@ -82,6 +82,13 @@ def evaluate(
             "shuffled": scorer.scores({name: value[order] for name, value in ungated.items()}),
             "ungated": scorer.scores(ungated),
         }
+        if model.fitted.start is not None:
+            base = model.hypernet.adapter.base_values()
+            alone = {
+                name: base[name].expand_as(value) if name in base else value
+                for name, value in ungated.items()
+            }
+            values["start"] = scorer.scores(alone)
         if free:
             method = free_baseline(model, free["name"], free.get("prior"))
             values["best_free"] = free_scores(
@@ -139,7 +146,7 @@ def free_scores(
     score: Score,
 ) -> np.ndarray:
     """Score each device behind its first `skipped` examples, adapted by a free baseline: (B,) float64."""
-    at, found = examples.device_of(model.net), []
+    at, found = device_of(model.net), []
     model.net.eval()
     with torch.no_grad():
         for device in devices:
@@ -170,7 +177,7 @@ def choose_free(
     Returns:
         Name, strength and validation score of the best, and what it learned from training devices.
     """
-    at = examples.device_of(model.net)
+    at = device_of(model.net)
     sample = examples.moved(examples.take(train[0].inputs, slice(0, 4)), at)
     model.net.eval()
     with torch.no_grad():
@@ -241,7 +248,7 @@ def choose_start(
     free = model.fitted.summary.get("free")
     if free is None or not norm_layers(model.net) or support < 2:
         return dict(free) if free else None
-    net, at = model.net, examples.device_of(model.net)
+    net, at = model.net, device_of(model.net)
     final = {name: value.detach().clone() for name, value in net.state_dict().items()}
     places: list[int] = []
 
@@ -270,14 +277,14 @@ def choose_start(
     net.eval()
     learned = LearnedAlignment.learn(net, draw, loss, seed)
 
-    def judged(make: Callable[[], FreeBaseline], strength: float) -> float:
-        """Score on all devices, each under a base that has not seen it."""
+    def judged(make: Callable[[], FreeBaseline], strength: float) -> tuple[float, float]:
+        """Score on devices of the lessons, and on validation devices: under a base that has not seen them."""
         found = []
         for state, devices in [*lessons, (final, validation)]:
             put(state)
             enough = [device for device in devices if len(device) > support]
             found.append(free_scores(model, make(), enough, support, support, strength, score))
-        return float(np.nanmean(np.concatenate(found)))
+        return float(np.nanmean(np.concatenate(found[:-1]))), float(np.nanmean(found[-1]))
 
     def again() -> FreeBaseline:
         if free["name"] != MeanRemoval.name:
@@ -290,13 +297,14 @@ def choose_start(
 
     by_free, by_learned = judged(again, free["strength"]), judged(lambda: learned, 1.0)
     put(final)
-    if score.sign * by_learned <= score.sign * by_free:
+    # On both: bases of fewer devices may need what the final one does not.
+    if any(score.sign * own <= score.sign * other for own, other in zip(by_learned, by_free, strict=True)):
         return dict(free)
     return {
         "name": LearnedAlignment.name,
         "strength": 1.0,
-        "cross_fitted": round(by_learned, 4),
-        "cross_fitted_free": round(by_free, 4),
+        "cross_fitted": [round(value, 4) for value in by_learned],
+        "cross_fitted_free": [round(value, 4) for value in by_free],
         "strengths": {name: list(pair) for name, pair in learned.strengths.items()},
     }
 
@@ -304,7 +312,7 @@ def choose_start(
 def _score(model: AdaptableModel, device: DeviceData) -> Score:
     if isinstance(model.score, Score):
         return model.score
-    at = examples.device_of(model.net)
+    at = device_of(model.net)
     model.net.eval()
     with torch.no_grad():
         outputs = examples.call(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at))
@@ -337,7 +345,7 @@ def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -
     tensors = {name: np.ascontiguousarray(value[0].cpu().numpy(), np.float32) for name, value in made.items()}
     update = Package(devices[0].id, "0" * 64, 1, 2**31, model.hypernet.adapter.name, "int4", tensors)
     up, down = len(model.request(devices[0].id, context).encode()), len(seal(update, make_key()))
-    rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), examples.device_of(model.net))
+    rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), device_of(model.net))
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         examples.call(model.net, rows)
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from paramcast.errors import InputError
@@ -86,11 +86,6 @@ def joined(trees: Sequence[Any]) -> Any:
 def moved(tree: Any, device: torch.device | str) -> Any:
     """Move every tensor of a tree to a torch device."""
     return pytree.tree_map(lambda tensor: tensor.to(device) if isinstance(tensor, Tensor) else tensor, tree)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Return where a module's tensors lie; one without tensors counts as the CPU's."""
-    return next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
 
 
 def detached(tree: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from paramcast.artifact.write import export_device, export_hypernetwork
 from paramcast.errors import InputError
 from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber
 from paramcast.training.model import AdaptableModel
 
@@ -44,11 +45,13 @@ def export(
     fitted, out = model.fitted, Path(out)
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
     public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
+    # Devices keep the first example for trial runs: a made one, not a user's.
+    traced = examples.joined([examples.made_like(fitted.example), fitted.example])
     sha256 = export_device(
         model.adapted,
         describer,
         fitted.uplink,
-        fitted.example,
+        traced,
         out,
         task=task,
         labels=labels,

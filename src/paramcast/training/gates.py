@@ -6,6 +6,7 @@ each adapted from a base model that has not seen its clips, and calibrated on va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 
 from paramcast.hypernet import Hypernetwork
+from paramcast.training.statistics import interval
 
 WORTH = 1.0
 """Percent points that an edit has to gain; to lose as many is what makes a device worse off."""
@@ -98,3 +100,13 @@ def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:
     gate.bias.fill_(float(gate.bias) * slope + float(known.gains.mean() - slope * expected.mean()))
     error = float(np.std(known.gains - gate.gain(torch.from_numpy(known.hidden)).numpy()))
     gate.threshold.fill_(WORTH + CAUTION * error)
+
+
+def need_evidence(hypernet: Hypernetwork, known: Outcomes) -> None:
+    """Refuse all updates unless validation devices gain by those that pass, beyond chance.
+
+    What they start from is good already, and a few devices calibrate a gate badly.
+    """
+    passed = hypernet.gate(torch.from_numpy(known.hidden)).numpy()
+    if interval(np.where(passed, known.gains, 0.0)).low <= 0:
+        hypernet.gate.threshold.fill_(math.inf)

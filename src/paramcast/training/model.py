@@ -5,35 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config, load_config
+from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config
 from paramcast.errors import InputError
-from paramcast.files import remove_halves, replacing, write_json
 from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
 from paramcast.protocol import AdaptRequest
 from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber, Describer, make_describer
 from paramcast.training.devices import DeviceData
-from paramcast.training.fitted import Fitted, NotFittedError
 from paramcast.training.scores import Loss, Score
 from paramcast.training.start import Start, Started, starting
-from paramcast.training.uplink import Uplink, as_received, padded, sent_and_whole
+from paramcast.training.uplink import Uplink, as_received
 
 if TYPE_CHECKING:
     from paramcast.training.report import Report
-
-FORMAT = 1
-"""Version of a model's folder."""
 
 CONDITIONS = ("support", "constant", "truth")
 """What a hypernetwork is given: the support set, nothing (a control), or the true domain (the oracle)."""
@@ -49,6 +41,40 @@ _NO_QUERIES = 1  # columns of a request's queries, of which there are no rows
 
 class ModelError(InputError):
     """A folder is not a model that this version can read."""
+
+
+class NotFittedError(InputError):
+    """The model has to be fitted first."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model has no hypernetwork yet; call fit(train_devices, validation_devices) first"
+        )
+
+
+@dataclass
+class Fitted:
+    """What training adds to the module.
+
+    Attributes:
+        uplink: From an example's features to the numbers that are sent.
+        hypernets: Condition -> hypernetwork; 'support' serves devices.
+        adapted: Condition -> the module under that hypernetwork's updates.
+        example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
+        domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
+        truth_dim: Length of a true domain's description; 0 where it is unknown.
+        start: What a device does by itself before an update comes on top; None: nothing.
+        summary: Results on validation devices, and the verdict in words.
+    """
+
+    uplink: Uplink
+    hypernets: dict[str, Hypernetwork]
+    adapted: dict[str, AdaptedModule]
+    example: Any
+    domains: tuple[str, ...] = ()
+    truth_dim: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+    start: Start | None = None
 
 
 class AdaptableModel:
@@ -132,7 +158,7 @@ class AdaptableModel:
 
     def features(self, inputs: Any) -> np.ndarray:
         """Describe examples: (N, F) or (N, T, F) float32, from the base module."""
-        device = examples.device_of(self.net)
+        device = device_of(self.net)
         parts = []
         self.net.eval()
         with torch.no_grad():
@@ -193,7 +219,7 @@ class AdaptableModel:
         """
         tree = examples.as_tensors(support, "support")
         values = self.hypernet.generate(self.inputs([self.features(tree)]))
-        values |= starting(self.fitted.start, self.net, [examples.moved(tree, examples.device_of(self.net))])
+        values |= starting(self.fitted.start, self.net, [examples.moved(tree, device_of(self.net))])
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
@@ -220,29 +246,10 @@ class AdaptableModel:
         return digest.hexdigest()
 
     def save(self, folder: Path | str) -> None:
-        """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_halves(folder)
-        for name, module in self._modules().items():
-            with replacing(folder / f"{name}.safetensors") as path:
-                save_file(_owned(module.state_dict()), path)
-        uplink = self.fitted.uplink
-        with replacing(folder / "uplink.safetensors") as path:
-            save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
-        structure, tensors = examples.dump(examples.made_like(self.fitted.example))
-        with replacing(folder / "example.safetensors") as path:
-            save_file(tensors, path)
-        stored = {
-            "format": FORMAT,
-            "example": structure,
-            "sha256": self.sha256(),
-            **self._config(),
-            "domains": list(self.fitted.domains),
-            "truth_dim": self.fitted.truth_dim,
-            "summary": self.fitted.summary,
-        }
-        write_json(folder / "config.json", stored)
+        """Write the model to a folder; `paramcast.load` reads it."""
+        from paramcast.training.folder import save
+
+        save(self, folder)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
         """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
@@ -274,7 +281,7 @@ class AdaptableModel:
                     truth_dim=truth_dim,
                 ),
                 module.adapter,
-            ).to(examples.device_of(self.net))
+            ).to(device_of(self.net))
             for condition, module in adapted.items()
         }
         self._fitted = Fitted(uplink, hypernets, adapted, example, domains, truth_dim)
@@ -336,51 +343,22 @@ def adaptable(
     return AdaptableModel(net, target_modules, adapter, context, loss, score)
 
 
-def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -> AdaptableModel:
-    """Read what `AdaptableModel.save` wrote, into a module built as the saved one was.
-
-    Args:
-        folder: The model's folder.
-        net: Its weights are replaced.
-        context: The module that describes examples, built as the saved one was, if there was one.
-
-    Raises:
-        ModelError: No model, a model of another module, or one that changed since it was written.
-    """
-    folder = Path(folder)
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if stored.get("format") != FORMAT:
-            raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
-        told = stored["context"]
-        if told["kind"] == "BesideDescriber" and context is None:
-            raise ModelError(
-                f"{folder}: the model has a context module of its own; give load(..., context=module)"
-            )
-        describer = told["name"] if told["kind"] == "TapDescriber" else context
-        model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
-        example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
-        uplink = Uplink(**load_arrays(folder / "uplink.safetensors"))
-        model.begin(uplink, example, stored["truth_dim"], tuple(stored["domains"]))
-        for name, module in model._modules().items():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-            module.eval()
-        model.fitted.summary = stored["summary"]
-        model.begin_with_start()
-        model.describer.restore(told)
-    except OSError as error:
-        raise ModelError(
-            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
-        ) from error
-    except ModelError:
-        raise
-    except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} is not a model of this module: {error}") from error
-    if model.sha256() != stored["sha256"]:
-        raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
-    return model
+def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
+    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
+    return parts[:, parts.shape[1] // 2], parts.mean(1)
 
 
-def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors so that they share no memory, as safetensors asks."""
-    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lay sets (K, U) of unlike size side by side: (B, K, U) float32 and a mask (B, K) bool."""
+    longest = max(len(rows) for rows in sets)
+    out = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
+    mask = np.zeros((len(sets), longest), bool)
+    for place, rows in enumerate(sets):
+        out[place, : len(rows)], mask[place, : len(rows)] = rows, True
+    return out, mask
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the torch device that a module lies on."""
+    return next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))

@@ -21,6 +21,7 @@ LEGEND = {
     "own": "the device's own update",
     "oracle": "an update from the true domain",
     "best_free": "the best baseline without labels and cloud",
+    "start": "what own updates start from, alone",
     "ungated": "own updates without the gain predictor",
 }
 GAINS = (
@@ -37,23 +38,26 @@ class Report:
 
     Attributes:
         results: One for each support size.
-        costs: The cost ledger of each.
+        costs: The cost ledger of each; None where it was not measured.
         summary: What training said of the model.
         seed: Of the evaluation.
+        task, shift: What the model does, and in what devices differ.
     """
 
     results: tuple[Result, ...]
-    costs: tuple[Mapping[str, Any], ...]
+    costs: tuple[Mapping[str, Any] | None, ...]
     summary: Mapping[str, Any]
     seed: int
+    task: str = "module"
+    shift: str = "given"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A row for each support size, as JSON types: the form of a results file."""
         return [
             {
-                "task": "module",
-                "shift": "given",
+                "task": self.task,
+                "shift": self.shift,
                 "support": result.support,
                 "devices": len(result.devices),
                 "metric": result.metric.name,
@@ -65,7 +69,7 @@ class Report:
                 else result.gain_over_free.json(),
                 "recovery": None if result.recovery is None else round(result.recovery, 4),
                 "worse_share": round(result.worse_share, 4),
-                "cost": dict(cost),
+                "cost": None if cost is None else dict(cost),
             }
             for result, cost in zip(self.results, self.costs, strict=True)
         ]
@@ -85,12 +89,11 @@ class Report:
                     lines.append(f"  {name:10} {shown(row[key], signed=True)}   {against}")
             recovery, cost = row["recovery"], row["cost"]
             told = "" if recovery is None else f", {100 * recovery:.0f} % of the oracle's gain"
-            lines += [
-                f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{told}",
-                f"  {cost['bytes_up']} bytes up, {cost['bytes_down']} down, no labels",
-                f"  what leaves the device: {cost['leaves_the_device']}",
-                "",
-            ]
+            lines.append(f"  {100 * row['worse_share']:.0f} % of devices lose more than a point{told}")
+            if cost:
+                lines.append(f"  {cost['bytes_up']} bytes up, {cost['bytes_down']} down, no labels")
+                lines.append(f"  what leaves the device: {cost['leaves_the_device']}")
+            lines.append("")
         return "\n".join([*lines, self.verdict()])
 
     def verdict(self) -> str:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,29 @@ from torch import Tensor, nn
 from paramcast.errors import InputError
 from paramcast.files import check_same_run, write_json
 from paramcast.training import examples
-from paramcast.training.bases import Augment, FitBase, Supervised, copied, fit_bases, restore, variant
-from paramcast.training.checks import SeenDevicesWarning, check_score, first_outputs, warn_if_seen
+from paramcast.training.bases import (
+    Augment,
+    FitBase,
+    SeenDevicesWarning,
+    State,
+    Supervised,
+    check_score,
+    copied,
+    cross_fitted,
+    restored_to,
+    variant,
+    warn_if_seen,
+)
 from paramcast.training.devices import DeviceData, check_devices, domains_of
-from paramcast.training.evaluation import choose_free, choose_start
 from paramcast.training.fitting import Schedule, one_thread
 from paramcast.training.fitting import fit as fit_steps
-from paramcast.training.generating import Contexts, scores_of, updates
-from paramcast.training.model import CONDITIONS, UPLINK_DIM, AdaptableModel
-from paramcast.training.plan import Plan, training_sizes, validation_sizes
-from paramcast.training.scores import chosen_loss, chosen_score
+from paramcast.training.model import CONDITIONS, UPLINK_DIM, AdaptableModel, device_of, sent_and_whole
+from paramcast.training.outcomes import fit_gain_predictor
+from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
+from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.seeding import seed_from
 from paramcast.training.start import starting
-from paramcast.training.uplink import Uplink, sent_and_whole
-from paramcast.training.verdict import fit_gate, summarize
+from paramcast.training.uplink import Uplink
 
 STEPS = 400
 SUPPORT = 8
@@ -48,6 +58,39 @@ VALIDATIONS = 4
 BETA = 0.8
 """Weight of the ADR's loss."""
 FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every stage of one training run needs.
+
+    Attributes:
+        model: Trained in place.
+        train, validation: Devices.
+        loss, score: Of outputs and labels.
+        augment: Makes a variant of a device for one step, or None.
+        lessons: States of the base, each with the devices that it has not seen.
+        final: The state of the base that is kept.
+        truths: True domain by device id, or None.
+        support: Examples that devices adapt with.
+        steps, rate, seed: Of each hypernetwork.
+        precision: A torch dtype for autocast, or None.
+    """
+
+    model: AdaptableModel
+    train: Sequence[DeviceData]
+    validation: Sequence[DeviceData]
+    loss: Loss
+    score: Score
+    augment: Augment | None
+    lessons: Sequence[tuple[State, Sequence[DeviceData]]]
+    final: State
+    truths: dict[str, np.ndarray] | None
+    support: int
+    steps: int
+    rate: float
+    seed: int
+    precision: torch.dtype | None
 
 
 def fit(
@@ -113,21 +156,22 @@ def fit(
         "devices": [d.id for d in (*train_devices, *validation_devices)],
         **model._config(),
     }
+    from paramcast.training.evaluation import choose_free, choose_start
+
     with _work(folder, run) as work, _threads(model.net):
-        outputs, labels = first_outputs(model, train_devices[0])
+        outputs, labels = _first(model, train_devices[0])
         loss, score = chosen_loss(model.loss, outputs, labels), chosen_score(model.score, outputs, labels)
         model.loss, model.score = loss, score
-        lessons = fit_bases(model, train_devices, base, loss, folds, seed, augment, work)
+        lessons = cross_fitted(model, train_devices, base, loss, folds, seed, augment, work)
         if not base:
             warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
         example = examples.take(train_devices[0].inputs, slice(0, 4))
-        at = examples.device_of(model.net)
         batch = [
             examples.take(d.inputs, slice(0, min(4, len(d))))
             for d in [*train_devices, *validation_devices][:3]
         ]
-        model.describer.prepare(model.net, examples.moved(example, at))
+        model.describer.prepare(model.net, examples.moved(example, device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
         names = _domain_names([*train_devices, *validation_devices])
         uplink = _uplink(model, train_devices)
@@ -155,21 +199,21 @@ def fit(
         model.net.requires_grad_(False)
         try:
             for condition in fitted.hypernets:
-                fitted.adapted[condition].check([examples.moved(b, at) for b in batch])
+                fitted.adapted[condition].check([examples.moved(b, device_of(model.net)) for b in batch])
                 if start and condition == "support":
                     fitted.summary["start"] = choose_start(
                         model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
                     )
                     model.begin_with_start()
                 _fit_hypernet(plan, condition, work)
-            restore(model.net, plan.final)
-            fit_gate(plan)
+            restored_to(model.net, plan.final)
+            fit_gain_predictor(plan)
         finally:
-            restore(model.net, plan.final)
+            restored_to(model.net, plan.final)
             for parameter, before in zip(model.net.parameters(), needed, strict=True):
                 parameter.requires_grad_(before)
             model.net.eval()
-        fitted.summary |= summarize(plan)
+        fitted.summary |= _summary(plan)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -185,12 +229,12 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         place = int(rng.integers(len(plan.lessons)))
         state, devices = plan.lessons[place]
         if place != last[0]:
-            restore(plan.model.net, state)
+            restored_to(plan.model.net, state)
             last[0] = place
         return _lesson(plan, condition, devices, contexts, rng)
 
     def validate() -> float:
-        restore(plan.model.net, plan.final)
+        restored_to(plan.model.net, plan.final)
         last[0] = None
         found = [
             np.nanmean(
@@ -224,7 +268,7 @@ def _lesson(
 ) -> Tensor:
     """Compute the loss () of one step; support and query examples differ between steps."""
     model = plan.model
-    at = examples.device_of(model.net)
+    at = device_of(model.net)
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
     supports, queries, labels, seen = [], [], [], []
     for device in chosen:
@@ -274,6 +318,49 @@ def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
             "the context features hold NaN or an infinity; check the inputs and the context module"
         )
     return Uplink.fit(features, min(UPLINK_DIM, features.shape[1]), standardize=True)
+
+
+def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
+    """Return outputs and labels of a few examples: what loss and score are chosen by."""
+    at = device_of(model.net)
+    model.net.eval()
+    with torch.no_grad():
+        try:
+            outputs = examples.call(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at))
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the module cannot be called with the inputs of device {device.id!r}: {error}"
+            ) from error
+    return outputs, examples.moved(examples.take(device.labels, slice(0, 4)), at)
+
+
+def _summary(plan: Plan) -> dict[str, Any]:
+    """Evaluate on validation devices, and say in words what that allows."""
+    model = plan.model
+    contexts = Contexts(model)
+    size = plan.support
+    own = scores_of(
+        model,
+        plan.validation,
+        updates(model, plan.validation, size, "support", contexts, gated=True),
+        size,
+        plan.score,
+    )
+    base = scores_of(model, plan.validation, None, size, plan.score)
+    gain = plan.score.sign * float(np.nanmean(own - base))
+    verdict = (
+        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
+        if gain > 0
+        else f"no update beats the base on {len(plan.validation)} validation devices: "
+        "devices keep the base; more training devices or another context= may help"
+    )
+    return {
+        "score": plan.score.name,
+        "higher_is_better": plan.score.higher_is_better,
+        "base": round(float(np.nanmean(base)), 4),
+        "own": round(float(np.nanmean(own)), 4),
+        "verdict": verdict,
+    }
 
 
 def _domain_names(devices: Sequence[DeviceData]) -> tuple[str, ...]:

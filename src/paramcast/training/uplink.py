@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,19 +67,3 @@ class Uplink:
 def as_received(uplinks: np.ndarray) -> np.ndarray:
     """Uplink features (N, U) as the cloud receives them: through int8 with a scale a row."""
     return from_int8(*to_int8(uplinks))
-
-
-def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
-    parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
-    return parts[:, parts.shape[1] // 2], parts.mean(1)
-
-
-def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay sets (K, U) of unlike size side by side: (B, K, U) float32 and a mask (B, K) bool."""
-    longest = max(len(rows) for rows in sets)
-    out = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
-    mask = np.zeros((len(sets), longest), bool)
-    for place, rows in enumerate(sets):
-        out[place, : len(rows)], mask[place, : len(rows)] = rows, True
-    return out, mask

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,6 +29,9 @@ from paramcast.video.encoders import image_encoder, text_encoder
 from paramcast.video.tasks import Task, make_task
 from paramcast.video.training.bank import Bank
 from paramcast.video.training.views import UplinkTable
+
+if TYPE_CHECKING:
+    from paramcast.training.report import Report
 
 FORMAT = 1
 """Version of the model folder."""
@@ -181,6 +184,53 @@ class TrainedModel:
                 f"{folder}: the base model's files have changed since they were written; copy it anew"
             )
         return model
+
+    def evaluate(
+        self,
+        data: Path | str,
+        support: int | Sequence[int] = 8,
+        *,
+        shift: str = "category",
+        devices: int = 100,
+        seed: int = 0,
+    ) -> Report:
+        """Evaluate on simulated devices with clips that training never touched, beside every control.
+
+        Args:
+            data: The folder of a collection.
+            support: Clips that a device adapts with; several numbers give a row each.
+            shift: In what devices differ; see `paramcast evaluate --help`.
+            devices: How many there are.
+            seed: Of the devices.
+
+        Raises:
+            InputError: The collection has too few clips for the task, or the shift is unknown.
+        """
+        from paramcast.training.report import Report
+        from paramcast.video.training.evaluate import evaluate
+
+        sizes = (support,) if isinstance(support, int) else tuple(support)
+        found = evaluate(
+            self, Collection.open(data), shift=shift, devices=devices, support_sizes=sizes, seed=seed
+        ).results
+        return Report(found, (None,) * len(found), {}, seed, self.config.task, shift)
+
+    def export(self, out: Path | str, key: Path | str | None = None) -> Path:
+        """Write the artifact: `out/device` for devices, `out/server` for the server.
+
+        Args:
+            out: The artifact's folder; an older artifact there is replaced.
+            key: File of the signing key, made if it does not exist; None: devices trust the first server.
+
+        Raises:
+            InputError: The encoders cannot run on a device, or `out` is no artifact.
+        """
+        from paramcast.protocol import load_or_make_key, public_key_hex
+        from paramcast.video.training.artifact import export_artifact
+
+        return export_artifact(
+            self, out, None if key is None else public_key_hex(load_or_make_key(Path(key)))
+        )
 
     def _adaptor(self, condition: Any) -> FormHypernetwork:
         config = HypernetworkConfig(

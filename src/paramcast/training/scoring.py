@@ -1,4 +1,4 @@
-"""Updates for devices that take part in training or evaluation, and scores under them."""
+"""Updates for devices, and the scores of devices under them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from paramcast.hypernet import Hypernetwork
 from paramcast.training import examples
 from paramcast.training.devices import DeviceData
-from paramcast.training.model import AdaptableModel
+from paramcast.training.model import AdaptableModel, device_of
 from paramcast.training.scores import Score
 from paramcast.training.start import starting
 
@@ -65,7 +65,7 @@ def updates(
         made = hypernet.gated(inputs) if gated else hypernet.values(hypernet.encode(inputs), inputs)
     if condition != "support":
         return made
-    at = examples.device_of(model.net)
+    at = device_of(model.net)
     seen = [examples.moved(examples.take(device.inputs, slice(0, support)), at) for device in devices]
     return made | starting(model.fitted.start, model.net, seen)
 
@@ -80,7 +80,7 @@ def scores_of(
 ) -> np.ndarray:
     """Score each device behind its first `skipped` examples: (B,) float64; without updates the base."""
     adapted, found = model.fitted.adapted[condition], []
-    at = examples.device_of(model.net)
+    at = device_of(model.net)
     model.net.eval()
     with torch.no_grad():
         for place, device in enumerate(devices):
@@ -94,21 +94,11 @@ def scores_of(
     return np.array(found, np.float64)
 
 
-def base_scores(model: AdaptableModel, devices: Sequence[DeviceData], score: Score) -> np.ndarray:
-    """Score the base on all examples of each device: (B,) float64."""
-    at, found = examples.device_of(model.net), []
-    model.net.eval()
-    with torch.no_grad():
-        for device in devices:
-            parts = [
-                examples.call(
-                    model.net, examples.moved(examples.take(device.inputs, slice(start, start + 256)), at)
-                )
-                for start in range(0, len(device), 256)
-            ]
-            found.append(
-                score(
-                    examples.joined(parts) if len(parts) > 1 else parts[0], examples.moved(device.labels, at)
-                )
-            )
-    return np.array(found, np.float64)
+def training_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that training draws: a device may have fewer examples, or more."""
+    return sorted({1, max(1, support // 4), max(1, support // 2), support, 2 * support})
+
+
+def validation_sizes(support: int) -> list[int]:
+    """Return the sizes of support sets that select the training step and calibrate the gain predictor."""
+    return sorted({max(1, support // 8), support})

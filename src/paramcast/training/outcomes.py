@@ -1,22 +1,25 @@
-"""What ends a training run: the gain predictor, and the verdict on validation devices in words."""
+"""What training devices gained by their updates: the gain predictor is fitted to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from paramcast.training import examples, gates
-from paramcast.training.bases import restore
+from paramcast.training.bases import base_scores, restored_to
 from paramcast.training.devices import DeviceData
-from paramcast.training.generating import Contexts, base_scores, scores_of, updates
-from paramcast.training.plan import Plan, training_sizes, validation_sizes
+from paramcast.training.model import device_of
+from paramcast.training.scoring import scores_of, training_sizes, validation_sizes
 from paramcast.training.start import starting
 
+if TYPE_CHECKING:
+    from paramcast.training.trainer import Plan
 
-def fit_gate(plan: Plan) -> None:
+
+def fit_gain_predictor(plan: Plan) -> None:
     """Fit the gain predictor to what training devices gained, and calibrate it on validation devices."""
     model, hypernet = plan.model, plan.model.hypernet
     unit = _points(plan)
@@ -28,7 +31,7 @@ def fit_gate(plan: Plan) -> None:
         with torch.no_grad():
             hidden = hypernet.eval().encode(inputs)
             made = hypernet.values(hidden, inputs)
-        at = examples.device_of(model.net)
+        at = device_of(model.net)
         seen = [
             examples.moved(examples.take(d.inputs, slice(0, n)), at)
             for d, n in zip(devices, skipped, strict=True)
@@ -60,13 +63,15 @@ def fit_gate(plan: Plan) -> None:
 
     parts = []
     for state, devices in plan.lessons:
-        restore(model.net, state)
+        restored_to(model.net, state)
         parts += [outcomes(devices, size) for size in training_sizes(plan.support)]
-    restore(model.net, plan.final)
+    restored_to(model.net, plan.final)
     gates.fit_gate(hypernet, gates.joined(parts))
     gates.calibrate(
         hypernet, gates.joined(outcomes(plan.validation, size) for size in validation_sizes(plan.support))
     )
+    if model.fitted.start is not None:
+        gates.need_evidence(hypernet, outcomes(plan.validation, plan.support))
 
 
 def _points(plan: Plan) -> float:
@@ -74,32 +79,3 @@ def _points(plan: Plan) -> float:
     if plan.score.higher_is_better:
         return 1.0
     return max(1e-9, 0.01 * float(np.nanmean(base_scores(plan.model, plan.validation, plan.score))))
-
-
-def summarize(plan: Plan) -> dict[str, Any]:
-    """Evaluate on validation devices, and say in words what that allows."""
-    model = plan.model
-    contexts = Contexts(model)
-    size = plan.support
-    own = scores_of(
-        model,
-        plan.validation,
-        updates(model, plan.validation, size, "support", contexts, gated=True),
-        size,
-        plan.score,
-    )
-    base = scores_of(model, plan.validation, None, size, plan.score)
-    gain = plan.score.sign * float(np.nanmean(own - base))
-    verdict = (
-        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
-        if gain > 0
-        else f"no update beats the base on {len(plan.validation)} validation devices: "
-        "devices keep the base; more training devices or another context= may help"
-    )
-    return {
-        "score": plan.score.name,
-        "higher_is_better": plan.score.higher_is_better,
-        "base": round(float(np.nanmean(base)), 4),
-        "own": round(float(np.nanmean(own)), 4),
-        "verdict": verdict,
-    }

@@ -1,0 +1,100 @@
+"""A model's folder: writing it whole, and reading it into a module built as the saved one was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from paramcast.adapters import load_config
+from paramcast.errors import InputError
+from paramcast.files import remove_halves, replacing, write_json
+from paramcast.training import examples
+from paramcast.training.model import AdaptableModel, ModelError
+from paramcast.training.uplink import Uplink
+
+FORMAT = 1
+"""Version of a model's folder."""
+
+
+def save(model: AdaptableModel, folder: Path | str) -> None:
+    """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_halves(folder)
+    for name, module in model._modules().items():
+        with replacing(folder / f"{name}.safetensors") as path:
+            save_file(_owned(module.state_dict()), path)
+    uplink = model.fitted.uplink
+    with replacing(folder / "uplink.safetensors") as path:
+        save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
+    structure, tensors = examples.dump(examples.made_like(model.fitted.example))
+    with replacing(folder / "example.safetensors") as path:
+        save_file(tensors, path)
+    stored = {
+        "format": FORMAT,
+        "example": structure,
+        "sha256": model.sha256(),
+        **model._config(),
+        "domains": list(model.fitted.domains),
+        "truth_dim": model.fitted.truth_dim,
+        "summary": model.fitted.summary,
+    }
+    write_json(folder / "config.json", stored)
+
+
+def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -> AdaptableModel:
+    """Read what `AdaptableModel.save` wrote, into a module built as the saved one was.
+
+    Args:
+        folder: The model's folder.
+        net: Its weights are replaced.
+        context: The module that describes examples, built as the saved one was, if there was one.
+
+    Raises:
+        ModelError: No model, a model of another module, or one that changed since it was written.
+    """
+    folder = Path(folder)
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if stored.get("format") != FORMAT:
+            raise ModelError(f"{folder}: this version of paramcast reads models of format {FORMAT}")
+        told = stored["context"]
+        if told["kind"] == "BesideDescriber" and context is None:
+            raise ModelError(
+                f"{folder}: the model has a context module of its own; give load(..., context=module)"
+            )
+        describer = told["name"] if told["kind"] == "TapDescriber" else context
+        model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
+        example = examples.restore(stored["example"], load_file(folder / "example.safetensors"))
+        uplink = Uplink(**load_arrays(folder / "uplink.safetensors"))
+        model.begin(uplink, example, stored["truth_dim"], tuple(stored["domains"]))
+        for name, module in model._modules().items():
+            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            module.eval()
+        model.fitted.summary = stored["summary"]
+        model.begin_with_start()
+        model.describer.restore(told)
+    except OSError as error:
+        raise ModelError(
+            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
+        ) from error
+    except ModelError:
+        raise
+    except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder} is not a model of this module: {error}") from error
+    if model.sha256() != stored["sha256"]:
+        raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
+    return model
+
+
+def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors so that they share no memory, as safetensors asks."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
