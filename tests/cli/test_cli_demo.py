@@ -47,7 +47,9 @@ def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_a_device_that_fails_says_why(tmp_path: Path) -> None:
     figures = tmp_path / "cam-1.json"
     process = start_device(tmp_path, "http://127.0.0.1:9", tmp_path, "cam-1", tmp_path / "f", 1, figures)
-    with pytest.raises(ProcessError, match=r"cam-1 failed: paramcast: .*is no exported folder"):
+    with pytest.raises(
+        ProcessError, match=r"cam-1 failed: paramcast: .*is no exported folder: it has no manifest"
+    ):
         finish_device(process, figures)
 
 

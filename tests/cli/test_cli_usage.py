@@ -23,12 +23,13 @@ WRONG = [
         (f"{command} --bad", f"paramcast {command}: No such option")
         for command in (*COMMANDS, "data check", "device run", "bench device")
     ],
-    ("train", "paramcast train: Missing option '--data'"),
+    ("train", "paramcast train: Missing option '--out'"),
     ("evaluate", "paramcast evaluate: Missing option '--model'"),
     ("export", "paramcast export: Missing option '--model'"),
     ("data check", "paramcast data check: Missing argument 'DIR'"),
     ("device run", "paramcast device run: Missing option '--bundle'"),
-    ("train --data d --out m", "paramcast train: Missing option '--task'. Choose from: qa,"),
+    ("train --data d --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or"),
+    ("train --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or --module"),
     ("train --data d --out m --task painting", "paramcast train: Invalid value for '--task': 'painting'"),
     ("train --data d --out m --task qa --form magic", "paramcast train: Invalid value for '--form': 'magic'"),
     ("train --data d --out m --task qa --adapter x", "paramcast train: Invalid value for '--adapter': 'x'"),
@@ -72,7 +73,7 @@ def test_wrong_usage_is_one_line(
         ("serve {0} --key {1}/key --port 0", "{0} is no artifact"),
         (
             "device run --bundle {0} --data {0} --device-id cam-1",
-            "no exported folder: it has no manifest",
+            "no exported folder: it has no manifest.json",
         ),
     ],
 )
