@@ -6,10 +6,16 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import paramcast as pc
+from paramcast.errors import InputError
+from paramcast.video.data.collection import Collection
+from paramcast.video.data.frames import read_frames
+from paramcast.video.world import make_world
 
 PROMISED = {
     "AdaptableModel",
@@ -67,9 +73,18 @@ def test_a_promised_name_resolves(name: str) -> None:
     assert getattr(pc, name) is found
 
 
-def test_the_module_of_videos_trains_and_reads() -> None:
-    assert callable(pc.video.train)
-    assert callable(pc.video.read_frames)
+def test_the_application_of_videos_has_its_two_names(tmp_path: Path) -> None:
+    make_world(tmp_path, clips=1)
+    (clip,) = Collection.open(tmp_path).clips
+    frames = pc.video.read_frames(clip.paths[0], count=3)
+    assert (frames.dtype, frames.shape[0], frames.shape[3]) == (np.uint8, 3, 3)
+    np.testing.assert_array_equal(frames, read_frames(clip, 3))
+    with pytest.raises(InputError, match="captions"):
+        pc.video.train(tmp_path, task="captions")
+    with pytest.raises(TypeError, match="rounds"):
+        pc.video.train(tmp_path, task="qa", rounds=3)
+    with pytest.raises(InputError, match="qa"):  # a world of one clip
+        pc.video.train(tmp_path, task="qa", out=tmp_path / "model")
 
 
 def test_the_import_brings_nothing_heavy() -> None:
@@ -90,15 +105,18 @@ def test_an_unknown_name_is_told_with_those_that_there_are() -> None:
     assert not hasattr(pc, "Registry")
 
 
-def test_a_name_whose_extra_is_missing_says_which() -> None:
-    blocked = """
-sys.modules["torch"] = None
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("adaptable", "torch", "train"), ("Basis", "torch", "train"), ("Server", "fastapi", "server")],
+)
+def test_a_name_whose_extra_is_missing_says_which(name: str, package: str, extra: str) -> None:
+    imported(f"""
+from paramcast.errors import MissingExtraError
+sys.modules[{package!r}] = None
 try:
-    pc.adaptable
-except pc.errors.MissingExtraError as error:
-    assert "paramcast[train]" in str(error), error
+    pc.{name}
+except MissingExtraError as error:
+    assert "paramcast[{extra}]" in str(error), error
 else:
-    raise AssertionError("torch was blocked")
-del sys.modules["torch"]
-"""
-    assert "torch" not in imported(blocked)
+    raise AssertionError("{package} was hidden")
+""")

@@ -42,12 +42,8 @@ _NAMES = {
 }
 """Public name -> the module that defines it."""
 
-_EXTRAS = {
-    "paramcast.training": "train",
-    "paramcast.adapters": "train",
-    "paramcast.server": "server",
-    "paramcast.video": "video,train",
-}
+_EXTRAS = {"training": "train", "adapters": "train", "server": "server", "video": "video,train"}
+"""Part of the package -> the extra that it needs; other parts need none."""
 
 __all__ = [
     "AdaptableModel",
@@ -82,20 +78,21 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name == "video":
-        return importlib.import_module("paramcast.video")
-    if name not in _NAMES:
+    if name not in __all__:
         raise AttributeError(
             f"module 'paramcast' has no attribute {name!r}; public names: {', '.join(__all__)}"
         )
+    home = _NAMES.get(name, f"paramcast.{name}")
     try:
-        found = getattr(importlib.import_module(_NAMES[name]), name)
+        module = importlib.import_module(home)
+        found = getattr(module, name) if name in _NAMES else module
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "paramcast":
+        extra = _EXTRAS.get(home.split(".")[1])
+        if extra is None or (error.name or "").partition(".")[0] == "paramcast":
             raise
         from paramcast.errors import MissingExtraError
 
-        raise MissingExtraError(f"paramcast.{name}", _EXTRAS[_NAMES[name].split(".")[1]]) from error
+        raise MissingExtraError(f"paramcast.{name}", extra) from error
     globals()[name] = found
     return found
 

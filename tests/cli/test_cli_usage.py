@@ -23,12 +23,13 @@ WRONG = [
         (f"{command} --bad", f"paramcast {command}: No such option")
         for command in (*COMMANDS, "data check", "device run", "bench device")
     ],
-    ("train", "paramcast train: Missing option '--data'"),
+    ("train", "paramcast train: Missing option '--out'"),
     ("evaluate", "paramcast evaluate: Missing option '--model'"),
     ("export", "paramcast export: Missing option '--model'"),
     ("data check", "paramcast data check: Missing argument 'DIR'"),
     ("device run", "paramcast device run: Missing option '--bundle'"),
-    ("train --data d --out m", "paramcast train: Missing option '--task'. Choose from: qa,"),
+    ("train --data d --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or"),
+    ("train --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or --module"),
     ("train --data d --out m --task painting", "paramcast train: Invalid value for '--task': 'painting'"),
     ("train --data d --out m --task qa --form magic", "paramcast train: Invalid value for '--form': 'magic'"),
     ("train --data d --out m --task qa --adapter x", "paramcast train: Invalid value for '--adapter': 'x'"),

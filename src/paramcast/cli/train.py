@@ -103,7 +103,9 @@ def command(
         train_module(module, devices, out, seed, steps, json_file, **how)
         return
     if data is None or task is None or isinstance(devices, str):
-        raise click.UsageError("give --data and --task, or --module and --devices FILE.py:FUNCTION")
+        raise click.UsageError(
+            f"give --data and --task ({', '.join(TASKS)}), or --module and --devices FILE.py:FUNCTION"
+        )
     with needs("paramcast train", "train"):
         from paramcast.results import write_results
         from paramcast.video.data.collection import Collection

@@ -32,12 +32,12 @@ _Signature = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 _Signed = Annotated[str | None, Header(description="Paramcast DEVICE TIME NONCE SIGNATURE")]
 
 
-def _whole(value: Any) -> Any:
-    """In JSON, 5.0 is a whole number too."""
+def whole(value: Any) -> Any:
+    """Read 5.0 as 5: in JSON it is a whole number too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(whole)]
 
 
 class _Body(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import select
 
 from paramcast.protocol.limits import DEVICE_ID
@@ -17,12 +17,14 @@ from paramcast.server.db.gains import gain_of_device
 from paramcast.server.db.ledger import issued_to
 from paramcast.server.db.registry import reported_by
 from paramcast.server.db.schema import devices
-from paramcast.server.fleet_routes import Whole
+from paramcast.server.fleet_routes import Whole, whole
 from paramcast.server.service import AdaptService
 
 _DEVICE = f"^{DEVICE_ID.pattern}$"
 _Named = Annotated[str, Path(pattern=_DEVICE)]
 _NEWEST = 50
+# Bounds come before what reads the number: behind it, the schema would not tell them.
+_Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
 
 
 class Token(BaseModel):
@@ -41,7 +43,7 @@ class Rollback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = Field(default=None, pattern="^[0-9a-f]{1,64}$")
-    version: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
+    version: _Version | None = None
 
 
 def operator_routes(service: AdaptService) -> APIRouter:
