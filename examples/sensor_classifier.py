@@ -67,6 +67,16 @@ def read_devices(seed: int) -> list[pc.DeviceData]:
     return devices
 
 
+def fit_right(net: nn.Module, devices: Sequence[pc.DeviceData]) -> None:
+    """Train the base in place on right wrists alone."""
+    Supervised(cross_entropy)(net, [device for device in devices if device.id.startswith("right")])
+
+
+def watch_model() -> pc.AdaptableModel:
+    """Make a new network adaptable: its mount, its first layer and its head."""
+    return pc.adaptable(WatchModel(), ["mount", "first", "head"])
+
+
 def main() -> None:
     """Train and evaluate; every person is a test person once in five splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -77,11 +87,6 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=1, help="of the people, at most 5 (default: 1)")
     parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
     asked = parser.parse_args()
-    train_base = Supervised(cross_entropy)
-
-    def fit_base(net: nn.Module, devices: Sequence[pc.DeviceData]) -> None:
-        train_base(net, [d for d in devices if asked.base == "both" or d.id.startswith("right")])
-
     devices = read_devices(asked.seed)
     drawn = np.random.default_rng(asked.seed).permutation(sorted({str(device.group) for device in devices}))
     for split in range(asked.splits):
@@ -90,8 +95,10 @@ def main() -> None:
             [d for d in devices if d.group in some] for some in np.split(order, [2, 4])
         )
         torch.manual_seed(asked.seed)
-        model = pc.adaptable(WatchModel(), ["mount", "first", "head"])
-        model.fit(train, validation, asked.steps, base=fit_base, seed=asked.seed)
+        model = watch_model()
+        model.fit(
+            train, validation, asked.steps, base=fit_right if asked.base == "right" else True, seed=asked.seed
+        )
         for wrist in ("left", "right"):
             worn = [device for device in test if device.id.startswith(wrist)]
             print(f"unseen people, {wrist} wrist\n{model.evaluate(worn).table()}\n")

@@ -25,7 +25,7 @@ OTHERS = {
     "video_search.py": ["--clips", "90", "--steps", "2"],
 }
 TOLD = {
-    "whole_road.py": r"(?m)\A((left|right)-[12]: base \d+ %, adapted \d+ %\n){4}\Z",
+    "whole_road.py": r"(?m)\A((left|right)-[12]: base \d+%, adapted \d+%, torch: False\n){4}\Z",
     "day_and_night.py": r"(?m)^  24    0\.0( +[\d.]+ %){2} +\d+$",
     "gain_form.py": r"(?m)^gain .*, 355 bytes down$",
     "peft_adapter.py": r"logits: ([\d.]+e-0[6-9]|0\.0e\+00)\n",
