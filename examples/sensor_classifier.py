@@ -96,9 +96,8 @@ def main() -> None:
         )
         torch.manual_seed(asked.seed)
         model = watch_model()
-        model.fit(
-            train, validation, asked.steps, base=fit_right if asked.base == "right" else True, seed=asked.seed
-        )
+        base = fit_right if asked.base == "right" else True
+        model.fit(train, validation, asked.steps, base=base, seed=asked.seed)
         for wrist in ("left", "right"):
             worn = [device for device in test if device.id.startswith(wrist)]
             print(f"unseen people, {wrist} wrist\n{model.evaluate(worn).table()}\n")
