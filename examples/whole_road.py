@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sensor_classifier import fit_right, read_devices, watch_model
 
-SERVE = [sys.executable, *"-m paramcast serve artifact --key key --port 0 --ready-file up".split()]
+SERVE = [sys.executable, *"-m paramcast serve artifact --key key --port 0 --ready-file up".split()]  # noqa: SIM905
 DEVICE = """
 import sys, numpy as np, paramcast as pc
 device, data = pc.Device("artifact", id=sys.argv[1], server=sys.argv[2]), np.load("data.npz")
