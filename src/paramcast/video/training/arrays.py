@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class ClipData:
             right option's place.
         hints: (n,) rows of further texts about the clip, for training only.
         right: (n, answers) the numbers of all answers that were given, as often as they were; UNKNOWN where
-            the model has no such answer, NO_ANSWER behind the last.
+            the model has no such answer, NO_ANSWER behind the last. None: the answer of each item alone.
     """
 
     clip_id: str
@@ -34,7 +34,11 @@ class ClipData:
     queries: np.ndarray
     items: np.ndarray
     hints: np.ndarray
-    right: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    right: np.ndarray = None  # type: ignore[assignment]  # never None once it is made
+
+    def __post_init__(self) -> None:
+        if self.right is None:
+            object.__setattr__(self, "right", self.items[:, 2:3])
 
 
 @dataclass(frozen=True)
