@@ -5,6 +5,7 @@ Each has one strength, which is chosen on validation devices and never on test d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,18 +20,18 @@ STRENGTHS = (0.25, 0.5, 1.0)
 """Shares of the way from the training statistics to those of the device, among which validation chooses."""
 
 
-class FreeBaseline:
+class FreeBaseline(ABC):
     """One way of adapting without labels or a cloud."""
 
     name: str
 
+    @abstractmethod
     def fits(self, module: nn.Module, outputs: Any) -> bool:
         """Tell whether the method can be used with this module."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
         """Return the module's outputs for the query examples, adapted by the support examples."""
-        raise NotImplementedError
 
 
 class ReestimatedStatistics(FreeBaseline):
