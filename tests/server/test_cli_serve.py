@@ -71,8 +71,9 @@ def test_it_says_where_it_is_and_makes_its_key(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_user_can_mend_is_one_line(
-    tmp_path: Path, arguments: list[str], without: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], without: str, message: str
 ) -> None:
+    monkeypatch.setenv("PARAMCAST_BEHIND_PROXY", "true")  # else an address outside is refused before
     artifact = str(make_artifact(tmp_path / "artifact", device=False))
     process = start(artifact, "--key", str(tmp_path / "key"), *arguments, without=without)
     output, errors = process.communicate(timeout=60)

@@ -27,8 +27,8 @@ class Health:
     def __init__(self, service: AdaptService, batcher: Batcher[Asked, Answer]) -> None:
         """Look at the service in the way in which devices get their packages."""
         self._service, self._batcher = service, batcher
-        self.model = _Shared(self._model)
-        self.state = _Shared(self._state)
+        self.model = _Shared(self._model, lambda: service.models.serving)
+        self.state = _Shared(self._state, lambda: None)
 
     async def _model(self) -> str | None:
         try:
@@ -49,17 +49,19 @@ class Health:
 
 
 class _Shared:
-    """One look at a time, whose verdict is kept a while."""
+    """One look at a time, whose verdict is kept a while, unless what it is about changes."""
 
-    def __init__(self, look: Callable[[], Awaitable[str | None]]) -> None:
-        self._look = look
+    def __init__(self, look: Callable[[], Awaitable[str | None]], about: Callable[[], object]) -> None:
+        self._look, self._about = look, about
         self._under_way: asyncio.Task[str | None] | None = None
-        self._until = 0.0
+        self._until, self._seen = 0.0, about()
 
     async def verdict(self) -> str | None:
         """What the newest look found."""
         task = self._under_way
-        if task is None or (task.done() and time.monotonic() >= self._until):
+        old = time.monotonic() >= self._until or self._about() is not self._seen
+        if task is None or (task.done() and old):
+            self._seen = self._about()
             task = self._under_way = asyncio.create_task(self._looked())
         return await asyncio.shield(task)  # whoever asked may go; others wait for the same look
 
