@@ -23,8 +23,7 @@ import paramcast as pc
 from paramcast.training.bases import Supervised
 from paramcast.training.scores import cross_entropy
 
-WINDOW = 100
-"""Samples of a window: 2 s."""
+WINDOW = 100  # samples: 2 s
 
 
 class WatchModel(nn.Module):
@@ -47,23 +46,20 @@ class WatchModel(nn.Module):
 
 def read_devices(seed: int) -> list[pc.DeviceData]:
     """Make a device for each person and wrist; the seed draws the order of its windows."""
-    data, rng = load_watch(), np.random.default_rng(seed)
+    data, rng, devices = load_watch(), np.random.default_rng(seed), list[pc.DeviceData]()
     scale = np.concatenate(data["X"]).std(0)
     found: dict[str, tuple[list[np.ndarray], list[int]]] = {}
-    for signal, label, person, side in zip(
-        *(data[key] for key in ("X", "y", "subject", "side")), strict=True
-    ):
+    columns = (data[key] for key in ("X", "y", "subject", "side"))
+    for signal, label, person, side in zip(*columns, strict=True):
         windows, labels = found.setdefault(f"{('left', 'right')[int(side)]}-{int(person)}", ([], []))
         for start in range(0, len(signal) - WINDOW + 1, WINDOW // 2):
             windows.append((signal[start : start + WINDOW] / scale).astype(np.float32).T)
             labels.append(int(label))
-    devices = []
     for name, (windows, labels) in sorted(found.items()):
-        order = rng.permutation(len(labels))
-        device = pc.DeviceData(
-            name, (np.stack(windows)[order],), np.array(labels)[order], group=name.split("-")[1]
+        order, person = rng.permutation(len(labels)), name.split("-")[1]
+        devices.append(
+            pc.DeviceData(name, (np.stack(windows)[order],), np.array(labels)[order], group=person)
         )
-        devices.append(device)
     return devices
 
 
@@ -81,7 +77,7 @@ def main() -> None:
     """Train and evaluate; every person is a test person once in five splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--base", choices=("right", "both"), default="right", help="wrists that the base learns from"
+        "--base", choices=("right", "both"), default="right", help="wrists that it learns from"
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument("--splits", type=int, default=1, help="of the people, at most 5 (default: 1)")
@@ -91,16 +87,13 @@ def main() -> None:
     drawn = np.random.default_rng(asked.seed).permutation(sorted({str(device.group) for device in devices}))
     for split in range(asked.splits):
         order = np.roll(drawn, 2 * split)  # two people to test, two to validate, six to train
-        test, validation, train = (
-            [d for d in devices if d.group in some] for some in np.split(order, [2, 4])
-        )
+        test, validation, train = ([d for d in devices if d.group in p] for p in np.split(order, [2, 4]))
         torch.manual_seed(asked.seed)
         model = watch_model()
-        base = fit_right if asked.base == "right" else True
-        model.fit(train, validation, asked.steps, base=base, seed=asked.seed)
-        for wrist in ("left", "right"):
-            worn = [device for device in test if device.id.startswith(wrist)]
-            print(f"unseen people, {wrist} wrist\n{model.evaluate(worn).table()}\n")
+        model.fit(train, validation, asked.steps, base=asked.base == "both" or fit_right, seed=asked.seed)
+        for side in ("left", "right"):
+            worn = [device for device in test if device.id.startswith(side)]
+            print(f"unseen people, {side} wrist\n{model.evaluate(worn).table()}\n")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,13 @@ print(f"{sys.argv[1]}: base {before.mean():.0%}, adapted {after.mean():.0%}, tor
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=400, help="of each hypernetwork (default: 400)")
-    steps, devices, scratch = parser.parse_args().steps, read_devices(0), Path(tempfile.mkdtemp())
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    asked, scratch = parser.parse_args(), Path(tempfile.mkdtemp())
+    devices = read_devices(asked.seed)
     test, held = ([d for d in devices if d.group in people] for people in (("1", "2"), ("4", "8")))
     train = [d for d in devices if d not in test + held]
-    watch_model().fit(train, held, steps, base=fit_right).export(scratch / "artifact", key=scratch / "key")
+    model = watch_model().fit(train, held, asked.steps, base=fit_right, seed=asked.seed)
+    model.export(scratch / "artifact", key=scratch / "key")
     with subprocess.Popen(SERVE, cwd=scratch, stdout=subprocess.DEVNULL) as server:
         while not (scratch / "up").exists() and server.poll() is None:
             time.sleep(0.1)

@@ -120,7 +120,7 @@ def deliver(
     delivered, sizes = [], []
     for device, values in zip(known.devices, one_by_one(packages), strict=True):
         name, tensors = device.device.id, {tensor: value[0].numpy() for tensor, value in values.items()}
-        package = Package(name, digest, 1, _EXPIRES, model.config.form, quantization, tensors)
+        package = Package(name, digest, 1, _EXPIRES, model.config.form, quantization, tensors, _EXPIRES)
         sealed = seal(package, key)
         opened = open_package(
             sealed, public_key_hex(key), device=name, model=digest, after=0, now=0, expected=shapes

@@ -83,6 +83,12 @@ def _tops() -> dict[str, frozenset[str]]:
     }
 
 
+def _inside(allowed: frozenset[str]) -> set[str]:
+    """Top-level modules that a package carries in itself, as Ray does with psutil."""
+    files = [path.parts for name in allowed if _installed(name) for path in metadata.files(name) or []]
+    return {parts[2] for parts in files if len(parts) > 3 and parts[1] == "thirdparty_files"}
+
+
 def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
     """Run a script where nothing but the extra is installed; what it prints.
 
@@ -93,7 +99,9 @@ def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
         folder: Where the script lies and runs.
     """
     allowed = closure(extra)
-    hidden = sorted(top for top, names in _tops().items() if not names & allowed)
+    hidden = sorted(
+        top for top, names in _tops().items() if not names & allowed and top not in _inside(allowed)
+    )
     assert {"pytest", "mypy"} <= set(hidden)
     path = folder / f"job_{extra or 'base'}.py"
     path.write_text(script)

@@ -79,6 +79,7 @@ with Server(first, key="direct.key") as server:  # in one process, without HTTP
     device.apply(server.adapt(device.request().encode()))
 
 state = ("--state", "cloud.db", "--store", "shelf")
+command("state", "upgrade", "--new", *state[:2])
 command("model", "publish", first, *state)
 command("model", "publish", second, *state, "--share", "50")
 assert "in service: 1" in command("model", "rollback", *state[:2])

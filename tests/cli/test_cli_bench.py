@@ -56,7 +56,9 @@ def test_bytes_are_those_of_real_messages(service: dict[str, dict[str, Any]], fo
     model = untrained_model(form)
     request = made_up_request(model, "bench-0", seed=3)
     (made,) = OnnxBackend(model).generate([request])
-    package = Package("bench-0", model.sha256(), 1, 2_000_000_000, form, DEFAULT_QUANTIZATION, made)
+    package = Package(
+        "bench-0", model.sha256(), 1, 2_000_000_000, form, DEFAULT_QUANTIZATION, made, 1_900_000_000
+    )
     assert service[f"adapt_{form}_bytes_up"]["value"] == len(request.encode())
     down = len(seal(package, make_key()))
     # The sequence number is longer the more packages were made before; headers are padded to 8 bytes.

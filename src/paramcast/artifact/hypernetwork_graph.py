@@ -43,7 +43,8 @@ def hypernetwork_graph(
         asked = {node.name for node in run.get_inputs()}
         got = run.run(list(shapes), {name: value for name, value in feed.items() if name in asked})
         for name, a, b in zip(shapes, wanted, got, strict=True):
-            if (error := distance(a.numpy(), b)) > TOLERANCE:
+            # Engines differ in the last digits of a sigmoid that is nearly zero.
+            if (error := distance(a.numpy(), b, least=1e-3)) > TOLERANCE:
                 raise ExportError(
                     f"the hypernetwork's graph is off by {error:.2g} of {name} for {devices} devices"
                 )

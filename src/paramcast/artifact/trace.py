@@ -317,8 +317,8 @@ def _compare(
                 )
 
 
-def distance(wanted: np.ndarray, got: np.ndarray) -> float:
-    """Return the largest difference of two arrays as a share of the largest wanted value."""
+def distance(wanted: np.ndarray, got: np.ndarray, least: float = 1e-12) -> float:
+    """Return the largest difference of two arrays as a share of the largest wanted value, or of `least`."""
     if wanted.shape != got.shape:
         return float("inf")
     a, b = wanted.astype(np.float64), np.asarray(got).astype(np.float64)
@@ -328,7 +328,7 @@ def distance(wanted: np.ndarray, got: np.ndarray) -> float:
     ):
         return float("inf")
     scale = np.abs(a[finite]).max(initial=0.0)
-    return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / max(scale, 1e-12))
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / max(scale, least))
 
 
 def session(graph: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

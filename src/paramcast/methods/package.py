@@ -43,7 +43,9 @@ class Paramcast(Method):
         request = support.samples.table.request(support.device, self._digest, support.clips)
         tensors = {name: tensor[0].numpy() for name, tensor in self._generate(support).items()}
         form = self.background.model.config.form
-        package = Package(support.device, self._digest, 1, _EXPIRES, form, DEFAULT_QUANTIZATION, tensors)
+        package = Package(
+            support.device, self._digest, 1, _EXPIRES, form, DEFAULT_QUANTIZATION, tensors, _EXPIRES
+        )
         return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
 
     def device_work(self, support: Support, settings: Settings) -> Work:
