@@ -123,7 +123,7 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
     assert shifts == ["camera", "vocabulary", "category", "category+camera+vocabulary"]
     for row in figures["rows"]:
         assert (row["support"], row["devices"], row["metric"]) == (8, 2, "top1")
-        assert row["controls"].keys() == {"base", "constant", "shuffled", "own", "oracle"}
+        assert row["controls"].keys() >= {"base", "constant", "shuffled", "own", "oracle"}
         assert "recovery" in row
         assert f"shift {row['shift']}, " in done.stdout
     assert done.stdout.count("recovery of the oracle's gain") == 4

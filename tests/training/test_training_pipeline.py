@@ -169,7 +169,7 @@ def test_a_run_does_not_go_on_with_another_collection(
     for path in world.iterdir():
         if path.name != "clips.jsonl":
             (tmp_path / path.name).symlink_to(path)
-    with pytest.raises(InputError, match=r"other settings \(clips, collection\)"):
+    with pytest.raises(InputError, match=r"other settings \(clips, collection, content\)"):
         train(Collection.open(tmp_path), trained(TASK), train_run.options(TASK))
 
 
