@@ -311,7 +311,7 @@ def by_torch(
     masks = [torch.ones(each.shape[:2], dtype=torch.bool) for each in shown]
     found = {}
     with torch.no_grad(), model.adaptor.adapted.use(values):
-        module: Any = model.base
+        module: Any = model.adaptor.adapted.replica
         if model.config.task == "retrieval":
             captions = [clip.captions[0] for clip in clips]
             texts = module.embed_texts(encoded(captions)[None])[0]
