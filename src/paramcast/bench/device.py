@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from paramcast.artifact.onnx_file import bake
 from paramcast.bench.fine_tuning import fine_tuning_rows, observation_row
@@ -132,8 +133,11 @@ def _plain_bundle(bundle: Path, model: TrainedModel, out: Path) -> Path:
     """The bundle with the base model alone in its graph, which a runtime loads like any other."""
     shutil.copytree(bundle, out)
     write_graphs(model, out, adaptable=False)
+    save_file({}, out / "base.safetensors")
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"]["answer.onnx"] = hashlib.sha256((out / "answer.onnx").read_bytes()).hexdigest()
+    manifest["parameters"] = []
+    for name in ("answer.onnx", "base.safetensors"):
+        manifest["files"][name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
     write_json(out / "manifest.json", manifest)
     return out
 
