@@ -18,4 +18,4 @@ class ValuesError(InputError):
 
 
 class HugeAdapterWarning(UserWarning):
-    """An adapter asks for so many numbers that the network which generates them is huge."""
+    """An adapter needs a very large network to generate its numbers."""

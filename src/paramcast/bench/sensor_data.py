@@ -22,9 +22,9 @@ from paramcast.training.scores import Score
 from paramcast.training.seeding import generator_for
 
 HELD_BACK = 3
-"""Of so many users one is kept for testing, where no other users are given."""
+"""One user of this number is kept for testing where no other users are given."""
 LEAST = 1.5
-"""A user is left out who has fewer examples than so many times the support set."""
+"""A user with fewer examples than this multiple of the support set is left out."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ TASKS: dict[str, Task] = {
 """The sets that are known. A window holds one label."""
 
 WATTS = 100.0
-"""Numbers are learned in units of so many watts."""
+"""The unit in watts in which numbers are learned."""
 
 
 def _watts(outputs: Any, labels: Any) -> float:
