@@ -188,14 +188,16 @@ class AdaptableModel:
         """
         uplink = self.fitted.uplink
         sent, whole = zip(*(sent_and_whole(context) for context in contexts), strict=True)
-        anchors, mask = padded([as_received(uplink(rows)) for rows in sent])
+        anchors, mask = examples.padded([as_received(uplink(rows)) for rows in sent])
         at = next(self.hypernet.parameters()).device
         return ContextInputs(
             torch.from_numpy(anchors).to(at),
             torch.from_numpy(mask).to(at),
             torch.zeros(len(contexts), 0, _NO_QUERIES, device=at),
             torch.zeros(len(contexts), 0, dtype=torch.bool, device=at),
-            torch.from_numpy(padded([uplink(rows) for rows in whole])[0]).to(at) if training else None,
+            torch.from_numpy(examples.padded([uplink(rows) for rows in whole])[0]).to(at)
+            if training
+            else None,
             None if truths is None else torch.from_numpy(np.stack(truths)).to(at),
         )
 
@@ -347,16 +349,6 @@ def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
-
-
-def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay sets (K, U) of unlike size side by side: (B, K, U) float32 and a mask (B, K) bool."""
-    longest = max(len(rows) for rows in sets)
-    out = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
-    mask = np.zeros((len(sets), longest), bool)
-    for place, rows in enumerate(sets):
-        out[place, : len(rows)], mask[place, : len(rows)] = rows, True
-    return out, mask
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,20 +53,3 @@ class DeviceData:
     def query(self) -> tuple[ClipData, ...]:
         """The clips on which it is scored."""
         return self.clips[self.support :]
-
-
-def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sets of unlike size side by side.
-
-    Args:
-        sets: B arrays (K, U), each with a K of its own.
-
-    Returns:
-        (B, longest, U) float32, zero where a set has ended, and a mask (B, longest) bool; longest >= 1.
-    """
-    longest = max(1, *(len(rows) for rows in sets))
-    values = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
-    mask = np.zeros((len(sets), longest), bool)
-    for place, rows in enumerate(sets):
-        values[place, : len(rows)], mask[place, : len(rows)] = rows, True
-    return values, mask
