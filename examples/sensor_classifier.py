@@ -1,9 +1,7 @@
 """Adapt a sensor classifier: a 1-D convolutional network on a watch that sits on either wrist.
 
 The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with
-the
-watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both wrists);
-the
+the watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both); the
 hypernetwork learns from both wrists of the same people. The test people are in no training data. A test watch
 sends features of 8 windows (2 s each) without labels.
 """

@@ -83,6 +83,7 @@ def _tops() -> dict[str, frozenset[str]]:
     }
 
 
+@cache
 def _inside(allowed: frozenset[str]) -> set[str]:
     """Top-level modules that a package carries in itself, as Ray does with psutil."""
     files = [path.parts for name in allowed if _installed(name) for path in metadata.files(name) or []]
@@ -99,9 +100,8 @@ def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
         folder: Where the script lies and runs.
     """
     allowed = closure(extra)
-    hidden = sorted(
-        top for top, names in _tops().items() if not names & allowed and top not in _inside(allowed)
-    )
+    inside = _inside(allowed)
+    hidden = sorted(top for top, names in _tops().items() if not names & allowed and top not in inside)
     assert {"pytest", "mypy"} <= set(hidden)
     path = folder / f"job_{extra or 'base'}.py"
     path.write_text(script)

@@ -34,12 +34,9 @@ def test_of_nothing_there_is_no_share(whole: np.ndarray) -> None:
 
 
 def test_requests_along_a_stream() -> None:
-    rng, none = np.random.default_rng(0), np.empty((0, 0), np.float32)
+    rng = np.random.default_rng(0)
     offsets = np.repeat([0.0, 2.0], 60)
-    seen = tuple(
-        Seen((rng.normal(size=32) + move).astype("f4"), np.empty((0, 8), np.float32), none, none)
-        for move in offsets
-    )
+    seen = tuple(Seen((rng.normal(size=32) + move).astype("f4")) for move in offsets)
     stream = Stream((), (), seen)
     assert requests(stream, Never()) == []
     assert requests(stream, Always(8)) == [(n, min(n, 8)) for n in range(1, 121)]

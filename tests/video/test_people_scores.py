@@ -150,6 +150,6 @@ def test_more_sentences_than_frames_are_refused_before_training() -> None:
         check_sentences([made], 8)
 
 
-def test_clip_data_without_answers_is_as_before() -> None:
+def test_clip_data_without_items_has_no_right_answers() -> None:
     made = ClipData("c", 0, np.empty(0), np.empty((0, 3)), np.empty(0))
-    assert made.right.shape == (0, 0)
+    assert made.right.shape == (0, 1)

