@@ -1,8 +1,8 @@
 """Ask the database of advisories about all that is locked, and about the oldest that is allowed.
 
-`make audit` writes what it says into `advisories.json`, which a test in `make test` reads without a network: no
-locked version and no lower bound of `pyproject.toml` may be one that an advisory names. Where the database gives
-no answer for a package, nothing is written, as silence is no clean bill.
+`make audit` writes what it says into `advisories.json`, which a test reads without a network: no locked
+version and no lower bound of `pyproject.toml` may be one that an advisory names. Where the database gives no
+answer for a package, nothing is written: silence is no clean bill.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ def problems(told: dict[str, Any], versions: dict[str, Version], what: str) -> l
     for advisory in told["advisories"]:
         version = versions.get(canonicalize_name(advisory["package"]))
         fixed = advisory["fixed"]
-        if version is not None and (fixed is None or version < Version(fixed)):
-            if advisory["id"] not in told["accepted"]:
-                cure = f"take {fixed} or newer" if fixed else "no release mends it"
-                found.append(f"{what} {advisory['package']} {version}: {advisory['id']}, {cure}")
+        if version is None or advisory["id"] in told["accepted"]:
+            continue
+        if fixed is None or version < Version(fixed):
+            cure = f"take {fixed} or newer" if fixed else "no release mends it"
+            found.append(f"{what} {advisory['package']} {version}: {advisory['id']}, {cure}")
     return found
 
 
@@ -81,8 +82,8 @@ def ask(pip_audit: str, versions: dict[str, Version]) -> list[dict[str, Any]]:
         raise SystemExit(f"pip-audit failed, advisories.json is as it was: {done.stderr.strip()}") from None
     if silent := [one["name"] for one in told if "skip_reason" in one]:
         raise SystemExit(
-            f"the database did not answer for {len(silent)} of {len(told)} packages ({', '.join(silent[:5])}, ...): "
-            "advisories.json is as it was; run it where https://pypi.org/pypi is reached"
+            f"the database did not answer for {len(silent)} of {len(told)} packages "
+            f"({', '.join(silent[:5])}, ...): advisories.json is as it was; run it where https://pypi.org/pypi is reached"
         )
     return [
         {

@@ -1,8 +1,8 @@
-"""Write the lock files of this folder: all packages of an install, each at one version, with the hashes of its files.
+"""Write the lock files: all packages of an install, each at one version, with the hashes of its files.
 
-`constraints.txt` says which version; a lock adds what it needs in turn and what its files are. pip installs
-nothing else from it (`--require-hashes`), whatever the index serves. Run it with `make lock` after a change of
-`pyproject.toml` or `constraints.txt`; a test holds the three together.
+`constraints.txt` says which version; a lock adds what it needs in turn, and which files it is. pip installs
+nothing else from a lock (`--require-hashes`), whatever the index serves. Run it with `make lock` after a
+change of `pyproject.toml` or `constraints.txt`; a test holds the three together.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "ray": ("pyproject.toml", "--extra", "ray"),
     "apart": ("requirements/apart.in", "--no-deps"),
 }
-"""Lock file -> what is locked. The server's holds what builds paramcast itself, too: the image has no other."""
+"""Lock file -> what is locked. The server's also holds what builds paramcast: the image has nothing else."""
 
 TORCH_CPU = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)}
-"""torch's version -> sha256 of the files of its CPU build for Linux that were tried: of CPython 3.11 on x86-64.
+"""torch's version -> sha256 of files of its CPU build for Linux: of CPython 3.11 on x86-64, which was tried.
 
-On PyPI is the build for CUDA, with several GB of further packages. PyTorch's own index, or a folder, has the other;
-add the hash of yours where the machine is another one.
+PyPI has the build for CUDA, with several GB of further packages. PyTorch's own index has the other; add the
+hash of yours where the machine is another one.
 """
 
 HEADER = """\

@@ -13,14 +13,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "requirements"))
-import audit
-import lock
+from requirements import audit, lock
 
-PIN = re.compile(
-    r"^([\w.-]+)==([^\s;]+)([^\n]*)((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)*)", re.MULTILINE
-)
+ROOT = Path(__file__).parents[1]
+HASHES = r"((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)*)"
+PIN = re.compile(rf"^([\w.-]+)==([^\s;]+)([^\n]*){HASHES}", re.MULTILINE)
 
 
 def entries(name: str) -> list[tuple[str, Version, int]]:

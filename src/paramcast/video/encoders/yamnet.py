@@ -2,7 +2,7 @@
 
 YAMNet is by Plakal and Ellis (2019): a MobileNet v1 trained to name 521 sounds of AudioSet. The file of 8-bit
 weights that is read here is an export that others made, and it comes without a license: paramcast may neither
-bring it nor install it. Whoever has it names it in `PARAMCAST_YAMNET`. What comes before the network is written
+bring nor install it. The variable `PARAMCAST_YAMNET` names a copy. What comes before the network is written
 as nodes of the graph, so that a device cannot disagree.
 """
 
