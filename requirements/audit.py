@@ -83,7 +83,7 @@ def ask(pip_audit: str, versions: dict[str, Version]) -> list[dict[str, Any]]:
     if silent := [one["name"] for one in told if "skip_reason" in one]:
         raise SystemExit(
             f"the database did not answer for {len(silent)} of {len(told)} packages "
-            f"({', '.join(silent[:5])}, ...): advisories.json is as it was; run it where https://pypi.org/pypi is reached"
+            f"({', '.join(silent[:5])}, ...): advisories.json is as it was; run it where PyPI is reached"
         )
     return [
         {
