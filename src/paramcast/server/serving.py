@@ -63,11 +63,16 @@ class Served:
 
 
 class Models:
-    """Which model serves which device. `refresh` swaps the whole table at once; requests under way finish."""
+    """Which model serves which device. `refresh` swaps the whole table at once; requests under way finish.
+
+    Attributes:
+        store: Where the models lie that were published; None where they were not.
+    """
 
     def __init__(self, serving: Sequence[Served]) -> None:
         """Serve these, the newest first."""
         self._serving = tuple(serving)
+        self.store: ModelStore | None = None
 
     @classmethod
     def of_artifacts(cls, artifacts: Sequence[Path | str]) -> Models:
@@ -140,7 +145,7 @@ class PublishedModels(Models):
             InputError: If a model's files are damaged or missing, and nothing else serves its devices.
         """
         super().__init__(())
-        self._database, self._store, self._load = database, store, load
+        self._database, self.store, self._load = database, store, load
         self._taken: list[ModelVersion] = []
         self._again = math.inf
         self.problems: dict[str, str] = {}
@@ -193,7 +198,7 @@ class PublishedModels(Models):
         self.problems = problems
 
     def _loaded(self, version: ModelVersion) -> Served:
-        served = self._load(self._store.path(version.digest))
+        served = self._load(self.store.path(version.digest))
         check_backend(served.backend)
         _log.info("models: version %d of base model %s is loaded", version.version, version.model)
         return served
