@@ -145,7 +145,8 @@ class PublishedModels(Models):
             InputError: If a model's files are damaged or missing, and nothing else serves its devices.
         """
         super().__init__(())
-        self._database, self.store, self._load = database, store, load
+        self._database, self._store, self._load = database, store, load
+        self.store = store
         self._taken: list[ModelVersion] = []
         self._again = math.inf
         self.problems: dict[str, str] = {}
@@ -198,7 +199,7 @@ class PublishedModels(Models):
         self.problems = problems
 
     def _loaded(self, version: ModelVersion) -> Served:
-        served = self._load(self.store.path(version.digest))
+        served = self._load(self._store.path(version.digest))
         check_backend(served.backend)
         _log.info("models: version %d of base model %s is loaded", version.version, version.model)
         return served

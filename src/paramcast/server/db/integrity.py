@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, inspect, or_, select
+from sqlalchemy.exc import DatabaseError
 
 from paramcast.errors import InputError
 from paramcast.protocol import BadSignature
@@ -84,9 +85,13 @@ def _schema(connection: Connection) -> Iterator[Fault]:
 
 def _damage(connection: Connection) -> Iterator[Fault]:
     if connection.dialect.name == "sqlite":
-        for (told,) in connection.exec_driver_sql("PRAGMA quick_check(5)"):
-            if told != "ok":
-                yield Fault(f"the database's file is damaged: {told}", _RESTORE)
+        try:
+            told = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
+        except DatabaseError as error:  # so badly that SQLite gives up
+            told = [str(error.orig)]
+        for one in told:
+            if one != "ok":
+                yield Fault(f"the database's file is damaged: {one}", _RESTORE)
 
 
 def _references(connection: Connection) -> Iterator[Fault]:
