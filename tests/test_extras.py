@@ -47,7 +47,7 @@ from paramcast.cli import serve
 try:
     serve.command.main(["--port", "0"], standalone_mode=False)
 except MissingExtraError as error:
-    assert "paramcast[server]" in str(error)
+    assert "[server]" in str(error)
 else:
     raise AssertionError
 """

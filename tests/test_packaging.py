@@ -37,6 +37,7 @@ def test_the_wheel_carries_types_licences_and_the_page_and_nothing_else(built: l
         "paramcast/py.typed",
         "paramcast/server/static/index.html",
         "paramcast/server/static/licenses.md",
+        "paramcast/video/encoders/bert_uncased_vocab.txt",
     ):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paramcast.installed import install_command
+
 
 class ParamcastError(Exception):
     """Something failed while the input was fine (a cloud that cannot be reached, a run that diverged).
@@ -22,4 +24,4 @@ class MissingExtraError(InputError):
     """A part of paramcast was used whose optional dependencies are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are missing; run: pip install 'paramcast[{extra}]'")
+        super().__init__(f"{what} needs packages that are missing; run: {install_command(extra)}")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from paramcast.cli.doctor import EXTRAS, command, problems, requirements
+from paramcast.installed import install_command
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -48,7 +49,7 @@ def test_what_is_missing_or_too_old_is_named_and_how_to_get_it(monkeypatch: pyte
     assert any(line.startswith("fastapi is 0.1, needed is >=") for line in wanting)
     told = CliRunner().invoke(command)
     assert told.exit_code == 0
-    assert "pip install 'paramcast[server]'" in told.output
+    assert install_command("server") in told.output
 
 
 def test_what_is_there_and_broken_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from commands import TINY, Run
 
 from paramcast.cli.train import ADAPTERS, SAMPLINGS, TASKS
+from paramcast.installed import install_command
 
 
 def test_it_says_what_it_made(trained: tuple[Path, str]) -> None:
@@ -56,7 +57,7 @@ def test_bad_input_is_one_line(tmp_path: Path, run: Run) -> None:
 def test_a_missing_extra_is_named(tmp_path: Path, run: Run) -> None:
     code = "import sys; sys.modules['torch'] = None; from paramcast.cli import main; main()"
     done = run("train", "--data", tmp_path, "--task", "qa", "--out", tmp_path / "m", python=("-c", code))
-    one_line(done, "pip install 'paramcast[train]'")
+    one_line(done, install_command("train"))
 
 
 def test_the_choices_are_those_that_there_are() -> None:

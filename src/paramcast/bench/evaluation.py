@@ -15,6 +15,7 @@ from paramcast.bench.report import write_report
 from paramcast.bench.rows import evaluation_rows
 from paramcast.bench.table import controls_table, costs_table
 from paramcast.files import write_json
+from paramcast.installed import install_command
 from paramcast.results import results
 from paramcast.video.data.collection import Collection
 from paramcast.video.training.evaluate import Evaluation, evaluate
@@ -82,7 +83,7 @@ def _costs(
         click.echo("no costs: this model cannot run on a device")
         return None
     if find_spec("uvicorn") is None:
-        click.echo("no costs: they are measured on a server; pip install 'paramcast[server]'")
+        click.echo(f"no costs: they are measured on a server; {install_command('server')}")
         return None
     with tempfile.TemporaryDirectory() as scratch:
         return measure_costs(model, data, evaluation.fleet, support_sizes, Path(scratch))

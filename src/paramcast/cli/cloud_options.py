@@ -63,8 +63,10 @@ store_option = click.option(
 
 
 @contextmanager
-def opened_state(state: str, what: str, *, new: bool = False) -> Iterator[Database]:
+def opened_state(state: str, what: str, *, new: bool = False, as_it_is: bool = False) -> Iterator[Database]:
     """The state, open for the command `what` until the block ends; made only where it is to be `new`.
+
+    Its schema is brought up to date, unless it is to be looked at `as_it_is`.
 
     Raises:
         MissingExtraError: If the cloud's packages are not installed.
@@ -75,7 +77,8 @@ def opened_state(state: str, what: str, *, new: bool = False) -> Iterator[Databa
         from paramcast.server import Database
         from paramcast.server.db.journal import Journal
     told = click.get_current_context().meta.get(_JOURNAL) or os.environ.get("PARAMCAST_JOURNAL")
-    database = Database.open(state, only_old=not new, journal=Journal(Path(told)) if told else None)
+    journal = Journal(Path(told)) if told else None
+    database = Database.open(state, only_old=not new, as_it_is=as_it_is, journal=journal)
     try:
         yield database
     finally:

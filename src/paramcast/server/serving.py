@@ -63,11 +63,16 @@ class Served:
 
 
 class Models:
-    """Which model serves which device. `refresh` swaps the whole table at once; requests under way finish."""
+    """Which model serves which device. `refresh` swaps the whole table at once; requests under way finish.
+
+    Attributes:
+        store: Where the models lie that were published; None where they were not.
+    """
 
     def __init__(self, serving: Sequence[Served]) -> None:
         """Serve these, the newest first."""
         self._serving = tuple(serving)
+        self.store: ModelStore | None = None
 
     @classmethod
     def of_artifacts(cls, artifacts: Sequence[Path | str]) -> Models:
@@ -141,6 +146,7 @@ class PublishedModels(Models):
         """
         super().__init__(())
         self._database, self._store, self._load = database, store, load
+        self.store = store
         self._taken: list[ModelVersion] = []
         self._again = math.inf
         self.problems: dict[str, str] = {}

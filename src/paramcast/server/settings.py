@@ -21,7 +21,7 @@ from paramcast.errors import InputError
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 
 _CENTURY_S = 36500 * 86400
-_NO_SETTINGS = {"PARAMCAST_CONFIG", "PARAMCAST_TOKEN", "PARAMCAST_CACHE", "PARAMCAST_BROWSER"}
+_NO_SETTINGS = {f"PARAMCAST_{name}" for name in ("CONFIG", "TOKEN", "CACHE", "BROWSER", "YAMNET")}
 """Variables of the prefix that are read elsewhere."""
 
 

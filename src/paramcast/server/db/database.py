@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, in
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from paramcast.files import own_as
+from paramcast.installed import install_command
 from paramcast.server.db.errors import StateError, StateInputError
 from paramcast.server.db.journal import Journal, begin_notes
 from paramcast.server.db.schema import devices
@@ -63,6 +64,7 @@ class Database:
         *,
         revision: str = "head",
         only_old: bool = False,
+        as_it_is: bool = False,
         journal: Journal | None = None,
     ) -> Database:
         """Open the database, and bring its schema to `revision`.
@@ -71,6 +73,7 @@ class Database:
             where: A file for SQLite, or a URL: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
             revision: An older schema only for tests of migrations.
             only_old: Refuse one that has none: a command that is told a wrong place must not make one there.
+            as_it_is: Leave the schema alone, whatever it is.
             journal: Where to note what a restore of a backup may not bring back; beside a state in a file.
 
         Raises:
@@ -87,7 +90,7 @@ class Database:
         engine = _engine(url)
         try:
             with told(engine):
-                _upgrade(engine, revision, only_old)
+                _upgrade(engine, revision, only_old, as_it_is)
         except BaseException:
             engine.dispose()
             raise
@@ -266,7 +269,7 @@ def _engine(url: URL, **pool: Any) -> Engine:
                 connect_args={"connect_timeout": BUSY_S, "options": limits},
             )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StateInputError("PostgreSQL needs psycopg: pip install 'paramcast[server]'") from error
+            raise StateInputError(f"PostgreSQL needs psycopg: {install_command('server')}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_S}, **pool)
 
     # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
@@ -285,12 +288,13 @@ def _engine(url: URL, **pool: Any) -> Engine:
     return engine
 
 
-def _upgrade(engine: Engine, revision: str, only_old: bool) -> None:
+def _upgrade(engine: Engine, revision: str, only_old: bool, as_it_is: bool) -> None:
     """Bring the schema up to date in one transaction; of two processes, the second finds it done."""
     with engine.connect().execution_options(paramcast_writes=True) as connection, connection.begin():
         if schema_of(connection) is None and only_old:
             raise StateInputError(_NO_STATE.format(where=engine.url.render_as_string()))
-        upgrade(connection, revision)
+        if not as_it_is:
+            upgrade(connection, revision)
 
 
 def schema_of(connection: Connection) -> str | None:
@@ -307,8 +311,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         StateInputError: If this version does not know it, or what is there.
     """
     without_limits(connection)
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _config(connection)
     scripts = ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}
     current = schema_of(connection)
@@ -316,3 +319,14 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         raise StateInputError(f"schema {current or revision} is unknown to this version: upgrade paramcast")
     if current != scripts.get_current_head() or revision != "head":
         alembic.command.upgrade(config, revision)
+
+
+def newest_revision() -> str:
+    """The revision of this version's schema."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

