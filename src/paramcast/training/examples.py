@@ -64,22 +64,29 @@ def count(tree: Any) -> int:
 
 
 def take(tree: Any, rows: slice | np.ndarray | Sequence[int]) -> Any:
-    """Select examples of every tensor of a tree.
+    """Select examples of every tensor of a tree; what has no axis, or is no tensor, is left as it is.
 
     Args:
         tree: Tensors (N, ...).
         rows: A slice, or the numbers of the examples.
     """
-    if isinstance(rows, slice):
-        return pytree.tree_map(lambda tensor: tensor[rows], tree)
-    index = torch.as_tensor(np.asarray(rows), dtype=torch.long)
-    return pytree.tree_map(lambda tensor: tensor[index.to(tensor.device)], tree)
+    index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows), dtype=torch.long)
+
+    def taken(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.dim():
+            return leaf
+        return leaf[index if isinstance(index, slice) else index.to(leaf.device)]
+
+    return pytree.tree_map(taken, tree)
 
 
 def joined(trees: Sequence[Any]) -> Any:
-    """Concatenate the examples of several trees of one structure."""
+    """Concatenate the examples of several trees of one structure; what has no axis is the first tree's."""
     leaves = [pytree.tree_flatten(tree) for tree in trees]
-    merged = [torch.cat(parts) for parts in zip(*(each[0] for each in leaves), strict=True)]
+    merged = [
+        torch.cat(parts) if isinstance(parts[0], Tensor) and parts[0].dim() else parts[0]
+        for parts in zip(*(each[0] for each in leaves), strict=True)
+    ]
     return pytree.tree_unflatten(merged, leaves[0][1])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -349,6 +350,18 @@ def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
+
+
+@contextmanager
+def without_gradients(module: nn.Module) -> Iterator[None]:
+    """Have no parameter need a gradient while the block runs."""
+    needed = [parameter.requires_grad for parameter in module.parameters()]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, before in zip(module.parameters(), needed, strict=True):
+            parameter.requires_grad_(before)
 
 
 def device_of(module: nn.Module) -> torch.device:
