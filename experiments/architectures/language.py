@@ -167,14 +167,20 @@ hugging(
     "LongformerForSequenceClassification",
     tokens,
     "longformer.encoder",
-    **SMALL,
+    **{**SMALL, "num_hidden_layers": 2},
     **WORDS,
     attention_window=[4],
 )
 hugging(
-    "BigBird", "BigBirdForSequenceClassification", tokens, **SMALL, **WORDS, attention_type="original_full"
+    "BigBird",
+    "BigBirdForSequenceClassification",
+    tokens,
+    "* !bert.pooler",
+    **SMALL,
+    **WORDS,
+    attention_type="original_full",
 )
-hugging("RoFormer", "RoFormerForSequenceClassification", padded, **SMALL, **WORDS)
+hugging("RoFormer", "RoFormerForSequenceClassification", padded, "* !*.embed_positions", **SMALL, **WORDS)
 hugging(
     "Nystromformer",
     "NystromformerForSequenceClassification",
@@ -224,8 +230,16 @@ hugging(
     lambda: {"input_ids": torch.cat([torch.randint(3, 29, (ROWS, 5)), torch.full((ROWS, 1), 2)], 1)},
     **_BART,
 )
-hugging("Pegasus", "PegasusForConditionalGeneration", two_texts, **_BART)
-hugging("Marian", "MarianMTModel", two_texts, **_BART, pad_token_id=0, decoder_start_token_id=0)
+hugging("Pegasus", "PegasusForConditionalGeneration", two_texts, "* !*.embed_positions", **_BART)
+hugging(
+    "Marian",
+    "MarianMTModel",
+    two_texts,
+    "* !*.embed_positions",
+    **_BART,
+    pad_token_id=0,
+    decoder_start_token_id=0,
+)
 hugging("M2M-100", "M2M100ForConditionalGeneration", two_texts, **_BART)
 hugging(
     "LED",

@@ -6,6 +6,7 @@ Each is what torch computes in evaluation mode; the comparison at the end of an 
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,32 @@ def traced_lengths() -> Iterator[None]:
         yield
     finally:
         builtins.len = before
+
+
+@contextmanager
+def broadcast_masks() -> Iterator[None]:
+    """Have transformers, where it is in use, make attention masks by broadcasting: the tracer knows no vmap."""
+    masks: Any = sys.modules.get("transformers.masking_utils")
+    before = getattr(masks, "_vmap_for_bhqkv", None)
+    if before is None:
+        yield
+        return
+
+    def broadcast(function: Callable[..., Tensor], bh_indices: bool = True) -> Callable[..., Tensor]:
+        def mask(b: Any, h: Any, q: Tensor, kv: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunction():  # a mode that rewrites indexing for vmap
+                if not bh_indices:
+                    return function(b, h, q[:, None], kv).expand(q.shape[0], kv.shape[0])
+                made = function(b[:, None, None, None], h[:, None, None], q[:, None], kv)
+                return made.expand(b.shape[0], h.shape[0], q.shape[0], kv.shape[0])
+
+        return mask
+
+    masks._vmap_for_bhqkv = broadcast
+    try:
+        yield
+    finally:
+        masks._vmap_for_bhqkv = before
 
 
 def _rms_norm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,7 +113,8 @@ def call(module: Any, inputs: Any) -> Any:
 def made_like(tree: Any, seed: int = 0) -> Any:
     """Make examples of the same layout that hold nobody's data: what an artifact may carry.
 
-    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values.
+    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values. Masks
+    of padding, which tell no more than lengths, keep their rows, in another order.
     """
     draws = torch.Generator().manual_seed(seed)
 
@@ -122,9 +124,49 @@ def made_like(tree: Any, seed: int = 0) -> Any:
             noise = torch.randn(flat.shape, generator=draws)
             deviation = flat.float().std(correction=0) if flat.numel() else 0.0
             return (flat.float().mean() + deviation * noise).to(tensor.dtype).reshape(tensor.shape)
+        if _is_padding(tensor):
+            return tensor.detach().cpu()[torch.randperm(len(tensor), generator=draws)]
         return flat[torch.randint(len(flat), flat.shape, generator=draws)].reshape(tensor.shape)
 
     return pytree.tree_map(made, tree)
+
+
+def _is_padding(tensor: Tensor) -> bool:
+    """Tell whether a tensor of zeros and ones marks the beginning or the end of each of its rows."""
+    if tensor.dim() != 2 or tensor.shape[1] < 4 or bool(((tensor != 0) & (tensor != 1)).any()):
+        return False
+    steps = tensor[:, 1:].int() - tensor[:, :-1].int()
+    return bool(((steps <= 0).all(1) | (steps >= 0).all(1)).all())
+
+
+class ExampleWarning(UserWarning):
+    """A real example takes the place of a made one."""
+
+
+def shipped(module: Any, tree: Any) -> Any:
+    """Return examples that an artifact may carry: made ones, if the module can run on them.
+
+    Args:
+        module: Called on the result.
+        tree: Real examples.
+    """
+    made, module = made_like(tree), module.eval()
+    at = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            outputs = pytree.tree_leaves(call(module, moved(made, at)))
+        if not any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in outputs):
+            return made
+        why = "gives NaN"
+    except Exception as error:  # whatever a module may raise on inputs that it was not made for
+        why = f"fails ({type(error).__name__}: {error})"
+    warnings.warn(
+        f"the module {why} on made-up inputs, so that the first training examples are kept in their place; "
+        "give export(..., probe=inputs) an example that everyone may see",
+        ExampleWarning,
+        stacklevel=3,
+    )
+    return tree
 
 
 def dump(tree: Any) -> tuple[Any, dict[str, Tensor]]:
