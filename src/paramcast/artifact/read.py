@@ -18,6 +18,7 @@ from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.manifest import (
     MODEL_FILE,
     ContextSpec,
+    EffectSpec,
     Fields,
     TargetSpec,
     TensorSpec,
@@ -69,6 +70,8 @@ class DeviceArtifact:
         constants: The adapter's, by name.
         mean, matrix: The uplink: (features (F,) - mean) @ matrix (F, U).
         probe: One example, by input.
+        effect: Which of its outputs tell what an update does; None where nothing is compared.
+        probe_tag: 4 bytes that tell which example it is.
     """
 
     path: Path
@@ -91,6 +94,8 @@ class DeviceArtifact:
     mean: Float32
     matrix: Float32
     probe: Mapping[str, np.ndarray]
+    effect: EffectSpec | None
+    probe_tag: bytes
 
 
 def half(folder: Path | str, name: str) -> Path:
@@ -218,6 +223,8 @@ def read_device(folder: Path | str) -> DeviceArtifact:
         mean=tensors["uplink.safetensors"].get("mean", np.empty(0, np.float32)),
         matrix=tensors["uplink.safetensors"].get("matrix", np.empty((0, 0), np.float32)),
         probe=tensors["probe.safetensors"],
+        effect=read.effect(),
+        probe_tag=bytes.fromhex(manifest["files"]["probe.safetensors"])[:4],
     )
     _check_device(artifact)
     return artifact

@@ -58,8 +58,12 @@ class DeviceCore(ABC):
         self._parameters.start()
 
     @abstractmethod
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Run the model once with a package's tensors; return what to feed its graphs for them.
+
+        Args:
+            parameters: The tensors.
+            effect: What they do to the exported example, as the cloud has signed it; None: it does not say.
 
         Raises:
             PackageError: The model does not work with them.

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from paramcast.artifact.effect import fault, numbers
 from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.read import DeviceArtifact, changed_targets, read_device
 from paramcast.artifact.trees import fill
 from paramcast.device.arguments import Arrays, check_inputs
 from paramcast.device.core import DeviceCore, check_device_id, check_public_key
-from paramcast.device.errors import DeviceInputError, NoEffect, ProbeFailed
+from paramcast.device.errors import DeviceInputError, NoEffect, ProbeFailed, WrongEffect
 from paramcast.device.inputs import Parameters
 from paramcast.device.module_graphs import ModuleGraphs
 from paramcast.device.noise import UplinkNoise
@@ -146,12 +147,13 @@ class ModuleRuntime(DeviceCore):
     def _baked(self, feed: Parameters) -> ModuleGraphs:
         return self._graphs.baked(feed)
 
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Compute the changed targets, and run the module on the last example and on the exported one.
 
         Raises:
             ProbeFailed: It cannot run, or gives numbers that are not finite where the base's are.
             NoEffect: Targets are changed, but no output is.
+            WrongEffect: The outputs of the exported example are not those that the server has signed.
         """
         changed = changed_targets(self.artifact, parameters)
         for name, value in changed.items():
@@ -160,7 +162,7 @@ class ModuleRuntime(DeviceCore):
         feed = {target.input: changed[target.name] for target in self.artifact.targets}
         moved = any(not np.array_equal(feed[name], base) for name, base in self._graphs.base.items())
         examples = [self.artifact.probe] if self._last is None else [self._last, self.artifact.probe]
-        effect = False
+        differs = False
         for data in examples:
             try:
                 outputs = self._graphs.outputs(data, feed)
@@ -170,7 +172,12 @@ class ModuleRuntime(DeviceCore):
             for name, base in known.items():
                 if base.dtype.kind == "f" and not np.isfinite(outputs[name][np.isfinite(base)]).all():
                     raise ProbeFailed(f"with these parameters the output {name} is not finite")
-                effect |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
-        if moved and not effect:
+                differs |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
+        if moved and not differs:
             raise NoEffect("the package changes parameters but no output: the graph is not the one it is for")
+        if effect is not None and self.artifact.effect is not None:  # the exported example came last
+            specs, tag = self.artifact.outputs, self.artifact.probe_tag
+            told = fault(self.artifact.effect, tag, effect, numbers(outputs, specs), numbers(known, specs))
+            if told is not None:
+                raise WrongEffect(told)
         return feed

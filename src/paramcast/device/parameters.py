@@ -54,7 +54,7 @@ class ParameterKeeper:
         device: str,
         store: PackageStore | None,
         public_key: str | None,
-        try_out: Callable[[Parameters], Parameters],
+        try_out: Callable[[Parameters, bytes | None], Parameters],
     ) -> None:
         """Begin at the base model; `start` goes on with what the store holds.
 
@@ -64,8 +64,8 @@ class ParameterKeeper:
             device: The id that they are for.
             store: Where they are kept, if anywhere.
             public_key: Hex of the cloud's key, if it is known.
-            try_out: Gives what to feed the model for the parameters of a package; raises a PackageError if
-                the model does not work with them.
+            try_out: Gives what to feed the model for the parameters of a package, and what the cloud has
+                signed of their effect; raises a PackageError if the model does not work with them.
         """
         self._model, self._device, self._store = model, device, store
         self._nothing = base
@@ -116,7 +116,7 @@ class ParameterKeeper:
         for kept in sorted(known, key=lambda kept: (kept.sha256 != self._state.running, -kept.sequence)):
             try:
                 package = self._stored(kept, now=0 if kept.taken < kept.expires else self._now())
-                feed = self._try_out(package.tensors)
+                feed = self._try_out(package.tensors, package.effect)
             except PackageError as error:
                 failed = failed or error
                 continue
@@ -139,7 +139,7 @@ class ParameterKeeper:
         with self._changing:
             try:
                 package = self._open(data, after=self.highest, now=_clock(), not_before=self._state.clock)
-                feed = self._try_out(package.tensors)
+                feed = self._try_out(package.tensors, package.effect)
             except PackageError as error:
                 self.refused = _reason(error)
                 raise
@@ -169,7 +169,7 @@ class ParameterKeeper:
             else:
                 kept = self._find(target)
                 package = self._stored(kept, now=0)
-                feed = self._try_out(package.tensors)
+                feed = self._try_out(package.tensors, package.effect)
                 running = kept.sha256
                 snapshot = _snapshot(package, feed, "store", f"rolled back to package {target}")
             self.store_error = None

@@ -228,7 +228,7 @@ class DeviceRuntime(DeviceCore):
     def _baked(self, feed: Parameters) -> Graphs:
         return self._graphs.baked(feed)
 
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Run the model once, on the last clip if there is one, else on the mean features.
 
         Raises:

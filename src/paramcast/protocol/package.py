@@ -2,13 +2,15 @@
 
 Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantization, and in format 3 `i`, when it was issued (unix seconds). An int8 or int4 tensor `NAME`
+form, `q` quantization, and from format 3 on `i`, when it was issued (unix seconds). Format 4 is format 3 with
+optional keys: `x`, what the update does to the artifact's example (base64). An int8 or int4 tensor `NAME`
 comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was issued
-is written in these two formats, which are read for ever.
+is written in the first two formats, which are read for ever.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,10 +37,14 @@ from paramcast.protocol.tensors import DTYPES, FormatError, pack, unpack
 
 MAGIC = b"PCPK"
 FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",), b"\x03": tuple(QUANTIZATIONS)}
+FORMATS[b"\x04"] = FORMATS[b"\x03"]
 """Format byte -> the quantizations of its packages."""
 
-_ISSUED = b"\x03"
-"""The format that says when a package was issued."""
+_ISSUED = (b"\x03", b"\x04")
+"""The formats that say when a package was issued."""
+
+_OPTIONAL = {b"\x04": {"x"}}
+"""Format byte -> keys that its packages may have."""
 
 _PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -59,6 +65,7 @@ class Package:
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantization.
         issued: Unix time in seconds when the cloud signed it, by the cloud's clock; None: it does not say.
+        effect: What it does to the artifact's example, see `paramcast.artifact.effect`; None: it does not say.
     """
 
     device: str
@@ -69,6 +76,7 @@ class Package:
     quantization: str
     tensors: Mapping[str, Float32]
     issued: int | None = None
+    effect: bytes | None = None
 
 
 def seal(package: Package, key: SigningKey) -> bytes:
@@ -100,6 +108,8 @@ def seal(package: Package, key: SigningKey) -> bytes:
     }
     if package.issued is not None:
         metadata["i"] = str(package.issued)
+    if package.effect is not None:
+        metadata["x"] = base64.b64encode(package.effect).decode("ascii")
     payload = kind + pack(metadata, stored)
     if len(MAGIC) + SIGNATURE_BYTES + len(payload) > limits.MAX_PACKAGE_BYTES:
         raise TooLarge(f"the parameters do not fit a package of {limits.MAX_PACKAGE_BYTES} bytes")
@@ -164,7 +174,7 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
     kind, signature = data[len(MAGIC) : len(MAGIC) + 1], data[len(MAGIC) + 1 : _PAYLOAD]
     if kind not in FORMATS:
         raise BadFormat(
-            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 to 3"
+            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 to 4"
         )
     check_signature(public_key, kind + data[_PAYLOAD:], signature)
     return memoryview(data)[_PAYLOAD:]
@@ -172,17 +182,31 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
 
 def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
     """The package without its tensors; `kind` is its format byte."""
-    numbers = ("s", "e", "i") if kind == _ISSUED else ("s", "e")
-    if metadata.keys() != {"d", "m", "f", "q", *numbers}:
+    numbers = ("s", "e", "i") if kind in _ISSUED else ("s", "e")
+    if metadata.keys() - _OPTIONAL.get(kind, set()) != {"d", "m", "f", "q", *numbers}:
         raise BadFormat(f"the package's metadata are not d, m, {', '.join(numbers)}, f, q")
     if not all(_NUMBER.fullmatch(metadata[name]) for name in numbers):
         raise BadFormat("the package's sequence number, expiry or issue time is no number")
     sequence, expires, *issued = (int(metadata[name]) for name in numbers)
     head = Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {}, *issued)
+    head = replace(head, effect=_effect(metadata.get("x")))
     _check_fields(head)
     if head.quantization not in FORMATS[kind]:
         raise BadFormat(f"in format {kind[0]} the quantization must be one of {', '.join(FORMATS[kind])}")
     return head
+
+
+def _effect(text: str | None) -> bytes | None:
+    """The bytes of base64, in its one canonical spelling."""
+    if text is None:
+        return None
+    try:
+        effect = base64.b64decode(text, validate=True)
+    except ValueError:
+        effect = b""
+    if base64.b64encode(effect).decode("ascii") != text:
+        raise BadFormat("the package's effect is no base64")
+    return effect
 
 
 def _check_fields(head: Package) -> None:
@@ -196,14 +220,19 @@ def _check_fields(head: Package) -> None:
         raise BadFormat(f"the package's expiry must be 0 to {limits.MAX_TIME}")
     if head.issued is not None and not 0 <= head.issued <= head.expires:
         raise BadFormat("the package's issue time must be 0 up to its expiry")
+    if head.effect is not None and not 0 < len(head.effect) <= limits.MAX_EFFECT_BYTES:
+        raise BadFormat(f"the package's effect must have 1 to {limits.MAX_EFFECT_BYTES} bytes")
     if not limits.FORM.fullmatch(head.form):
         raise BadFormat("the package's form is malformed")
 
 
 def _format_of(package: Package) -> bytes:
     """The format byte of a package."""
+    if package.effect is not None and package.issued is None:
+        raise BadFormat("a package that tells its effect must tell when it was issued")
+    least = 4 if package.effect is not None else 3 if package.issued is not None else 1
     for kind, known in FORMATS.items():
-        if package.quantization in known and (package.issued is None or kind == _ISSUED):
+        if package.quantization in known and kind[0] >= least:
             return kind
     raise BadFormat(f"quantization must be one of {', '.join(QUANTIZATIONS)}")
 

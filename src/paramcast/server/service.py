@@ -89,8 +89,16 @@ class Answer:
     tag: str
 
 
-Made = dict[str, Float32] | Answer | Exception
-"""Tensors of a package to be; or there is none to be, and why."""
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The tensors of a package to be, and what they do to the model's example, if that is known."""
+
+    tensors: dict[str, Float32]
+    effect: bytes | None
+
+
+Made = Generated | Answer | Exception
+"""A package to be; or there is none to be, and why."""
 
 
 class AdaptService:
@@ -302,9 +310,16 @@ class AdaptService:
                 kind = (id(asked[place].served), *size_class(asked[place].request))
                 places.setdefault(kind, []).append(place)
         for mine in places.values():
-            outcomes = generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
-            for place, outcome in zip(mine, outcomes, strict=True):
-                made[place] = outcome
+            served = asked[mine[0]].served
+            for place, outcome in zip(
+                mine, generate(served.backend, [asked[place].request for place in mine]), strict=True
+            ):
+                made[place] = self._with_effect(served, outcome)
+
+    def _with_effect(self, served: Served, outcome: dict[str, Float32] | Exception) -> Made:
+        if isinstance(outcome, Exception):
+            return outcome
+        return Generated(outcome, served.effect_of(outcome, self._quantization))
 
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
@@ -317,7 +332,9 @@ class AdaptService:
         now = self._clock()
         expires = int(now) + self._lifetime_s
         numbered = [
-            place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
+            place
+            for place, outcome in enumerate(made)
+            if isinstance(outcome, Generated) and asked[place].claim
         ]
         reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
         taken = take_sequences(connection, reported, int(1000 * now))
@@ -326,7 +343,7 @@ class AdaptService:
         issued: list[tuple[Asked, int]] = []
         rows: list[Issued] = []
         for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
-            if isinstance(outcome, dict):
+            if isinstance(outcome, Generated):
                 outcome = self._sealed(one, outcome, sequences.get(place, 1), int(now))
                 if isinstance(outcome, Answer) and place in sequences:
                     issued.append((one, sequences[place]))
@@ -339,11 +356,11 @@ class AdaptService:
     def _tried(self, probe: Asked) -> Answer | Exception:
         """What becomes of a health check without the state."""
         (made,) = generate(probe.served.backend, [probe.request])
-        return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
+        if isinstance(made, Exception):
+            return made
+        return self._sealed(probe, Generated(made, None), 1, int(self._clock()))
 
-    def _sealed(
-        self, asked: Asked, tensors: dict[str, Float32], sequence: int, issued: int
-    ) -> Answer | Exception:
+    def _sealed(self, asked: Asked, made: Generated, sequence: int, issued: int) -> Answer | Exception:
         backend, expires = asked.served.backend, issued + self._lifetime_s
         if sequence > MAX_SEQUENCE:
             device = asked.request.device
@@ -358,8 +375,9 @@ class AdaptService:
                 expires=expires,
                 form=backend.form,
                 quantization=self._quantization,
-                tensors=tensors,
+                tensors=made.tensors,
                 issued=issued,
+                effect=made.effect,
             )
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
