@@ -10,8 +10,13 @@ from torch import Tensor
 
 from experiments.architectures.registry import ROWS, Built, model
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
-WORDS = {"vocab_size": 30, "max_position_embeddings": 16, "pad_token_id": 0}
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+WORDS: dict[str, Any] = {"vocab_size": 30, "max_position_embeddings": 16, "pad_token_id": 0}
 LENGTH = 6
 
 
@@ -53,8 +58,15 @@ def _ids() -> dict[str, Tensor]:
     return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH))}
 
 
-_T5 = {"vocab_size": 30, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
-_BART = {
+_T5: dict[str, Any] = {
+    "vocab_size": 30,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+}
+_BART: dict[str, Any] = {
     "vocab_size": 30,
     "d_model": 16,
     "encoder_layers": 1,
@@ -65,8 +77,15 @@ _BART = {
     "decoder_ffn_dim": 24,
     "max_position_embeddings": 16,
 }
-_GPT2 = {"vocab_size": 30, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2, "pad_token_id": 0}
-_KEYS = {"num_key_value_heads": 1}
+_GPT2: dict[str, Any] = {
+    "vocab_size": 30,
+    "n_positions": 16,
+    "n_embd": 16,
+    "n_layer": 1,
+    "n_head": 2,
+    "pad_token_id": 0,
+}
+_KEYS: dict[str, Any] = {"num_key_value_heads": 1}
 
 hugging("BERT classifier", "BertForSequenceClassification", padded, **SMALL, **WORDS)
 hugging("BERT masked language model", "BertForMaskedLM", tokens, "bert", **SMALL, **WORDS)
@@ -169,7 +188,7 @@ hugging(
     "longformer.encoder",
     **{**SMALL, "num_hidden_layers": 2},
     **WORDS,
-    attention_window=[4],
+    attention_window=[4, 4],
 )
 hugging(
     "BigBird",

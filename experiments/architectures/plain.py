@@ -29,6 +29,7 @@ class Packed(nn.Module):
         self.sorted_first, self.last = sorted_first, last
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (N, 3)."""
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=self.sorted_first)
         out, state = self.recurrent(packed)
         if self.last:
@@ -64,6 +65,7 @@ class CellLoop(nn.Module):
         self.cell, self.head = kind(6, 8), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 3)."""
         state: Any = torch.zeros(x.size(0), 8)
         if isinstance(self.cell, nn.LSTMCell):
             state = (state, torch.zeros(x.size(0), 8))
@@ -135,6 +137,7 @@ class TimeFirst(nn.Module):
         self.inner, self.head = inner, nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 3)."""
         out = self.inner(x.transpose(0, 1))
         out = out[0] if isinstance(out, tuple) else out
         return self.head(out.mean(0))

@@ -109,9 +109,9 @@ def _check_gradient(made: pc.AdaptableModel, devices: list[pc.DeviceData]) -> No
     made.hypernet.train()
     values, _ = made.hypernet(made.inputs(contexts))
     outputs = made.adapted.batched([device.inputs for device in devices[:2]], values)
-    total = sum(loss(each, device.labels) for each, device in zip(outputs, devices, strict=False))
+    total = torch.stack([loss(each, d.labels) for each, d in zip(outputs, devices, strict=False)]).sum()
     heads = [p for name, p in made.hypernet.named_parameters() if ".heads." in name]
-    found = torch.autograd.grad(total, heads, allow_unused=True)  # type: ignore[arg-type]
+    found = torch.autograd.grad(total, heads, allow_unused=True)
     made.hypernet.eval()
     if not any(each is not None and bool((each != 0).any()) for each in found):
         raise RoadError("no gradient reaches the hypernetwork")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from experiments.architectures.language import SMALL, WORDS, hugging, tokens
 from experiments.architectures.registry import ROWS
 
-IMAGE = {**SMALL, "image_size": 16, "patch_size": 8}
+IMAGE: dict[str, Any] = {**SMALL, "image_size": 16, "patch_size": 8}
 
 
 def pixels(side: int = 16) -> Callable[[], dict[str, Tensor]]:
@@ -26,15 +27,15 @@ def _sound(length: int = 400) -> Callable[[], dict[str, Tensor]]:
     return lambda: {"input_values": torch.randn(ROWS, length)}
 
 
-_STAGES = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}
-_RESNET = {
+_STAGES: dict[str, Any] = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}
+_RESNET: dict[str, Any] = {
     "model_type": "resnet",
     "embedding_size": 8,
     "hidden_sizes": [8, 8, 8, 16],
     "depths": [1, 1, 1, 1],
     "out_features": ["stage4"],
 }
-_SWIN = {
+_SWIN: dict[str, Any] = {
     "image_size": 16,
     "patch_size": 2,
     "embed_dim": 8,
@@ -303,7 +304,7 @@ hugging(
     head_hidden_size=4,
 )
 
-_WAVE = {
+_WAVE: dict[str, Any] = {
     **SMALL,
     "conv_dim": (8, 8),
     "conv_stride": (5, 4),
@@ -375,7 +376,7 @@ hugging(
     **_WAVE,
     classifier_proj_size=8,
 )
-_WHISPER = {
+_WHISPER: dict[str, Any] = {
     "vocab_size": 30,
     "num_mel_bins": 8,
     "d_model": 16,
@@ -456,7 +457,7 @@ hugging(
     target_bandwidths=[1.5, 3.0],
 )
 
-_TEXT = {**SMALL, **WORDS, "eos_token_id": 29, "bos_token_id": 1}
+_TEXT: dict[str, Any] = {**SMALL, **WORDS, "eos_token_id": 29, "bos_token_id": 1}
 
 
 def both() -> dict[str, Tensor]:
@@ -557,7 +558,7 @@ hugging(
     num_cross_attention_heads=2,
 )
 
-_SERIES = {"num_input_channels": 3, "context_length": 16, "d_model": 16}
+_SERIES: dict[str, Any] = {"num_input_channels": 3, "context_length": 16, "d_model": 16}
 hugging(
     "PatchTST classifier",
     "PatchTSTForClassification",

@@ -33,7 +33,7 @@ def _timm(name: str, kind: str, targets: str = "*", side: int = 32, **options: A
         )
 
 
-_VIT = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
+_VIT: dict[str, Any] = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
 _timm("ViT", "vit_tiny_patch16_224", **_VIT)
 _timm("test ViT", "test_vit", side=160)
 _timm("test ViT 2", "test_vit2", side=64)

@@ -1,9 +1,9 @@
-"""What an update does to the probe: a few of its outputs, quantized, that a server signs and a device compares.
+"""What an update does to the probe: a few quantized outputs that a server signs and a device compares.
 
-An update that passes every other rule may still do nothing, or something else: where the graph is an old one, a
-runtime drops an input, or names were mixed up. No runtime says so. So the server runs every update on the
-artifact's example; what it finds travels in the update, and a device takes the update up only if it finds the
-same.
+An update that passes every other rule may still do nothing, or something else: where the graph is an old one,
+a runtime drops an input, or names were mixed up. No runtime says so. So the server runs every update on the
+artifact's example; what it finds travels in the update, and a device takes the update up only if it finds
+the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from paramcast.protocol.quantize import Float32
 MOST = 16
 """Numbers of the outputs that are signed."""
 TOLERANCE = 1e-3
-"""Of an output's size: what engines may differ by. A graph differs from its module by a tenth of it at most."""
+"""Of an output's size: what engines may differ by. A graph differs from its module by a tenth of it at most.
+"""
 SLOW_S = 0.05
 """A model whose run takes longer is not run by the server at every update."""
 
@@ -80,13 +81,16 @@ class Effects:
         return effects
 
     def of(self, values: Mapping[str, Float32]) -> bytes | None:
-        """Return what is signed of an update; None where an output is not finite, which devices refuse anyway.
+        """Return what is signed of an update; None where an output is not finite: devices refuse that anyway.
 
         Args:
             values: Its tensors, as a device has them: rounded by the quantization.
         """
-        found = numbers(self.outputs(changed_targets(self._artifact, values)), self._artifact.outputs)
-        return signed(self._spec, self._artifact.probe_tag, found)
+        outputs = self.outputs(changed_targets(self._artifact, values))
+        shares = shares_of(self._spec, outputs, self._artifact.outputs)
+        if shares is None:
+            return None
+        return self._artifact.probe_tag + np.rint(shares * _STEPS).astype("<i2").tobytes()
 
     def outputs(self, targets: Mapping[str, Float32]) -> dict[str, np.ndarray]:
         """Run the module on the probe under changed targets."""
@@ -97,41 +101,54 @@ class Effects:
         return dict(zip(names, found, strict=True))
 
 
-def numbers(outputs: Mapping[str, np.ndarray], specs: Iterable[TensorSpec]) -> Float32:
-    """Return all numbers of the outputs of floating point, in the manifest's order: (N,) float32."""
-    flat = [outputs[spec.name].ravel() for spec in specs if _is_float(spec)]
-    return np.concatenate(flat).astype(np.float32) if flat else np.empty(0, np.float32)
+def shares_of(
+    spec: EffectSpec, outputs: Mapping[str, np.ndarray], specs: Iterable[TensorSpec]
+) -> Float32 | None:
+    """Return the chosen numbers of the outputs as shares of their sizes, as far as 16 bits reach.
 
+    Args:
+        spec: Which numbers.
+        outputs: Of the model, by name.
+        specs: The outputs in the manifest's order.
 
-def signed(spec: EffectSpec, tag: bytes, found: Float32) -> bytes | None:
-    """Return the tag of the probe and the chosen numbers in 16 bits each; None if one is not there or finite."""
-    shares = _shares(spec, found)
-    if shares is None:
+    Returns:
+        None if a number is not there or not finite.
+    """
+    flat = [outputs[each.name].ravel() for each in specs if _is_float(each)]
+    picked = np.full(len(spec.positions), np.nan, np.float32)
+    for place, position in enumerate(spec.positions):
+        for part in flat:
+            if position < part.size:
+                picked[place] = part[position]
+                break
+            position -= part.size
+    if not np.isfinite(picked).all():
         return None
-    return tag + np.rint(shares * _STEPS).astype("<i2").tobytes()
+    return np.clip(picked / np.asarray(spec.scales, np.float32), -_TOP / _STEPS, _TOP / _STEPS)
 
 
-def fault(spec: EffectSpec, tag: bytes, effect: bytes, found: Float32, base: Float32) -> str | None:
+def fault(
+    spec: EffectSpec, tag: bytes, effect: bytes, found: Float32 | None, base: Float32 | None
+) -> str | None:
     """Return what is wrong with the outputs of a device, or None.
 
     Args:
         spec: What is compared.
         tag: Of the device's probe; of another one nothing can be said.
         effect: What the server has signed.
-        found: Numbers of the device's outputs under the update.
+        found: Shares of the device's outputs under the update.
         base: The same without it.
     """
     if effect[:_TAG] != tag:
         return None
+    if len(effect) != _TAG + 2 * len(spec.positions):
+        return f"the update tells other outputs of the example than the artifact's {len(spec.positions)}"
     wanted = np.frombuffer(effect[_TAG:], "<i2").astype(np.float32) / _STEPS
-    if len(wanted) != len(spec.positions):
-        return f"the update tells {len(wanted)} outputs of the example, the artifact {len(spec.positions)}"
     limit = spec.tolerance * max(1.0, float(np.abs(wanted).max())) + 0.5 / _STEPS
-    shares, before = _shares(spec, found), _shares(spec, base)
-    off = np.inf if shares is None else float(np.abs(shares - wanted).max())
+    off = np.inf if found is None else float(np.abs(found - wanted).max())
     if off <= limit:
         return None
-    if shares is not None and before is not None and float(np.abs(shares - before).max()) <= limit:
+    if found is not None and base is not None and float(np.abs(found - base).max()) <= limit:
         return "the model gives the base's outputs under the update: the runtime does not use its parameters"
     return (
         f"an output of the example is off by {off:.2g} of its size from what the server has found: the graph "
@@ -152,10 +169,10 @@ def choose(artifact: DeviceArtifact, updates: Sequence[Mapping[str, Float32]]) -
     blank = EffectSpec((), (), TOLERANCE)
     effects = Effects(artifact, blank)
     plain = effects.outputs(artifact.base)
-    base = numbers(plain, artifact.outputs)
+    base = _numbers(plain, artifact.outputs)
     under = [changed_targets(artifact, values) for values in updates]
-    found = [numbers(effects.outputs(targets), artifact.outputs) for targets in under]
-    noisy = [numbers(effects.outputs(_with_noise(targets)), artifact.outputs) for targets in under]
+    found = [_numbers(effects.outputs(targets), artifact.outputs) for targets in under]
+    noisy = [_numbers(effects.outputs(_with_noise(targets)), artifact.outputs) for targets in under]
     if any(len(each) != len(base) for each in (*found, *noisy)):
         return None
     sizes = _sizes([plain[s.name].size for s in artifact.outputs if _is_float(s)], [base, *found])
@@ -170,14 +187,10 @@ def choose(artifact: DeviceArtifact, updates: Sequence[Mapping[str, Float32]]) -
     return EffectSpec(tuple(map(int, places)), tuple(float(f"{sizes[p]:.6g}") for p in places), TOLERANCE)
 
 
-def _shares(spec: EffectSpec, found: Float32) -> Float32 | None:
-    """The chosen numbers as shares of their sizes, as far as 16 bits reach; None if one is not there or finite."""
-    if not spec.positions or max(spec.positions) >= len(found):
-        return None
-    picked = found[list(spec.positions)]
-    if not np.isfinite(picked).all():
-        return None
-    return np.clip(picked / np.asarray(spec.scales, np.float32), -_TOP / _STEPS, _TOP / _STEPS)
+def _numbers(outputs: Mapping[str, np.ndarray], specs: Iterable[TensorSpec]) -> Float32:
+    """Return all numbers of the outputs of floating point, in the manifest's order: (N,) float32."""
+    flat = [outputs[spec.name].ravel() for spec in specs if _is_float(spec)]
+    return np.concatenate(flat).astype(np.float32) if flat else np.empty(0, np.float32)
 
 
 def _is_float(spec: TensorSpec) -> bool:

@@ -190,9 +190,7 @@ class Fields:
         if (
             not 0 < len(positions) == len(scales) <= MAX_EFFECT_NUMBERS
             or not all(map(_size, positions))
-            or not all(
-                type(number) in (int, float) and 0 < number < math.inf for number in (*scales, tolerance)
-            )
+            or not all(map(_positive, (*scales, tolerance)))
         ):
             self.refuse("effect")
         return EffectSpec(tuple(positions), tuple(map(float, scales)), float(tolerance))
@@ -207,6 +205,10 @@ class Fields:
             self.refuse(name)
         assert isinstance(value, list)
         return value
+
+
+def _positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
 
 
 def _size(value: object) -> bool:

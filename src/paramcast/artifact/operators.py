@@ -34,7 +34,7 @@ class PlainOperators(TorchFunctionMode):
 
 @contextmanager
 def traced_lengths() -> Iterator[None]:
-    """Have `len` of a tensor be its first size, which the tracer follows, and not a number, which it fixes."""
+    """Have `len` of a tensor be its first size, which the tracer follows, not a number, which it fixes."""
     before = builtins.len
 
     def length(value: Any) -> Any:
@@ -49,7 +49,7 @@ def traced_lengths() -> Iterator[None]:
 
 @contextmanager
 def broadcast_masks() -> Iterator[None]:
-    """Have transformers, where it is in use, make attention masks by broadcasting: the tracer knows no vmap."""
+    """Have transformers, if it is in use, make masks by broadcasting: the tracer knows no vmap."""
     masks: Any = sys.modules.get("transformers.masking_utils")
     before = getattr(masks, "_vmap_for_bhqkv", None)
     if before is None:
@@ -146,7 +146,7 @@ def _four(weights: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
 
 
 def _packed(recurrent: Callable[..., Any]) -> Callable[..., Any]:
-    """A recurrent layer whose output is read, as the tracer fails where only the states of packed ones are."""
+    """A recurrent layer whose output is read: the tracer fails where only the states of packed ones are."""
 
     def run(x: Tensor, *rest: Any) -> Any:
         sizes = rest[0]
@@ -169,6 +169,7 @@ def _is_sizes(value: Any) -> bool:
 
 
 def _is_projected(rest: tuple[Any, ...]) -> bool:
+    """Tell whether the states of an LSTM and of its cells have unlike sizes."""
     return (
         not isinstance(rest[0], Tensor) and len(rest[0]) == 2 and rest[0][0].shape[-1] != rest[0][1].shape[-1]
     )

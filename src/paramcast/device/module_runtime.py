@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paramcast.artifact.effect import fault, numbers
+from paramcast.artifact.effect import fault, shares_of
 from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.read import DeviceArtifact, changed_targets, read_device
 from paramcast.artifact.trees import fill
@@ -176,8 +176,9 @@ class ModuleRuntime(DeviceCore):
         if moved and not differs:
             raise NoEffect("the package changes parameters but no output: the graph is not the one it is for")
         if effect is not None and self.artifact.effect is not None:  # the exported example came last
-            specs, tag = self.artifact.outputs, self.artifact.probe_tag
-            told = fault(self.artifact.effect, tag, effect, numbers(outputs, specs), numbers(known, specs))
+            spec, specs = self.artifact.effect, self.artifact.outputs
+            found, base_shares = shares_of(spec, outputs, specs), shares_of(spec, known, specs)
+            told = fault(spec, self.artifact.probe_tag, effect, found, base_shares)
             if told is not None:
                 raise WrongEffect(told)
         return feed

@@ -65,7 +65,7 @@ class Package:
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantization.
         issued: Unix time in seconds when the cloud signed it, by the cloud's clock; None: it does not say.
-        effect: What it does to the artifact's example, see `paramcast.artifact.effect`; None: it does not say.
+        effect: What it does to the artifact's example (`paramcast.artifact.effect`); None: it does not say.
     """
 
     device: str

@@ -311,15 +311,14 @@ class AdaptService:
                 places.setdefault(kind, []).append(place)
         for mine in places.values():
             served = asked[mine[0]].served
-            for place, outcome in zip(
-                mine, generate(served.backend, [asked[place].request for place in mine]), strict=True
-            ):
-                made[place] = self._with_effect(served, outcome)
+            found = generate(served.backend, [asked[place].request for place in mine])
+            for place, tensors in zip(mine, found, strict=True):
+                made[place] = self._with_effect(served, tensors)
 
-    def _with_effect(self, served: Served, outcome: dict[str, Float32] | Exception) -> Made:
-        if isinstance(outcome, Exception):
-            return outcome
-        return Generated(outcome, served.effect_of(outcome, self._quantization))
+    def _with_effect(self, served: Served, made: dict[str, Float32] | Exception) -> Made:
+        if isinstance(made, Exception):
+            return made
+        return Generated(made, served.effect_of(made, self._quantization))
 
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]

@@ -49,7 +49,7 @@ class Served:
     effects: Effects | None = None
 
     def effect_of(self, tensors: Mapping[str, Float32], quantization: str) -> bytes | None:
-        """What an update does to the example, once it is rounded; None where that is not known or not finite."""
+        """What an update does to the example, once it is rounded; None where that is not known."""
         if self.effects is None or not all(np.isfinite(values).all() for values in tensors.values()):
             return None
         return self.effects.of(rounded(tensors, quantization))

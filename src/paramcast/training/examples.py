@@ -113,8 +113,8 @@ def call(module: Any, inputs: Any) -> Any:
 def made_like(tree: Any, seed: int = 0) -> Any:
     """Make examples of the same layout that hold nobody's data: what an artifact may carry.
 
-    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values. Masks
-    of padding, which tell no more than lengths, keep their rows, in another order.
+    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values.
+    Masks of padding, which tell no more than lengths, keep their rows, in another order.
     """
     draws = torch.Generator().manual_seed(seed)
 

@@ -233,7 +233,7 @@ class AdaptableModel:
             return self.adapted(examples.as_tensors(inputs, "inputs"), values)
 
     def fingerprint(self) -> str:
-        """Return 64 hex digits of the trained numbers: the base, what devices hold of the adapter, the uplink.
+        """Return 64 hex digits of the trained numbers: base, what devices hold of the adapter, uplink.
 
         It tells whether two folders hold the same model. What updates are for is another thing: `model` of an
         artifact's manifests, which covers its graphs.
