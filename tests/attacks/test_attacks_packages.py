@@ -63,7 +63,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
     "cut in the data": (lambda: good()[:-1], {}, protocol.BadSignature),
     "longer": (lambda: good() + b"\0", {}, protocol.BadSignature),
     "other magic": (lambda: b"PK" + good()[2:], {}, protocol.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x04" + good()[5:], {}, protocol.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x05" + good()[5:], {}, protocol.BadFormat),
     "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, protocol.BadSignature),
     "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, protocol.BadSignature),
     "signed without the format byte": (
