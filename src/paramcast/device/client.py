@@ -232,7 +232,7 @@ class CloudClient(_Client):
             return runtime.heed(data)
 
     def _heed_what_came(self, runtime: DeviceCore) -> None:
-        """Take the notice of an answer; what is wrong with it is nothing that the answer's caller asked for."""
+        """Take the notice of an answer; what is wrong with it is not what the caller asked for."""
         with suppress(CloudError, PackageError):
             self.heed(runtime, fresh=False)
 
@@ -486,7 +486,7 @@ def _json_call(path: str, body: Mapping[str, Any]) -> Call:
 
 
 def follow_links(runtime: DeviceCore, links: bytes) -> None:
-    """Have `runtime` trust the cloud's newest key, if the root delegates it or the endorsements lead there."""
+    """Have `runtime` trust the cloud's newest key, if its root or the endorsements in `links` say so."""
     runtime.follow(*Keys.read(links))
 
 

@@ -196,8 +196,8 @@ class DeviceCore(ABC):
         is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
         not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
         `roll_back` can go to. `generation`: of the cloud's key; None without a root. `notice`: the newest
-        word on what is called back, with `age_s`, `expired`, `to_base` and `withdrawn` versions; None: there was
-        none yet. `refused`: the last refusal since a success. `store_error`: why the last change
+        word on what is called back, with `age_s`, `expired`, `to_base` and `withdrawn` versions; None: none
+        has come yet. `refused`: the last refusal since a success. `store_error`: why the last change
         could not be kept.
         """
         return {

@@ -109,7 +109,8 @@ class ParameterKeeper:
         self._to_store(lambda store: store.clean())
         self._pinned = self._to_store(lambda store: store.load_keys()) or ()
         outside = self._trusted.go_on(self._pinned, self._to_store(lambda store: store.load_delegation()))
-        self._state = self._to_store(lambda store: store.state()) or self._rebuilt()
+        found = self._to_store(lambda store: store.state())
+        self._state = found or self._rebuilt()
         self._board.go_on(self._to_store(lambda store: store.load_notice()))
         if outside or self._is_foreign():
             self._begin_anew()
@@ -148,7 +149,7 @@ class ParameterKeeper:
         """
         with self._changing:
             try:
-                self._trusted.checked(self._now())
+                self._trusted.checked(_clock())
                 package = self._open(data, after=self.highest, now=_clock(), not_before=self._state.clock)
                 self._board.check(package, to_run=True)
                 feed = self._try_out(package.tensors)
@@ -174,7 +175,7 @@ class ParameterKeeper:
         """
         with self._changing:
             before = self.current.sequence
-            if self._board.take(data, self._now()):
+            if self._board.take(data, _clock()):
                 self._to_store(lambda store: store.save_notice(data))
                 self._drop_withdrawn()
             return self.current.sequence != before
@@ -239,7 +240,7 @@ class ParameterKeeper:
                 the key before it.
         """
         with self._changing:
-            followed = self._trusted.follow(endorsements, delegation, self._now())
+            followed = self._trusted.follow(endorsements, delegation, _clock())
             if followed == "outside":
                 self._begin_anew()
             elif followed == "chained":

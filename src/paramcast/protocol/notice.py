@@ -2,8 +2,8 @@
 
 Layout: `PCNT`, a format byte, 64-byte Ed25519 signature, JSON without blanks and with sorted keys; the
 signature is over the format byte and the JSON. Keys: `b` whether devices run their base model, `g` the
-generation of the signing key, `i` lowest issue time, `m` base model, `n` number, `t` time, `u` valid until, `w` withdrawn
-versions, rising. Section "Notices" of docs/protocol.md has the rules.
+generation of the signing key, `i` lowest issue time, `m` base model, `n` number, `t` time, `u` valid until,
+`w` withdrawn versions, rising. Section "Notices" of docs/protocol.md has the rules.
 """
 
 from __future__ import annotations

@@ -178,8 +178,8 @@ def open_package(
         raise StaleSequence(f"package {head.sequence} is not newer than {after}, which this device has run")
     if after and head.sequence > after + limits.MAX_JUMP:
         raise SequenceJump(
-            f"package {head.sequence} is more than {limits.MAX_JUMP} above {after}, which this device has run; "
-            "have its numbers begin anew: paramcast access reset"
+            f"package {head.sequence} is more than {limits.MAX_JUMP} above {after}, which this device has "
+            "run; have its numbers begin anew: paramcast access reset"
         )
     at = max(now, not_before) if head.issued is None else now
     if at >= head.expires:
