@@ -192,7 +192,8 @@ class DeviceCore(ABC):
     def status(self) -> dict[str, Any]:
         """What the device runs and why it runs nothing newer, as JSON types.
 
-        `source` is `base`, `cloud` or `store`, `sequence` the package's, and `why` says in a sentence why it
+        `source` is `base`, `cloud` or `store`, `sequence` the package's, `version` that of the
+        model which made it, and `why` says in a sentence why it
         is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
         not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
         `roll_back` can go to. `generation`: of the cloud's key; None without a root. `notice`: the newest

@@ -73,6 +73,7 @@ class DeviceStatus(TypedDict):
         support: Examples that are remembered.
         source: 'base', 'cloud' (an update that has just come) or 'store' (one from before the start).
         sequence, expires, expired: The update's number (0: base), its time, and whether that is over.
+        version: Of the server's model that made it; None where none is said.
         why: Why this one, in a sentence.
         baked: Whether the parameters are constants of the model now.
         packages: Updates that `roll_back` can go to.
@@ -91,6 +92,7 @@ class DeviceStatus(TypedDict):
     support: int
     source: str
     sequence: int
+    version: int | None
     expires: int | None
     expired: bool
     why: str

@@ -280,6 +280,7 @@ class ParameterKeeper:
         return {
             "source": snapshot.source,
             "sequence": snapshot.sequence,
+            "version": snapshot.version,
             "why": snapshot.why,
             "baked": snapshot.graphs is not None,
             "expires": snapshot.expires,
