@@ -145,7 +145,7 @@ def test_format_4_says_generation_and_version() -> None:
     read = opened(data, generation=2)
     assert (read.generation, read.version, read.issued) == (2, 7, NOW)
     assert opened(data).version == 7  # a device without a root takes any generation
-    with pytest.raises(protocol.WrongGeneration, match="generation 2.*generation 3"):
+    with pytest.raises(protocol.WrongGeneration, match=r"generation 2.*generation 3"):
         opened(data, generation=3)
     assert [seal(package(issued=issued), KEY)[4] for issued in (None, NOW)] == [1, 3]
     for changes in ({"version": 0}, {"generation": -1}, {"version": 7, "issued": None}):

@@ -12,7 +12,7 @@ from bundles import FORMS, IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
 from sqlalchemy import select
 
 from paramcast.errors import InputError
-from paramcast.protocol import AdaptRequest, Package, make_key, open_package, public_key_hex
+from paramcast.protocol import AdaptRequest, MessageError, Package, make_key, open_package, public_key_hex
 from paramcast.protocol.limits import MAX_JUMP
 from paramcast.server import AdaptService, BackendError, Database, Models, StateError, WrongModelError
 from paramcast.server.db.ledger import issued_to
@@ -140,7 +140,7 @@ def test_sequence_numbers_are_unique_under_threads() -> None:
 
 
 def test_a_reported_number_is_believed_a_bounded_way_above_the_record() -> None:
-    """One made-up request does not use up a name's numbers; a device that is further on is reached in the end."""
+    """One made-up request does not use up a name's numbers; a device that is further on is reached."""
     cloud, reported = service(), 3 * MAX_JUMP
     assert opened(cloud.adapt(request(sequence=2**53 - 1).encode())).sequence == MAX_JUMP + 1
     numbers = [opened(cloud.adapt(request(sequence=reported).encode())).sequence for _ in range(3)]
