@@ -71,6 +71,7 @@ def test_a_notice_comes_back_as_it_was_and_is_short() -> None:
         (told(w=list(range(1, MAX_WITHDRAWN + 2))), {}, protocol.BadFormat),
         (raw(told()[69:].replace(b":", b": ")), {}, protocol.BadFormat),
     ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,  # keys are drawn
 )
 def test_what_is_no_notice_is_refused(
     data: bytes, changes: dict[str, Any], error: type[protocol.PackageError]
