@@ -187,8 +187,9 @@ def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
         raise BadFormat(f"the package's metadata are not d, m, {', '.join(numbers)}, f, q")
     if not all(_NUMBER.fullmatch(metadata[name]) for name in numbers):
         raise BadFormat("the package's sequence number, expiry or issue time is no number")
-    sequence, expires, *issued = (int(metadata[name]) for name in numbers)
-    head = Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {}, *issued)
+    sequence, expires = int(metadata["s"]), int(metadata["e"])
+    issued = int(metadata["i"]) if "i" in numbers else None
+    head = Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {}, issued)
     head = replace(head, effect=_effect(metadata.get("x")))
     _check_fields(head)
     if head.quantization not in FORMATS[kind]:
