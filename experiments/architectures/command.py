@@ -13,7 +13,7 @@ import click
 from paramcast.results import write_results
 
 FAMILIES = ("torch", "transformers", "timm", "torchvision", "open_clip")
-SECONDS = 240
+SECONDS = 600
 """After which a model's process is given up."""
 
 

@@ -352,7 +352,7 @@ hugging(
     pad_token_id=0,
 )
 hugging("OLMo", "OlmoForCausalLM", tokens, **SMALL, **WORDS)
-hugging("StableLM", "StableLmForSequenceClassification", padded, **SMALL, **WORDS)
+hugging("StableLM", "StableLmForSequenceClassification", padded, **SMALL, **WORDS, num_key_value_heads=2)
 hugging(
     "MPT",
     "MptForSequenceClassification",

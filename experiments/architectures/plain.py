@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from experiments.architectures.registry import ROWS, Built, model
 LENGTHS = torch.tensor([7, 5, 3])
 
 
-def plain(name: str, targets: str = "*") -> Any:
+def plain(name: str, targets: str = "*") -> Callable[[Callable[[], Built]], Callable[[], Built]]:
     """Register a model in plain torch."""
     return model("torch", name, targets)
 

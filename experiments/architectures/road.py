@@ -125,7 +125,7 @@ def _let_through(made: pc.AdaptableModel) -> None:
     with torch.no_grad():
         for name, parameter in made.hypernet.named_parameters():
             if ".heads." in name:
-                parameter += 0.2 * torch.randn(parameter.shape, generator=draws)
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=draws))
 
 
 def _check_rows(made: pc.AdaptableModel, devices: list[pc.DeviceData]) -> None:
@@ -148,7 +148,7 @@ def _beyond(folder: Path, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         for name, tree in inputs.items()
         for place, leaf in enumerate(pytree.tree_leaves(tree))
     }
-    np.savez(folder / "inputs.npz", **leaves)  # type: ignore[arg-type]
+    np.savez(folder / "inputs.npz", **leaves)
     command = [sys.executable, "-m", "experiments.architectures.beyond", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:

@@ -186,7 +186,7 @@ class Fields:
         ):
             self.refuse("effect")
         assert isinstance(value, dict)
-        positions, scales, tolerance = value["positions"], value["scales"], value.get("tolerance")
+        positions, scales, tolerance = value["positions"], value["scales"], value.get("tolerance", 0)
         if (
             not 0 < len(positions) == len(scales) <= MAX_EFFECT_NUMBERS
             or not all(map(_size, positions))

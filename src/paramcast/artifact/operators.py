@@ -156,7 +156,7 @@ def _packed(recurrent: Callable[..., Any]) -> Callable[..., Any]:
         if not _is_sizes(sizes):
             return found
         data, *states = found
-        padded, _ = torch._pad_packed_sequence(data, sizes, False, 0.0, -1)  # type: ignore[attr-defined]
+        padded, _ = torch._pad_packed_sequence(data, sizes, False, 0.0, -1)
         nothing = padded[:1, :1, :1] * 0
         return (data, *(state + nothing for state in states))
 
