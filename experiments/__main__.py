@@ -44,6 +44,7 @@ EXPERIMENTS = {
     "scale": Experiment("several processes of the service, and replicas on Ray", "scale", "train,server"),
     "soak": Experiment("the service under load for minutes", "soak", "train,server"),
     "wake": Experiment("a fleet that wakes at once", "wake", "train,server"),
+    "strangers": Experiment("devices beside strangers who want all", "strangers", "train,server"),
     "registry": Experiment("few devices known, and a million", "registry", "train,server"),
     "fuzz": Experiment("what is read from strangers, under a fuzzer", "fuzz", "train,fuzz"),
     "m3bat": Experiment("M3BAT, CORAL and DANN", "methods.m3bat.command", "methods"),

@@ -78,7 +78,7 @@ def bench_wake(devices: int, seed: int, room: int = 512) -> list[dict[str, Any]]
             with connections(url, min(CONNECTIONS, room)) as pool:
                 steady = closed_loop(pool, signers, 2.0).rate
             fleet = _Fleet(url, devices, replace(requests[0], device=_name(0)).encode())
-            with _watched(url) as server:
+            with watched(url) as server:
                 fleet.wake(60 + 20 * devices / steady)
     return _rows(fleet, server, devices, steady, room)
 
@@ -269,7 +269,7 @@ class _Watched:
 
 
 @contextmanager
-def _watched(url: str) -> Iterator[_Watched]:
+def watched(url: str) -> Iterator[_Watched]:
     """Look at the server all the while, in a thread."""
     seen, over = _Watched(), threading.Event()
     with httpx2.Client(base_url=url, timeout=ANSWER_S) as client:
