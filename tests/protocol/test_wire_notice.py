@@ -33,6 +33,36 @@ def raw(body: bytes) -> bytes:
     return MAGIC + b"\x01" + sign(KEY, b"\x01" + body) + body
 
 
+CASES: list[tuple[bytes, dict[str, Any], type[protocol.PackageError]]] = [
+    (bytes(MAX_NOTICE_BYTES + 1), {}, protocol.TooLarge),
+    (b"", {}, protocol.BadFormat),
+    (seal_notice(NOTICE, KEY)[:60], {}, protocol.BadFormat),
+    (b"PCPK" + seal_notice(NOTICE, KEY)[4:], {}, protocol.BadFormat),
+    (seal_notice(NOTICE, KEY)[:4] + b"\x02" + seal_notice(NOTICE, KEY)[5:], {}, protocol.BadFormat),
+    (seal_notice(NOTICE, KEY)[:-1], {}, protocol.BadSignature),
+    (seal_notice(NOTICE, OTHER_KEY), {}, protocol.BadSignature),
+    (seal_notice(NOTICE, KEY), {"generation": 4}, protocol.WrongGeneration),
+    (seal_notice(NOTICE, KEY), {"model": OTHER_MODEL}, protocol.WrongModel),
+    (raw(b"[]"), {}, protocol.BadFormat),
+    (raw(b"\xff"), {}, protocol.BadFormat),
+    (raw(b"[" * 4000), {}, protocol.BadFormat),
+    (told(more=1), {}, protocol.BadFormat),
+    (told(n=7.0), {}, protocol.BadFormat),
+    (told(n=-1), {}, protocol.BadFormat),
+    (told(t=2**53), {}, protocol.BadFormat),
+    (told(u=NOW - 1), {}, protocol.BadFormat),
+    (told(b=0), {}, protocol.BadFormat),
+    (told(m="x"), {}, protocol.BadFormat),
+    (told(w=[3, 2]), {}, protocol.BadFormat),
+    (told(w=[0]), {}, protocol.BadFormat),
+    (told(w=["1"]), {}, protocol.BadFormat),
+    (told(w="12"), {}, protocol.BadFormat),
+    (told(w=list(range(1, MAX_WITHDRAWN + 2))), {}, protocol.BadFormat),
+    (raw(told()[69:].replace(b":", b": ")), {}, protocol.BadFormat),
+]
+"""What is refused, how it is read, and for which rule; the page judges the same."""
+
+
 def test_a_notice_comes_back_as_it_was_and_is_short() -> None:
     assert read(seal_notice(NOTICE, KEY)) == NOTICE
     assert read(told()) == dataclasses.replace(NOTICE, withdrawn=(2,), since=0)
@@ -42,37 +72,7 @@ def test_a_notice_comes_back_as_it_was_and_is_short() -> None:
     assert read(seal_notice(NOTICE, KEY), generation=None) == NOTICE
 
 
-@pytest.mark.parametrize(
-    ("data", "changes", "error"),
-    [
-        (bytes(MAX_NOTICE_BYTES + 1), {}, protocol.TooLarge),
-        (b"", {}, protocol.BadFormat),
-        (seal_notice(NOTICE, KEY)[:60], {}, protocol.BadFormat),
-        (b"PCPK" + seal_notice(NOTICE, KEY)[4:], {}, protocol.BadFormat),
-        (seal_notice(NOTICE, KEY)[:4] + b"\x02" + seal_notice(NOTICE, KEY)[5:], {}, protocol.BadFormat),
-        (seal_notice(NOTICE, KEY)[:-1], {}, protocol.BadSignature),
-        (seal_notice(NOTICE, OTHER_KEY), {}, protocol.BadSignature),
-        (seal_notice(NOTICE, KEY), {"generation": 4}, protocol.WrongGeneration),
-        (seal_notice(NOTICE, KEY), {"model": OTHER_MODEL}, protocol.WrongModel),
-        (raw(b"[]"), {}, protocol.BadFormat),
-        (raw(b"\xff"), {}, protocol.BadFormat),
-        (raw(b"[" * 4000), {}, protocol.BadFormat),
-        (told(more=1), {}, protocol.BadFormat),
-        (told(n=7.0), {}, protocol.BadFormat),
-        (told(n=-1), {}, protocol.BadFormat),
-        (told(t=2**53), {}, protocol.BadFormat),
-        (told(u=NOW - 1), {}, protocol.BadFormat),
-        (told(b=0), {}, protocol.BadFormat),
-        (told(m="x"), {}, protocol.BadFormat),
-        (told(w=[3, 2]), {}, protocol.BadFormat),
-        (told(w=[0]), {}, protocol.BadFormat),
-        (told(w=["1"]), {}, protocol.BadFormat),
-        (told(w="12"), {}, protocol.BadFormat),
-        (told(w=list(range(1, MAX_WITHDRAWN + 2))), {}, protocol.BadFormat),
-        (raw(told()[69:].replace(b":", b": ")), {}, protocol.BadFormat),
-    ],
-    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,  # keys are drawn
-)
+@pytest.mark.parametrize(("data", "changes", "error"), CASES)
 def test_what_is_no_notice_is_refused(
     data: bytes, changes: dict[str, Any], error: type[protocol.PackageError]
 ) -> None:

@@ -124,6 +124,78 @@ def test_every_attack_is_refused_for_python_s_rule(bare_page: Page) -> None:
         assert opened(bare_page, given, public_key_hex(KEY), rules) == error.__name__, name
 
 
+def test_formats_with_keys_that_may_be_absent_are_judged_as_python_judges_them(bare_page: Page) -> None:
+    from packages import HEAD, KEY, MODEL, NOW, SHAPES
+    from test_attacks_packages import signed, stored
+
+    from paramcast.protocol import public_key_hex
+    from paramcast.protocol.tensors import pack
+
+    heads: list[dict[str, Any]] = [{}, {"g": "2"}, {"v": "7"}, {"g": "2", "v": "7"}, {"g": "0"}, {"v": "0"}]
+    heads += [{"g": "02"}, {"g": "x"}, {"y": "1"}, {"s": str(2**21)}, {"s": "9007199254740993"}]
+    rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": NOW, "expected": SHAPES}
+    for kind in (b"\x01", b"\x03", b"\x04"):
+        for head in heads:
+            data = signed(pack(HEAD | {"i": str(NOW)} | head, stored()), kind=kind)
+            for generation in (None, 0, 2):
+                now = rules | {"generation": generation}
+                try:
+                    open_package(data, public_key_hex(KEY), **now)
+                    ours = ""
+                except PackageError as error:
+                    ours = type(error).__name__
+                theirs = opened(bare_page, data, public_key_hex(KEY), now)
+                assert (theirs if isinstance(theirs, str) else "") == ours, (kind, head, generation)
+
+
+def test_notices_and_the_root_s_word_are_judged_as_python_judges_them(bare_page: Page) -> None:
+    from packages import KEY, MODEL, NOW, OTHER_KEY
+    from test_wire_notice import CASES, NOTICE
+
+    from paramcast.protocol import delegate, public_key_hex, seal_notice
+    from paramcast.protocol.root import sign_manifest
+
+    script = """async ([base64, key, model, generation, versions]) => {
+        const { openNotice, refusal } = await paramcast.protocol();
+        try {
+            const notice = await openNotice(Uint8Array.fromBase64(base64), key, model, generation);
+            return [notice, versions.map(([version, issued]) => refusal(notice, version, issued) === null)];
+        } catch (error) { return error.name; }
+    }"""
+    key, asked = (
+        public_key_hex(KEY),
+        [(2, NOW), (3, NOW), (None, NOW), (3, None), (3, NOW - 11), (3, 2 * NOW)],
+    )
+
+    def judged(data: bytes, model: str = MODEL, generation: int | None = 3) -> Any:
+        return bare_page.evaluate(script, [base64.b64encode(data).decode(), key, model, generation, asked])
+
+    notice, allowed = judged(seal_notice(NOTICE, KEY))
+    names = {"number", "time", "until", "withdrawn", "since", "generation"}
+    assert {name: notice[name] for name in names} == {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(NOTICE).items()
+        if name in names
+    }
+    assert allowed == [NOTICE.refusal(*one) is None for one in asked]
+    for data, changes, error in CASES:
+        assert judged(data, **changes) == error.__name__, data
+
+    word = delegate(KEY, generation=2, key=public_key_hex(OTHER_KEY), not_after=NOW).to_json()
+    other = """async ([method, ...given]) => {
+        const wire = await paramcast.protocol();
+        if (method === "checkManifest") given[1] = new TextEncoder().encode(given[1]);
+        try { return (await wire[method](...given)) ?? "believed"; } catch (error) { return error.name; }
+    }"""
+    assert bare_page.evaluate(other, ["checkDelegation", word, key]) == "believed"
+    assert bare_page.evaluate(other, ["checkDelegation", word, public_key_hex(OTHER_KEY)]) == "BadSignature"
+    for forged in ({"generation": 3}, {"not_after": 1}, {"key": key}, {"signature": "x"}):
+        assert bare_page.evaluate(other, ["checkDelegation", word | forged, key]) == "BadSignature"
+    signature = sign_manifest(KEY, b"{}")
+    assert bare_page.evaluate(other, ["checkManifest", key, "{}", signature + "\n"]) == "believed"
+    assert bare_page.evaluate(other, ["checkManifest", key, "{ }", signature]) == "BadSignature"
+
+
 @pytest.mark.parametrize("key", ["", "00", "g" * 64, "A" * 64, "00" * 32])
 def test_a_malformed_public_key_opens_nothing(bare_page: Page, key: str) -> None:
     from packages import KEY, MODEL, SHAPES, package

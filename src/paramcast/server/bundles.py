@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from paramcast.errors import InputError
 from paramcast.protocol.limits import MODEL_ID
+from paramcast.protocol.root import MANIFEST_SIGNATURE
 
 _NEVER_CHANGES = {"cache-control": "public, max-age=31536000, immutable"}
 _ASK_AGAIN = {"cache-control": "no-cache"}
@@ -29,6 +30,7 @@ class BrowserBundle:
         task, form: As in the manifest; `form` is the adapter type.
         manifest: `manifest.json`, as it is.
         files: sha256 -> the file.
+        signature: The root's, of the manifest; None where no root has signed it.
     """
 
     model: str
@@ -36,6 +38,7 @@ class BrowserBundle:
     form: str
     manifest: bytes
     files: dict[str, Path]
+    signature: bytes | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> BrowserBundle:
@@ -61,7 +64,9 @@ class BrowserBundle:
                     f"{folder / name} is not the file that was exported; export the bundle again"
                 )
         files = {digest: folder / name for name, digest in names.items()}
-        return cls(model, task, form, manifest, files)
+        signed = folder / MANIFEST_SIGNATURE
+        signature = signed.read_bytes() if signed.is_file() else None
+        return cls(model, task, form, manifest, files, signature)
 
 
 def _sha256(path: Path) -> str:
@@ -96,6 +101,14 @@ def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
         if found is None:
             raise HTTPException(404, "there is no bundle of this base model here")
         return Response(found.manifest, media_type="application/json", headers=_ASK_AGAIN)
+
+    @router.get("/v1/bundles/{model}/signature", responses=_MISSING)
+    def signature(model: str) -> Response:
+        """The root's signature of the manifest of a base model's bundle."""
+        found = next((one for one in bundles() if one.model == model), None)
+        if found is None or found.signature is None:
+            raise HTTPException(404, "there is no signed bundle of this base model here")
+        return Response(found.signature, media_type="text/plain", headers=_ASK_AGAIN)
 
     @router.get("/v1/files/{digest}", response_class=FileResponse, responses=_MISSING)
     def file(digest: str) -> FileResponse:

@@ -1,13 +1,16 @@
 /** Talking to the cloud: strict with what it answers, and with a record of every byte that left the device. */
 
-import { type Bytes, utf8 } from "../protocol/bytes";
+import { type Bytes, fromBase64Url, utf8 } from "../protocol/bytes";
 import { authorize, checkTime, type Endorsement, follow, newNonce, proveKey } from "../protocol/credentials";
-import { PackageError } from "../protocol/errors";
-import { MAX_PACKAGE_BYTES } from "../protocol/limits";
+import { asksForKeys } from "../protocol/errors";
+import { MAX_NOTICE_BYTES, MAX_PACKAGE_BYTES } from "../protocol/limits";
+import { NOTICE_HEADER } from "../protocol/notice";
 import type { Package } from "../protocol/package";
+import { checkDelegation, isDelegation } from "../protocol/root";
 import { isPublicKey, makeKey, publicKeyHex } from "../protocol/signing";
 import { CloudError, messageOf, NotEnrolled } from "./errors";
 import type { Identity, Store } from "./store";
+import type { Keys } from "./trust";
 
 const MAX_JSON_BYTES = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
@@ -32,7 +35,10 @@ export interface Adaptable {
   request(): Bytes;
   apply(bytes: Bytes): Promise<Package>;
   trust(publicKey: unknown): Promise<void>;
-  follow(endorsements: readonly Endorsement[]): Promise<void>;
+  /** Hex of the root's key that says which of the cloud's keys it trusts, if there is one. */
+  readonly root: string | null;
+  follow(keys: Keys): Promise<void>;
+  heed(bytes: Bytes): Promise<boolean>;
 }
 
 interface Call {
@@ -48,6 +54,8 @@ interface Call {
 export class Cloud {
   /** Everything that was exchanged since the page was loaded. */
   readonly log: Exchange[] = [];
+  /** The notice that came with the last answer. */
+  private notice: Bytes | null = null;
   private aheadUs = 0;
   private lastUs = 0;
 
@@ -71,13 +79,37 @@ export class Cloud {
     const body = device.request();
     if (device.publicKey === null) await this.trust(device);
     const call: Call = { method: "POST", path: "/v1/adapt", body, limit: MAX_PACKAGE_BYTES, signed: true };
-    const sealed = await this.send({ ...call, type: "application/octet-stream" });
+    this.notice = null;
     try {
-      return await device.apply(sealed);
+      const sealed = await this.send({ ...call, type: "application/octet-stream" });
+      return await this.withKeys(device, () => device.apply(sealed));
+    } finally {
+      const came = this.notice as Bytes | null;
+      // What is wrong with a notice is not what the caller asked for.
+      if (came) await this.withKeys(device, () => device.heed(came)).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Have the device take the cloud's notice of what is called back; whether something else runs because of it.
+   *
+   * @throws CloudError if the cloud cannot be reached; PackageError if the notice may not be believed.
+   */
+  async heed(device: Adaptable): Promise<boolean> {
+    const path = `/v1/notice/${device.model}`;
+    const data = await this.send({ method: "GET", path, limit: MAX_NOTICE_BYTES });
+    if (device.publicKey === null) await this.trust(device);
+    return this.withKeys(device, () => device.heed(data));
+  }
+
+  /** Do it; once more if the cloud has a newer key, which the root or the trusted one vouches for. */
+  private async withKeys<T>(device: Adaptable, take: () => Promise<T>): Promise<T> {
+    try {
+      return await take();
     } catch (error) {
-      if (!(error instanceof PackageError && error.rule === "BadSignature")) throw error;
-      await device.follow(await this.chain()); // perhaps the cloud has a newer key, which the trusted one endorsed
-      return device.apply(sealed);
+      if (!asksForKeys(error)) throw error;
+      await device.follow(await this.keys());
+      return take();
     }
   }
 
@@ -101,11 +133,16 @@ export class Cloud {
       limit: MAX_JSON_BYTES,
     });
     if (!isPublicKey(reply.public_key)) throw new CloudError("the cloud gave no public key");
-    this.identity = { device, key, cloudKey: reply.public_key };
+    const root = isPublicKey(reply.root) ? reply.root : null;
+    this.identity = { device, key, cloudKey: reply.public_key, root };
     await this.store.saveIdentity(this.identity);
   }
 
   private async trust(device: Adaptable): Promise<void> {
+    if (device.root !== null) {
+      await device.follow(await this.keys());
+      return;
+    }
     const path = `/v1/model?model=${device.model}`;
     const described = await this.json({ method: "GET", path, limit: MAX_JSON_BYTES });
     if (described.model !== device.model) {
@@ -117,13 +154,14 @@ export class Cloud {
     await device.trust(this.identity.cloudKey || described.public_key);
   }
 
-  private async chain(): Promise<Endorsement[]> {
+  private async keys(): Promise<Keys> {
     const told = await this.json({ method: "GET", path: "/v1/keys", limit: MAX_JSON_BYTES });
-    const { endorsements } = told;
-    if (!Array.isArray(endorsements) || !endorsements.every(isEndorsement)) {
+    const { endorsements, delegation = null } = told;
+    const isWord = delegation === null || isDelegation(delegation);
+    if (!Array.isArray(endorsements) || !endorsements.every(isEndorsement) || !isWord) {
       throw new CloudError("the cloud's answer is no chain of keys");
     }
-    return endorsements;
+    return { endorsements, delegation };
   }
 
   private async json(call: Call): Promise<Record<string, unknown>> {
@@ -178,8 +216,19 @@ export class Cloud {
   }
 
   private async followKey(): Promise<void> {
-    const cloudKey = await follow(this.identity.cloudKey, await this.chain());
-    this.identity = { ...this.identity, cloudKey };
+    const { endorsements, delegation } = await this.keys();
+    const { root, generation = 0, cloudKey } = this.identity;
+    if (root) {
+      if (delegation === null || delegation.generation <= generation) return;
+      await checkDelegation(delegation, root);
+      this.identity = {
+        ...this.identity,
+        cloudKey: delegation.key,
+        generation: delegation.generation,
+      };
+    } else {
+      this.identity = { ...this.identity, cloudKey: await follow(cloudKey, endorsements) };
+    }
     await this.store.saveIdentity(this.identity);
   }
 
@@ -206,6 +255,8 @@ export class Cloud {
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const data = await limited(response, call.limit);
+      const notice = response.headers.get(NOTICE_HEADER);
+      if (notice !== null) this.notice = fromBase64Url(notice);
       record.status = response.status;
       record.down = data.length;
       return { status: response.status, data, later: response.headers.get("retry-after") ?? "" };

@@ -1,7 +1,6 @@
 /** A device with any exported module: answers by itself from its first moment, and takes up what is made for it. */
 
 import type { Bytes } from "../protocol/bytes";
-import type { Endorsement } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
 import { DEVICE_ID } from "../protocol/limits";
 import type { Package, Tensors } from "../protocol/package";
@@ -15,13 +14,17 @@ import { ArtifactError, DeviceInputError, messageOf } from "./errors";
 import { fromFiles, fromFolder, fromServer, type Progress, type Source } from "./fetching";
 import { type Arrays, checkInputs, type Inputs } from "./inputs";
 import { ModuleGraphs, type Outputs, type Runtime } from "./module_graphs";
-import { ParameterKeeper, type Refusal } from "./parameters";
+import { type NoticeStatus, ParameterKeeper, type Refusal, type WhenExpired } from "./parameters";
 import { memoryTable, Store, type Table } from "./store";
 import { fill, type Nested } from "./trees";
+import { signedManifest } from "./signed";
+import type { Keys } from "./trust";
 import { inTurn } from "./turns";
 import { uplinkRow } from "./uplink";
 
 const MAX_EXAMPLES = 64;
+const NOTICE_EVERY_MS = 3600_000;
+const NOTICE_RETRY_MS = 60_000;
 
 export interface Options {
   /** A letter or digit, then up to 127 of letters, digits and `._:@+-`. One device at a time may use it. */
@@ -38,6 +41,10 @@ export interface Options {
   store?: Table;
   /** Hex of the server's key; else the artifact's, else the one in the store, else the first server's. */
   publicKey?: string | null;
+  /** Hex of the root's key: the artifact has to be signed by it; else the artifact's, if it names one. */
+  root?: string | null;
+  /** What runs when the time of the running update, or of the newest notice, is over; `keep` by default. */
+  whenExpired?: WhenExpired;
   /** In browsers `onnxruntime-web/wasm` is loaded where none is given. */
   runtime?: Runtime;
   /** Told after each file how many there are. */
@@ -60,9 +67,15 @@ export interface Status {
   expires: number | null;
   expired: boolean;
   why: string;
+  /** Of the server's model that made the update; null where none is said. */
+  version: number | null;
   /** Updates that `rollBack` can go to. */
   packages: number[];
   publicKey: string | null;
+  /** In which the root has delegated that key; null without a root. */
+  generation: number | null;
+  /** The newest word of the server on what is called back; null: there was none yet. */
+  notice: NoticeStatus | null;
   /** The last refusal since a success. */
   refused: Refusal | null;
   /** Why the last change could not be kept. */
@@ -75,6 +88,8 @@ export class Device {
   private seen: Float32Array[] = [];
   private last: Arrays | null = null;
   private cloud: Cloud | null = null;
+  /** When what is called back is asked for next. */
+  private heedAt = 0;
 
   private constructor(
     readonly id: string,
@@ -82,11 +97,12 @@ export class Device {
     private readonly graphs: ModuleGraphs,
     private readonly store: Store,
     publicKey: string | null,
+    whenExpired: WhenExpired,
   ) {
-    const model = { model: artifact.model, shapes: artifact.parameters, publicKey };
-    this.parameters = new ParameterKeeper(model, graphs.base, id, store, (values, effect) =>
-      this.tryOut(values, effect),
-    );
+    const { model, parameters: shapes, root } = artifact;
+    const tryOut = (values: Tensors, effect: Bytes | null) => this.tryOut(values, effect);
+    const of = { model, shapes, publicKey, root };
+    this.parameters = new ParameterKeeper(of, graphs.base, id, store, tryOut, whenExpired);
   }
 
   /**
@@ -110,12 +126,17 @@ export class Device {
     if (publicKey !== null && !isPublicKey(publicKey)) {
       throw new DeviceInputError("a public key is 64 lower-case hex digits");
     }
-    const artifact = await loadArtifact(source, progress, manifest);
+    const { root = null, whenExpired = "keep" } = options;
+    if (root !== null && !isPublicKey(root)) {
+      throw new DeviceInputError("a root is 64 lower-case hex digits");
+    }
+    const signed = await signedManifest(source, root, manifest);
+    const artifact = await loadArtifact(source, progress, signed);
     const runtime = options.runtime ?? (await browserRuntime());
     const graphs = await ModuleGraphs.open(runtime, artifact);
     await tryBase(graphs, artifact);
     const store = new Store(options.store ?? memoryTable(), id);
-    const device = new Device(id, artifact, graphs, store, publicKey ?? artifact.publicKey);
+    const device = new Device(id, artifact, graphs, store, publicKey ?? artifact.publicKey, whenExpired);
     await device.parameters.start();
     if (options.server != null) {
       const identity = (await store.identity()) ?? { device: id, key: null, cloudKey: "" };
@@ -153,6 +174,7 @@ export class Device {
    */
   async predict(x: Inputs): Promise<Nested<NdArray>> {
     const data = this.checked(x);
+    this.heedIfDue();
     const { feed } = this.parameters.current;
     return fill(this.artifact.structure, await this.computed(this.graphs.outputs(data, feed)));
   }
@@ -188,6 +210,30 @@ export class Device {
    */
   adapt(): Promise<Package> {
     return this.turn(() => this.connected.adapt(this));
+  }
+
+  /**
+   * Ask the server now what it calls back, and run what is allowed; else that is asked every hour, while `predict`
+   * is called.
+   *
+   * @returns whether another update, or the base model, runs because of it.
+   * @throws CloudError if the server cannot be reached; PackageError if its notice may not be believed.
+   */
+  heed(): Promise<boolean>;
+  /** Take a notice that came from elsewhere. @throws PackageError */
+  heed(bytes: Bytes): Promise<boolean>;
+  heed(bytes?: Bytes): Promise<boolean> {
+    if (bytes !== undefined) return this.parameters.heed(bytes);
+    this.heedAt = performance.now() + NOTICE_EVERY_MS;
+    return this.turn(() => this.connected.heed(this));
+  }
+
+  /** Ask in the background; what goes wrong is tried again later. */
+  private heedIfDue(): void {
+    if (this.cloud === null || performance.now() < this.heedAt) return;
+    void this.heed().catch(() => {
+      this.heedAt = performance.now() + NOTICE_RETRY_MS;
+    });
   }
 
   /** Enrol the device with a one-time token: its requests are signed from then on. @throws CloudError */
@@ -228,7 +274,7 @@ export class Device {
 
   /** What runs, and why nothing newer does. */
   get status(): Status {
-    const { source, sequence, expires, why } = this.parameters.current;
+    const { source, sequence, expires, why, version } = this.parameters.current;
     const { model, task, adapter } = this.artifact;
     return {
       device: this.id,
@@ -241,8 +287,11 @@ export class Device {
       expires,
       expired: expires !== null && Date.now() / 1000 >= expires,
       why,
+      version,
       packages: this.parameters.packages,
       publicKey: this.publicKey,
+      generation: this.parameters.generation,
+      notice: this.parameters.noticeStatus,
       refused: this.parameters.refused,
       storeError: this.store.problem,
     };
@@ -267,9 +316,14 @@ export class Device {
     return this.parameters.trust(publicKey);
   }
 
-  /** Trust the key in which the trusted key's chain of endorsements ends. @throws PackageError BadSignature */
-  follow(endorsements: readonly Endorsement[]): Promise<void> {
-    return this.parameters.follow(endorsements);
+  /** Hex of the root's key that says which of the server's keys are trusted, if there is one. */
+  get root(): string | null {
+    return this.parameters.root;
+  }
+
+  /** Trust the key that the root delegates, or that the chain of endorsements ends in. @throws PackageError */
+  follow(keys: Keys): Promise<void> {
+    return this.parameters.follow(keys);
   }
 
   /** Free the memory of the graphs; the device cannot be used afterwards. */

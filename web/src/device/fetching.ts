@@ -14,22 +14,29 @@ export type Progress = (done: number, total: number) => void;
 export interface Source {
   /** The manifest, as JSON. */
   manifest(): Promise<unknown>;
+  /** The manifest and the root's signature of it, as they are. */
+  signed(): Promise<{ manifest: Bytes; signature: Bytes }>;
   file(name: string, digest: string): Promise<Bytes>;
 }
 
 /** A server's model; its first one for null. The browser's cache keeps the files, by their content. */
 export function fromServer(server: string, model: string | null): Source {
+  const path = async (): Promise<string> => {
+    const listed = (await json(`${server}/v1/bundles`)) as { bundles?: { model: string }[] };
+    const offered = listed.bundles?.map((bundle) => bundle.model) ?? [];
+    const chosen = model ?? offered[0];
+    if (!chosen || !offered.includes(chosen)) {
+      throw new ArtifactError(
+        "this service offers no model to browsers; start it with: paramcast serve ARTIFACT",
+      );
+    }
+    return `${server}/v1/bundles/${chosen}`;
+  };
   return {
-    async manifest() {
-      const listed = (await json(`${server}/v1/bundles`)) as { bundles?: { model: string }[] };
-      const offered = listed.bundles?.map((bundle) => bundle.model) ?? [];
-      const chosen = model ?? offered[0];
-      if (!chosen || !offered.includes(chosen)) {
-        throw new ArtifactError(
-          "this service offers no model to browsers; start it with: paramcast serve ARTIFACT",
-        );
-      }
-      return json(`${server}/v1/bundles/${chosen}`);
+    manifest: async () => json(await path()),
+    async signed() {
+      const at = await path();
+      return { manifest: await fresh(at), signature: await fresh(`${at}/signature`) };
     },
     file: async (_, digest) => bytes(await answered(`${server}/v1/files/${digest}`, {})),
   };
@@ -40,6 +47,10 @@ export function fromFolder(url: string): Source {
   const at = (name: string) => `${url.replace(/\/$/, "")}/${name}`;
   return {
     manifest: () => json(at("manifest.json")),
+    signed: async () => ({
+      manifest: await fresh(at("manifest.json")),
+      signature: await fresh(at("manifest.sig")),
+    }),
     file: async (name) => bytes(await answered(at(name), { cache: "no-cache" })),
   };
 }
@@ -52,6 +63,7 @@ export function fromFiles(files: Readonly<Record<string, Uint8Array>>): Source {
   };
   return {
     manifest: async () => parsed(new TextDecoder().decode(file("manifest.json")), "manifest.json"),
+    signed: async () => ({ manifest: file("manifest.json"), signature: file("manifest.sig") }),
     file: async (name) => file(name),
   };
 }
@@ -101,6 +113,10 @@ export function tensorsOf(
 
 async function json(url: string): Promise<unknown> {
   return parsed(await (await answered(url, { cache: "no-cache" })).text(), url);
+}
+
+async function fresh(url: string): Promise<Bytes> {
+  return bytes(await answered(url, { cache: "no-cache" }));
 }
 
 function parsed(text: string, where: string): unknown {

@@ -4,6 +4,7 @@ export type { NdArray, TypedArray } from "./arrays";
 export { browserTable } from "./browser_table";
 export type { Exchange } from "./cloud";
 export { Device, type Options, type Status } from "./device";
+export type { NoticeStatus, WhenExpired } from "./parameters";
 export { ArtifactError, CloudError, DeviceInputError, NotEnrolled } from "./errors";
 export type { Inputs, TensorSpec } from "./inputs";
 export type { Runtime } from "./module_graphs";

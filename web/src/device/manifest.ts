@@ -48,6 +48,8 @@ export interface Manifest {
   task: string;
   /** Hex of the server's key, if it was exported with it. */
   publicKey: string | null;
+  /** Hex of the root's key that signed the manifest, if it names one. */
+  root: string | null;
   labels: readonly string[] | null;
   inputs: readonly TensorSpec[];
   /** The inputs' names, as the module takes its arguments. */
@@ -110,6 +112,7 @@ export async function readManifest(value: unknown): Promise<Manifest> {
   const manifest: Manifest = {
     ...told,
     publicKey: told.public_key ?? null,
+    root: told.root ?? null,
     labels: told.labels ?? null,
     effect: told.effect ?? null,
     parameters: new Map(told.parameters.map(({ name, shape }) => [name, shape as number[]])),
@@ -164,6 +167,7 @@ const RULES: [string, (value: unknown) => boolean][] = [
   ["adapter", isText],
   ["task", isText],
   ["public_key", (value) => value === null || value === undefined || isPublicKey(value)],
+  ["root", (value) => value === null || value === undefined || isPublicKey(value)],
   [
     "labels",
     (value) => value === null || value === undefined || (Array.isArray(value) && value.every(isText)),

@@ -1,15 +1,16 @@
 /** Which parameters the device runs: checks what arrives, keeps it, goes back to it, and says why. */
 
 import type { Bytes } from "../protocol/bytes";
-import { type Endorsement, follow } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
+import { type Notice, openNotice, refusal, replaces } from "../protocol/notice";
 import { openPackage, type Package, type Shapes, type Tensors } from "../protocol/package";
-import { isPublicKey } from "../protocol/signing";
-import { CloudError, DeviceInputError } from "./errors";
+import { DeviceInputError } from "./errors";
 import { EMPTY, type Kept, type Slot, type Store } from "./store";
+import { type Keys, TrustedKeys } from "./trust";
 import { inTurn } from "./turns";
 
 const MAX_PACKAGES = 16;
+const TO_BASE = "the server has devices run the base model";
 
 /** What packages are for. */
 export interface Model {
@@ -19,6 +20,22 @@ export interface Model {
   shapes: Shapes;
   /** Hex of the cloud's key, if the model was exported with it. */
   publicKey: string | null;
+  /** Hex of the root's key, which says which of the cloud's keys to trust; null or absent: there is none. */
+  root?: string | null;
+}
+
+/** What runs when the time of the running package, or of the newest notice, is over: it, or the base model. */
+export type WhenExpired = "keep" | "base";
+
+/** The newest notice that the device has taken. */
+export interface NoticeStatus {
+  /** Seconds since the server signed it. */
+  age: number;
+  /** Whether a newer one should have come by now. */
+  expired: boolean;
+  toBase: boolean;
+  /** Versions of the model whose updates are called back. */
+  withdrawn: readonly number[];
 }
 
 /** The parameters in use; replaced as a whole. */
@@ -30,6 +47,9 @@ export interface Snapshot<Feed> {
   /** Unix seconds; null for the base model. */
   expires: number | null;
   why: string;
+  /** The package's, where it says them: what a notice calls back. */
+  version: number | null;
+  issued: number | null;
 }
 
 export interface Refusal {
@@ -38,9 +58,11 @@ export interface Refusal {
 }
 
 export class ParameterKeeper<Feed> {
-  current: Snapshot<Feed>;
   refused: Refusal | null = null;
-  private keys: string[];
+  private running: Snapshot<Feed>;
+  private readonly trusted: TrustedKeys;
+  private notice: Notice | null = null;
+  private noticeKey: string | null = null;
   private slot: Slot = EMPTY;
   private readonly turn = inTurn();
 
@@ -55,16 +77,39 @@ export class ParameterKeeper<Feed> {
     private readonly device: string,
     private readonly store: Store,
     private readonly tryOut: (parameters: Tensors, effect: Bytes | null) => Promise<Feed>,
+    private readonly whenExpired: WhenExpired = "keep",
   ) {
-    this.keys = of.publicKey ? [of.publicKey] : [];
-    this.current = this.base("no package has been taken up yet");
+    this.trusted = new TrustedKeys(of.publicKey, of.root ?? null, store);
+    this.running = this.base("no package has been taken up yet");
+  }
+
+  /** What answers now: the package that was taken up, or the base model where that may not run. */
+  get current(): Snapshot<Feed> {
+    const why = this.running.source === "base" ? null : this.heldBack();
+    return why === null ? this.running : this.base(why);
   }
 
   get publicKey(): string | null {
-    return this.keys[0] ?? null;
+    return this.trusted.newest;
   }
 
-  /** The highest sequence number ever taken up: nothing at or below it is accepted. */
+  /** Hex of the root's key, if there is one. */
+  get root(): string | null {
+    return this.trusted.root;
+  }
+
+  /** In which the root has delegated the cloud's key; null: no root is known. */
+  get generation(): number | null {
+    return this.trusted.generation;
+  }
+
+  get noticeStatus(): NoticeStatus | null {
+    if (this.notice === null) return null;
+    const { time, until, toBase, withdrawn } = this.notice;
+    return { age: Math.max(0, this.now() - time), expired: this.now() >= until, toBase, withdrawn };
+  }
+
+  /** The highest sequence number taken up in this generation: nothing at or below it is accepted. */
   get highest(): number {
     return this.slot.highest;
   }
@@ -76,10 +121,10 @@ export class ParameterKeeper<Feed> {
 
   /** Go on with the package that ran last, or the newest earlier one that may still be run. */
   async start(): Promise<void> {
-    const pinned = await this.store.keys();
-    // A given key that the cloud has used is where the chain of the pinned ones began.
-    if (!this.keys.length || pinned.includes(this.keys[0])) this.keys = pinned;
+    await this.trusted.start();
     this.slot = await this.store.slot(this.device, this.of.model);
+    if (await this.beginAnew()) return;
+    await this.goOnWithNotice();
     const { running } = this.slot;
     if (!running) return;
     const newestFirst = this.slot.kept.toSorted((a, b) => b.sequence - a.sequence);
@@ -88,14 +133,14 @@ export class ParameterKeeper<Feed> {
       try {
         const opened = await this.stored(kept);
         const feed = await this.tryOut(opened.tensors, opened.effect);
-        this.current = snapshot(opened, feed, "store", `package ${opened.sequence} ran before the start`);
+        this.running = snapshot(opened, feed, "store", `package ${opened.sequence} ran before the start`);
         this.slot = { ...this.slot, running: kept.sequence };
         return;
       } catch (error) {
         this.refused ??= reasonOf(error);
       }
     }
-    this.current = this.base("no package that was kept may be run");
+    this.running = this.base("no package that was kept may be run");
   }
 
   /** Check a sealed package, try it, keep it, and run it from now on. @throws PackageError */
@@ -104,7 +149,16 @@ export class ParameterKeeper<Feed> {
       let opened: Package;
       let feed: Feed;
       try {
-        opened = await this.open(bytes, this.publicKey, this.highest, Date.now() / 1000, this.slot.clock);
+        const key = this.trusted.checked();
+        opened = await this.open(
+          bytes,
+          key,
+          this.highest,
+          Date.now() / 1000,
+          this.slot.clock,
+          this.generation,
+        );
+        this.checkAllowed(opened, true);
         feed = await this.tryOut(opened.tensors, opened.effect);
       } catch (error) {
         this.refused = reasonOf(error);
@@ -114,10 +168,32 @@ export class ParameterKeeper<Feed> {
       // What the cloud has signed last, also where it is earlier: then the time before was wrong.
       const taken = issued === null ? this.now() : Date.now() / 1000;
       const kept = [...this.slot.kept, { bytes, sequence, expires, taken }].slice(-MAX_PACKAGES);
-      await this.save({ highest: sequence, clock: issued ?? taken, running: sequence, kept });
-      this.current = snapshot(opened, feed, "cloud", `package ${sequence} came from the cloud`);
+      await this.save({ ...this.slot, highest: sequence, clock: issued ?? taken, running: sequence, kept });
+      this.running = snapshot(opened, feed, "cloud", `package ${sequence} came from the cloud`);
       this.refused = null;
       return opened;
+    });
+  }
+
+  /**
+   * Take a notice: drop the packages that it calls back, and run the newest allowed one, or the base model.
+   *
+   * @returns whether another package, or the base model, runs because of it.
+   * @throws PackageError if it may not be believed, or is older than one that was taken.
+   */
+  heed(bytes: Bytes): Promise<boolean> {
+    return this.turn(async () => {
+      const key = this.trusted.checked();
+      const notice = await openNotice(bytes, key, this.of.model, this.generation);
+      const known = this.notice;
+      if (known && this.noticeKey === key && !replaces(notice, known, Date.now() / 1000)) {
+        throw new PackageError("StaleNotice", `the device has taken notice ${known.number}, which is newer`);
+      }
+      const before = this.current.sequence;
+      [this.notice, this.noticeKey] = [notice, key];
+      await this.save({ ...this.slot, notice: bytes });
+      if (notice.number !== known?.number) await this.dropWithdrawn(notice);
+      return this.current.sequence !== before;
     });
   }
 
@@ -139,47 +215,126 @@ export class ParameterKeeper<Feed> {
             `there is no package ${to}; there are: ${this.packages.join(", ") || "none"}`,
           );
         const opened = await this.stored(kept);
+        this.checkAllowed(opened, true);
         const feed = await this.tryOut(opened.tensors, opened.effect);
         next = snapshot(opened, feed, "store", `rolled back to package ${to}`);
       }
       await this.save({ ...this.slot, running: to });
-      this.current = next;
+      this.running = next;
     });
   }
 
   /** Pin the key of the first cloud that is met. @throws CloudError if another one is trusted already. */
-  async trust(publicKey: unknown): Promise<void> {
-    if (!isPublicKey(publicKey))
-      throw new CloudError("the cloud gave no public key of 64 lower-case hex digits");
-    if (this.publicKey === null) await this.pin([publicKey]);
-    else if (this.publicKey !== publicKey) {
-      const [theirs, ours] = [publicKey.slice(0, 12), this.publicKey.slice(0, 12)];
-      throw new CloudError(`the cloud's key is ${theirs}..., this device trusts ${ours}... only`);
+  trust(publicKey: unknown): Promise<void> {
+    return this.trusted.pin(publicKey);
+  }
+
+  /**
+   * Trust the key that the root delegates, or that the chain of endorsements ends in.
+   *
+   * A key outside of the chain has numbers of its own, and what others have signed is dropped.
+   *
+   * @throws PackageError BadSignature if the root, or the key before, has not signed it.
+   */
+  follow(keys: Keys): Promise<void> {
+    return this.turn(async () => {
+      await this.trusted.follow(keys);
+      await this.beginAnew();
+    });
+  }
+
+  /** Forget what keys outside of the chain have signed; whether the slot was theirs. */
+  private async beginAnew(): Promise<boolean> {
+    const { key, generation = 0 } = this.slot;
+    const newest = this.trusted.generation ?? 0;
+    const isOutside = key !== undefined && this.publicKey !== null && !this.trusted.keys.includes(key);
+    if (isOutside) {
+      const why = "the cloud's key is another one, outside of the chain: no package of the former may be run";
+      if (this.slot.kept.length || this.running.source !== "base") {
+        this.running = this.base(why);
+        this.refused = { error: "BadSignature", message: why };
+      }
+      this.notice = this.noticeKey = null;
+      await this.save({ ...EMPTY, generation: newest });
+    } else if (generation !== newest && this.publicKey !== null) {
+      await this.save({ ...this.slot, highest: 0, generation: newest });
+    }
+    return isOutside;
+  }
+
+  private async goOnWithNotice(): Promise<void> {
+    const { notice } = this.slot;
+    for (const key of notice ? this.trusted.keys : []) {
+      const opened = await openNotice(notice!, key, this.of.model).catch(() => null);
+      if (opened) [this.notice, this.noticeKey] = [opened, key];
     }
   }
 
-  /** Trust the key in which the trusted key's chain of endorsements ends. @throws PackageError BadSignature */
-  async follow(endorsements: readonly Endorsement[]): Promise<void> {
-    const newest = this.publicKey && (await follow(this.publicKey, endorsements));
-    if (newest && newest !== this.publicKey) await this.pin([newest, ...this.keys]);
+  /** @throws PackageError Withdrawn if the notice calls the package back. */
+  private checkAllowed({ sequence, version, issued }: Package, toRun: boolean): void {
+    const { notice } = this;
+    const why = notice && (refusal(notice, version, issued) ?? (toRun && notice.toBase ? TO_BASE : null));
+    if (why) throw new PackageError("Withdrawn", `package ${sequence} may not be run: ${why}`);
   }
 
-  private async pin(keys: string[]): Promise<void> {
-    this.keys = keys;
-    await this.store.saveKeys(keys);
+  /** Remove the packages that the notice calls back; if the running one is among them, go to another. */
+  private async dropWithdrawn(notice: Notice): Promise<void> {
+    const allowed: Kept[] = [];
+    for (const kept of this.slot.kept) {
+      const isGone = await this.stored(kept).then(
+        () => false,
+        (error: unknown) => error instanceof PackageError && error.rule === "Withdrawn",
+      );
+      if (!isGone) allowed.push(kept);
+    }
+    const { source, sequence, version, issued } = this.running;
+    const why = source === "base" ? null : refusal(notice, version, issued);
+    let running = allowed.some((kept) => kept.sequence === this.slot.running) ? this.slot.running : 0;
+    if (why) {
+      this.running = await this.newest(allowed, `package ${sequence} was called back: ${why}`);
+      running = this.running.sequence;
+    }
+    await this.save({ ...this.slot, running, kept: allowed });
+  }
+
+  private async newest(allowed: readonly Kept[], why: string): Promise<Snapshot<Feed>> {
+    for (const kept of allowed.toSorted((a, b) => b.sequence - a.sequence)) {
+      try {
+        const opened = await this.stored(kept);
+        return snapshot(opened, await this.tryOut(opened.tensors, opened.effect), "store", why);
+      } catch {
+        continue; // the one before, then
+      }
+    }
+    return this.base(why);
+  }
+
+  /** Why the base model answers in the place of the package that was taken up, if it does. */
+  private heldBack(): string | null {
+    const { notice, running } = this;
+    if (notice?.toBase) return TO_BASE;
+    if (this.whenExpired === "keep") return null;
+    const now = this.now();
+    if (running.expires !== null && now >= running.expires) return `package ${running.sequence} expired`;
+    return notice && now >= notice.until ? "the newest notice of the server is too old" : null;
   }
 
   /** A kept package; what was taken up in time is run on after its expiry, and outlives its key. */
   private async stored(kept: Kept): Promise<Package> {
     const now = kept.taken < kept.expires ? 0 : this.now();
-    for (const former of this.keys.slice(1)) {
+    const [newest, ...former] = this.trusted.keys;
+    const keys = newest === undefined ? [null] : [...former, newest];
+    for (const [place, key] of keys.entries()) {
       try {
-        return await this.open(kept.bytes, former, 0, now);
+        const opened = await this.open(kept.bytes, key, 0, now);
+        this.checkAllowed(opened, false);
+        return opened;
       } catch (error) {
-        if (!(error instanceof PackageError && error.rule === "BadSignature")) throw error;
+        const isOther = error instanceof PackageError && error.rule === "BadSignature";
+        if (!isOther || place === keys.length - 1) throw error;
       }
     }
-    return this.open(kept.bytes, this.publicKey, 0, now);
+    throw new Error("there is always a last key");
   }
 
   private open(
@@ -188,19 +343,23 @@ export class ParameterKeeper<Feed> {
     after: number,
     now: number,
     notBefore = 0,
+    generation: number | null = null,
   ): Promise<Package> {
     if (key === null) throw new PackageError("NoPublicKey", "this device knows no cloud key yet");
     const { model, shapes: expected } = this.of;
-    return openPackage(bytes, key, { device: this.device, model, after, now, notBefore, expected });
+    const rules = { device: this.device, model, after, now, notBefore, expected, generation };
+    return openPackage(bytes, key, rules);
   }
 
-  private async save(slot: Slot): Promise<void> {
+  private async save(changed: Slot): Promise<void> {
+    const slot = this.publicKey === null ? changed : { ...changed, key: this.publicKey };
     await this.store.saveSlot(this.device, this.of.model, slot);
     this.slot = slot;
   }
 
   private base(why: string): Snapshot<Feed> {
-    return { feed: this.nothing, source: "base", sequence: 0, expires: null, why };
+    const nothing = { sequence: 0, expires: null, version: null, issued: null };
+    return { feed: this.nothing, source: "base", ...nothing, why };
   }
 
   /** Unix seconds; not earlier than the issue time of the newest package, whatever the clock says. */
@@ -210,12 +369,12 @@ export class ParameterKeeper<Feed> {
 }
 
 function snapshot<Feed>(
-  { sequence, expires }: Package,
+  { sequence, expires, version, issued }: Package,
   feed: Feed,
   source: "cloud" | "store",
   why: string,
 ): Snapshot<Feed> {
-  return { feed, source, sequence, expires, why };
+  return { feed, source, sequence, expires, why, version, issued };
 }
 
 function reasonOf(error: unknown): Refusal {

@@ -1,6 +1,7 @@
 /** What a device keeps over a restart: updates, trusted keys, its own key. */
 
 import type { Bytes } from "../protocol/bytes";
+import type { Delegation } from "../protocol/root";
 
 /** A package as it arrived. */
 export interface Kept {
@@ -13,8 +14,14 @@ export interface Kept {
 
 /** What is known of one device's packages for one base model. */
 export interface Slot {
-  /** The highest sequence number ever taken up. */
+  /** The highest sequence number ever taken up in this generation of the cloud's key. */
   highest: number;
+  /** Of the key that signed it; absent: 0, there was no root. */
+  generation?: number;
+  /** Hex of that key; absent in what was kept before. */
+  key?: string;
+  /** The newest notice of what is called back, as it arrived. */
+  notice?: Bytes;
   /** Unix seconds when the newest package was issued; of one that does not say it, when it was taken up. */
   clock: number;
   /** The sequence number of the package that runs; 0: the base model. */
@@ -29,6 +36,10 @@ export interface Identity {
   key: CryptoKeyPair | null;
   /** Hex of the key with which the cloud signed when the device was enrolled; empty before. */
   cloudKey: string;
+  /** Hex of the root's key, which says which key the cloud signs with; null or absent: there is none. */
+  root?: string | null;
+  /** The generation in which the root has delegated `cloudKey`; absent: none yet. */
+  generation?: number;
 }
 
 export const EMPTY: Slot = { highest: 0, clock: 0, running: 0, kept: [] };
@@ -73,6 +84,15 @@ export class Store {
 
   saveKeys(keys: string[]): Promise<void> {
     return this.write("cloud keys", keys);
+  }
+
+  /** The word of `root` that was taken last, unchecked. */
+  delegation(root: string): Promise<unknown> {
+    return this.read<unknown>(`delegation ${root}`, null);
+  }
+
+  saveDelegation(word: Delegation): Promise<void> {
+    return this.write(`delegation ${word.root}`, word);
   }
 
   identity(): Promise<Identity | null> {

@@ -116,6 +116,9 @@ export class Tab {
     const graphs = await Graphs.open(engine, { bundle, files });
     const cloud = new Cloud(service, store, identity);
     this.parts = { device: await VideoDevice.start(identity.device, bundle, graphs, store), cloud };
+    const heed = () => void this.heed().catch(() => undefined); // offline: it is asked again
+    heed();
+    setInterval(heed, NOTICE_EVERY_MS);
     return {
       kind: "video",
       task: bundle.task,
@@ -214,6 +217,12 @@ export class Tab {
   }
 
   /** Check a sealed package and take it up, as if it had come from the cloud. */
+  /** Ask the cloud what it calls back; whether something else runs because of it. */
+  async heed(): Promise<boolean> {
+    const { device, cloud } = this.parts!;
+    return cloud.heed(device);
+  }
+
   async apply(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
     return (await this.device.apply(bytes)).sequence;
   }
@@ -317,6 +326,7 @@ async function openModule(
 }
 
 const SAME = 1e-6;
+const NOTICE_EVERY_MS = 3600_000;
 
 function areClose(some: Tensors, others: Tensors): boolean {
   return [...some].every(([name, values]) => {

@@ -31,6 +31,17 @@ export function fromBase64(text: string): Bytes | null {
   }
 }
 
+/** The bytes of base64url, with its padding or without; null for any other text. */
+export function fromBase64Url(text: string): Bytes | null {
+  if (!/^[A-Za-z0-9_-]*={0,2}$/.test(text)) return null;
+  const plain = text.replace(/=+$/, "").replaceAll("-", "+").replaceAll("_", "/");
+  try {
+    return Uint8Array.from(atob(plain), (letter) => letter.charCodeAt(0));
+  } catch {
+    return null;
+  }
+}
+
 export function joined(...parts: Uint8Array[]): Bytes {
   const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;

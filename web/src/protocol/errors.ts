@@ -4,10 +4,14 @@ export type Rule =
   | "TooLarge"
   | "BadFormat"
   | "BadSignature"
+  | "WrongGeneration"
   | "WrongDevice"
   | "WrongModel"
   | "StaleSequence"
+  | "SequenceJump"
   | "Expired"
+  | "Withdrawn"
+  | "StaleNotice"
   | "MissingTensor"
   | "UnexpectedTensor"
   | "WrongDtype"
@@ -27,6 +31,11 @@ export class PackageError extends Error {
     super(message);
     this.name = rule;
   }
+}
+
+/** Whether the cloud may have a newer key, or a newer word of the root for it. */
+export function asksForKeys(error: unknown): boolean {
+  return error instanceof PackageError && ["BadSignature", "WrongGeneration"].includes(error.rule);
 }
 
 /** A request is outside of the wire format's limits. */

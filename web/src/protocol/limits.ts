@@ -11,6 +11,9 @@ export const MAX_SEQUENCE = Number.MAX_SAFE_INTEGER;
 export const MAX_TIME = Number.MAX_SAFE_INTEGER;
 export const MAX_EFFECT_NUMBERS = 64;
 export const MAX_EFFECT_BYTES = 4 + 2 * MAX_EFFECT_NUMBERS; // a tag, and 16 bits a number
+export const MAX_JUMP = 2 ** 20; // by which a sequence number may be above the one before
+export const MAX_NOTICE_BYTES = 4096;
+export const MAX_WITHDRAWN = 256; // versions that a notice names
 
 export const DEVICE_ID = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
 export const SHA256 = /^[0-9a-f]{64}$/;

@@ -6,6 +6,7 @@ import {
   DEVICE_ID,
   FORM,
   MAX_EFFECT_BYTES,
+  MAX_JUMP,
   MAX_PACKAGE_BYTES,
   MAX_PACKAGE_HEADER_BYTES,
   MAX_SEQUENCE,
@@ -26,10 +27,12 @@ const FORMATS: Record<number, Quantization[]> = {
   3: ["fp32", "fp16", "int8", "int4"],
   4: ["fp32", "fp16", "int8", "int4"],
 };
-/** The first format that says when a package was issued; all later ones do. */
+/** The first format that says when a package was issued, and the one with keys that may be absent. */
 const ISSUED = 3;
-/** Format byte -> keys that its packages may have. */
-const OPTIONAL: Record<number, string[]> = { 4: ["x"] };
+const LATEST = 4;
+const REQUIRED = ["d", "m", "s", "e", "f", "q"];
+const OPTIONAL = ["g", "v", "x"];
+const NUMBERS = ["s", "e", "i", "g", "v"];
 
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 export type Tensors = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
@@ -46,6 +49,10 @@ export interface Package {
   tensors: Tensors;
   /** Unix seconds when the cloud signed it, by the cloud's clock; null: it does not say. */
   issued: number | null;
+  /** Of the signing key, as the root delegated it; 0: no root has. */
+  generation: number;
+  /** The server's version of the model that made it; null: it has none. */
+  version: number | null;
   /** What it does to the artifact's example; null: it does not say. */
   effect: Bytes | null;
 }
@@ -58,6 +65,8 @@ export interface Rules {
   after: number;
   /** Unix time in seconds. */
   now: number;
+  /** In which the root has delegated the key; null or absent: no root is known, any will do. */
+  generation?: number | null;
   /** Unix time that has passed for certain; judges only packages that do not say when they were issued. */
   notBefore?: number;
   /** The model's dynamic tensors: all of them must be there, and no other. */
@@ -73,6 +82,11 @@ export interface Rules {
 export async function openPackage(data: Bytes, publicKey: string, rules: Rules): Promise<Package> {
   const { metadata, arrays } = contents(await signedPayload(data, publicKey));
   const head = readHead(metadata, data[MAGIC.length]);
+  const { generation = null } = rules;
+  if (generation !== null && head.generation !== generation) {
+    const text = `the package is of generation ${head.generation}, the key is trusted in generation ${generation}`;
+    throw new PackageError("WrongGeneration", text);
+  }
   if (head.device !== rules.device) {
     throw new PackageError(
       "WrongDevice",
@@ -86,6 +100,10 @@ export async function openPackage(data: Bytes, publicKey: string, rules: Rules):
   if (head.sequence <= rules.after) {
     const text = `package ${head.sequence} is not newer than ${rules.after}, which this device has run`;
     throw new PackageError("StaleSequence", text);
+  }
+  if (rules.after && head.sequence > rules.after + MAX_JUMP) {
+    const text = `package ${head.sequence} is more than ${MAX_JUMP} above ${rules.after}, which this device has run`;
+    throw new PackageError("SequenceJump", text);
   }
   const at = head.issued === null ? Math.max(rules.now, rules.notBefore ?? 0) : rules.now;
   if (at >= head.expires) {
@@ -130,35 +148,46 @@ function contents(payload: Bytes): Contents {
 }
 
 function readHead(metadata: Record<string, string>, kind: number): Omit<Package, "tensors"> {
-  const { d: device, m: model, s, e, i, f: form, q, x } = metadata;
-  const sequence = Number(s);
-  const expires = Number(e);
-  const issued = kind >= ISSUED ? Number(i) : null;
+  const { d: device, m: model, f: form, q } = metadata;
+  const required = kind >= ISSUED ? [...REQUIRED, "i"] : REQUIRED;
+  const allowed = kind === LATEST ? [...required, ...OPTIONAL] : required;
+  const keys = Object.keys(metadata);
+  const said = NUMBERS.filter((name) => Object.hasOwn(metadata, name));
+  const number = (name: string) => (said.includes(name) ? Number(metadata[name]) : null);
+  const [sequence, expires, issued] = [number("s")!, number("e")!, number("i")];
+  const [generation, version] = [number("g"), number("v")];
+  const { x } = metadata;
   const effect = x === undefined ? null : fromBase64(x);
-  const keys = Object.keys(metadata).filter((key) => !OPTIONAL[kind]?.includes(key));
-  const names = issued === null ? "d,e,f,m,q,s" : "d,e,f,i,m,q,s";
+  const isComplete = required.every((name) => keys.includes(name));
   const broken: [boolean, string][] = [
-    [keys.sort().join() !== names, `metadata are not ${names}`],
+    [
+      !isComplete || !keys.every((name) => allowed.includes(name)),
+      `metadata are not those of format ${kind}`,
+    ],
+    [said.some((name) => !NUMBER.test(metadata[name])), "numbers are no numbers"],
+    [generation === 0, "generation 0 is none"],
     [x !== undefined && effect === null, "effect is no base64"],
     [
       effect !== null && !(effect.length >= 1 && effect.length <= MAX_EFFECT_BYTES),
       `effect must have 1 to ${MAX_EFFECT_BYTES} bytes`,
-    ],
-    [
-      !NUMBER.test(s) || !NUMBER.test(e) || (issued !== null && !NUMBER.test(i)),
-      "sequence number, expiry or issue time is no number",
     ],
     [!DEVICE_ID.test(device), "device id is malformed"],
     [!SHA256.test(model), "model is no sha256 of 64 lower-case hex digits"],
     [!(sequence >= 1 && sequence <= MAX_SEQUENCE), `sequence number must be 1 to ${MAX_SEQUENCE}`],
     [!(expires >= 0 && expires <= MAX_TIME), `expiry must be 0 to ${MAX_TIME}`],
     [issued !== null && issued > expires, "issue time must be 0 up to its expiry"],
+    [generation !== null && generation > MAX_SEQUENCE, `generation must be 0 to ${MAX_SEQUENCE}`],
+    [
+      version !== null && !(version >= 1 && version <= MAX_SEQUENCE),
+      `model version must be 1 to ${MAX_SEQUENCE}`,
+    ],
     [!FORM.test(form), "form is malformed"],
     [!FORMATS[kind].includes(q as Quantization), `quantization must be one of ${FORMATS[kind].join(", ")}`],
   ];
   const first = broken.find(([isBroken]) => isBroken);
   if (first) throw new PackageError("BadFormat", `the package's ${first[1]}`);
-  return { device, model, sequence, expires, form, quantization: q as Quantization, issued, effect };
+  const head = { device, model, sequence, expires, form, quantization: q as Quantization, issued };
+  return { ...head, generation: generation ?? 0, version, effect };
 }
 
 /** Compare names, dtypes and shapes with the model's before anything is dequantized. */

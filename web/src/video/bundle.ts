@@ -31,6 +31,8 @@ export interface Bundle {
   answers: string[];
   /** Hex of the cloud's key, if the bundle was exported with it. */
   publicKey: string | null;
+  /** Hex of the root's key that says which of the cloud's keys to trust, if there is one. */
+  root: string | null;
   /** How many frames of a clip the model was trained on, and how they were chosen. */
   frames: number;
   sampling: Sampling;
@@ -59,6 +61,7 @@ interface Manifest {
   features: { frames: number; sampling?: Sampling };
   answers: string[] | null;
   public_key: string | null;
+  root?: string | null;
 }
 
 function checkManifest(value: unknown): Manifest {
@@ -73,6 +76,7 @@ function checkManifest(value: unknown): Manifest {
     ["files", typeof manifest?.files === "object" && manifest.files !== null],
     ["parameters", Array.isArray(manifest?.parameters) && manifest.parameters.every(isParameter)],
     ["features", Number.isInteger(manifest?.features?.frames) && manifest.features.frames > 0],
+    ["root", (manifest?.root ?? null) === null || isPublicKey(manifest.root)],
     ["public_key", manifest?.public_key === null || isPublicKey(manifest?.public_key)],
     ["answers", Array.isArray(answers) && answers.length > 0 === (manifest?.task !== "retrieval")],
   ];
@@ -106,6 +110,7 @@ function assembled(manifest: Manifest, files: Files): Bundle {
     text: uplinkOf(uplink, "text"),
     answers: manifest.answers ?? [],
     publicKey: manifest.public_key,
+    root: manifest.root ?? null,
     frames: manifest.features.frames,
     sampling: manifest.features.sampling ?? "uniform",
   };

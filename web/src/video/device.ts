@@ -1,7 +1,6 @@
 /** The video device: answers by itself from its first moment, and takes up parameters that were made for it. */
 
 import type { Bytes } from "../protocol/bytes";
-import type { Endorsement } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
 import { DEVICE_ID, QUERIES_A_CLIP } from "../protocol/limits";
 import type { Package, Tensors } from "../protocol/package";
@@ -10,8 +9,9 @@ import { DeviceInputError, messageOf } from "../device/errors";
 import { uplinkRow } from "../device/uplink";
 import type { Bundle } from "./bundle";
 import { type Frames, type Graphs, type Matrix, rowOf } from "./graphs";
-import { ParameterKeeper, type Snapshot } from "../device/parameters";
+import { type NoticeStatus, ParameterKeeper, type Snapshot } from "../device/parameters";
 import type { Store } from "../device/store";
+import type { Keys } from "../device/trust";
 
 const MAX_CLIPS = 64;
 const MAX_FRAMES = 64;
@@ -37,6 +37,7 @@ export interface Status {
   why: string;
   packages: number[];
   publicKey: string | null;
+  notice: NoticeStatus | null;
   refused: { error: string; message: string } | null;
   storeError: string | null;
 }
@@ -156,8 +157,17 @@ export class VideoDevice {
     return this.parameters.trust(publicKey);
   }
 
-  follow(endorsements: readonly Endorsement[]): Promise<void> {
-    return this.parameters.follow(endorsements);
+  get root(): string | null {
+    return this.parameters.root;
+  }
+
+  follow(keys: Keys): Promise<void> {
+    return this.parameters.follow(keys);
+  }
+
+  /** Take a notice of what is called back; whether something else runs because of it. @throws PackageError */
+  heed(bytes: Bytes): Promise<boolean> {
+    return this.parameters.heed(bytes);
   }
 
   /** What runs and why nothing newer does. */
@@ -176,6 +186,7 @@ export class VideoDevice {
       why,
       packages: this.parameters.packages,
       publicKey: this.publicKey,
+      notice: this.parameters.noticeStatus,
       refused: this.parameters.refused,
       storeError: this.store.problem,
     };

@@ -1,0 +1,121 @@
+/** The signed notice by which a server calls updates back; rules as in `paramcast.protocol.notice`. */
+
+import { type Bytes, joined } from "./bytes";
+import { PackageError } from "./errors";
+import { MAX_NOTICE_BYTES, MAX_SEQUENCE, MAX_TIME, MAX_WITHDRAWN, SHA256 } from "./limits";
+import { checkSignature } from "./signing";
+
+const MAGIC = [0x50, 0x43, 0x4e, 0x54]; // PCNT
+const FORMAT = 1;
+const BODY = MAGIC.length + 1 + 64;
+/** Seconds: an issue time so much later than a notice's own was given by a wrong clock. */
+const SKEW = 86400;
+
+/** Of answers to `/v1/adapt`: the notice in base64url. */
+export const NOTICE_HEADER = "paramcast-notice";
+
+export interface Notice {
+  /** sha256 of the base model. */
+  model: string;
+  /** Grows with every change; orders notices, whatever clocks say. */
+  number: number;
+  /** Unix seconds: when it was signed, and from when a newer one should be there. */
+  time: number;
+  until: number;
+  /** Versions of the model whose updates may not be run. */
+  withdrawn: readonly number[];
+  /** Unix seconds; updates that were issued before may not be run. */
+  since: number;
+  /** Whether devices run their base model. */
+  toBase: boolean;
+  generation: number;
+}
+
+/**
+ * Check who signed a notice and whom it is for; nothing is parsed before the signature has been checked.
+ *
+ * @param generation in which the root has delegated the key; null: no root is known.
+ * @throws PackageError for the first rule that is broken.
+ */
+export async function openNotice(
+  data: Bytes,
+  publicKey: string,
+  model: string,
+  generation: number | null = null,
+): Promise<Notice> {
+  if (data.length > MAX_NOTICE_BYTES) {
+    throw new PackageError("TooLarge", `the notice has ${data.length} bytes, more than ${MAX_NOTICE_BYTES}`);
+  }
+  if (data.length < BODY || MAGIC.some((byte, place) => data[place] !== byte)) {
+    throw new PackageError("BadFormat", "these bytes are no notice");
+  }
+  const kind = data.subarray(MAGIC.length, MAGIC.length + 1);
+  if (kind[0] !== FORMAT) {
+    throw new PackageError("BadFormat", `notice format ${kind[0]} is unknown here; this page reads 1`);
+  }
+  const body = data.subarray(BODY);
+  await checkSignature(publicKey, joined(kind, body), data.subarray(MAGIC.length + 1, BODY));
+  const notice = decoded(body);
+  if (generation !== null && notice.generation !== generation) {
+    const text = `the notice is of generation ${notice.generation}, the key is trusted in ${generation}`;
+    throw new PackageError("WrongGeneration", text);
+  }
+  if (notice.model !== model) {
+    const [theirs, ours] = [notice.model.slice(0, 12), model.slice(0, 12)];
+    throw new PackageError("WrongModel", `the notice is for base model ${theirs}, this device runs ${ours}`);
+  }
+  return notice;
+}
+
+/** Why an update of this version and issue time may not be run; null: it may. */
+export function refusal(notice: Notice, version: number | null, issued: number | null): string | null {
+  if (version !== null && notice.withdrawn.includes(version)) {
+    return `version ${version} of the model is withdrawn`;
+  }
+  const { since, time } = notice;
+  if (since && (issued === null || issued < since || issued > time + SKEW)) {
+    return `updates that were issued before ${since} (unix seconds) are called back`;
+  }
+  return null;
+}
+
+/** Whether `notice` is to be taken in the place of `other`, which the same key has signed. */
+export function replaces(notice: Notice, other: Notice, now: number): boolean {
+  if (notice.number !== other.number) return notice.number > other.number;
+  return notice.time >= other.time || other.time > now + SKEW;
+}
+
+function decoded(body: Bytes): Notice {
+  const text = new TextDecoder().decode(body);
+  let told: Record<string, unknown>;
+  try {
+    told = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    throw new PackageError("BadFormat", "the notice is malformed");
+  }
+  const { b, g, i, m, n, t, u, w } = (told ?? {}) as Record<string, unknown>;
+  const isNumber = (value: unknown) =>
+    Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= MAX_TIME;
+  const isVersions = Array.isArray(w) && w.every((one) => isNumber(one) && one >= 1 && one <= MAX_SEQUENCE);
+  const isSound =
+    [g, i, n, t, u].every(isNumber) &&
+    typeof m === "string" &&
+    SHA256.test(m) &&
+    typeof b === "boolean" &&
+    (u as number) >= (t as number) &&
+    isVersions &&
+    w.length <= MAX_WITHDRAWN &&
+    w.every((one, place) => place === 0 || w[place - 1] < one) &&
+    JSON.stringify({ b, g, i, m, n, t, u, w }) === text; // written in the one way there is
+  if (!isSound) throw new PackageError("BadFormat", "the notice is malformed");
+  return {
+    model: m,
+    number: n as number,
+    time: t as number,
+    until: u as number,
+    withdrawn: w as number[],
+    since: i as number,
+    toBase: b,
+    generation: g as number,
+  };
+}
