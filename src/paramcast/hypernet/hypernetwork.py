@@ -84,10 +84,15 @@ class Hypernetwork(nn.Module):
         values: dict[str, Tensor] = self.fda(encoded)
         return values
 
-    def generate(self, inputs: ContextInputs) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) for use, not for training: sets evaluation mode, keeps no gradients."""
+    def generate(self, inputs: ContextInputs, *, gate: bool = True) -> dict[str, Tensor]:
+        """Generate update tensors (B, *shape) for use, not for training: without gradients and dropout.
+
+        Args:
+            inputs: Of B devices.
+            gate: Whether devices that the gate refuses keep the base values.
+        """
         with torch.no_grad():
-            return self.eval().gated(inputs)
+            return self.eval().gated(inputs) if gate else self.eval()(inputs)[0]
 
 
 def _context(config: HypernetworkConfig) -> SupportContext | TruthContext | ConstantContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from paramcast.training.seeding import seed_from
 from paramcast.video.tasks import Task
 from paramcast.video.training.arrays import ClipData, DeviceData
 from paramcast.video.training.bank import Bank, OffsetBank
+from paramcast.video.training.fleets import by_kind
 from paramcast.video.training.views import UplinkTable
 
 SUPPORT_SIZES = (1, 2, 4, 8, 16)
@@ -69,8 +71,14 @@ class Lessons:
         return total
 
     def _device(self, rng: np.random.Generator) -> DeviceData:
-        devices = self.plain if rng.random() < self.plain_share else self.devices
-        return devices[int(rng.integers(len(devices)))]
+        if rng.random() < self.plain_share:
+            return self.plain[int(rng.integers(len(self.plain)))]
+        kind = self._kinds[int(rng.integers(len(self._kinds)))]
+        return kind[int(rng.integers(len(kind)))]
+
+    @cached_property
+    def _kinds(self) -> list[list[DeviceData]]:
+        return by_kind(self.devices)  # lessons are about each kind as often
 
     def _moved(self, inputs: ContextInputs, rng: np.random.Generator) -> tuple[ContextInputs, Bank]:
         """Move all that some devices see by an offset of their own, as if they were of another collection.
@@ -120,14 +128,19 @@ def moved_view(bank: Bank, table: UplinkTable, seed: int) -> tuple[Bank, UplinkT
 
 
 def generate(
-    adaptor: FormHypernetwork, table: UplinkTable, devices: Sequence[DeviceData], support: int
+    adaptor: FormHypernetwork,
+    table: UplinkTable,
+    devices: Sequence[DeviceData],
+    support: int,
+    *,
+    gate: bool = True,
 ) -> dict[str, Tensor]:
     """Package tensors (N, *shape) for N devices from their first `support` support clips."""
     inputs = table.context(
         [device.clips[: min(support, device.support)] for device in devices],
         [device.truth for device in devices],
     )
-    return adaptor.generate(inputs)
+    return adaptor.generate(inputs, gate=gate)
 
 
 def one_of(packages: dict[str, Tensor], place: int) -> dict[str, Tensor]:

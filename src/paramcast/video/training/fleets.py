@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from paramcast.errors import InputError
 from paramcast.video.data.collection import Collection
 from paramcast.video.shifts.fleet import Device, Fleet, build_fleet
 from paramcast.video.tasks import Task
+from paramcast.video.training.arrays import DeviceData
 
 MIX: dict[tuple[str, ...], float] = {
     (): 0.2,
@@ -19,11 +20,14 @@ MIX: dict[tuple[str, ...], float] = {
 }
 """Shifts -> share of the devices that lessons are about."""
 
-PLAIN = {shifts: share for shifts, share in MIX.items() if not {"camera", "vocabulary"}.intersection(shifts)}
-"""Devices that see and hear clips as they are cost no features, so there can be many of them."""
+SPOILT = {shifts: share for shifts, share in MIX.items() if "camera" in shifts}
+"""Devices with a camera: each costs features of pictures."""
 
-SPOILT = {shifts: share for shifts, share in MIX.items() if shifts not in PLAIN}
-"""Devices with a camera or a vocabulary."""
+SPOKEN = {shifts: share for shifts, share in MIX.items() if shifts == ("vocabulary",)}
+"""Devices that see clips as they are and have words of their own: they cost features of texts alone."""
+
+PLAIN = {shifts: share for shifts, share in MIX.items() if shifts not in SPOILT | SPOKEN}
+"""Devices that see and hear clips as they are cost no features, so there can be many of them."""
 
 SUPPORT, QUERY = 16, 24
 """Clips a device, where the pool has enough."""
@@ -71,3 +75,11 @@ def training_fleet(
 def kind_of(device: Device) -> str:
     """The shifts of a device of `training_fleet`, such as 'category+camera'."""
     return device.id.split("-")[0]
+
+
+def by_kind(devices: Iterable[DeviceData]) -> list[list[DeviceData]]:
+    """Group devices of `training_fleet` by the shifts that they have."""
+    kinds: dict[str, list[DeviceData]] = {}
+    for device in devices:
+        kinds.setdefault(kind_of(device.device), []).append(device)
+    return list(kinds.values())

@@ -21,7 +21,8 @@ from paramcast.video.models.parts import FeatureNorm
 from paramcast.video.shifts.cameras import CAMERA_DIMS
 from paramcast.video.shifts.vocabulary import VOCABULARY_WORDS
 from paramcast.video.tasks import Task
-from paramcast.video.training.arrays import ClipData
+from paramcast.video.training.arrays import ClipData, DeviceData
+from paramcast.video.training.fleets import by_kind
 from paramcast.video.training.model import ModelConfig, TrainedModel, feature_store
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.plan import Plan
@@ -130,10 +131,16 @@ class Material:
             clip
             for other, devices in enumerate(self.devices)
             if other != fold
-            for device in devices
+            for device in _evenly(devices)
             for clip in device.clips
         ]
         return BaseLessons(plain, shifted, self.clozes)
+
+
+def _evenly(devices: Sequence[DeviceData]) -> list[DeviceData]:
+    """Keep as many devices of each kind as there are of the rarest."""
+    kinds = by_kind(devices)
+    return [device for kind in kinds for device in kind[: min(map(len, kinds))]]
 
 
 def _next(items: Iterator[T], like: Sized) -> list[T]:

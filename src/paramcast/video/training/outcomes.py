@@ -54,7 +54,9 @@ def outcomes(
         for row, values in zip(scores, (package, package | unedited), strict=True):
             row[place] = task.mean_score(adaptor.adapted, values, bank, device, gallery)
     own, refused = scores
-    return Outcomes(hidden.numpy(), own - refused, refused)
+    # Devices of two folds may have one name, and never one clip.
+    names = tuple(f"{device.device.id} {device.clips[0].clip_id}" for device in devices)
+    return Outcomes(hidden.numpy(), own - refused, refused, names)
 
 
 def gate_lessons(

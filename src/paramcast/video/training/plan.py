@@ -14,7 +14,7 @@ from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.shifts.fleet import Device, split_clips
 from paramcast.video.shifts.vocabulary import answer_words
 from paramcast.video.tasks import Task, make_task
-from paramcast.video.training.fleets import MIX, PLAIN, SPOILT, training_fleet
+from paramcast.video.training.fleets import MIX, PLAIN, SPOILT, SPOKEN, training_fleet
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.views import Views
 
@@ -24,6 +24,7 @@ FOLDS = 4
 MAXIMUM_ANSWERS = 1000
 ITEMS_A_CLIP = 8  # of a training device's clip
 PLAIN_DEVICES = 5  # for each device asked for: they cost no features
+SPOKEN_DEVICES = 6  # for each device with a vocabulary alone: they cost no features of pictures
 PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the lessons
 VALIDATION_DEVICES = 40  # or as many as there are training devices, if those are fewer
 
@@ -67,7 +68,11 @@ class Plan:
         self.made = self._cloze_clips([clip for clip in splits["train"] if team.has(clip)])
         self.shown = collection.extended(self.made)
         count = options.devices
-        self.devices = self._drawn(team.part(round((1 - PLAIN_SHARE) * count)), SPOILT)
+        spoilt, spoken = (
+            self._drawn(team.part(round(times * sum(mix.values()) / sum(MIX.values()) * count)), mix)
+            for times, mix in ((1, SPOILT), (SPOKEN_DEVICES, SPOKEN))
+        )
+        self.devices = [[*one, *other] for one, other in zip(spoilt, spoken, strict=True)]
         self.plain = self._drawn(team.part(PLAIN_DEVICES * count), PLAIN)
         pool = {"validation": self.pools["validation"]}
         held, seed = min(VALIDATION_DEVICES, count), options.seed * 1000 + 999

@@ -93,12 +93,7 @@ def train_adaptors(
     final = _copied(model.base)
     _set_centres(model, data)
     table = model.table(data.bank)
-    fold_of, part = data.plan.fold_of, data.team.part(DEVICES_A_STEP)
-    folds = [[clip for clip in data.clips if fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
-    lessons = [
-        Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips, part)
-        for devices, plain, clips in zip(data.devices, data.plain, folds, strict=True)
-    ]
+    lessons = lessons_of(data, model)
     views = [(data.bank, table)]
     if data.task.offset_share:  # else no validation would ask for a centre
         views.append(moved_view(data.bank, table, data.plan.options.seed))
@@ -144,6 +139,17 @@ def train_adaptors(
     _train_gates(model, adaptors, data, bases, lessons, views)
     model.base.requires_grad_(True)
     return scores
+
+
+def lessons_of(data: Material, model: TrainedModel) -> list[Lessons]:
+    """Return for each fold the lessons about devices that see its clips."""
+    table = model.table(data.bank)
+    fold_of, part = data.plan.fold_of, data.team.part(DEVICES_A_STEP)
+    folds = [[clip for clip in data.clips if fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
+    return [
+        Lessons(data.task, data.bank, table, devices, plain, PLAIN_SHARE, clips, part)
+        for devices, plain, clips in zip(data.devices, data.plain, folds, strict=True)
+    ]
 
 
 def _train_gates(
