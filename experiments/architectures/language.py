@@ -394,7 +394,7 @@ hugging(
     _ids,
     vocab_size=30,
     hidden_size=16,
-    num_hidden_layers=1,
+    num_hidden_layers=2,
     attention_hidden_size=16,
     context_length=16,
 )

@@ -46,7 +46,7 @@ _SWIN: dict[str, Any] = {
 
 hugging("ViT classifier", "ViTForImageClassification", pixels(), **IMAGE)
 hugging("DeiT classifier", "DeiTForImageClassification", pixels(), **IMAGE)
-hugging("DINOv2 classifier", "Dinov2ForImageClassification", pixels(), **IMAGE)
+hugging("DINOv2 classifier", "Dinov2ForImageClassification", pixels(), "* !*.mask_token", **IMAGE)
 hugging("BEiT classifier", "BeitForImageClassification", pixels(), **IMAGE)
 hugging(
     "BEiT with relative positions", "BeitModel", pixels(), "encoder", **IMAGE, use_relative_position_bias=True

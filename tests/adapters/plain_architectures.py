@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree as pytree
 
 Built = tuple[nn.Module, Any, list[str]]
@@ -120,6 +121,35 @@ def _cell() -> Built:
             return self.head(state)
 
     return Loop(), torch.randn(4, 5, 6), ["*"]
+
+
+@architecture("GRU of packed sequences, last state")
+def _packed() -> Built:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.head = nn.GRU(6, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return self.head(self.gru(packed)[1][-1])
+
+    return Packed(), (torch.randn(3, 5, 6), torch.tensor([3, 5, 4])), ["*"]
+
+
+@architecture("LSTM with projections, a first state that is learned")
+def _projected() -> Built:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(6, 8, num_layers=2, proj_size=4, bidirectional=True)
+            self.hidden, self.cells = (nn.Parameter(torch.randn(4, 1, n)) for n in (4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = [each.expand(-1, len(x), -1).contiguous() for each in (self.hidden, self.cells)]
+            return self.lstm(x.transpose(0, 1), tuple(state))[0].mean(0)
+
+    return Learned(), torch.randn(3, 5, 6), ["*"]
 
 
 @architecture("TransformerEncoder, batch first")

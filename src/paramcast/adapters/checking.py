@@ -106,12 +106,12 @@ def _check_base(adapted: AdaptedModule, inputs: Inputs) -> None:
 
 
 def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
-    """Raise unless every target has a gradient, at the base or at moved parameters."""
+    """Raise unless every target has a gradient, at the base or at some moved parameters."""
     targets = adapted.adapter.targets
     left = _without_gradient(adapted, inputs[:DEVICES], {}, set(targets))
-    if left:  # of zero-initialized layers, gates and scales
-        moved = _randomly_moved(adapted)
-        left = _without_gradient(adapted, inputs[:DEVICES], moved, left)
+    for seed, share in ((1, 0.1), (2, 0.5), (3, 1.0)):  # behind layers of zeros, gates and dead units
+        if left:
+            left = _without_gradient(adapted, inputs[:DEVICES], _randomly_moved(adapted, seed, share), left)
     if not left:
         return
     names = [name for name in targets if name in left]
@@ -203,15 +203,15 @@ def _without_gradient(
     return left
 
 
-def _randomly_moved(adapted: AdaptedModule) -> dict[str, Tensor]:
-    """All parameters of the module with noise of a tenth of their size, at least 0.02."""
-    draws = torch.Generator().manual_seed(1)
+def _randomly_moved(adapted: AdaptedModule, seed: int = 1, share: float = 0.1) -> dict[str, Tensor]:
+    """All parameters of the module with noise of a share of their size, at least 0.02."""
+    draws = torch.Generator().manual_seed(seed)
     moved = {}
     named = dict(adapted.replica.named_parameters()) | adapted.adapter.targets
     for name, tensor in named.items():
         if not tensor.is_floating_point():
             continue
-        size = max(0.1 * float(tensor.detach().float().square().mean().sqrt()), 0.02)
+        size = max(share * float(tensor.detach().float().square().mean().sqrt()), 0.02)
         noise = (size * torch.randn(tensor.shape, generator=draws)).to(tensor.device, tensor.dtype)
         if name.endswith("running_var"):
             noise = noise.abs()
