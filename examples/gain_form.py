@@ -1,4 +1,4 @@
-"""An adapter of one's own: a gain for every output of a layer, beside the adapters of paramcast.
+"""Write your own adapter: a gain for every output of a layer, beside the adapters of paramcast.
 
 Each device is a sensor with four channels whose amplifiers drift, so that a gain for each channel is all that
 an update needs to say. The fewer numbers an adapter has, the fewer bytes travel.

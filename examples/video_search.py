@@ -1,7 +1,7 @@
 """Search a personal collection of videos by text, on the device, before and after a package of its own.
 
 A base model and its adaptors are trained on one collection; the device has another: recordings that nobody
-captioned. Without a folder of one's own both are generated. Frames stay on the device; what it sends is told.
+captioned. Without a folder both are generated. Frames stay on the device; the script prints what it sends.
 """
 
 from __future__ import annotations

@@ -30,6 +30,11 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "sweep": Experiment("models, shifts, methods and seeds -> records -> tables", "sweep"),
     "headroom": Experiment("where there is something to gain", "headroom", "train,methods"),
+    "architectures": Experiment(
+        "tiny models of many architectures, each sent the whole road",
+        "architectures.command",
+        "train,server",
+    ),
     "adr": Experiment("what the ADR is worth", "adr"),
     "anchors": Experiment("which frame of a clip to send", "anchors"),
     "bytes": Experiment("accuracy against bytes, by form and quantization", "bytes"),

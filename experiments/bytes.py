@@ -48,7 +48,7 @@ FORMS: Mapping[str, tuple[str, Mapping[str, int]]] = {
 """Name -> form and its options, from the most bytes to the fewest."""
 
 UP, DOWN, KEPT = 300, 600, 0.95
-"""The target: so many bytes a clip and a package at most keep so much of the best form's gain."""
+"""The target: at most this number of bytes a clip and an update keep this share of the best form's gain."""
 
 _EXPIRES = 2_000_000_000  # any time: all have as many bytes
 

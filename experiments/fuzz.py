@@ -29,7 +29,7 @@ class FindingError(ParamcastError):
 
 
 def bench_fuzz(inputs: int, seed: int, findings: Path) -> list[dict[str, Any]]:
-    """Have requests, packages and headers read from so many inputs, in a process of its own.
+    """Have requests, packages and headers read from `inputs` inputs, in a process of its own.
 
     Args:
         inputs: How many.

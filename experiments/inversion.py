@@ -45,7 +45,7 @@ SHIFT = "vocabulary"
 _COMPONENTS, _WIDTH = 256, 512
 _STEPS, _BATCH, _RATE, _LOOK = 1000, 128, 1e-3, 50
 _LEAST_CLIPS = 10
-"""An answer is probed for if it is given about so many test clips at least, and not about so many."""
+"""An answer is probed for if it is given about this number of test clips at least, and not about as many."""
 
 
 Pictures = dict[str, np.ndarray]

@@ -88,7 +88,7 @@ class _Asking:
         self._signing: set[int] = set()
 
     def grow(self, size: int) -> None:
-        """Enrol devices until so many are known."""
+        """Enroll devices until `count` are known."""
         places = np.unique(np.linspace(0, size - 1, min(ASKING, size)).astype(int)).tolist()
         asking = set(places)
         for begin in tqdm(range(0, size, _FILLED_AT_ONCE), desc=f"{size} devices", disable=None):

@@ -54,7 +54,7 @@ _FILLED_AT_ONCE = 20_000
 
 
 def bench_wake(devices: int, seed: int, room: int = 512) -> list[dict[str, Any]]:
-    """Enrol so many devices, have them all ask at once, and wait until each has a package of its own.
+    """Enroll `devices` devices, have them all ask at once, and wait until each has a package of its own.
 
     Args:
         devices: That wake.

@@ -22,10 +22,8 @@ REFUSED = {
 """Architecture -> why no exporter can write it."""
 
 BY_DYNAMO = {
-    "GRU cell in a loop",  # its state is made for the traced number of examples
     "TransformerEncoder, time first",  # its reshapes are traced for one length
     "two modalities, one dictionary",  # pools to a length that is no factor of the signal's
-    "transformers Llama",  # the tracer stumbles over its masks
     "transformers PatchTST of time series",  # its positions are traced for one length
 }
 """Those for which the tracer fails, and the slower exporter is taken."""

@@ -51,6 +51,11 @@ def int4(codes: np.ndarray) -> bytes:
     return signed(pack(HEAD | {"q": "int4"}, tensors), kind=b"\x02")
 
 
+def telling(**changes: str) -> bytes:
+    """A rightly signed package of format 4, which may tell its effect."""
+    return signed(pack(HEAD | {"i": str(NOW)} | changes, stored()), kind=b"\x04")
+
+
 def dated(**changes: str) -> bytes:
     """A rightly signed package of format 3, which says when it was issued."""
     return signed(pack(HEAD | {"i": str(NOW)} | changes, stored()), kind=b"\x03")
@@ -63,7 +68,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
     "cut in the data": (lambda: good()[:-1], {}, protocol.BadSignature),
     "longer": (lambda: good() + b"\0", {}, protocol.BadSignature),
     "other magic": (lambda: b"PK" + good()[2:], {}, protocol.BadFormat),
-    "other format": (lambda: good()[:4] + b"\x04" + good()[5:], {}, protocol.BadFormat),
+    "other format": (lambda: good()[:4] + b"\x05" + good()[5:], {}, protocol.BadFormat),
     "format changed on the way": (lambda: good()[:4] + b"\x02" + good()[5:], {}, protocol.BadSignature),
     "forged with another key": (lambda: seal(package(), OTHER_KEY), {}, protocol.BadSignature),
     "signed without the format byte": (
@@ -142,6 +147,18 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], dict[str, Any], type[PackageError]
         protocol.WrongShape,
     ),
     "int8 as int4": (lambda: int4(np.ones((1, 3), "i1")), {"expected": {"x": (5,)}}, protocol.WrongDtype),
+    "effect in format 3": (lambda: dated(x="AAAAAA=="), {}, protocol.BadFormat),
+    "effect that is no base64": (lambda: telling(x="AAAAAA"), {}, protocol.BadFormat),
+    "effect in another spelling": (lambda: telling(x="AB=="), {}, protocol.BadFormat),
+    "effect with a line break": (lambda: telling(x="AAAA\n"), {}, protocol.BadFormat),
+    "empty effect": (lambda: telling(x=""), {}, protocol.BadFormat),
+    "effect over the limit": (lambda: telling(x="AAAA" * 45), {}, protocol.BadFormat),
+    "unknown key in format 4": (lambda: telling(y="AAAA"), {}, protocol.BadFormat),
+    "format 4 without a time": (
+        lambda: signed(pack(HEAD | {"x": "AAAA"}, stored()), kind=b"\x04"),
+        {},
+        protocol.BadFormat,
+    ),
     "issue time in format 1": (lambda: forged(stored(), HEAD | {"i": "1"}), {}, protocol.BadFormat),
     "format 3 without issue time": (
         lambda: signed(pack(HEAD, stored()), kind=b"\x03"),

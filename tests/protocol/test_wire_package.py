@@ -93,6 +93,13 @@ def test_sixty_four_codes_take_less_than_600_bytes() -> None:
     assert len(seal(package(tensors=codes, form="codes"), KEY)) < 500
 
 
+def test_the_effect_takes_format_4_and_others_stay_as_they_were() -> None:
+    kinds = [{}, {"quantization": "int4"}, {"issued": NOW}, {"issued": NOW, "effect": bytes(36)}]
+    sealed = [seal(package(**kind), KEY) for kind in kinds]
+    assert [data[4] for data in sealed] == [1, 2, 3, 4]
+    assert [opened(data).effect for data in sealed] == [None, None, None, bytes(36)]
+
+
 def test_sealing_is_deterministic() -> None:
     assert seal(package(), KEY) == seal(package(), KEY)
 
@@ -107,6 +114,9 @@ def test_sealing_is_deterministic() -> None:
         ({"expires": -1}, protocol.BadFormat),
         ({"issued": -1}, protocol.BadFormat),
         ({"issued": NOW + 61}, protocol.BadFormat),
+        ({"issued": NOW, "effect": b""}, protocol.BadFormat),
+        ({"issued": NOW, "effect": bytes(133)}, protocol.BadFormat),
+        ({"effect": b"effect"}, protocol.BadFormat),
         ({"form": "Full"}, protocol.BadFormat),
         ({"quantization": "int2"}, protocol.BadFormat),
         ({"tensors": {"../x": np.ones(1, "f4")}}, protocol.BadFormat),

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from paramcast.errors import InputError
 from paramcast.protocol import AdaptRequest, MessageError, Package, make_key, open_package, public_key_hex
+from paramcast.protocol.limits import MAX_JUMP
 from paramcast.server import AdaptService, BackendError, Database, Models, StateError, WrongModelError
 from paramcast.server.db.ledger import issued_to
 from paramcast.server.db.schema import devices
@@ -138,9 +139,12 @@ def test_sequence_numbers_are_unique_under_threads() -> None:
     assert sorted(numbers) == list(range(1, 161))
 
 
-def test_used_up_sequence_numbers_are_an_error() -> None:
-    with pytest.raises(MessageError, match="used up"):
-        service().adapt(request(sequence=2**53 - 1).encode())
+def test_a_reported_number_is_believed_a_bounded_way_above_the_record() -> None:
+    """One made-up request does not use up a name's numbers; a device that is further on is reached."""
+    cloud, reported = service(), 3 * MAX_JUMP
+    assert opened(cloud.adapt(request(sequence=2**53 - 1).encode())).sequence == MAX_JUMP + 1
+    numbers = [opened(cloud.adapt(request(sequence=reported).encode())).sequence for _ in range(3)]
+    assert numbers == [2 * MAX_JUMP + 2, reported + 1, reported + 2]
 
 
 def test_another_model_is_refused_with_both_names() -> None:

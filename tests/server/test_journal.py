@@ -60,7 +60,7 @@ def before_and_after(where: str, folder: Path) -> tuple[Path, Journal, str, list
 def test_a_restore_brings_nothing_back_that_was_revoked(new_url: Callable[[], str], tmp_path: Path) -> None:
     backup, journal, used, (mallory, ann) = before_and_after(new_url(), tmp_path)
     where = new_url()
-    assert restore(where, backup, journal)[1] == 11
+    assert restore(where, backup, journal)[1] == 14
     later = int(1000 * time.time()) + 1000
     database = Database.open(where)
     with database.writing() as connection:

@@ -35,6 +35,10 @@ ROWS = {
         "INSERT INTO devices (id, sequence, first_seen_at, last_seen_at, model, x, y)"
         f" VALUES ('cam-1', 41, 1, 2, '{'a' * 64}', -40, 125)",
     ],
+    "0004": [
+        "INSERT INTO devices (id, sequence, first_seen_at, last_seen_at) VALUES ('cam-1', 41, 1, 2)",
+        f"INSERT INTO recalls (model, number, since, to_base) VALUES ('{'a' * 64}', 7, 5, FALSE)",
+    ],
 }
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from pages import ROOT
 from playwright.sync_api import Browser, Page, expect
 from worlds import add_server, arrays, make_world
 
+from paramcast.artifact.effect import Effects
 from paramcast.artifact.read import model_digest
-from paramcast.device import ModuleRuntime
+from paramcast.device import ModuleRuntime, WrongEffect
 from paramcast.protocol import AdaptRequest
 
 CASES = ["conv", "statistics", "gru", "two"]
@@ -246,6 +248,36 @@ def test_updates_that_may_not_run_change_nothing(served: Served, shared: Page) -
     refused = run(shared, script, world.update(model=model, sequence=1))
     assert refused.startswith("NoEffect: the package changes parameters but no output")
     assert run(shared, "return device.status.sequence;") == 0
+
+
+def test_an_update_must_do_what_the_server_has_signed(served: Served, shared: Page) -> None:
+    for case in ("conv", "two"):
+        world = served.worlds[case]
+        effects = Effects.open(world.out)
+        assert effects is not None
+        nothing = {k: v.numpy() for k, v in world.adapted.adapter.base_values().items()}
+        own, other = effects.of(world.values(1)), effects.of(world.values(2))
+        assert own is not None
+        verdicts = [
+            (world.values(1), other, "WrongEffect"),
+            (nothing, own, "WrongEffect"),
+            (world.values(1), own[:-2], "WrongEffect"),
+            (world.values(1), b"other" + own, None),
+            (world.values(1), own, None),
+            (nothing, effects.of(nothing), None),
+            (world.values(3, size=0.01), effects.of(world.values(3, size=0.01)), None),
+        ]
+        files = files_of(world.out / "device")
+        assert start(shared, files=files, id="cam-1", publicKey=world.public_key) is None
+        python = ModuleRuntime.load(world.out, "cam-1", public_key=world.public_key)
+        for sequence, (values, effect, rule) in enumerate(verdicts, start=1):
+            data = world.update(values=values, sequence=sequence, issued=1_900_000_000, effect=effect)
+            told = run(shared, "return (await failing(() => device.apply(a)))[1];", data)
+            assert (told and told.partition(":")[0]) == rule
+            with nullcontext() if rule is None else pytest.raises(WrongEffect) as refused:
+                python.apply(data)
+            if refused is not None:
+                assert told == f"WrongEffect: {refused.value}"
 
 
 def test_options_are_checked(served: Served, shared: Page) -> None:

@@ -142,8 +142,8 @@ def test_a_package_holds_python_s_numbers(bare_page: Page, quantization: str, da
     rng = np.random.default_rng(3)
     shapes = {"a.weight": (3, 5), "a.bias": (3,), "scalar": (), "b": (2, 3, 4)}
     tensors = {name: rng.normal(size=shape).astype("f4") for name, shape in shapes.items()}
-    issued = NOW if dated else None
-    data = seal(package(tensors=tensors, quantization=quantization, issued=issued), KEY)
+    dates: dict[str, Any] = {"issued": NOW, "effect": bytes(range(36))} if dated else {}
+    data = seal(package(tensors=tensors, quantization=quantization, **dates), KEY)
     rules: dict[str, Any] = {"device": "cam-1", "model": MODEL, "after": 4, "now": 0.0, "expected": shapes}
     ours = open_package(data, public_key_hex(KEY), **rules)
     theirs = opened(bare_page, data, public_key_hex(KEY), rules)

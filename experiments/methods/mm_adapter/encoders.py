@@ -80,7 +80,7 @@ class PretrainedEncoder:
 
     Args:
         name: Of an image and of a text encoder of one space; see `paramcast.video.encoders`.
-        frames: At most so many of a clip.
+        frames: Most frames of a clip.
     """
 
     seen: frozenset[str] = frozenset()

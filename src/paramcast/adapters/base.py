@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -26,12 +27,12 @@ HUGE = 50_000_000
 """Parameters of a generator's last layers from which on a warning is given."""
 
 
-class Configuration:
+class Configuration(ABC):
     """What an adapter is built from; a frozen dataclass of each kind derives from it."""
 
+    @abstractmethod
     def make(self, selection: Selection) -> Adapter:
         """Make the adapter for what was selected."""
-        raise NotImplementedError
 
     def build(self, module: nn.Module, target_modules: Sequence[str]) -> Adapter:
         """Build the adapter for what the patterns select of a module; see `build_adapter`."""
@@ -40,7 +41,7 @@ class Configuration:
         return build_adapter(self, module, target_modules)
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """A way in which an update changes targets of a module.
 
     Its state is what lies on the device beside the module (the basis of `Basis`); the module itself is not a
@@ -67,9 +68,9 @@ class Adapter(nn.Module):
         return {name: owner.tensor for name, owner in self._owners.items()}
 
     @property
+    @abstractmethod
     def shapes(self) -> dict[str, Shape]:
         """Tensors of an update and their shapes, without a device axis."""
-        raise NotImplementedError
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
@@ -140,9 +141,9 @@ class Adapter(nn.Module):
             if not values[name].requires_grad and not torch.isfinite(values[name]).all():
                 raise ValuesError(f"tensor {name} holds NaN or an infinity")
 
+    @abstractmethod
     def _spread(self) -> dict[str, float]:
         """How far `probe_values` go from the base, for each tensor of an update."""
-        raise NotImplementedError
 
     def _device(self) -> torch.device:
         return next(iter(self._owners.values())).tensor.device

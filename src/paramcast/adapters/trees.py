@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Inputs = Any
-"""One tensor, a tuple (positional arguments) or a mapping (keyword arguments)."""
+"""One tensor, a tuple or list (positional arguments) or a mapping (keyword arguments)."""
 Rebuild = Callable[[Sequence[Any]], Any]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
@@ -19,7 +19,7 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments that stand for `inputs`."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
-    return (tuple(inputs), {}) if isinstance(inputs, tuple) else ((inputs,), {})
+    return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
 def flatten(tree: Any) -> tuple[list[Any], Rebuild]:

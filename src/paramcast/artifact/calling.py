@@ -327,7 +327,9 @@ def moved_values(base: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, on one line."""
+    """Return what an error says, on one line; of torch's exporter, what its cause says."""
+    if type(error).__module__.startswith("torch.onnx") and isinstance(error.__cause__, Exception):
+        return first_line(error.__cause__)
     text = str(error).strip() or type(error).__name__
     return (
         f"{text.splitlines()[0][:300]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.trees import Tree, is_tree
 from paramcast.protocol.changes import KINDS
-from paramcast.protocol.limits import MAX_TENSOR_NAME, TENSOR_NAME
+from paramcast.protocol.limits import MAX_EFFECT_NUMBERS, MAX_TENSOR_NAME, TENSOR_NAME
 from paramcast.protocol.signing import is_public_key
 
 MODEL_FILE, CONTEXT_FILE = "model.onnx", "context.onnx"
@@ -56,6 +57,29 @@ class ContextSpec:
     output: str
     dim: int
     uplink: int
+
+
+@dataclass(frozen=True)
+class EffectSpec:
+    """Which outputs of the probe tell what an update does; see `paramcast.artifact.effect`.
+
+    Attributes:
+        positions: Among all numbers of the outputs of floating point, in the manifest's order.
+        scales: The size of each: what a difference is a share of.
+        tolerance: The share that engines may differ by.
+    """
+
+    positions: tuple[int, ...]
+    scales: tuple[float, ...]
+    tolerance: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {
+            "positions": list(self.positions),
+            "scales": list(self.scales),
+            "tolerance": self.tolerance,
+        }
 
 
 class Fields:
@@ -152,6 +176,25 @@ class Fields:
             self.refuse("context")
         return ContextSpec(value["graph"], value["output"], value["dim"], value["uplink"])
 
+    def effect(self) -> EffectSpec | None:
+        """Return what tells an update's effect; None where there is nothing, as in artifacts of old."""
+        value = self._manifest.get("effect")
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not all(
+            isinstance(value.get(key), list) for key in ("positions", "scales")
+        ):
+            self.refuse("effect")
+        assert isinstance(value, dict)
+        positions, scales, tolerance = value["positions"], value["scales"], value.get("tolerance")
+        if (
+            not 0 < len(positions) == len(scales) <= MAX_EFFECT_NUMBERS
+            or not all(map(_size, positions))
+            or not all(map(_positive, (*scales, tolerance)))
+        ):
+            self.refuse("effect")
+        return EffectSpec(tuple(positions), tuple(map(float, scales)), float(tolerance))
+
     def _entries(self, name: str) -> list[dict[str, Any]]:
         value = self._manifest.get(name)
         sound = isinstance(value, list) and all(
@@ -162,6 +205,10 @@ class Fields:
             self.refuse(name)
         assert isinstance(value, list)
         return value
+
+
+def _positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
 
 
 def _size(value: object) -> bool:

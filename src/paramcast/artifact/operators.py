@@ -5,7 +5,10 @@ Each is what torch computes in evaluation mode; the comparison at the end of an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import builtins
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,47 @@ class PlainOperators(TorchFunctionMode):
         if replacement is not None:
             return replacement(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def traced_lengths() -> Iterator[None]:
+    """Have `len` of a tensor be its first size, which the tracer follows, not a number, which it fixes."""
+    before = builtins.len
+
+    def length(value: Any) -> Any:
+        return value.shape[0] if isinstance(value, Tensor) and value.dim() else before(value)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = before
+
+
+@contextmanager
+def broadcast_masks() -> Iterator[None]:
+    """Have transformers, if it is in use, make masks by broadcasting: the tracer knows no vmap."""
+    masks: Any = sys.modules.get("transformers.masking_utils")
+    before = getattr(masks, "_vmap_for_bhqkv", None)
+    if before is None:
+        yield
+        return
+
+    def broadcast(function: Callable[..., Tensor], bh_indices: bool = True) -> Callable[..., Tensor]:
+        def mask(b: Any, h: Any, q: Tensor, kv: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunction():  # a mode that rewrites indexing for vmap
+                if not bh_indices:
+                    return function(b, h, q[:, None], kv).expand(q.shape[0], kv.shape[0])
+                made = function(b[:, None, None, None], h[:, None, None], q[:, None], kv)
+                return made.expand(b.shape[0], h.shape[0], q.shape[0], kv.shape[0])
+
+        return mask
+
+    masks._vmap_for_bhqkv = broadcast
+    try:
+        yield
+    finally:
+        masks._vmap_for_bhqkv = before
 
 
 def _rms_norm(
@@ -101,6 +145,69 @@ def _four(weights: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
     return wx, wh, bx, bh
 
 
+def _packed(recurrent: Callable[..., Any]) -> Callable[..., Any]:
+    """A recurrent layer whose output is read: the tracer fails where only the states of packed ones are."""
+
+    def run(x: Tensor, *rest: Any) -> Any:
+        sizes = rest[0]
+        if recurrent is torch.lstm and _is_projected(rest):
+            return _projected_lstm(x, *rest)
+        found = recurrent(x, *rest)
+        if not _is_sizes(sizes):
+            return found
+        data, *states = found
+        padded, _ = torch._pad_packed_sequence(data, sizes, False, 0.0, -1)  # type: ignore[attr-defined]
+        nothing = padded[:1, :1, :1] * 0
+        return (data, *(state + nothing for state in states))
+
+    return run
+
+
+def _is_sizes(value: Any) -> bool:
+    """Tell the sizes of a packed sequence's batches from the state of one that is not packed."""
+    return isinstance(value, Tensor) and value.dtype == torch.int64
+
+
+def _is_projected(rest: tuple[Any, ...]) -> bool:
+    """Tell whether the states of an LSTM and of its cells have unlike sizes."""
+    return (
+        not isinstance(rest[0], Tensor) and len(rest[0]) == 2 and rest[0][0].shape[-1] != rest[0][1].shape[-1]
+    )
+
+
+def _projected_lstm(
+    x: Tensor,
+    state: Any,
+    weights: Any,
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    """An LSTM with projections, step by step: no operator of ONNX has them."""
+    x = x.transpose(0, 1) if batch_first else x
+    ways, each = 1 + bidirectional, 5 if has_biases else 3
+    hidden, cells = [], []
+    for layer in range(layers):
+        outs = []
+        for way in range(ways):
+            place = layer * ways + way
+            *gates, project = weights[place * each : (place + 1) * each]
+            h, c, out = state[0][place], state[1][place], []
+            steps = x.unbind(0)
+            for step in reversed(steps) if way else steps:
+                h, c = _lstm_cell(step, (h, c), *gates)
+                h = F.linear(h, project)
+                out.append(h)
+            outs.append(torch.stack(out[::-1] if way else out))
+            hidden.append(h)
+            cells.append(c)
+        x = torch.cat(outs, -1)
+    return (x.transpose(0, 1) if batch_first else x), torch.stack(hidden), torch.stack(cells)
+
+
 def _vdot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
@@ -138,6 +245,7 @@ _REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     torch.lstm_cell: _lstm_cell,
     torch.rnn_tanh_cell: _rnn_cell(torch.tanh),
     torch.rnn_relu_cell: _rnn_cell(torch.relu),
+    **{each: _packed(each) for each in (torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu)},
     torch.vdot: _vdot,
     torch.triu_indices: _triangle(np.triu_indices),
     torch.tril_indices: _triangle(np.tril_indices),

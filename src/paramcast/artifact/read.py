@@ -18,6 +18,7 @@ from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.manifest import (
     MODEL_FILE,
     ContextSpec,
+    EffectSpec,
     Fields,
     TargetSpec,
     TensorSpec,
@@ -25,7 +26,10 @@ from paramcast.artifact.manifest import (
 from paramcast.artifact.onnx_file import Graph, read_graph
 from paramcast.artifact.trees import Tree, names
 from paramcast.protocol.changes import changed
+from paramcast.protocol.errors import BadSignature
 from paramcast.protocol.quantize import Float32
+from paramcast.protocol.root import MANIFEST_SIGNATURE, check_manifest
+from paramcast.protocol.signing import is_public_key
 
 FORMAT = 2
 KIND = "module"
@@ -58,6 +62,7 @@ class DeviceArtifact:
         adapter: The adapter's name; travels in updates as `form`.
         task: What the user calls what the model does.
         public_key: Hex of the server's key, or None if no server is known yet.
+        root: Hex of the root's key that signed the manifest, or None if it names none.
         labels: Names of the classes, or None.
         inputs, arguments, call: What the module takes: tensors, their tree, and how they are given.
         outputs, structure: What it gives.
@@ -69,6 +74,8 @@ class DeviceArtifact:
         constants: The adapter's, by name.
         mean, matrix: The uplink: (features (F,) - mean) @ matrix (F, U).
         probe: One example, by input.
+        effect: Which of its outputs tell what an update does; None where nothing is compared.
+        probe_tag: 4 bytes that tell which example it is.
     """
 
     path: Path
@@ -76,6 +83,7 @@ class DeviceArtifact:
     adapter: str
     task: str
     public_key: str | None
+    root: str | None
     labels: tuple[str, ...] | None
     inputs: tuple[TensorSpec, ...]
     arguments: Tree
@@ -91,6 +99,8 @@ class DeviceArtifact:
     mean: Float32
     matrix: Float32
     probe: Mapping[str, np.ndarray]
+    effect: EffectSpec | None
+    probe_tag: bytes
 
 
 def half(folder: Path | str, name: str) -> Path:
@@ -100,15 +110,20 @@ def half(folder: Path | str, name: str) -> Path:
     return inner if (inner / "manifest.json").is_file() and not (path / "manifest.json").is_file() else path
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, root: str | None = None) -> dict[str, Any]:
     """Read `manifest.json`; its file names are plain.
 
+    Args:
+        folder: A half of an artifact.
+        root: Hex of the root's key that has to have signed it; None: the one that it names, if it names any.
+
     Raises:
-        ArtifactError: There is none, or it is no JSON object with a table of files.
+        ArtifactError: There is none, it is no JSON object with a table of files, or not signed by the root.
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        manifest = json.loads(data.decode())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"{folder} is no exported folder: it has no manifest.json") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -118,7 +133,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name in manifest["files"]:
         if not _FILE_NAME.fullmatch(name):
             raise ArtifactError(f"{path}: {name!r} is no plain file name")
+    _check_root(path, data, manifest.get("root"), root)
     return manifest
+
+
+def _check_root(path: Path, data: bytes, named: object, root: str | None) -> None:
+    """See that the root has signed the manifest, if it names one or has to."""
+    if named is None and root is None:
+        return
+    if not is_public_key(named):
+        raise ArtifactError(
+            f"{path} names no root, so that nothing vouches for it; sign it: paramcast root sign"
+        )
+    if root is not None and named != root:
+        raise ArtifactError(f"{path} is of root {str(named)[:12]}..., this device trusts {root[:12]}... only")
+    file = path.with_name(MANIFEST_SIGNATURE)
+    try:
+        check_manifest(str(named), data, file.read_text(encoding="ascii", errors="replace").strip())
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}; copy the folder again") from error
+    except BadSignature as error:
+        raise ArtifactError(
+            f"{file} is not the root's signature of {path.name}; copy the folder again, or sign it anew"
+        ) from error
 
 
 def read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
@@ -168,14 +205,18 @@ def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> N
         )
 
 
-def read_device(folder: Path | str) -> DeviceArtifact:
+def read_device(folder: Path | str, root: str | None = None) -> DeviceArtifact:
     """Read and check a device's folder, or the one in an artifact.
+
+    Args:
+        folder: The folder.
+        root: Hex of the root's key that has to have signed the manifest; None: the one that it names.
 
     Raises:
         ArtifactError: The manifest or a file is missing, damaged or of another format.
     """
     folder = half(folder, "device")
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, root)
     path = folder / "manifest.json"
     if manifest.get("format") == 1:
         raise ArtifactError(
@@ -203,6 +244,7 @@ def read_device(folder: Path | str) -> DeviceArtifact:
         adapter=read.text("adapter"),
         task=read.text("task"),
         public_key=read.public_key(),
+        root=manifest.get("root"),
         labels=read.labels(),
         inputs=read.specs("inputs"),
         arguments=read.tree("arguments"),
@@ -218,6 +260,8 @@ def read_device(folder: Path | str) -> DeviceArtifact:
         mean=tensors["uplink.safetensors"].get("mean", np.empty(0, np.float32)),
         matrix=tensors["uplink.safetensors"].get("matrix", np.empty((0, 0), np.float32)),
         probe=tensors["probe.safetensors"],
+        effect=read.effect(),
+        probe_tag=bytes.fromhex(manifest["files"]["probe.safetensors"])[:4],
     )
     _check_device(artifact)
     return artifact

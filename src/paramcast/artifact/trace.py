@@ -38,7 +38,7 @@ from paramcast.artifact.calling import (
 )
 from paramcast.artifact.errors import ExportError
 from paramcast.artifact.manifest import TensorSpec
-from paramcast.artifact.operators import PlainOperators
+from paramcast.artifact.operators import PlainOperators, broadcast_masks, traced_lengths
 from paramcast.artifact.trees import Tree
 from paramcast.errors import MissingExtraError
 
@@ -213,7 +213,7 @@ def _by_tracing(job: _Job) -> onnx.ModelProto:
             axis: f"{spec.name}_{axis}" for axis, size in enumerate(spec.shape) if size is None
         }
     file = io.BytesIO()
-    with PlainOperators():
+    with PlainOperators(), traced_lengths(), broadcast_masks():
         torch.onnx.export(
             job.wrapper,
             job.arguments,

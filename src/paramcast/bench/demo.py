@@ -1,4 +1,4 @@
-"""The whole loop on the generated world: train, export, serve, adapt a fleet over HTTP, judge it."""
+"""The whole loop on the generated world: train, export, serve, adapt a fleet over HTTP, evaluate it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
         devices = _run_devices(out / "devices" / model.sha256()[:12], bundle, url, collection, fleet)
         note(f"{len(devices)} devices, each a process, against {url}")
     click.echo(f"\n{devices_table(devices)}\n")
-    with _step("5/5 judge adaptation by its controls, and its costs") as note:
+    with _step("5/5 evaluate adaptation beside its controls, and its costs") as note:
         figures = run_evaluation(
             out / "model",
             collection.root,

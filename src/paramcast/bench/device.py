@@ -143,7 +143,7 @@ def _plain_bundle(bundle: Path, model: TrainedModel, out: Path) -> Path:
 
 
 def _swap(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey, times: int) -> Call:
-    """Checking a sealed package, trying it and taking it up, so many times; leaves the device adapted."""
+    """Check a sealed package, try it and take it up, `count` times; leaves the device adapted."""
     ready = deque(_sealed(runtime, number + 1, made, key) for number in range(times))
     return lambda: runtime.apply(ready.popleft())
 

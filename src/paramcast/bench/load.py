@@ -131,7 +131,7 @@ def http_request(path: str, body: bytes | None = None, headers: str = "") -> byt
 
 
 def closed_loop(pool: Sequence[Connection], requests: Iterable[bytes], seconds: float) -> Load:
-    """Every connection sends as soon as it has its answer, for so many seconds.
+    """Every connection sends as soon as it has its answer, for `seconds`.
 
     Raises:
         LoadError: As `Connection.receive`, or there was no answer in time.

@@ -1,7 +1,7 @@
 """`paramcast bench sensors`: does adaptation pay on real users, against what a device can do for free?
 
-Every user is one device. A base and a hypernetwork are trained on users of a set, and judged on others, each
-of which adapts with a few unlabeled examples of a random order.
+Every user is one device. A base and a hypernetwork are trained on users of a set, and evaluated on others.
+Each of these adapts with a few unlabeled examples in a random order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = 240
 FOLDS = 3
 """Bases that have not seen a part of the training users."""
 DEVELOPMENT = 3
-"""Of so many training users one selects the training step, the gain predictor and the free baseline."""
+"""One of this many training users selects the training step, the gain predictor and the free baseline."""
 
 
 def bench_sensors(

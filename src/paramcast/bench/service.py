@@ -26,7 +26,7 @@ from paramcast.video.training.serving import OnnxBackend
 
 DEVICES, CONNECTIONS, SIGNERS = 64, 32, 512
 PROMISED = 1000
-"""Adaptations a second that every machine should have room for: latency is told at half of it, too."""
+"""Adaptations a second that every machine should have room for: latency is measured at half of it, too."""
 
 LOADED_FORM = "codes"
 """The form of the default model: it is put under load, of the others an adaptation is timed alone."""

@@ -21,7 +21,7 @@ class Signers:
     """Signed requests without end, of each device in turn: never two of one device under way at once."""
 
     def __init__(self, state: Path | str, requests: Sequence[AdaptRequest], devices: int) -> None:
-        """Enrol so many devices in `state`, which ask what `requests` ask."""
+        """Enroll `count` devices in `state`, which ask what `requests` ask."""
         database, keys = Database.open(state), [make_key() for _ in range(devices)]
         with database.writing() as connection:
             now_ms = int(1000 * time.time())
@@ -38,7 +38,7 @@ class Signers:
         self._ready: deque[bytes] = deque()
 
     def sign(self, count: int) -> None:
-        """Sign so many beforehand, so that the load generator does not while it measures."""
+        """Sign `count` requests beforehand, so that the load generator does not while it measures."""
         self._ready.extend(self._signed() for _ in range(count - len(self._ready)))
 
     def __iter__(self) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ CONTROLS = {
     "constant": "one package for all",
     "shuffled": "another device's package",
     "own": "its own package",
-    "oracle": "told the true domain",
+    "oracle": "given the true domain",
 }
 """Control -> what the device runs."""
 

@@ -1,4 +1,4 @@
-"""Adaptors that differ in one thing, trained alike on the same base models and judged on the same devices."""
+"""Compare adaptors that differ in one thing: the same base models, training and devices."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "model": "publish models to the cloud, go back",
     "enroll": "a one-time token for a device",
     "access": "operators, revoked devices, the signing key",
+    "root": "the offline key that says which key signs",
     "state": "the cloud's memory: upgrade, backup, restore",
     "device": "run a device",
     "ask": "one question about one video",

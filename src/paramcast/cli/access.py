@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from paramcast.cli.cloud_options import opened_state, state_option
+from paramcast.cli.common import FILE
 from paramcast.errors import InputError
 from paramcast.protocol import endorse, load_key, make_key, public_key_hex, save_key
 
@@ -130,11 +130,16 @@ def withdraw_token(token: str, state: str) -> None:
     default=Path("paramcast.key"),
     show_default=True,
     type=click.Path(path_type=Path),
-    help="The key file of `paramcast serve`; the old key stays beside it.",
+    help="The key file of `paramcast serve`.",
 )
+@click.option("--keep-old", type=FILE, help="Move the old key here; without it, it is deleted.")
 @state_option
-def rotate_key(key_file: Path, state: str) -> None:
-    """Sign with a new key from the service's next start on; devices trust it by the old one's word."""
+def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
+    """Sign with a new key from the service's next start on.
+
+    Devices trust it by the old key's word. Where the fleet has a root, only the root's word counts: have it
+    delegate the new key before the service starts again (`paramcast root delegate`).
+    """
     old, fresh = load_key(key_file), key_file.with_name(f"{key_file.name}.next")
     if not fresh.exists():  # else an earlier call was cut off: its key may be endorsed already
         save_key(make_key(), fresh, like=key_file)
@@ -145,16 +150,16 @@ def rotate_key(key_file: Path, state: str) -> None:
         link = endorse(old, public_key_hex(new))
         if link not in identities.all_endorsements(connection):
             identities.add_endorsement(connection, link, _now_ms())
-    kept = key_file.with_name(f"{key_file.name}.{link.old[:12]}")
-    if not kept.exists():
-        os.link(key_file, kept)
+    if keep_old is not None and not (keep_old.exists() and load_key(keep_old) == old):
+        save_key(old, keep_old)
     try:
-        fresh.replace(key_file)
+        fresh.replace(key_file)  # over the old one, which is gone by that
     except FileNotFoundError as error:
         raise InputError(
             "another rotate-key has just changed the key; run it again if that is meant"
         ) from error
-    click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is in {kept}")
+    where = "deleted" if keep_old is None else f"in {keep_old}"
+    click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is {where}")
 
 
 def _moment(at_ms: int) -> str:

@@ -24,7 +24,7 @@ from paramcast.files import write_json
 @seed_option
 @json_option
 def command(devices: int, out: Path | None, quick: bool, seed: int, json_file: Path | None) -> None:
-    """Make a world, train, export, serve, adapt devices over HTTP, and judge it all by its controls.
+    """Make a world, train, export, serve, adapt devices over HTTP, and evaluate it beside its controls.
 
     A demo that was stopped goes on where it was.
     """

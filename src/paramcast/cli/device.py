@@ -36,20 +36,26 @@ command.add_command(watch)
 
 
 @command.command(context_settings={"show_default": True})
-@click.option("--bundle", required=True, type=_folder, help="What `paramcast export` wrote.")
+@click.argument("artifact", required=False, type=_folder)
+@click.option(
+    "--inputs", type=_file, help="Arrays by the names of ARTIFACT's inputs, as `np.savez` writes them."
+)
+@click.option("--bundle", type=_folder, help="The video application's folder `device`.")
 @click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays at its base.")
-@click.option("--data", required=True, type=_folder, help="The collection with the device's clips.")
+@click.option("--data", type=_folder, help="The collection with the device's clips.")
 @click.option("--device-id", required=True, help="The device's name; with --fleet one of the fleet's.")
 @click.option("--fleet", type=_file, help="Take clips, cameras and words from this fleet file.")
-@click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
+@click.option("--support", default=8, type=click.IntRange(1, 64), help="Examples or clips to adapt with.")
 @click.option("--store", type=_folder, help="Keep the last good package here.")
 @click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
 @noise_option
 @click.option("--json", "json_file", type=_file, help="Write the results here.")
 def run(
-    bundle: Path,
+    artifact: Path | None,
+    inputs: Path | None,
+    bundle: Path | None,
     cloud: str | None,
-    data: Path,
+    data: Path | None,
     device_id: str,
     fleet: Path | None,
     support: int,
@@ -58,12 +64,24 @@ def run(
     uplink_noise: float,
     json_file: Path | None,
 ) -> None:
-    """Observe support clips, adapt over HTTP, answer or retrieve before and after.
+    """Observe, adapt over HTTP, and answer before and after.
 
-    With --fleet, the device is one of those that `paramcast evaluate --fleet FILE` wrote: training has seen
-    none of its clips, and the score without --cloud is that of `base` there. Without it, the first clips of
-    the collection are for support and all others are scored on, those of the training among them.
+    ARTIFACT with --inputs: the exported model of any module; its predictions for the arrays are printed. Its
+    first examples are those that it adapts with.
+
+    --bundle with --data: the video application, on clips. With --fleet, the device is one of those that
+    `paramcast evaluate --fleet FILE` wrote: training has seen none of its clips, and the score without
+    --cloud is that of `base` there. Without it, the first clips of the collection are for support and all
+    others are scored on, those of the training among them.
     """
+    if artifact is not None and inputs is not None and not (bundle or data or fleet):
+        from paramcast.cli.device_module import run_module
+
+        options = {"store": store, "identity": identity, "uplink_noise": uplink_noise}
+        run_module(artifact, inputs, device_id, cloud, support, json_file, **options)
+        return
+    if bundle is None or data is None or artifact is not None or inputs is not None:
+        raise click.UsageError("give ARTIFACT and --inputs, or --bundle and --data")
     untouched = DeviceRuntime.load(bundle, device_id)
     world = _simulate(data, device_id, fleet, support, untouched.bundle)
     base = _score(untouched, world)

@@ -12,6 +12,7 @@ import click
 
 from paramcast.cli.cloud_options import opened_state, state_option, store_option
 from paramcast.cli.common import FOLDER, needs
+from paramcast.errors import InputError
 
 if TYPE_CHECKING:
     from paramcast.server.db.published import ModelVersion
@@ -83,7 +84,8 @@ def list_(state: str) -> None:
 def rollback(model: str | None, version: int | None, state: str) -> None:
     """Take the newest version out of service, of base model MODEL (its first digits) if there are several.
 
-    Every other version of the same files goes with it, as a canary of it.
+    Every other version of the same files goes with it, as a canary of it. Devices are told, and leave the
+    updates that these versions have made.
     """
     with opened_state(state, "paramcast model") as database, database.writing() as connection:
         from paramcast.server.db import published
@@ -92,6 +94,36 @@ def rollback(model: str | None, version: int | None, state: str) -> None:
         left = published.in_service(connection, gone[0].model)
     also = f" and, of the same files, {_numbers(gone[1:])}" if gone[1:] else ""
     click.echo(f"version {gone[0].version}{also} is withdrawn; in service: {_numbers(left)}")
+
+
+@command.command()
+@click.argument("model", required=False)
+@click.option("--to-base", is_flag=True, help="Have devices run their base model until --resume.")
+@click.option("--resume", is_flag=True, help="Let devices take updates up again after --to-base.")
+@state_option
+def recall(model: str | None, to_base: bool, resume: bool, state: str) -> None:
+    """Call back every update that was made until now for base model MODEL (its sha256, or first digits).
+
+    Devices drop them as soon as they hear it, within an hour if they are online, and ask anew. `rollback`
+    calls back what the withdrawn versions have made; this is for all else, and for a stolen key.
+    """
+    if to_base and resume:
+        raise InputError("--to-base and --resume contradict each other")
+    with opened_state(state, "paramcast model") as database, database.writing() as connection:
+        from paramcast.server.db import recalls
+
+        named = recalls.the_model(connection, model)
+        if to_base or resume:
+            said = recalls.send_to_base(connection, named, to_base, _now_ms())
+        else:
+            said = recalls.call_back(connection, named, _now_ms())
+    if to_base:
+        click.echo(f"devices of base model {named[:12]} run it, until: paramcast model recall --resume")
+    elif resume:
+        click.echo(f"devices of base model {named[:12]} may take updates up again")
+    else:
+        at = datetime.fromtimestamp(said.since / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        click.echo(f"updates for base model {named[:12]} that were made before {at} are called back")
 
 
 def _numbers(versions: Sequence[ModelVersion]) -> str:

@@ -26,6 +26,7 @@ _OPEN = "paramcast: warning: open to devices that are not enrolled; close it wit
 @click.option(
     "--key", type=FILE, help="File of the signing key; made on first use.  [default: paramcast.key]"
 )
+@click.option("--delegation", type=FILE, help="The root's word for the key: `paramcast root delegate`.")
 @click.option("--state", help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]")
 @click.option("--store", type=FOLDER, help="Folder of published models.  [default: beside a state in a file]")
 @click.option(

@@ -66,7 +66,7 @@ _TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME,
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Train on so many workers of Ray (extra `ray`), on the cluster of RAY_ADDRESS or on this machine.",
+    help="Workers of Ray (extra `ray`), on the cluster of RAY_ADDRESS or on this machine.",
 )
 @json_option
 def command(

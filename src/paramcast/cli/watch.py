@@ -22,14 +22,14 @@ from paramcast.errors import InputError
 )
 @click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays as it is.")
 @click.option("--ask", default="on-drift", help="When to ask it: always, never, every:N or on-drift.")
-@click.option("--bytes-a-day", type=click.IntRange(1), help="Ask for no more than so many, up and down.")
+@click.option("--bytes-a-day", type=click.IntRange(1), help="Most bytes a day, up and down.")
 @click.option("--device-id", default="device", help="The device's name.")
 @click.option("--store", type=FOLDER, help="Keep packages here.")
 @click.option("--identity", type=FOLDER, help="What `paramcast device enroll` wrote: requests are signed.")
 @noise_option
 @click.option("--frames", type=click.IntRange(1, 64), help="Of a clip.  [default: the model's]")
 @click.option("--seconds", default=4.0, type=click.FloatRange(0.01), help="Length of a clip.")
-@click.option("--clips", type=click.IntRange(1), help="Stop after so many.")
+@click.option("--clips", type=click.IntRange(1), help="Stop after this number of clips.")
 def command(
     bundle: Path,
     source: str,

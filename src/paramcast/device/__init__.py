@@ -12,6 +12,7 @@ from paramcast.device.errors import (
     NoPublicKey,
     PackageLost,
     ProbeFailed,
+    WrongEffect,
 )
 from paramcast.device.identity import DeviceIdentity
 from paramcast.device.loop import AdaptationLoop, AsyncAdaptationLoop
@@ -45,5 +46,6 @@ __all__ = [
     "PackageLost",
     "ProbeFailed",
     "RequestPolicy",
+    "WrongEffect",
     "make_policy",
 ]

@@ -57,6 +57,7 @@ class Bundle:
         image, text: The two uplinks.
         answers: The answers that the model can give (qa) or learnt to choose among (choice), else empty.
         public_key: Hex of the cloud's key, or None if no cloud has served the bundle yet.
+        root: Hex of the root's key that signed the manifest, or None if it names none.
         frames, sampling: How many frames of a clip the model was trained on, and how they were chosen.
     """
 
@@ -70,6 +71,7 @@ class Bundle:
     text: Uplink
     answers: tuple[str, ...]
     public_key: str | None
+    root: str | None
     frames: int
     sampling: str
 
@@ -78,14 +80,18 @@ class Bundle:
         return replace(self, files={name: self.files[name] for name in GRAPHS[self.task]})
 
     @classmethod
-    def load(cls, path: Path | str) -> Bundle:
+    def load(cls, path: Path | str, root: str | None = None) -> Bundle:
         """Read and check the bundle at `path`, or in the folder `device` of an artifact at `path`.
+
+        Args:
+            path: The folder.
+            root: Hex of the root's key that has to have signed the manifest; None: the one that it names.
 
         Raises:
             BundleError: If the manifest or a file is missing, damaged or of another format.
         """
         folder = half(path, "device")
-        manifest = _read_manifest(folder)
+        manifest = _read_manifest(folder, root)
         task = manifest["task"]
         names = (*_COMMON, *GRAPHS[task])
         files = {name: read_checked(folder, name, manifest["files"]) for name in names}
@@ -104,15 +110,16 @@ class Bundle:
             text=_uplink(folder, "text", uplink),
             answers=tuple(manifest.get("answers") or ()),
             public_key=manifest.get("public_key"),
+            root=manifest.get("root"),
             frames=manifest["features"]["frames"],
             sampling=manifest["features"].get("sampling", "uniform"),
         )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path, root: str | None) -> dict[str, Any]:
     """Read `manifest.json` and check the types of what is used of it."""
     path = folder / "manifest.json"
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, root)
     if manifest.get("format") == 2:
         raise BundleError(f"{folder} is not of the video application; open it with paramcast.device.Device")
     if manifest.get("format") != FORMAT:

@@ -16,9 +16,27 @@ import httpx2
 
 from paramcast.device.core import DeviceCore
 from paramcast.device.errors import CloudError, DeviceInputError
-from paramcast.device.exchange import MAX_JSON_BYTES, Body, Call, Reply, Retries, chain_of, json_object, lost
+from paramcast.device.exchange import (
+    MAX_JSON_BYTES,
+    Body,
+    Call,
+    Keys,
+    Reply,
+    Retries,
+    json_object,
+    lost,
+    notice_in,
+)
 from paramcast.device.identity import DeviceIdentity
-from paramcast.protocol import MAX_PACKAGE_BYTES, AdaptRequest, BadSignature, Package, new_nonce
+from paramcast.protocol import (
+    MAX_PACKAGE_BYTES,
+    AdaptRequest,
+    BadSignature,
+    Package,
+    PackageError,
+    new_nonce,
+)
+from paramcast.protocol.limits import MAX_NOTICE_BYTES
 
 
 class _Client:
@@ -36,6 +54,7 @@ class _Client:
         self.url = url.rstrip("/")
         self._identity = identity
         self._tags: dict[tuple[str, str], tuple[int, str]] = {}
+        self._notices: dict[str, bytes] = {}
         self._timeout_s = timeout_s
         self._options: dict[str, Any] = {
             "base_url": self.url,
@@ -56,7 +75,30 @@ class _Client:
 
     def _adapt_call(self, request: AdaptRequest, tag: str | None = None) -> Call:
         headers = {"if-none-match": tag} if tag else {}
-        return Call("POST", "/v1/adapt", request.encode(), MAX_PACKAGE_BYTES, headers)
+        return Call("POST", "/v1/adapt", request.encode(), MAX_PACKAGE_BYTES, headers, request.model)
+
+    def _notice_call(self, runtime: DeviceCore) -> Call:
+        return Call("GET", f"/v1/notice/{runtime.model}", limit=MAX_NOTICE_BYTES)
+
+    def _noted(self, call: Call, reply: Reply) -> Reply:
+        """Keep the notice that came with a reply, until the device of this base model takes it."""
+        if call.model and (data := notice_in(reply.headers)) is not None:
+            self._notices[call.model] = data
+        return reply
+
+    def _notice_of(self, reply: Reply) -> bytes | None:
+        """The notice of a reply to `_notice_call`; None where the cloud gives none."""
+        if reply.status == 200:
+            return reply.data
+        if reply.status == 404:  # of before notices, or it serves another base model
+            return None
+        raise CloudError(f"no notice from the cloud at {self.url}: {reply.problem or reply.status}")
+
+    def _meet(self, runtime: DeviceCore) -> None:
+        """Have the identity believe the keys that the root of `runtime` delegates, and no others."""
+        if self._identity is not None and runtime.root is not None:
+            with suppress(OSError):
+                self._identity.pin_root(runtime.root)
 
     def _model_call(self, runtime: DeviceCore) -> Call:
         return Call("GET", f"/v1/model?model={runtime.model}", limit=MAX_JSON_BYTES)
@@ -97,7 +139,7 @@ class _Client:
         """
         if self._identity is not None and reply.status == 200:
             with suppress(CloudError, BadSignature, OSError):
-                self._identity.follow(chain_of(reply.data))
+                self._identity.follow(*Keys.read(reply.data))
 
     def _own(self) -> DeviceIdentity:
         if self._identity is None:
@@ -141,7 +183,10 @@ class CloudClient(_Client):
         request = runtime.request()
         if runtime.public_key is None:
             self.trust(runtime)
-        return self._take(runtime, self._send(self._adapt_call(request)))
+        try:
+            return self._take(runtime, self._send(self._adapt_call(request)))
+        finally:
+            self._heed_what_came(runtime)
 
     def refresh(self, runtime: DeviceCore) -> Package | None:
         """As `adapt`, unless the same package would be made again, which is then not sent: None.
@@ -152,8 +197,44 @@ class CloudClient(_Client):
         request = runtime.request()
         if runtime.public_key is None:
             self.trust(runtime)
-        reply = self._send(self._adapt_call(request, self._tag(runtime)))
-        return None if reply.status == 304 else self._take(runtime, reply)
+        try:
+            reply = self._send(self._adapt_call(request, self._tag(runtime)))
+            return None if reply.status == 304 else self._take(runtime, reply)
+        finally:
+            self._heed_what_came(runtime)
+
+    def heed(self, runtime: DeviceCore, fresh: bool = True) -> bool:
+        """Have `runtime` take the cloud's notice of what is called back.
+
+        Args:
+            runtime: The device.
+            fresh: Ask for it, once; else take the one that came with the last answer, if one did.
+
+        Returns:
+            Whether another package, or the base model, runs because of it.
+
+        Raises:
+            CloudError: If the cloud cannot be reached.
+            PackageError: If the notice may not be believed.
+        """
+        self._meet(runtime)
+        data = self._notices.pop(runtime.model, None)
+        if fresh:
+            data = self._notice_of(self._attempt(self._notice_call(runtime)))
+        if data is None:
+            return False
+        if runtime.public_key is None:
+            self.trust(runtime)
+        try:
+            return runtime.heed(data)
+        except BadSignature:
+            self.follow(runtime)
+            return runtime.heed(data)
+
+    def _heed_what_came(self, runtime: DeviceCore) -> None:
+        """Take the notice of an answer; what is wrong with it is not what the caller asked for."""
+        with suppress(CloudError, PackageError):
+            self.heed(runtime, fresh=False)
 
     def _take(self, runtime: DeviceCore, reply: Reply) -> Package:
         try:
@@ -177,7 +258,8 @@ class CloudClient(_Client):
         """
         identity = DeviceIdentity.prepare(folder, device)
         reply = self._send(self._enrolment_call(identity, token))
-        identity.enrolled(json_object(reply.data).get("public_key"))
+        told = json_object(reply.data)
+        identity.enrolled(told.get("public_key"), told.get("root"))
         self._identity = identity
         return identity
 
@@ -214,19 +296,25 @@ class CloudClient(_Client):
         self._send(_json_call("/v1/feedback", told))
 
     def trust(self, runtime: DeviceCore) -> None:
-        """Fetch the cloud's key; `runtime` pins it if it knows none yet.
+        """Fetch the cloud's key; `runtime` pins it if it knows none yet, or has its root say which it is.
 
         Raises:
             CloudError: If the cloud cannot be reached, adapts another model or changed its key.
+            BadSignature: If the root has not delegated the key.
         """
-        self._pin(runtime, self._send(self._model_call(runtime)).data)
+        if runtime.root is not None:
+            self.follow(runtime)
+        else:
+            self._pin(runtime, self._send(self._model_call(runtime)).data)
 
     def follow(self, runtime: DeviceCore) -> None:
-        """Have `runtime` trust the cloud's newest key, if the one that it trusts has endorsed it.
+        """Have `runtime` trust the cloud's newest key, if its root, or the key that it trusts, says so.
 
         Raises:
-            CloudError: If the cloud cannot be reached, or there is no such chain of keys.
+            CloudError: If the cloud cannot be reached, or its answer is no chain of keys.
+            BadSignature: If what says so is not signed.
         """
+        self._meet(runtime)
         follow_links(runtime, self._send(_KEYS).data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
@@ -252,7 +340,7 @@ class CloudClient(_Client):
     def _send(self, call: Call) -> Reply:
         retries = Retries(self.url, self._identity)
         while True:
-            reply = self._attempt(call)
+            reply = self._noted(call, self._attempt(call))
             if retries.needs_keys(reply):
                 self._know_keys(self._attempt(_KEYS))
             wait_s = retries.wait_s(reply)
@@ -292,15 +380,41 @@ class AsyncCloudClient(_Client):
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
-        return await self._take(runtime, await self._send(self._adapt_call(request)))
+        try:
+            return await self._take(runtime, await self._send(self._adapt_call(request)))
+        finally:
+            await self._heed_what_came(runtime)
 
     async def refresh(self, runtime: DeviceCore) -> Package | None:
         """As `CloudClient.refresh`."""
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
-        reply = await self._send(self._adapt_call(request, self._tag(runtime)))
-        return None if reply.status == 304 else await self._take(runtime, reply)
+        try:
+            reply = await self._send(self._adapt_call(request, self._tag(runtime)))
+            return None if reply.status == 304 else await self._take(runtime, reply)
+        finally:
+            await self._heed_what_came(runtime)
+
+    async def heed(self, runtime: DeviceCore, fresh: bool = True) -> bool:
+        """As `CloudClient.heed`."""
+        self._meet(runtime)
+        data = self._notices.pop(runtime.model, None)
+        if fresh:
+            data = self._notice_of(await self._attempt(self._notice_call(runtime)))
+        if data is None:
+            return False
+        if runtime.public_key is None:
+            await self.trust(runtime)
+        try:
+            return await asyncio.to_thread(runtime.heed, data)
+        except BadSignature:
+            await self.follow(runtime)
+            return await asyncio.to_thread(runtime.heed, data)
+
+    async def _heed_what_came(self, runtime: DeviceCore) -> None:
+        with suppress(CloudError, PackageError):
+            await self.heed(runtime, fresh=False)
 
     async def _take(self, runtime: DeviceCore, reply: Reply) -> Package:
         try:
@@ -312,10 +426,14 @@ class AsyncCloudClient(_Client):
 
     async def trust(self, runtime: DeviceCore) -> None:
         """As `CloudClient.trust`."""
-        self._pin(runtime, (await self._send(self._model_call(runtime))).data)
+        if runtime.root is not None:
+            await self.follow(runtime)
+        else:
+            self._pin(runtime, (await self._send(self._model_call(runtime))).data)
 
     async def follow(self, runtime: DeviceCore) -> None:
         """As `CloudClient.follow`."""
+        self._meet(runtime)
         follow_links(runtime, (await self._send(_KEYS)).data)
 
     async def exchange(self, request: AdaptRequest) -> bytes:
@@ -337,7 +455,7 @@ class AsyncCloudClient(_Client):
     async def _send(self, call: Call) -> Reply:
         retries = Retries(self.url, self._identity)
         while True:
-            reply = await self._attempt(call)
+            reply = self._noted(call, await self._attempt(call))
             if retries.needs_keys(reply):
                 self._know_keys(await self._attempt(_KEYS))
             wait_s = retries.wait_s(reply)
@@ -368,8 +486,8 @@ def _json_call(path: str, body: Mapping[str, Any]) -> Call:
 
 
 def follow_links(runtime: DeviceCore, links: bytes) -> None:
-    """Have `runtime` trust the cloud's newest key, if the endorsements in `links` lead there."""
-    runtime.follow(chain_of(links))
+    """Have `runtime` trust the cloud's newest key, if its root or the endorsements in `links` say so."""
+    runtime.follow(*Keys.read(links))
 
 
 def _sleep(seconds: float) -> None:

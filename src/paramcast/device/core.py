@@ -9,14 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from paramcast.device.errors import DeviceInputError
 from paramcast.device.inputs import Parameters
-from paramcast.device.parameters import ParameterKeeper, Snapshot
+from paramcast.device.parameters import ParameterKeeper, WhenExpired
+from paramcast.device.snapshot import Snapshot
 from paramcast.device.store import PackageStore
 from paramcast.device.support import Seen, SupportMemory, request_of
-from paramcast.protocol import AdaptRequest, Endorsement, Package
+from paramcast.device.trust import TrustedKeys
+from paramcast.protocol import AdaptRequest, Delegation, Endorsement, Package
 from paramcast.protocol.limits import DEVICE_ID
 from paramcast.protocol.signing import is_public_key
 
@@ -27,6 +29,7 @@ class DeviceCore(ABC):
     Attributes:
         model: sha256 of the base model that packages are for.
         device_id: The id that they are for.
+        root: Hex of the root's key, which says which of the cloud's keys to trust; None: there is none.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class DeviceCore(ABC):
         base: Parameters,
         feed: Parameters,
         store: Path | str | None,
-        public_key: str | None,
+        keys: tuple[str, ...],
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> None:
         """Go on with what `store` holds.
 
@@ -47,19 +52,35 @@ class DeviceCore(ABC):
             base: Tensors of a package, with values that leave the base model as it is.
             feed: What the model's graphs are fed for these.
             store: A folder for packages and the pinned key, or None.
-            public_key: Hex of the cloud's key, if it is known.
+            keys: Hex of the cloud's keys, if they are known, the newest first.
+            root: Hex of the root's key: only keys that it delegates are trusted then.
+            when_expired: What runs when the time of the running package, or of the newest notice, is over.
+
+        Raises:
+            DeviceInputError: If `when_expired` is another word.
         """
+        if when_expired not in get_args(WhenExpired):
+            raise DeviceInputError(f"when_expired must be one of {', '.join(get_args(WhenExpired))}")
+        self.root = root
+        self._when_expired = when_expired
         self.model, self.device_id = model, device_id
         self._store = store
         self._support = SupportMemory()
         slot = None if store is None else PackageStore(store, device=device_id, model=model)
         nothing = Snapshot(base, feed, "base", 0, None, "")
-        self._parameters = ParameterKeeper(model, nothing, device_id, slot, public_key, self._try_out)
+        trusted = TrustedKeys(keys, root)
+        self._parameters = ParameterKeeper(
+            model, nothing, device_id, slot, trusted, self._try_out, when_expired
+        )
         self._parameters.start()
 
     @abstractmethod
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Run the model once with a package's tensors; return what to feed its graphs for them.
+
+        Args:
+            parameters: The tensors.
+            effect: What they do to the exported example, as the cloud has signed it; None: it does not say.
 
         Raises:
             PackageError: The model does not work with them.
@@ -141,21 +162,47 @@ class DeviceCore(ABC):
         """
         self._parameters.trust(public_key)
 
-    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
-        """Trust the key in which the trusted key's chain of endorsements ends; whether that is another one.
+    def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
+        """Trust the key that the root delegates, or, without a root, the last of the chain of endorsements.
+
+        Where that is a key outside of the chain, what former keys have signed is dropped.
+
+        Args:
+            endorsements: Of the cloud's keys.
+            delegation: The root's word that the cloud hands out.
+
+        Returns:
+            Whether that is another key, or another generation.
 
         Raises:
-            BadSignature: If a link of the chain is not signed by the key before it.
+            BadSignature: If the root, or the key before, has not signed it.
         """
-        return self._parameters.follow(endorsements)
+        return self._parameters.follow(endorsements, delegation)
+
+    def heed(self, data: bytes) -> bool:
+        """Take a notice of the cloud: drop the packages that it calls back, and run what is allowed.
+
+        Args:
+            data: As `/v1/notice/MODEL` gives it.
+
+        Returns:
+            Whether another package, or the base model, runs because of it.
+
+        Raises:
+            PackageError: The notice may not be believed, or is older than one that was taken.
+        """
+        return self._parameters.heed(data)
 
     def status(self) -> dict[str, Any]:
         """What the device runs and why it runs nothing newer, as JSON types.
 
-        `source` is `base`, `cloud` or `store`, `sequence` the package's, and `why` says in a sentence why it
+        `source` is `base`, `cloud` or `store`, `sequence` the package's, `version` that of the
+        model which made it, and `why` says in a sentence why it
         is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
         not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
-        `roll_back` can go to. `refused`: the last refusal since a success. `store_error`: why the last change
+        `roll_back` can go to. `generation`: of the cloud's key; None without a root. `notice`: the newest
+        word on what is called back, with `age_s`, `expired`, `to_base` and `withdrawn` versions; None: none
+        has come yet. `refused`: the last refusal since a success. `store_error`: why the last change
         could not be kept.
         """
         return {

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict
 
 from paramcast.device.client import CloudClient
 from paramcast.device.errors import CloudError, DeviceInputError
+from paramcast.device.exchange import Keys
 from paramcast.device.identity import DeviceIdentity
 from paramcast.device.loop import AdaptationLoop, Cloud
 from paramcast.device.module_runtime import ModuleRuntime
+from paramcast.device.parameters import WhenExpired
 from paramcast.device.policy.base import RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.fixed import Never
 from paramcast.errors import ParamcastError
-from paramcast.protocol import AdaptRequest, Package
+from paramcast.protocol import AdaptRequest, BadSignature, Package
 
 
 class Failure(TypedDict):
@@ -46,6 +49,22 @@ class CloudStatus(TypedDict):
     waits_for: str | None
 
 
+class NoticeStatus(TypedDict):
+    """The newest notice that the device has taken.
+
+    Keys:
+        age_s: Seconds since the server signed it: a large age tells that notices are held back.
+        expired: Whether a newer one should have come by now.
+        to_base: Whether the server has devices run their base model.
+        withdrawn: Versions of the model whose updates are called back.
+    """
+
+    age_s: float
+    expired: bool
+    to_base: bool
+    withdrawn: list[int]
+
+
 class DeviceStatus(TypedDict):
     """What a device runs and why it runs nothing newer; JSON types throughout.
 
@@ -54,10 +73,13 @@ class DeviceStatus(TypedDict):
         support: Examples that are remembered.
         source: 'base', 'cloud' (an update that has just come) or 'store' (one from before the start).
         sequence, expires, expired: The update's number (0: base), its time, and whether that is over.
+        version: Of the server's model that made it; None where none is said.
         why: Why this one, in a sentence.
         baked: Whether the parameters are constants of the model now.
         packages: Updates that `roll_back` can go to.
         public_key: Of the server, hex.
+        generation: In which the root has delegated that key; None without a root.
+        notice: The newest word of the server on what is called back; None: there was none yet.
         refused: The last refusal since a success.
         store_error: Why the last change could not be kept.
         cloud: How the server was; None without one.
@@ -70,12 +92,15 @@ class DeviceStatus(TypedDict):
     support: int
     source: str
     sequence: int
+    version: int | None
     expires: int | None
     expired: bool
     why: str
     baked: bool
     packages: list[int]
     public_key: str | None
+    generation: int | None
+    notice: NoticeStatus | None
     refused: Failure | None
     store_error: str | None
     cloud: CloudStatus | None
@@ -101,6 +126,8 @@ class Device:
         uplink_noise: float = 0.0,
         timeout_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> None:
         """Start the device; goes on with the last update that `store` holds, if it may.
 
@@ -118,6 +145,10 @@ class Device:
             uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
             timeout_s: Seconds that one attempt to reach the server may last.
             tls: Whom to trust, and a certificate to show.
+            root: Hex of the root's key: the artifact has to be signed by it (`paramcast root sign`), and only
+                keys that it delegates are trusted; None: the artifact's, if it names one.
+            when_expired: What runs when the time of the running update, or of the newest notice, is over: it
+                ("keep"), or the base model ("base").
 
         Raises:
             ArtifactError: The folder is damaged, of another kind, or its model does not work.
@@ -125,7 +156,9 @@ class Device:
         """
         if policy is not None and server is None:
             raise DeviceInputError("a policy asks a server: give server=, or no policy")
-        runtime = ModuleRuntime.load(folder, id, store, public_key, uplink_noise)
+        runtime = ModuleRuntime.load(
+            folder, id, store, public_key, uplink_noise, root=root, when_expired=when_expired
+        )
         cloud: Cloud | None = None
         if isinstance(server, str):
             known = DeviceIdentity.load(identity) if isinstance(identity, Path | str) else identity
@@ -212,6 +245,8 @@ class Device:
         Raises:
             DeviceInputError: The inputs do not fit the model.
         """
+        if self._loop is not None:
+            self._loop.heed_in_background()
         return self.runtime.predict(x)
 
     @property
@@ -237,6 +272,21 @@ class Device:
             PackageError: It may not be run; the device keeps the parameters that it has.
         """
         self.runtime.roll_back(to)
+
+    def heed(self) -> bool:
+        """Ask the server now what it calls back, and run what is allowed; else that is asked every hour.
+
+        Returns:
+            Whether another update, or the base model, runs because of it.
+
+        Raises:
+            CloudError: The server cannot be reached.
+            PackageError: Its notice may not be believed.
+            DeviceInputError: There is no server.
+        """
+        if self._loop is None:
+            raise DeviceInputError("this device has no server: Device(folder, id, server=URL)")
+        return self._loop.heed()
 
     def bake(self) -> bool:
         """Make the running parameters constants of the model, for when the device is idle.
@@ -274,15 +324,35 @@ class LocalCloud:
         self._service = service
 
     def trust(self, runtime: Any) -> None:
-        """Pin the service's key."""
+        """Pin the service's key, or have the device's root say which it is."""
+        if runtime.root is not None:
+            self.follow(runtime)
+            return
         key = getattr(self._service, "public_key", None)
         if key is None:
             raise CloudError("the server tells no public_key; give one: Device(..., public_key=HEX)")
         runtime.trust(str(key))
 
     def follow(self, runtime: Any) -> None:
-        """Refuse: a service in the same process hands over no chain of keys."""
-        raise CloudError("the update is not signed by the key that this device trusts")
+        """Have the device trust the service's newest key, by the service's `keys` if it has them."""
+        keys = getattr(self._service, "keys", None)
+        if not isinstance(keys, Mapping):
+            raise CloudError("the update is not signed by the key that this device trusts")
+        runtime.follow(*Keys.of(keys))
+
+    def heed(self, runtime: Any, fresh: bool = True) -> bool:
+        """Have the device take the service's notice, by `notice(model) -> bytes` if it has that."""
+        notice = getattr(self._service, "notice", None)
+        data = notice(runtime.model) if callable(notice) else None
+        if data is None:
+            return False
+        if runtime.public_key is None:
+            self.trust(runtime)
+        try:
+            return bool(runtime.heed(data))
+        except BadSignature:
+            self.follow(runtime)
+            return bool(runtime.heed(data))
 
     def exchange(self, request: AdaptRequest) -> bytes:
         """Have an update made."""

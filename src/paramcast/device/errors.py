@@ -26,6 +26,10 @@ class NoEffect(PackageError):
     """The package changes parameters, but not the model's outputs: it is not for this graph."""
 
 
+class WrongEffect(PackageError):
+    """The package does not do to the exported example what the cloud has signed: it is not for this graph."""
+
+
 class NoPublicKey(PackageError):
     """The device does not know any cloud's public key yet, so that it cannot check packages."""
 

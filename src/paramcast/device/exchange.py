@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import random
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
 from paramcast.device.errors import CloudError
 from paramcast.device.identity import DeviceIdentity
-from paramcast.protocol import Endorsement
+from paramcast.protocol import Delegation, Endorsement, MessageError
+from paramcast.protocol.limits import MAX_NOTICE_BYTES
+from paramcast.protocol.notice import NOTICE_HEADER
 
 ATTEMPTS = 4
 FIRST_WAIT_S = 0.25  # doubles with every attempt; the real wait is drawn between 0 and that
@@ -25,13 +28,14 @@ _RETRIED = {429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Call:
-    """One exchange with the cloud: what to send and how many bytes may come back."""
+    """One exchange with the cloud: what to send, how many bytes may come back, and of which base model."""
 
     method: str
     path: str
     body: bytes | None = None
     limit: int = MAX_JSON_BYTES
     headers: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,40 @@ def json_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def chain_of(data: bytes) -> list[Endorsement]:
-    """The endorsements in what `/v1/keys` answers. Raises CloudError if there are none."""
+class Keys(NamedTuple):
+    """What `/v1/keys` answers: how the cloud's keys endorsed each other, and which one the root delegates."""
+
+    endorsements: list[Endorsement]
+    delegation: Delegation | None
+
+    @classmethod
+    def read(cls, data: bytes) -> Keys:
+        """Read the answer; no signature is looked at. Raises CloudError if it is none."""
+        return cls.of(json_object(data))
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Keys:
+        """What an answer says. Raises CloudError if it is none."""
+        try:
+            chain = [Endorsement(**link) for link in told.get("endorsements") or ()]
+            word = told.get("delegation")
+            delegation = None if word is None else Delegation.from_json(word)
+        except (TypeError, MessageError) as error:
+            raise CloudError("the cloud's answer is no chain of keys") from error
+        if not all(isinstance(text, str) for link in chain for text in vars(link).values()):
+            raise CloudError("the cloud's answer is no chain of keys")
+        return cls(chain, delegation)
+
+
+def notice_in(headers: httpx2.Headers) -> bytes | None:
+    """The notice that came with an answer, unchecked; None if there is none that can be read."""
+    text = headers.get(NOTICE_HEADER, "")
+    if not text or len(text) > 2 * MAX_NOTICE_BYTES:
+        return None
     try:
-        chain = [Endorsement(**link) for link in json_object(data).get("endorsements") or ()]
-    except TypeError as error:
-        raise CloudError("the cloud's answer is no chain of keys") from error
-    if not all(isinstance(text, str) for link in chain for text in vars(link).values()):
-        raise CloudError("the cloud's answer is no chain of keys")
-    return chain
+        return urlsafe_b64decode(text)
+    except ValueError:
+        return None
 
 
 def _error_text(data: bytes) -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.device.errors import CloudError, DeviceInputError
+from paramcast.device.trust import TrustedKeys
 from paramcast.files import write_json
 from paramcast.protocol import (
     BadSignature,
+    Delegation,
     Endorsement,
+    MessageError,
     SigningKey,
     authorize,
-    follow,
     load_key,
     make_key,
     public_key_hex,
@@ -37,11 +39,14 @@ class DeviceIdentity:
         cloud_key: Hex of the key with which the cloud signs: of when the device was enrolled, or a later one
             that its chain of endorsements leads to.
         folder: Where it is.
+        root: Hex of the root's key, which says which key the cloud signs with; None: there is none.
     """
 
     def __init__(self, folder: Path, device: str, cloud_key: str, key: SigningKey) -> None:
         """Use `load` or `prepare`."""
         self.folder, self.device, self.cloud_key = folder, device, cloud_key
+        self.root: str | None = None
+        self._delegation: Delegation | None = None
         self._key = key
         self._ahead_us = self._last_us = 0
         self._clock = threading.Lock()
@@ -58,11 +63,15 @@ class DeviceIdentity:
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             device, cloud_key = str(about["device"]), str(about["cloud_key"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            root, word = about.get("root"), about.get("delegation")
+            delegation = None if word is None else Delegation.from_json(word)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MessageError) as error:
             raise DeviceInputError(
                 f"{folder} holds no identity of an enrolled device; run: paramcast device enroll"
             ) from error
-        return cls(folder, device, cloud_key, load_key(folder / _KEY))
+        identity = cls(folder, device, cloud_key, load_key(folder / _KEY))
+        identity.root, identity._delegation = root, delegation
+        return identity
 
     @classmethod
     def prepare(cls, folder: Path | str, device: str) -> DeviceIdentity:
@@ -92,32 +101,57 @@ class DeviceIdentity:
         proof = prove_key(self._key, self.device, token)
         return {"token": token, "device": self.device, "public_key": self.public_key, "proof": proof}
 
-    def enrolled(self, cloud_key: object) -> None:
-        """Keep that the cloud, whose key this is, has taken the device's.
+    def enrolled(self, cloud_key: object, root: object = None) -> None:
+        """Keep that the cloud, whose key this is, has taken the device's; and the root's key, if it told one.
 
         Raises:
-            CloudError: If it is no key.
+            CloudError: If one of them is no key.
         """
-        if not is_public_key(cloud_key):
+        if not is_public_key(cloud_key) or not (root is None or is_public_key(root)):
             raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
+        self.root = None if root is None else str(root)
         self._keep(str(cloud_key))
 
-    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
-        """Believe the key that the cloud's chain of endorsements ends in; whether that is another one.
+    def pin_root(self, root: str) -> None:
+        """Believe only keys that `root` (hex) delegates from now on.
 
         Raises:
-            BadSignature: If a link of the chain is not signed by the key before it.
             OSError: If it cannot be kept; it is believed until the process ends.
         """
-        newest = follow(self.cloud_key, endorsements)
-        if newest == self.cloud_key:
+        if self.root != root:
+            self.root, self._delegation = root, None
+            self._keep(self.cloud_key)
+
+    def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
+        """Believe the key that the root delegates, or, without a root, the last of the chain of endorsements.
+
+        The end of a delegation is not looked at: it is the clock that this key is to put right.
+
+        Returns:
+            Whether that is another key.
+
+        Raises:
+            BadSignature: If the root, or the key before, has not signed it.
+            OSError: If it cannot be kept; it is believed until the process ends.
+        """
+        trusted = TrustedKeys((self.cloud_key,), self.root)
+        trusted.delegation = self._delegation
+        trusted.follow(endorsements, delegation, now=0.0)
+        newest, changed = trusted.newest or self.cloud_key, trusted.delegation != self._delegation
+        self._delegation = trusted.delegation
+        if newest == self.cloud_key and not changed:
             return False
         self._keep(newest)
         return True
 
     def _keep(self, cloud_key: str) -> None:
         self.cloud_key = cloud_key
-        write_json(self.folder / _ABOUT, {"device": self.device, "cloud_key": cloud_key})
+        about: dict[str, Any] = {"device": self.device, "cloud_key": cloud_key}
+        if self.root is not None:
+            about["root"] = self.root
+        if self._delegation is not None:
+            about["delegation"] = self._delegation.to_json()
+        write_json(self.folder / _ABOUT, about)
 
     def sign(self, method: str, path: str, body: bytes, nonce: str) -> str:
         """The `authorization` header of a request, for one sending: a second one needs a second signature."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from paramcast.device.client import AsyncCloudClient
@@ -18,11 +19,20 @@ from paramcast.protocol import AdaptRequest, BadSignature, Package, PackageError
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 """After a failure nothing is asked for a while, which doubles with every failure in a row."""
 
+NOTICE_EVERY_S = 3600.0
+"""After so many seconds a device asks again what the cloud calls back."""
+
 
 class _Loop:
     """What the two loops share: when to ask with what, and what has come of it. Safe for several threads."""
 
-    def __init__(self, runtime: DeviceCore, policy: RequestPolicy | None, budget: Budget | None) -> None:
+    def __init__(
+        self,
+        runtime: DeviceCore,
+        policy: RequestPolicy | None,
+        budget: Budget | None,
+        notice_every_s: float,
+    ) -> None:
         self.runtime = runtime
         self._watched: Any = runtime  # each kind of device observes something else
         self._policy = policy or OnDrift()
@@ -33,6 +43,9 @@ class _Loop:
         self._package_bytes = 0
         self._failures = 0
         self._not_before = 0.0
+        self._notice_every_s = notice_every_s
+        self._notice_at = 0.0
+        self._notice_failures = 0
         self._waits_for: str | None = None
         self._last_failure: dict[str, str] | None = None
         self._counts = {"asked": 0, "taken": 0, "bytes_up": 0, "bytes_down": 0}
@@ -74,6 +87,24 @@ class _Loop:
     def _pause(self) -> str | None:
         left = self._not_before - _monotonic()
         return f"the last request failed; the next may be made in {left:.0f} s" if left > 0 else None
+
+    def _notice_is_due(self) -> bool:
+        """Whether to ask now what is called back; not while requests fail or one is under way."""
+        with self._lock:
+            now = _monotonic()
+            if self._busy or now < self._notice_at or self._pause():
+                return False
+            self._notice_at = now + self._notice_every_s
+            return True
+
+    def _noticed(self, error: Exception | None) -> None:
+        """Note what came of a notice: the next one is due after the usual while, or soon after a failure."""
+        with self._lock:
+            self._notice_failures = 0 if error is None else self._notice_failures + 1
+            pause = self._notice_every_s
+            if error is not None:
+                pause = min(pause, FIRST_PAUSE_S * 2 ** min(self._notice_failures - 1, 16))
+            self._notice_at = _monotonic() + pause
 
     def _sent(self, request: AdaptRequest) -> None:
         with self._lock:
@@ -119,6 +150,9 @@ class Cloud(Protocol):
     def exchange(self, request: AdaptRequest) -> bytes:
         """Send a request, return the sealed package unchecked."""
 
+    def heed(self, runtime: Any, fresh: bool = True) -> bool:
+        """Have the device take the cloud's notice: a fresh one, or the one that came with the last answer."""
+
 
 class AdaptationLoop(_Loop):
     """Observes, and asks by itself. `observe` waits for the cloud where it asks; other threads may answer.
@@ -133,9 +167,14 @@ class AdaptationLoop(_Loop):
         cloud: Cloud,
         policy: RequestPolicy | None = None,
         budget: Budget | None = None,
+        notice_every_s: float = NOTICE_EVERY_S,
     ) -> None:
-        """Use `policy`, by default `OnDrift()`, within `budget`, by default without limits."""
-        super().__init__(runtime, policy, budget)
+        """Use `policy`, by default `OnDrift()`, within `budget`, by default without limits.
+
+        What the cloud calls back is asked for when something is observed and `notice_every_s` seconds have
+        passed since it was told last.
+        """
+        super().__init__(runtime, policy, budget, notice_every_s)
         self._cloud = cloud
 
     def observe(self, *observation: Any) -> bool:
@@ -154,12 +193,45 @@ class AdaptationLoop(_Loop):
         """Ask if that is due; whether a new package was taken up."""
         begun = self._begin()
         if begun is None:
+            self.heed_if_due()
             return False
         try:
             self._exchange(*begun)
         except (CloudError, PackageError):  # `status()` tells
             return False
         return True
+
+    def heed_if_due(self) -> None:
+        """Ask what the cloud calls back, if that is due; what goes wrong is tried again later."""
+        if self._notice_is_due():
+            self._heed_quietly()
+
+    def heed_in_background(self) -> None:
+        """As `heed_if_due`, without a wait: for a device that answers and observes nothing."""
+        if self._notice_is_due():
+            threading.Thread(target=self._heed_quietly, name="paramcast-notice", daemon=True).start()
+
+    def heed(self) -> bool:
+        """Ask now what the cloud calls back; whether something else runs because of it.
+
+        Raises:
+            CloudError: If the cloud cannot be reached.
+            PackageError: If the notice may not be believed.
+        """
+        return self._heed(fresh=True)
+
+    def _heed_quietly(self, fresh: bool = True) -> None:
+        with suppress(CloudError, PackageError):
+            self._heed(fresh)
+
+    def _heed(self, fresh: bool) -> bool:
+        try:
+            changed = self._cloud.heed(self.runtime, fresh)
+        except (CloudError, PackageError) as error:
+            self._noticed(error)
+            raise
+        self._noticed(None)
+        return changed
 
     def adapt(self) -> Package:
         """Ask now, with all that is remembered, whatever policy, budget and former failures say.
@@ -179,13 +251,16 @@ class AdaptationLoop(_Loop):
             if self.runtime.public_key is None:
                 self._cloud.trust(self.runtime)
             self._sent(request)
-            data = self._cloud.exchange(request)
-            self._received(data)
             try:
-                package = self.runtime.apply(data)
-            except BadSignature:  # the cloud may have changed its key
-                self._cloud.follow(self.runtime)
-                package = self.runtime.apply(data)
+                data = self._cloud.exchange(request)
+                self._received(data)
+                try:
+                    package = self.runtime.apply(data)
+                except BadSignature:  # the cloud may have changed its key
+                    self._cloud.follow(self.runtime)
+                    package = self.runtime.apply(data)
+            finally:
+                self._heed_quietly(fresh=False)
         except (CloudError, PackageError) as error:
             self._failed(error)
             raise
@@ -204,9 +279,10 @@ class AsyncAdaptationLoop(_Loop):
         cloud: AsyncCloudClient,
         policy: RequestPolicy | None = None,
         budget: Budget | None = None,
+        notice_every_s: float = NOTICE_EVERY_S,
     ) -> None:
         """As `AdaptationLoop`."""
-        super().__init__(runtime, policy, budget)
+        super().__init__(runtime, policy, budget, notice_every_s)
         self._cloud = cloud
 
     async def observe(self, *observation: Any) -> bool:
@@ -218,19 +294,24 @@ class AsyncAdaptationLoop(_Loop):
         """As `AdaptationLoop.ask`."""
         begun = self._begin()
         if begun is None:
+            if self._notice_is_due():
+                await self._heed_quietly()
             return False
         request, observed = begun
         try:
             if self.runtime.public_key is None:
                 await self._cloud.trust(self.runtime)
             self._sent(request)
-            data = await self._cloud.exchange(request)
-            self._received(data)
             try:
-                await asyncio.to_thread(self.runtime.apply, data)
-            except BadSignature:
-                await self._cloud.follow(self.runtime)
-                await asyncio.to_thread(self.runtime.apply, data)
+                data = await self._cloud.exchange(request)
+                self._received(data)
+                try:
+                    await asyncio.to_thread(self.runtime.apply, data)
+                except BadSignature:
+                    await self._cloud.follow(self.runtime)
+                    await asyncio.to_thread(self.runtime.apply, data)
+            finally:
+                await self._heed_quietly(fresh=False)
         except (CloudError, PackageError) as error:
             self._failed(error)
             return False
@@ -238,6 +319,23 @@ class AsyncAdaptationLoop(_Loop):
             self._end()
         self._taken(observed)
         return True
+
+    async def heed(self) -> bool:
+        """As `AdaptationLoop.heed`."""
+        return await self._heed(fresh=True)
+
+    async def _heed_quietly(self, fresh: bool = True) -> None:
+        with suppress(CloudError, PackageError):
+            await self._heed(fresh)
+
+    async def _heed(self, fresh: bool) -> bool:
+        try:
+            changed = await self._cloud.heed(self.runtime, fresh)
+        except (CloudError, PackageError) as error:
+            self._noticed(error)
+            raise
+        self._noticed(None)
+        return changed
 
 
 def _monotonic() -> float:

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from paramcast.artifact.effect import fault, shares_of
 from paramcast.artifact.errors import ArtifactError
 from paramcast.artifact.read import DeviceArtifact, changed_targets, read_device
 from paramcast.artifact.trees import fill
 from paramcast.device.arguments import Arrays, check_inputs
 from paramcast.device.core import DeviceCore, check_device_id, check_public_key
-from paramcast.device.errors import DeviceInputError, NoEffect, ProbeFailed
+from paramcast.device.errors import DeviceInputError, NoEffect, ProbeFailed, WrongEffect
 from paramcast.device.inputs import Parameters
 from paramcast.device.module_graphs import ModuleGraphs
 from paramcast.device.noise import UplinkNoise
+from paramcast.device.parameters import WhenExpired
 from paramcast.device.support import Seen
 
 
@@ -27,8 +29,10 @@ class ModuleRuntime(DeviceCore):
         graphs: ModuleGraphs,
         device_id: str,
         store: Path | str | None,
-        public_key: str | None,
+        keys: tuple[str, ...],
         noise: UplinkNoise,
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> None:
         """Use `ModuleRuntime.load`."""
         self.artifact: DeviceArtifact = graphs.artifact
@@ -41,7 +45,9 @@ class ModuleRuntime(DeviceCore):
             base=empty,
             feed=graphs.base,
             store=store,
-            public_key=public_key,
+            keys=keys,
+            root=root,
+            when_expired=when_expired,
         )
 
     @classmethod
@@ -52,6 +58,9 @@ class ModuleRuntime(DeviceCore):
         store: Path | str | None = None,
         public_key: str | None = None,
         uplink_noise: float = 0.0,
+        *,
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> ModuleRuntime:
         """Start a device: needs no network, goes on with the last package that `store` holds if it may.
 
@@ -61,6 +70,10 @@ class ModuleRuntime(DeviceCore):
             store: A folder for packages and the pinned key, which devices, users and models may share.
             public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
             uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
+            root: Hex of the root's key: the manifest has to be signed by it, and only keys that it delegates
+                are trusted; None: the manifest's, if it names one.
+            when_expired: What runs when the time of the running package, or of the newest notice, is over:
+                it ("keep"), or the base model ("base").
 
         Raises:
             ArtifactError: The folder is damaged, or its model does not work.
@@ -69,7 +82,8 @@ class ModuleRuntime(DeviceCore):
         check_device_id(device_id)
         noise = UplinkNoise(uplink_noise)
         check_public_key(public_key)
-        graphs = ModuleGraphs(read_device(folder))
+        check_public_key(root)
+        graphs = ModuleGraphs(read_device(folder, root))
         artifact = graphs.artifact
         try:
             outputs = graphs.outputs(artifact.probe, graphs.base)
@@ -80,7 +94,9 @@ class ModuleRuntime(DeviceCore):
             raise ArtifactError(
                 f"{artifact.path}: the base model gives NaN for the example in probe.safetensors"
             )
-        return cls(graphs, device_id, store, public_key or artifact.public_key, noise)
+        given = public_key or artifact.public_key
+        keys = () if given is None else (given,)
+        return cls(graphs, device_id, store, keys, noise, root or artifact.root, when_expired)
 
     def for_user(self, user: str) -> ModuleRuntime:
         """Return another user of this device: the same model in memory, support set and packages of its own.
@@ -95,7 +111,10 @@ class ModuleRuntime(DeviceCore):
             DeviceInputError: If the user's name is malformed, or too long with the device's id.
         """
         device_id = self._user_id(user)
-        return ModuleRuntime(self._graphs, device_id, self._store, self.public_key, self._noise)
+        keys = self._parameters.keys
+        return ModuleRuntime(
+            self._graphs, device_id, self._store, keys, self._noise, self.root, self._when_expired
+        )
 
     def observe(self, x: Any) -> None:
         """Add N examples to the support set: what is sent of each are U numbers.
@@ -146,12 +165,13 @@ class ModuleRuntime(DeviceCore):
     def _baked(self, feed: Parameters) -> ModuleGraphs:
         return self._graphs.baked(feed)
 
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Compute the changed targets, and run the module on the last example and on the exported one.
 
         Raises:
             ProbeFailed: It cannot run, or gives numbers that are not finite where the base's are.
             NoEffect: Targets are changed, but no output is.
+            WrongEffect: The outputs of the exported example are not those that the server has signed.
         """
         changed = changed_targets(self.artifact, parameters)
         for name, value in changed.items():
@@ -160,7 +180,7 @@ class ModuleRuntime(DeviceCore):
         feed = {target.input: changed[target.name] for target in self.artifact.targets}
         moved = any(not np.array_equal(feed[name], base) for name, base in self._graphs.base.items())
         examples = [self.artifact.probe] if self._last is None else [self._last, self.artifact.probe]
-        effect = False
+        differs = False
         for data in examples:
             try:
                 outputs = self._graphs.outputs(data, feed)
@@ -170,7 +190,13 @@ class ModuleRuntime(DeviceCore):
             for name, base in known.items():
                 if base.dtype.kind == "f" and not np.isfinite(outputs[name][np.isfinite(base)]).all():
                     raise ProbeFailed(f"with these parameters the output {name} is not finite")
-                effect |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
-        if moved and not effect:
+                differs |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
+        if moved and not differs:
             raise NoEffect("the package changes parameters but no output: the graph is not the one it is for")
+        if effect is not None and self.artifact.effect is not None:  # the exported example came last
+            spec, specs = self.artifact.effect, self.artifact.outputs
+            found, base_shares = shares_of(spec, outputs, specs), shares_of(spec, known, specs)
+            told = fault(spec, self.artifact.probe_tag, effect, found, base_shares)
+            if told is not None:
+                raise WrongEffect(told)
         return feed

@@ -10,38 +10,29 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from paramcast.device.errors import CloudError, DeviceInputError, NoPublicKey, PackageLost
+from paramcast.device.errors import DeviceInputError, NoPublicKey, PackageLost
 from paramcast.device.inputs import Parameters
+from paramcast.device.notices import TO_BASE, NoticeBoard
+from paramcast.device.snapshot import Snapshot
 from paramcast.device.store import Kept, PackageStore, StoreState
-from paramcast.protocol import BadSignature, Endorsement, Package, PackageError, follow, open_package
-from paramcast.protocol.signing import is_public_key
+from paramcast.device.trust import TrustedKeys
+from paramcast.protocol import (
+    BadSignature,
+    Delegation,
+    Endorsement,
+    Package,
+    PackageError,
+    Withdrawn,
+    open_package,
+)
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """The parameters in use.
-
-    Attributes:
-        parameters: Read-only float32 arrays by name: the tensors of the package.
-        feed: What the model's graphs are fed for them.
-        source: The base model, a package that has just come from the cloud, or one from the store.
-        sequence, expires: The package's (unix seconds); base: 0, None.
-        why: Why these and no others, in a sentence.
-        graphs: The model with these parameters as constants, once they have been baked.
-    """
-
-    parameters: Parameters
-    feed: Parameters
-    source: Literal["base", "cloud", "store"]
-    sequence: int
-    expires: int | None
-    why: str
-    graphs: Any = None
+WhenExpired = Literal["keep", "base"]
+"""What runs when the running package's time, or that of the newest notice, is over: it, or the base model."""
 
 
 class ParameterKeeper:
@@ -53,8 +44,9 @@ class ParameterKeeper:
         base: Snapshot,
         device: str,
         store: PackageStore | None,
-        public_key: str | None,
-        try_out: Callable[[Parameters], Parameters],
+        trusted: TrustedKeys,
+        try_out: Callable[[Parameters, bytes | None], Parameters],
+        when_expired: WhenExpired = "keep",
     ) -> None:
         """Begin at the base model; `start` goes on with what the store holds.
 
@@ -63,28 +55,44 @@ class ParameterKeeper:
             base: What runs without a package.
             device: The id that they are for.
             store: Where they are kept, if anywhere.
-            public_key: Hex of the cloud's key, if it is known.
-            try_out: Gives what to feed the model for the parameters of a package; raises a PackageError if
-                the model does not work with them.
+            trusted: The keys that packages are checked with.
+            try_out: Gives what to feed the model for the parameters of a package, and what the cloud has
+                signed of their effect; raises a PackageError if the model does not work with them.
+            when_expired: What runs when the running package's time is over.
         """
         self._model, self._device, self._store = model, device, store
         self._nothing = base
         self._try_out = try_out
-        self._keys: tuple[str, ...] = () if public_key is None else (public_key,)
-        self.current = self._base("no package has been taken up yet")
+        self._trusted = trusted
+        self._when_expired = when_expired
+        self._running = self._base("no package has been taken up yet")
         self._state = StoreState()
+        self._pinned: tuple[str, ...] = ()
+        self._board = NoticeBoard(model, trusted)
         self._changing = threading.Lock()
         self.refused: dict[str, str] | None = None
         self.store_error: str | None = None
 
     @property
+    def current(self) -> Snapshot:
+        """What answers now: the package that was taken up, or the base model where that may not run."""
+        running = self._running
+        why = None if running.source == "base" else self._held_back(running)
+        return running if why is None else self._base(why)
+
+    @property
     def public_key(self) -> str | None:
         """Hex of the cloud's key that packages which arrive are checked with, if any is known."""
-        return self._keys[0] if self._keys else None
+        return self._trusted.newest
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Hex of the trusted keys, the newest first: the former ones check what lies in the store."""
+        return self._trusted.keys
 
     @property
     def highest(self) -> int:
-        """The highest sequence number ever taken up: nothing at or below it is accepted."""
+        """The highest sequence number taken up in this generation: nothing at or below it is accepted."""
         return self._state.highest
 
     @property
@@ -99,35 +107,38 @@ class ParameterKeeper:
         wrong, and a restart takes nothing up.
         """
         self._to_store(lambda store: store.clean())
-        pinned = self._to_store(lambda store: store.load_keys()) or ()
-        # A given key that the cloud has used is where the chain of the pinned ones began.
-        if not self._keys or self._keys[0] in pinned:
-            self._keys = pinned
+        self._pinned = self._to_store(lambda store: store.load_keys()) or ()
+        outside = self._trusted.go_on(self._pinned, self._to_store(lambda store: store.load_delegation()))
         found = self._to_store(lambda store: store.state())
         self._state = found or self._rebuilt()
+        self._board.go_on(self._to_store(lambda store: store.load_notice()))
+        if outside or self._is_foreign():
+            self._begin_anew()
+            return
+        self._count_anew()
         there = self._to_store(lambda store: store.digests()) or []
         known = [kept for kept in self.kept if kept.sha256 in {*there, self._state.running}]
         self._state = replace(self._state, kept=tuple(known))
         if self._state.running is None:
             if known:
-                self.current = self._base("rolled back to the base model")
+                self._running = self._base("rolled back to the base model")
             return
         failed: PackageError | None = None
         for kept in sorted(known, key=lambda kept: (kept.sha256 != self._state.running, -kept.sequence)):
             try:
                 package = self._stored(kept, now=0 if kept.taken < kept.expires else self._now())
-                feed = self._try_out(package.tensors)
+                feed = self._try_out(package.tensors, package.effect)
             except PackageError as error:
                 failed = failed or error
                 continue
             why = f"package {package.sequence} ran before the last start"
             if failed is not None:
                 why = f"package {package.sequence} is the newest in the store that may be run: {failed}"
-            self.current = _snapshot(package, feed, "store", why)
+            self._running = Snapshot.of(package, feed, "store", why)
             self._state = replace(self._state, running=kept.sha256)
             break
         else:
-            self.current = self._base(f"no package in the store may be run: {failed}")
+            self._running = self._base(f"no package in the store may be run: {failed}")
         self.refused = None if failed is None else _reason(failed)
 
     def apply(self, data: bytes) -> Package:
@@ -138,18 +149,36 @@ class ParameterKeeper:
         """
         with self._changing:
             try:
+                self._trusted.checked(_clock())
                 package = self._open(data, after=self.highest, now=_clock(), not_before=self._state.clock)
-                feed = self._try_out(package.tensors)
+                self._board.check(package, to_run=True)
+                feed = self._try_out(package.tensors, package.effect)
             except PackageError as error:
                 self.refused = _reason(error)
                 raise
             self.store_error = None
             self._keep(data, package)
-            self.current = _snapshot(
+            self._running = Snapshot.of(
                 package, feed, "cloud", f"package {package.sequence} came from the cloud"
             )
             self.refused = None
         return package
+
+    def heed(self, data: bytes) -> bool:
+        """Take a notice: drop the packages that it calls back, and run the newest allowed one, or the base.
+
+        Returns:
+            Whether another package, or the base model, runs because of it.
+
+        Raises:
+            PackageError: The notice may not be believed, or is older than one that was taken.
+        """
+        with self._changing:
+            before = self.current.sequence
+            if self._board.take(data, _clock()):
+                self._to_store(lambda store: store.save_notice(data))
+                self._drop_withdrawn()
+            return self.current.sequence != before
 
     def roll_back(self, to: int | None) -> None:
         """Run an earlier package again, or the base; later packages are taken up as ever.
@@ -162,28 +191,30 @@ class ParameterKeeper:
             PackageError: It may not be run; the device keeps the parameters that it has.
         """
         with self._changing:
-            earlier = [kept.sequence for kept in self.kept if kept.sequence < self.current.sequence]
+            running = self.current.sequence
+            earlier = [kept.sequence for kept in self.kept if kept.sequence < running]
             target = to if to is not None else max(earlier, default=0)
             if target == 0:
-                running, snapshot = None, self._base("rolled back to the base model")
+                sha256, snapshot = None, self._base("rolled back to the base model")
             else:
                 kept = self._find(target)
                 package = self._stored(kept, now=0)
-                feed = self._try_out(package.tensors)
-                running = kept.sha256
-                snapshot = _snapshot(package, feed, "store", f"rolled back to package {target}")
+                self._board.check(package, to_run=True)
+                feed = self._try_out(package.tensors, package.effect)
+                sha256 = kept.sha256
+                snapshot = Snapshot.of(package, feed, "store", f"rolled back to package {target}")
             self.store_error = None
-            self._save(replace(self._state, running=running))
-            self.current = snapshot
+            self._save(replace(self._state, running=sha256))
+            self._running = snapshot
 
     def bake(self, make: Callable[[Parameters], Any]) -> bool:
         """Run the present parameters as constants from now on; False if others came meanwhile."""
         before = self.current
         graphs = make(before.feed)
         with self._changing:
-            if self.current is not before:
+            if self._running is not before:
                 return False
-            self.current = replace(before, graphs=graphs)
+            self._running = replace(before, graphs=graphs)
         return True
 
     def trust(self, public_key: str) -> None:
@@ -192,34 +223,56 @@ class ParameterKeeper:
         Raises:
             CloudError: If the key is malformed, or another one is trusted already.
         """
-        if not is_public_key(public_key):
-            raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
         with self._changing:
-            known = self.public_key
-            if known is None:
-                self._pin((public_key,))
-            elif known != public_key:
-                raise CloudError(
-                    f"the cloud's key is {public_key[:12]}..., this device trusts {known[:12]}... only"
-                )
+            self._trusted.pin(public_key)
+            self._pin()
 
-    def follow(self, endorsements: Sequence[Endorsement]) -> bool:
-        """Trust the key that the trusted one's chain of endorsements ends in; whether that is another one.
+    def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
+        """Trust the key that the root delegates, or that the trusted one's chain of endorsements ends in.
+
+        A key outside of the chain has numbers of its own, and what others have signed is dropped.
+
+        Returns:
+            Whether that is another key, or another generation.
 
         Raises:
-            BadSignature: If a link of the chain is not signed by the key before it.
+            BadSignature: If the root has not signed the delegation, or a link of the chain is not signed by
+                the key before it.
         """
         with self._changing:
-            known = self.public_key
-            newest = known and follow(known, endorsements)
-            if newest is None or newest == known:
-                return False
-            self._pin((newest, *self._keys))
-            return True
+            followed = self._trusted.follow(endorsements, delegation, _clock())
+            if followed == "outside":
+                self._begin_anew()
+            elif followed == "chained":
+                self._pin()
+                self._count_anew()
+            return followed != "same"
 
-    def _pin(self, keys: tuple[str, ...]) -> None:
-        self._keys = keys
-        self._to_store(lambda store: store.save_keys(keys))
+    def _begin_anew(self) -> None:
+        """Forget what keys outside of the chain have signed: packages, their numbers, and notices."""
+        gone = self._to_store(lambda store: store.digests()) or []
+        if self._running.source != "base" or gone:
+            why = "the cloud's key is another one, outside of the chain: no package of the former may be run"
+            self._running = self._base(why)
+            self.refused = _reason(BadSignature(why))
+        self._board.forget()
+        self._pin()
+        self._save(StoreState(generation=self._trusted.generation or 0))
+        self._to_store(lambda store: store.remove(gone))
+
+    def _count_anew(self) -> None:
+        """Begin with new numbers if the key is of another generation than the highest one."""
+        generation = self._trusted.generation or 0
+        if self._state.generation != generation:
+            self._save(replace(self._state, highest=0, generation=generation))
+
+    def _pin(self) -> None:
+        if self._pinned == self._trusted.keys and self._trusted.delegation is None:
+            return
+        if (delegation := self._trusted.delegation) is not None:  # first: the keys alone say nothing then
+            self._to_store(lambda store: store.save_delegation(delegation.to_json()))
+        self._pinned = self._trusted.keys
+        self._to_store(lambda store: store.save_keys(self._pinned))
 
     def status(self) -> dict[str, Any]:
         """What runs and why, as JSON types; see `DeviceCore.status`."""
@@ -227,12 +280,15 @@ class ParameterKeeper:
         return {
             "source": snapshot.source,
             "sequence": snapshot.sequence,
+            "version": snapshot.version,
             "why": snapshot.why,
             "baked": snapshot.graphs is not None,
             "expires": snapshot.expires,
             "expired": snapshot.expires is not None and self._now() >= snapshot.expires,
             "packages": [kept.sequence for kept in self.kept],
             "public_key": self.public_key,
+            "generation": self._trusted.generation,
+            "notice": self._board.status(self._now()),
             "refused": self.refused,
             "store_error": self.store_error,
         }
@@ -261,10 +317,78 @@ class ParameterKeeper:
         if data is None:
             name = kept.sequence or kept.sha256[:12]
             raise PackageLost(f"package {name} is gone from the store, or damaged")
-        for former in self._keys[1:]:  # a package outlives the key that it was signed with
+        package = self._opened(data, now)
+        self._board.check(package, to_run=False)
+        return package
+
+    def _opened(self, data: bytes, now: float) -> Package:
+        """A package of the store: it outlives the key, and the generation, that it was signed in."""
+        for former in self._trusted.keys[1:]:
             with suppress(BadSignature):
                 return self._open(data, after=0, now=now, key=former)
-        return self._open(data, after=0, now=now)
+        return self._open(data, after=0, now=now, key=self.public_key)
+
+    def _is_foreign(self) -> bool:
+        """Whether no trusted key has signed any package of a store that was made before keys were pinned."""
+        if self._pinned or self.public_key is None or not self.kept:
+            return False
+        for kept in self.kept:
+            data = self._to_store(lambda store, kept=kept: store.load(kept.sha256))  # type: ignore[misc]
+            try:
+                self._opened(data or b"", now=0)
+            except BadSignature:
+                continue
+            except PackageError:  # damaged, which tells nothing
+                pass
+            return False
+        return True
+
+    def _drop_withdrawn(self) -> None:
+        """Remove the packages that the notice calls back; if the running one is among them, go to another."""
+        running, allowed, gone = self._running, [], []
+        for kept in self.kept:
+            try:
+                self._stored(kept, now=0)
+            except Withdrawn:
+                gone.append(kept.sha256)
+                continue
+            except PackageError:  # damaged: the next start says so
+                pass
+            allowed.append(kept)
+        state = replace(self._state, kept=tuple(allowed))
+        why = self._board.refusal(running.version, running.issued)
+        if running.source != "base" and why is not None:
+            why = f"package {running.sequence} was called back: {why}"
+            sha256, self._running = self._newest(allowed, why)
+            state = replace(state, running=sha256)
+        elif self._state.running in gone:
+            state = replace(state, running=None)
+        if state != self._state:
+            self._save(state)
+            self._to_store(lambda store: store.remove(gone))
+
+    def _newest(self, allowed: Sequence[Kept], why: str) -> tuple[str | None, Snapshot]:
+        """The newest of these packages that works, or the base model."""
+        for kept in sorted(allowed, key=lambda kept: -kept.sequence):
+            with suppress(PackageError):
+                package = self._stored(kept, now=0)
+                feed = self._try_out(package.tensors, package.effect)
+                return kept.sha256, Snapshot.of(package, feed, "store", why)
+        return None, self._base(why)
+
+    def _held_back(self, running: Snapshot) -> str | None:
+        """Why the base model answers in the place of the package that was taken up, if it does."""
+        notice = self._board.notice
+        if notice is not None and notice.to_base:
+            return TO_BASE
+        if self._when_expired == "keep":
+            return None
+        now = self._now()
+        if running.expires is not None and now >= running.expires:
+            return f"package {running.sequence} expired at {running.expires} (unix seconds)"
+        if notice is not None and now >= notice.until:
+            return f"the newest notice of the server ended at {notice.until} (unix seconds)"
+        return None
 
     def _find(self, sequence: int) -> Kept:
         for kept in self.kept:
@@ -279,6 +403,7 @@ class ParameterKeeper:
             now = clock = self._now()
         else:  # what the cloud has signed last, also where it is earlier: then the time before was wrong
             now, clock = _clock(), float(package.issued)
+        self._pin()
         state = replace(self._state, highest=package.sequence, clock=clock)
         sha256 = self._to_store(lambda store: store.add(data, self._state.running))
         if sha256 is None:
@@ -296,6 +421,8 @@ class ParameterKeeper:
     def _open(
         self, data: bytes, *, after: int, now: float, key: str | None = None, not_before: float = 0.0
     ) -> Package:
+        """Check a package with a key of the chain, or, in its generation, with the newest."""
+        generation = self._trusted.generation if key is None else None
         key = key or self.public_key
         if key is None:
             raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")
@@ -308,6 +435,7 @@ class ParameterKeeper:
             now=now,
             expected={name: values.shape for name, values in self._nothing.parameters.items()},
             not_before=not_before,
+            generation=generation,
         )
 
     def _base(self, why: str) -> Snapshot:
@@ -326,12 +454,6 @@ class ParameterKeeper:
         except OSError as error:
             self.store_error = str(error)
             return None
-
-
-def _snapshot(package: Package, feed: Parameters, source: Literal["cloud", "store"], why: str) -> Snapshot:
-    for values in (*package.tensors.values(), *feed.values()):
-        values.flags.writeable = False
-    return Snapshot(package.tensors, feed, source, package.sequence, package.expires, why)
 
 
 def _clock() -> float:

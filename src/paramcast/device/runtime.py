@@ -25,6 +25,7 @@ from paramcast.device.inputs import (
     check_text,
 )
 from paramcast.device.noise import UplinkNoise
+from paramcast.device.parameters import WhenExpired
 from paramcast.device.support import SeenClip
 from paramcast.protocol.limits import QUERIES_A_CLIP
 from paramcast.protocol.quantize import Float32
@@ -47,8 +48,10 @@ class DeviceRuntime(DeviceCore):
         graphs: Graphs,
         device_id: str,
         store: Path | str | None,
-        public_key: str | None,
+        keys: tuple[str, ...],
         noise: UplinkNoise,
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> None:
         """Use `DeviceRuntime.load`."""
         self.bundle = bundle
@@ -61,7 +64,9 @@ class DeviceRuntime(DeviceCore):
             base=bundle.base,
             feed=bundle.base,
             store=store,
-            public_key=public_key,
+            keys=keys,
+            root=root,
+            when_expired=when_expired,
         )
 
     @classmethod
@@ -72,6 +77,9 @@ class DeviceRuntime(DeviceCore):
         store: Path | str | None = None,
         public_key: str | None = None,
         uplink_noise: float = 0.0,
+        *,
+        root: str | None = None,
+        when_expired: WhenExpired = "keep",
     ) -> DeviceRuntime:
         """Start a device: needs no network, goes on with the last package that `store` holds if it may.
 
@@ -83,6 +91,10 @@ class DeviceRuntime(DeviceCore):
             public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
             uplink_noise: Standard deviation of the Gaussian noise on what is sent, where the features' own is
                 1: see docs/threat_model.md for what it hides and costs.
+            root: Hex of the root's key: the manifest has to be signed by it, and only keys that it delegates
+                are trusted; None: the manifest's, if it names one.
+            when_expired: What runs when the time of the running package, or of the newest notice, is over:
+                it ("keep"), or the base model ("base").
 
         Raises:
             BundleError: If the bundle is damaged or its model does not work.
@@ -91,9 +103,13 @@ class DeviceRuntime(DeviceCore):
         check_device_id(device_id)
         noise = UplinkNoise(uplink_noise)
         check_public_key(public_key)
-        bundle = Bundle.load(bundle_dir)
+        check_public_key(root)
+        bundle = Bundle.load(bundle_dir, root)
         graphs = Graphs(bundle)
-        runtime = cls(graphs.bundle, graphs, device_id, store, public_key or bundle.public_key, noise)
+        given = public_key or bundle.public_key
+        keys = () if given is None else (given,)
+        root = root or bundle.root
+        runtime = cls(graphs.bundle, graphs, device_id, store, keys, noise, root, when_expired)
         try:
             runtime._try_out(bundle.base)
         except ProbeFailed as error:
@@ -113,7 +129,16 @@ class DeviceRuntime(DeviceCore):
             DeviceInputError: If the user's name is malformed, or too long with the device's id.
         """
         device_id = self._user_id(user)
-        return DeviceRuntime(self.bundle, self._graphs, device_id, self._store, self.public_key, self._noise)
+        return DeviceRuntime(
+            self.bundle,
+            self._graphs,
+            device_id,
+            self._store,
+            self._parameters.keys,
+            self._noise,
+            self.root,
+            self._when_expired,
+        )
 
     def observe(self, frames: Frames, queries: Sequence[str]) -> None:
         """Add a clip to the support set: its middle frame, and the mean of its first 8 queries' features.
@@ -228,7 +253,7 @@ class DeviceRuntime(DeviceCore):
     def _baked(self, feed: Parameters) -> Graphs:
         return self._graphs.baked(feed)
 
-    def _try_out(self, parameters: Parameters) -> Parameters:
+    def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
         """Run the model once, on the last clip if there is one, else on the mean features.
 
         Raises:

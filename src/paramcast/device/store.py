@@ -4,6 +4,8 @@ A folder serves several tasks and several users: each pair of a device id and a 
 own in it, with
 
     cloud.key              the cloud's public keys in hex, the newest first
+    delegation.json        the root's word for the newest of them, if there is a root
+    notice                 the newest notice of what is called back, as it arrived
     state.json             which package runs, and what is known of each
     SHA256.pcpk            a package, as it arrived, under the sha256 of its bytes
 
@@ -23,7 +25,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ from typing import Any
 
 from paramcast.files import remove_halves, write_bytes, write_json
 from paramcast.protocol import MAX_PACKAGE_BYTES
+from paramcast.protocol.limits import MAX_NOTICE_BYTES
 from paramcast.protocol.signing import is_public_key
 
 MAX_STORE_BYTES = 256 * 1024 * 1024
@@ -68,17 +71,19 @@ class StoreState:
     """What a slot's `state.json` says.
 
     Attributes:
-        highest: The highest sequence number ever taken up.
+        highest: The highest sequence number ever taken up in this generation of the cloud's key.
         clock: When the newest package was issued, as the cloud signed it, unix seconds: it is not earlier
             than that. Of a package that does not say it: when it was taken up.
         running: sha256 of the package that runs; None for the base model.
         kept: All packages, by rising sequence.
+        generation: Of the key that signed the highest number; 0 without a root.
     """
 
     highest: int = 0
     clock: float = 0.0
     running: str | None = None
     kept: tuple[Kept, ...] = ()
+    generation: int = 0
 
 
 class PackageStore:
@@ -122,12 +127,8 @@ class PackageStore:
 
     def load(self, sha256: str) -> bytes | None:
         """A package's bytes; None if it is not there, or not what it was. Raises OSError as ever."""
-        try:
-            with self._path(sha256).open("rb") as file:
-                data = file.read(MAX_PACKAGE_BYTES + 1)
-        except FileNotFoundError:
-            return None
-        return data if hashlib.sha256(data).hexdigest() == sha256 else None
+        data = _read(self._path(sha256), MAX_PACKAGE_BYTES)
+        return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
     def add(self, data: bytes, running: str | None) -> str:
         """Keep a package, and make room for it: older ones go, but none that is running.
@@ -151,6 +152,11 @@ class PackageStore:
         write_bytes(self._path(sha256), data)
         return sha256
 
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove packages that the state does not name any more. Raises OSError if that fails."""
+        for sha256 in digests:
+            self._path(sha256).unlink(missing_ok=True)
+
     def load_keys(self) -> tuple[str, ...]:
         """The pinned public keys (hex), the newest first. Raises OSError if they cannot be read."""
         try:
@@ -162,6 +168,22 @@ class PackageStore:
     def save_keys(self, public_keys: Sequence[str]) -> None:
         """Pin `public_keys` (hex), the newest first. Raises OSError if they cannot be written."""
         write_bytes(self._slot / "cloud.key", "".join(f"{key}\n" for key in public_keys).encode())
+
+    def load_delegation(self) -> bytes | None:
+        """The root's word for the newest key, as it was kept. Raises OSError if it cannot be read."""
+        return _read(self._slot / "delegation.json", MAX_NOTICE_BYTES)
+
+    def save_delegation(self, delegation: Mapping[str, Any]) -> None:
+        """Keep the root's word. Raises OSError if it cannot be written."""
+        write_json(self._slot / "delegation.json", delegation)
+
+    def load_notice(self) -> bytes | None:
+        """The newest notice, as it arrived. Raises OSError if it cannot be read."""
+        return _read(self._slot / "notice", MAX_NOTICE_BYTES)
+
+    def save_notice(self, data: bytes) -> None:
+        """Keep a notice. Raises OSError if it cannot be written."""
+        write_bytes(self._slot / "notice", data)
 
     def _path(self, sha256: str) -> Path:
         return self._slot / f"{sha256}.pcpk"
@@ -196,6 +218,15 @@ class PackageStore:
             except FileNotFoundError:  # another slot's owner made room
                 continue
             yield found.st_mtime, found.st_size, path
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """A file's bytes, one more than `most` of them at most; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    except FileNotFoundError:
+        return None
 
 
 def _opened(slot: Path) -> float:
@@ -235,7 +266,7 @@ def _read_state(slot: Path) -> StoreState | None:
 def _is_sound(state: StoreState) -> bool:
     """Whether every field has the type and the range that it must have."""
     digests = [package.sha256 for package in state.kept]
-    numbers: list[Any] = [state.highest, *(package.sequence for package in state.kept)]
+    numbers: list[Any] = [state.highest, state.generation, *(package.sequence for package in state.kept)]
     numbers += [package.expires for package in state.kept]
     times: list[Any] = [state.clock, *(package.taken for package in state.kept)]
     return (

@@ -21,7 +21,7 @@ class ContextInputs:
         queries: (B, M, Ut) float32, the uplink features of the support clips' queries.
         query_mask: (B, M) bool.
         clips: (B, K, Ui) float32, the mean uplink feature of each anchor's whole clip; training only.
-        truth: (B, R) float32, the true domain; what the oracle is told.
+        truth: (B, R) float32, the true domain, which the oracle is given.
     """
 
     anchors: Tensor

@@ -31,7 +31,7 @@ class FastDomainAdaptor(nn.Module):
             nn.Linear(hidden, hidden),
             nn.GELU(),
         )
-        # On the context itself: few devices are easily told apart by it, and then memorized.
+        # On the context itself: few devices are easily recognized by it, and then memorized.
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Linear(context_dim, hidden)
         self.hidden = 2 * hidden

@@ -21,7 +21,7 @@ from paramcast.video.tasks.base import Asked
 
 STEPS = 30
 HELD_FROM = 8
-"""From so many labels on a quarter of them decides when to stop; with fewer all are learned from."""
+"""From this number of labels on, a quarter of them decides when to stop; with fewer all are learned from."""
 
 _FEW_STEPS = 10
 _RANK = 4

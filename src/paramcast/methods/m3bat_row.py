@@ -28,7 +28,7 @@ from paramcast.video.tasks import Task
 from paramcast.video.training.bank import Bank
 
 STEPS, BATCH = 40, 32
-"""Of each device: about a second of one core. A step takes so many items of the source, and of the target."""
+"""Of each device: about a second of one core. A step takes this number of source and target items."""
 
 _HIDDEN = 64
 _ANALYSED = 1000  # items of the source at most, for the shift analysis

@@ -29,6 +29,10 @@ class BadSignature(PackageError):
     """The signature does not belong to these bytes and this cloud's public key."""
 
 
+class WrongGeneration(BadSignature):
+    """The package is of another generation than that in which the root delegated the key."""
+
+
 class WrongDevice(PackageError):
     """The package was made for another device."""
 
@@ -41,8 +45,20 @@ class StaleSequence(PackageError):
     """The package is not newer than one that the device has already run: a replay or a roll back."""
 
 
+class SequenceJump(PackageError):
+    """The sequence number is so far above the last one that somebody is running the numbers up."""
+
+
 class Expired(PackageError):
     """The package's time is over."""
+
+
+class Withdrawn(PackageError):
+    """The server has called the package back by a signed notice."""
+
+
+class StaleNotice(PackageError):
+    """The notice is older than one that the device has taken."""
 
 
 class MissingTensor(PackageError):

@@ -14,6 +14,11 @@ MAX_QUERIES = 2048
 QUERIES_A_CLIP = 8  # of which a device sends the mean; by device and trainer alike
 MAX_SEQUENCE = 2**53 - 1  # what every JSON reader holds exactly
 MAX_TIME = 2**53 - 1
+MAX_EFFECT_NUMBERS = 64
+MAX_EFFECT_BYTES = 4 + 2 * MAX_EFFECT_NUMBERS  # a tag, and 16 bits a number
+MAX_JUMP = 2**20  # by which a sequence number may be above the one before
+MAX_NOTICE_BYTES = 4096
+MAX_WITHDRAWN = 256  # versions that a notice names
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 MODEL_ID = re.compile(r"[0-9a-f]{64}")

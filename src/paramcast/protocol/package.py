@@ -2,13 +2,16 @@
 
 Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantization, and in format 3 `i`, when it was issued (unix seconds). An int8 or int4 tensor `NAME`
-comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was issued
-is written in these two formats, which are read for ever.
+form, `q` quantization, and from format 3 on `i`, when it was issued (unix seconds). An int8 or int4 tensor
+`NAME` comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was
+issued is written in these two formats, which are read for ever. Format 4 is format 3 with keys that may be
+absent: `g`, the generation of the signing key (absent: 0), `v`, the server's version of the model, and `x`,
+what the update does to the artifact's example (base64). docs/protocol.md numbers the rules.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,11 +24,13 @@ from paramcast.protocol.errors import (
     Expired,
     MissingTensor,
     NotFinite,
+    SequenceJump,
     StaleSequence,
     TooLarge,
     UnexpectedTensor,
     WrongDevice,
     WrongDtype,
+    WrongGeneration,
     WrongModel,
     WrongShape,
 )
@@ -34,11 +39,21 @@ from paramcast.protocol.signing import SIGNATURE_BYTES, SigningKey, check_signat
 from paramcast.protocol.tensors import DTYPES, FormatError, pack, unpack
 
 MAGIC = b"PCPK"
-FORMATS = {b"\x01": ("fp32", "fp16", "int8"), b"\x02": ("int4",), b"\x03": tuple(QUANTIZATIONS)}
+FORMATS = {
+    b"\x01": ("fp32", "fp16", "int8"),
+    b"\x02": ("int4",),
+    b"\x03": tuple(QUANTIZATIONS),
+    b"\x04": tuple(QUANTIZATIONS),
+}
 """Format byte -> the quantizations of its packages."""
 
-_ISSUED = b"\x03"
-"""The format that says when a package was issued."""
+_ISSUED, _LATEST = b"\x03", b"\x04"
+"""The first format that says when a package was issued, and the one with optional keys."""
+
+_REQUIRED = {"d", "m", "s", "e", "f", "q"}
+_NUMBERS = ("s", "e", "i", "g", "v")
+_OPTIONAL = {"g", "v", "x"}
+"""Of format 4."""
 
 _PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -59,6 +74,9 @@ class Package:
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantization.
         issued: Unix time in seconds when the cloud signed it, by the cloud's clock; None: it does not say.
+        generation: Of the signing key, as the root delegated it; 0: no root has.
+        version: The server's version of the model that made it; None: it has none.
+        effect: What it does to the artifact's example (`paramcast.artifact.effect`); None: it does not say.
     """
 
     device: str
@@ -69,6 +87,9 @@ class Package:
     quantization: str
     tensors: Mapping[str, Float32]
     issued: int | None = None
+    generation: int = 0
+    version: int | None = None
+    effect: bytes | None = None
 
 
 def seal(package: Package, key: SigningKey) -> bytes:
@@ -100,6 +121,12 @@ def seal(package: Package, key: SigningKey) -> bytes:
     }
     if package.issued is not None:
         metadata["i"] = str(package.issued)
+    if package.generation:
+        metadata["g"] = str(package.generation)
+    if package.version is not None:
+        metadata["v"] = str(package.version)
+    if package.effect is not None:
+        metadata["x"] = base64.b64encode(package.effect).decode("ascii")
     payload = kind + pack(metadata, stored)
     if len(MAGIC) + SIGNATURE_BYTES + len(payload) > limits.MAX_PACKAGE_BYTES:
         raise TooLarge(f"the parameters do not fit a package of {limits.MAX_PACKAGE_BYTES} bytes")
@@ -116,8 +143,11 @@ def open_package(
     now: float,
     expected: Mapping[str, Shape],
     not_before: float = 0.0,
+    generation: int | None = None,
 ) -> Package:
     """Check every rule and return the package; nothing is parsed before the signature has been checked.
+
+    The rules and their order are those of docs/protocol.md, "Updates".
 
     Args:
         data: What `seal` made.
@@ -130,9 +160,10 @@ def open_package(
         not_before: Unix time in seconds that has passed for certain, should `now` be earlier. It judges only
             packages that do not say when they were issued: of those that do, a newer one with an earlier time
             tells that the clock which gave the later time was wrong.
+        generation: In which the root has delegated the key; None: no root is known, any will do.
 
     Raises:
-        PackageError: The subclass of the first broken rule, in the order of `paramcast.protocol.errors`.
+        PackageError: The subclass of the first broken rule.
     """
     payload = _signed_payload(data, public_key)
     try:
@@ -140,12 +171,21 @@ def open_package(
     except FormatError as error:
         raise BadFormat(f"the package is malformed: {error}") from error
     head = _read_head(metadata, data[len(MAGIC) : len(MAGIC) + 1])
+    if generation is not None and head.generation != generation:
+        raise WrongGeneration(
+            f"the package is of generation {head.generation}, the key is trusted in generation {generation}"
+        )
     if head.device != device:
         raise WrongDevice(f"the package is for device {head.device}, this is {device}")
     if head.model != model:
         raise WrongModel(f"the package is for base model {head.model[:12]}, this device runs {model[:12]}")
     if head.sequence <= after:
         raise StaleSequence(f"package {head.sequence} is not newer than {after}, which this device has run")
+    if after and head.sequence > after + limits.MAX_JUMP:
+        raise SequenceJump(
+            f"package {head.sequence} is more than {limits.MAX_JUMP} above {after}, which this device has "
+            "run; have its numbers begin anew: paramcast access reset"
+        )
     at = max(now, not_before) if head.issued is None else now
     if at >= head.expires:
         raise Expired(f"the package expired at {head.expires}, it is {at:.0f} now (unix seconds)")
@@ -164,7 +204,7 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
     kind, signature = data[len(MAGIC) : len(MAGIC) + 1], data[len(MAGIC) + 1 : _PAYLOAD]
     if kind not in FORMATS:
         raise BadFormat(
-            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 to 3"
+            f"package format {kind[0]} is unknown here; this version of paramcast reads formats 1 to 4"
         )
     check_signature(public_key, kind + data[_PAYLOAD:], signature)
     return memoryview(data)[_PAYLOAD:]
@@ -172,17 +212,45 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
 
 def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
     """The package without its tensors; `kind` is its format byte."""
-    numbers = ("s", "e", "i") if kind == _ISSUED else ("s", "e")
-    if metadata.keys() != {"d", "m", "f", "q", *numbers}:
-        raise BadFormat(f"the package's metadata are not d, m, {', '.join(numbers)}, f, q")
-    if not all(_NUMBER.fullmatch(metadata[name]) for name in numbers):
-        raise BadFormat("the package's sequence number, expiry or issue time is no number")
-    sequence, expires, *issued = (int(metadata[name]) for name in numbers)
-    head = Package(metadata["d"], metadata["m"], sequence, expires, metadata["f"], metadata["q"], {}, *issued)
+    required = _REQUIRED | {"i"} if kind >= _ISSUED else _REQUIRED
+    optional = _OPTIONAL if kind == _LATEST else set()
+    if not required <= metadata.keys() <= required | optional:
+        raise BadFormat(f"the package's metadata are not those of format {kind[0]}")
+    numbers = {name: metadata[name] for name in _NUMBERS if name in metadata}
+    if not all(_NUMBER.fullmatch(text) for text in numbers.values()):
+        raise BadFormat("a number of the package's metadata is no number")
+    if numbers.get("g") == "0":
+        raise BadFormat("the package names generation 0, which is none")
+    head = Package(
+        device=metadata["d"],
+        model=metadata["m"],
+        sequence=int(numbers["s"]),
+        expires=int(numbers["e"]),
+        form=metadata["f"],
+        quantization=metadata["q"],
+        tensors={},
+        issued=int(numbers["i"]) if "i" in numbers else None,
+        generation=int(numbers.get("g", "0")),
+        version=int(numbers["v"]) if "v" in numbers else None,
+        effect=_effect(metadata.get("x")),
+    )
     _check_fields(head)
     if head.quantization not in FORMATS[kind]:
         raise BadFormat(f"in format {kind[0]} the quantization must be one of {', '.join(FORMATS[kind])}")
     return head
+
+
+def _effect(text: str | None) -> bytes | None:
+    """The bytes of base64, in its one canonical spelling."""
+    if text is None:
+        return None
+    try:
+        effect = base64.b64decode(text, validate=True)
+    except ValueError:
+        effect = b""
+    if base64.b64encode(effect).decode("ascii") != text:
+        raise BadFormat("the package's effect is no base64")
+    return effect
 
 
 def _check_fields(head: Package) -> None:
@@ -196,14 +264,24 @@ def _check_fields(head: Package) -> None:
         raise BadFormat(f"the package's expiry must be 0 to {limits.MAX_TIME}")
     if head.issued is not None and not 0 <= head.issued <= head.expires:
         raise BadFormat("the package's issue time must be 0 up to its expiry")
+    if not 0 <= head.generation <= limits.MAX_SEQUENCE:
+        raise BadFormat(f"the package's generation must be 0 to {limits.MAX_SEQUENCE}")
+    if head.version is not None and not 1 <= head.version <= limits.MAX_SEQUENCE:
+        raise BadFormat(f"the package's model version must be 1 to {limits.MAX_SEQUENCE}")
+    if head.effect is not None and not 0 < len(head.effect) <= limits.MAX_EFFECT_BYTES:
+        raise BadFormat(f"the package's effect must have 1 to {limits.MAX_EFFECT_BYTES} bytes")
     if not limits.FORM.fullmatch(head.form):
         raise BadFormat("the package's form is malformed")
 
 
 def _format_of(package: Package) -> bytes:
-    """The format byte of a package."""
+    """The format byte of a package: the oldest that can hold it, as older devices read that."""
+    latest = package.generation > 0 or package.version is not None or package.effect is not None
+    if latest and package.issued is None:
+        raise BadFormat("a package with a generation, a version or an effect must say when it was issued")
+    least = _LATEST if latest else b"\x01" if package.issued is None else _ISSUED
     for kind, known in FORMATS.items():
-        if package.quantization in known and (package.issued is None or kind == _ISSUED):
+        if kind >= least and package.quantization in known:
             return kind
     raise BadFormat(f"quantization must be one of {', '.join(QUANTIZATIONS)}")
 

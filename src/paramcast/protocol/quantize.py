@@ -65,6 +65,14 @@ def dequantize(name: str, stored: Mapping[str, Array], shape: tuple[int, ...]) -
     return from_int8(values.reshape(len(scales), -1), scales).reshape(shape)
 
 
+def rounded(tensors: Mapping[str, Float32], quantization: str) -> dict[str, Float32]:
+    """Tensors as the other side will have them."""
+    return {
+        name: dequantize(name, quantize(name, values, quantization), values.shape)
+        for name, values in tensors.items()
+    }
+
+
 def to_int8(rows: Float32) -> tuple[NDArray[np.int8], Float32]:
     """Quantize finite `rows` (R, N) float32: codes (R, N) int8 in -127..127, scales (R,) float32 >= 0."""
     return _to_codes(rows, _LEVELS["int8"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from paramcast.protocol import MAX_REQUEST_BYTES, SigningKey
+from paramcast.protocol.notice import NOTICE_HEADER
 from paramcast.server.answers import BodyTooLargeError, answer_to
 from paramcast.server.batching import Batcher
 from paramcast.server.metrics import Metrics
+from paramcast.server.notices import RecalledError
 from paramcast.server.request_guard import Claim, read_credentials
 from paramcast.server.service import AdaptService, Answer, Asked
 
@@ -32,10 +35,14 @@ OPERATION: dict[str, Any] = {
     ],
     "requestBody": {"required": True, "content": _CONTENT},
     "responses": {
-        "200": {"content": _CONTENT, "description": "a sealed package", "headers": {"etag": _TEXT}},
+        "200": {
+            "content": _CONTENT,
+            "description": "a sealed package",
+            "headers": {"etag": _TEXT, NOTICE_HEADER: _TEXT},
+        },
         "304": {"description": "the package would be made again as it is"},
         "401": {"description": "the signature is missing, wrong, too old or used; `code` says which"},
-        "409": {"description": "the device runs another base model"},
+        "409": {"description": "the device runs another base model, or is to run its base model"},
         "413": {"description": f"the request has more than {MAX_REQUEST_BYTES} bytes"},
         "422": {"description": "the request is malformed"},
         "429": {"description": "too many requests", "headers": {"retry-after": _LATER}},
@@ -87,12 +94,15 @@ class AdaptRoute:
                 line = f"device {credentials.device}"
             answer = await self._batcher.ask(asked, line)
             status = 304 if answer.data is None else 200
-            await _send(send, status, answer)
+            await _send(send, status, answer, self._service.notices.of(asked.request.model))
             self._metrics.count_answer(len(body), len(answer.data or b""))
         except ClientDisconnect:
             status = 499  # as nginx has it: nobody is there to be answered
         except Exception as problem:
             response = answer_to(problem, self._key)
+            if isinstance(problem, RecalledError):
+                notice = self._service.notices.of(problem.model)
+                response.headers[NOTICE_HEADER] = urlsafe_b64encode(notice or b"").decode()
             status = response.status_code
             await response(scope, receive, send)
         finally:
@@ -119,8 +129,10 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def _send(send: Send, status: int, answer: Answer) -> None:
+async def _send(send: Send, status: int, answer: Answer, notice: bytes | None) -> None:
     headers = [(b"etag", f'"{answer.tag}"'.encode())]
+    if notice is not None:
+        headers.append((NOTICE_HEADER.encode(), urlsafe_b64encode(notice)))
     if answer.data is not None:
         length = str(len(answer.data)).encode()
         headers += [(b"content-type", BINARY.encode()), (b"content-length", length)]

@@ -15,6 +15,7 @@ from paramcast.protocol.credentials import SCHEME, tell_time
 from paramcast.server.batching import OverloadedError
 from paramcast.server.db import StateConflictError, StateError, StateInputError
 from paramcast.server.generating import BackendError
+from paramcast.server.notices import RecalledError
 from paramcast.server.request_guard import RefusedError, TooManyError
 from paramcast.server.serving import WrongModelError
 
@@ -81,6 +82,7 @@ def with_security_headers(send: Send) -> Send:
 STATUS: dict[type[Exception], int] = {
     BadSignature: 403,
     MessageError: 422,
+    RecalledError: 409,
     RefusedError: 401,
     TooManyError: 429,
     OverloadedError: 429,
@@ -145,6 +147,8 @@ def _headers(problem: Exception) -> dict[str, str] | None:
 
 def _more(problem: Exception, key: SigningKey) -> dict[str, object]:
     """What a device needs to mend a refusal by itself: the code, and a time that is signed."""
+    if isinstance(problem, RecalledError):
+        return {"code": problem.code}
     if not isinstance(problem, RefusedError):
         return {}
     if problem.time_us is None:

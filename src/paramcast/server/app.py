@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from paramcast import __version__
 from paramcast.errors import InputError
-from paramcast.protocol import SigningKey, public_key_hex
+from paramcast.protocol import Delegation, SigningKey, public_key_hex
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 from paramcast.server.adapt_route import OPERATION, PATH, AdaptRoute
 from paramcast.server.admin.dashboard_routes import dashboard_routes
@@ -114,6 +114,7 @@ def create_app(
     keep_s: float = 30 * 86400,
     bundles: Sequence[BrowserBundle] = (),
     tracing: Tracing | None = None,
+    delegation: Delegation | None = None,
 ) -> CloudApp:
     """The service for one model, or for several.
 
@@ -130,9 +131,10 @@ def create_app(
         keep_s: Seconds for which packages and feedback stay on record.
         bundles: What the page at `/` may load, beside what belongs to the models.
         tracing: Traces batches; without it they are not traced.
+        delegation: The root's word for `key`, if the fleet has a root.
 
     Raises:
-        InputError: If the lifetime or the quantization is not possible.
+        InputError: If the lifetime or the quantization is not possible, or the delegation not for this key.
     """
     service = AdaptService(
         models,
@@ -142,6 +144,7 @@ def create_app(
         database=database,
         gate=gate,
         tracing=tracing,
+        delegation=delegation,
     )
     metrics = Metrics()
     batcher: Batcher[Asked, Answer] = Batcher(

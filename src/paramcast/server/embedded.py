@@ -50,6 +50,20 @@ class Server:
         """Hex of the key that devices check updates by."""
         return self._launched.public_key
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The key that signs, how those before it endorsed it, and the root's word for it."""
+        return self._launched.service.keys()
+
+    def notice(self, model: str) -> bytes | None:
+        """What is called back of the updates for a base model (sha256), signed; None: it is not known here.
+
+        Raises:
+            StateError: If the state cannot be read.
+        """
+        self._launched.service.look_at_recalls()
+        return self._launched.service.notices.of(model)
+
     def adapt(self, data: bytes) -> bytes:
         """Turn an encoded request, unsigned, into a signed update.
 

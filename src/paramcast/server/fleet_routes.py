@@ -6,14 +6,15 @@ import hashlib
 import time
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from paramcast.protocol import Credentials, MessageError
 from paramcast.protocol.credentials import check_proof
-from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE
+from paramcast.protocol.limits import DEVICE_ID, MAX_SEQUENCE, MODEL_ID
+from paramcast.server.adapt_route import BINARY
 from paramcast.server.db import identities
 from paramcast.server.db.registry import keep_report
 from paramcast.server.metrics import Metrics
@@ -25,6 +26,8 @@ _COST_OF_A_KEY = 20.0
 
 _ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE = 300.0, 100
 """Of one address: who guesses tokens does not keep the state busy."""
+
+_FOR_CACHES = {"cache-control": "public, max-age=300"}
 
 _DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID.pattern}$")]
 _Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -118,7 +121,8 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         check_proof(asked.public_key, asked.device, asked.token, asked.proof)
         with database.writing() as connection:
             identities.enrol(connection, asked.token, asked.device, asked.public_key, _now_ms())
-        return JSONResponse({"device": asked.device, "public_key": public_key})
+        root = service.delegation.root if service.delegation else None
+        return JSONResponse({"device": asked.device, "public_key": public_key, "root": root})
 
     @router.post("/v1/key", responses=refusals, openapi_extra=_described(NewKey))
     async def rotate(request: Request, authorization: _Signed = None) -> JSONResponse:
@@ -162,10 +166,20 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.get("/v1/keys", responses={503: refusals[503]})
     def keys() -> JSONResponse:
-        """The key that signs packages, and how those before it endorsed their successors."""
-        with database.reading() as connection:
-            chain = [vars(link) for link in identities.all_endorsements(connection)]
-        return JSONResponse({"public_key": public_key, "endorsements": chain})
+        """The key that signs packages, how those before it endorsed it, and the root's word for it."""
+        return JSONResponse(service.keys())
+
+    @router.get(
+        "/v1/notice/{model}",
+        response_class=Response,
+        responses={404: {"description": "the base model is not known here"}},
+    )
+    def notice(model: Annotated[str, Path(pattern=f"^{MODEL_ID.pattern}$")]) -> Response:
+        """What is called back of the updates for a base model, signed; caches may keep it for a while."""
+        data = service.notices.of(model)
+        if data is None:
+            return JSONResponse({"error": "there is no notice for this base model here"}, status_code=404)
+        return Response(data, media_type=BINARY, headers=_FOR_CACHES)
 
     return router
 

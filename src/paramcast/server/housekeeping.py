@@ -56,6 +56,7 @@ def tidy(service: AdaptService, before_s: float) -> None:
         StateError: If the state cannot be used.
     """
     service.models.refresh()
+    service.look_at_recalls()
     service.write_places()
     with service.database.writing() as connection:
         prune(connection, int(1000 * before_s))

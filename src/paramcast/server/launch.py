@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.errors import InputError
+from paramcast.protocol import Delegation, MessageError, load_or_make_key, public_key_hex
 from paramcast.server.app import create_app
 from paramcast.server.db import Database, StateError
 from paramcast.server.db.journal import Journal
@@ -40,6 +42,15 @@ class Launched:
     end_streams: Callable[[], None]
 
 
+def _delegation(path: Path) -> Delegation:
+    try:
+        return Delegation.read(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the delegation {path}: {error.strerror}") from error
+    except MessageError as error:
+        raise InputError(f"{path} is no delegation: {error}") from error
+
+
 @contextmanager
 def launched(settings: Settings) -> Iterator[Launched]:
     """Open all that the service needs, until the block ends.
@@ -50,6 +61,7 @@ def launched(settings: Settings) -> Iterator[Launched]:
     """
     given = Models.of_artifacts(settings.artifact) if settings.artifact else None
     key = load_or_make_key(settings.key)
+    delegation = None if settings.delegation is None else _delegation(settings.delegation)
     tracing = OpenTelemetryTracing(settings.otlp_endpoint) if settings.otlp_endpoint else Tracing()
     database = Database.open(settings.where, journal=Journal(settings.journal) if settings.journal else None)
     try:
@@ -70,6 +82,7 @@ def launched(settings: Settings) -> Iterator[Launched]:
             waiting_room=settings.waiting_room,
             keep_s=86400 * settings.keep_days,
             tracing=tracing,
+            delegation=delegation,
         )
         yield Launched(tracing.traced(app), app.service, public_key_hex(key), app.live.end)
         with suppress(StateError):  # for the map alone

@@ -16,7 +16,9 @@ from sqlalchemy import Connection
 from paramcast.errors import InputError
 from paramcast.protocol import (
     AdaptRequest,
+    BadSignature,
     Credentials,
+    Delegation,
     MessageError,
     Package,
     PackageError,
@@ -28,9 +30,10 @@ from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
-from paramcast.server.db.identities import Known, known, spend
+from paramcast.server.db.identities import Known, all_endorsements, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
 from paramcast.server.generating import failure, generate, size_class
+from paramcast.server.notices import Notices, RecalledError
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
 from paramcast.server.serving import Models, Served
@@ -89,8 +92,16 @@ class Answer:
     tag: str
 
 
-Made = dict[str, Float32] | Answer | Exception
-"""Tensors of a package to be; or there is none to be, and why."""
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The tensors of a package to be, and what they do to the model's example, if that is known."""
+
+    tensors: dict[str, Float32]
+    effect: bytes | None
+
+
+Made = Generated | Answer | Exception
+"""A package to be; or there is none to be, and why."""
 
 
 class AdaptService:
@@ -107,8 +118,11 @@ class AdaptService:
         gate: RequestGuard | None = None,
         tracing: Tracing | None = None,
         clock: Callable[[], float] | None = None,
+        delegation: Delegation | None = None,
     ) -> None:
         """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+
+        `delegation` is the root's word for the key, if the fleet has a root.
 
         The clock is that of the gate, if no other is given.
 
@@ -116,7 +130,8 @@ class AdaptService:
         unsigned requests too.
 
         Raises:
-            InputError: If the lifetime is not positive or the quantization is unknown.
+            InputError: If the lifetime is not positive, the quantization is unknown, or the delegation is for
+                another key or over.
         """
         if lifetime_s <= 0:
             raise InputError("the lifetime of a package must be more than 0 seconds")
@@ -130,6 +145,20 @@ class AdaptService:
         self._lifetime_s = lifetime_s
         self._quantization = quantization
         self._clock = clock or self.gate.clock
+        if delegation is not None:
+            check_delegation(delegation, key, self._clock())
+        self.delegation = delegation
+        self._generation = delegation.generation if delegation else 0
+        self.notices = Notices(
+            self.database,
+            key,
+            lifetime_s=lifetime_s,
+            generation=self._generation,
+            skew_s=self.gate.skew_s,
+            clock=self._clock,
+        )
+        with suppress(StateError):  # housekeeping looks again
+            self.look_at_recalls()
         self._working = threading.Lock()
         self._placing = threading.Lock()
         self._places: deque[Place] = deque()
@@ -161,16 +190,17 @@ class AdaptService:
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
+            RecalledError: If devices of this base model are to run it.
         """
         request = AdaptRequest.decode(data)
         served = self.models.pick(request.model, request.device)
+        if self.notices.to_base(request.model):
+            raise RecalledError(request.model)
         dims = (request.anchors.shape[1], request.queries.shape[1])
         if dims != tuple(served.backend.uplink_dims):
             raise MessageError(
                 f"anchors and queries have {dims} columns, the model needs {served.backend.uplink_dims}"
             )
-        if request.sequence >= MAX_SEQUENCE:
-            raise MessageError("the device's sequence numbers are used up; give it a new id")
         digest = hashlib.sha256(data).digest() if credentials else b""
         claim = Claim(request.device, credentials, digest, cost=1.0 + len(data) // _BYTES_OF_ONE)
         return Asked(
@@ -232,6 +262,21 @@ class AdaptService:
             except (RefusedError, TooManyError) as error:
                 keys.append(error)
         return keys
+
+    def look_at_recalls(self) -> None:
+        """See in the state what is called back. Raises StateError if it cannot be read."""
+        self.notices.refresh([served.backend.model for served in self.models.serving])
+
+    def keys(self) -> dict[str, Any]:
+        """What `/v1/keys` tells: the key that signs, how those before it endorsed it, the root's word for it.
+
+        Raises:
+            StateError: If the state cannot be read.
+        """
+        with self.database.reading() as connection:
+            chain = [vars(link) for link in all_endorsements(connection)]
+        word = self.delegation.to_json() if self.delegation else None
+        return {"public_key": public_key_hex(self._key), "endorsements": chain, "delegation": word}
 
     def probes(self) -> list[Asked]:
         """Made-up requests for each model, as devices send them: if they are answered, so are devices'."""
@@ -302,9 +347,15 @@ class AdaptService:
                 kind = (id(asked[place].served), *size_class(asked[place].request))
                 places.setdefault(kind, []).append(place)
         for mine in places.values():
-            outcomes = generate(asked[mine[0]].served.backend, [asked[place].request for place in mine])
-            for place, outcome in zip(mine, outcomes, strict=True):
-                made[place] = outcome
+            served = asked[mine[0]].served
+            found = generate(served.backend, [asked[place].request for place in mine])
+            for place, tensors in zip(mine, found, strict=True):
+                made[place] = self._with_effect(served, tensors)
+
+    def _with_effect(self, served: Served, made: dict[str, Float32] | Exception) -> Made:
+        if isinstance(made, Exception):
+            return made
+        return Generated(made, served.effect_of(made, self._quantization))
 
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
@@ -317,7 +368,9 @@ class AdaptService:
         now = self._clock()
         expires = int(now) + self._lifetime_s
         numbered = [
-            place for place, outcome in enumerate(made) if isinstance(outcome, dict) and asked[place].claim
+            place
+            for place, outcome in enumerate(made)
+            if isinstance(outcome, Generated) and asked[place].claim
         ]
         reported = [(asked[place].request.device, asked[place].request.sequence) for place in numbered]
         taken = take_sequences(connection, reported, int(1000 * now))
@@ -326,7 +379,7 @@ class AdaptService:
         issued: list[tuple[Asked, int]] = []
         rows: list[Issued] = []
         for place, (one, outcome) in enumerate(zip(asked, made, strict=True)):
-            if isinstance(outcome, dict):
+            if isinstance(outcome, Generated):
                 outcome = self._sealed(one, outcome, sequences.get(place, 1), int(now))
                 if isinstance(outcome, Answer) and place in sequences:
                     issued.append((one, sequences[place]))
@@ -339,12 +392,14 @@ class AdaptService:
     def _tried(self, probe: Asked) -> Answer | Exception:
         """What becomes of a health check without the state."""
         (made,) = generate(probe.served.backend, [probe.request])
-        return made if isinstance(made, Exception) else self._sealed(probe, made, 1, int(self._clock()))
+        if isinstance(made, Exception):
+            return made
+        return self._sealed(probe, Generated(made, None), 1, int(self._clock()))
 
-    def _sealed(
-        self, asked: Asked, tensors: dict[str, Float32], sequence: int, issued: int
-    ) -> Answer | Exception:
-        backend, expires = asked.served.backend, issued + self._lifetime_s
+    def _sealed(self, asked: Asked, made: Generated, sequence: int, issued: int) -> Answer | Exception:
+        backend = asked.served.backend
+        issued = max(issued, self.notices.since_s(backend.model))
+        expires = issued + self._lifetime_s
         if sequence > MAX_SEQUENCE:
             device = asked.request.device
             return StateConflictError(
@@ -358,12 +413,32 @@ class AdaptService:
                 expires=expires,
                 form=backend.form,
                 quantization=self._quantization,
-                tensors=tensors,
+                tensors=made.tensors,
                 issued=issued,
+                generation=self._generation,
+                version=asked.served.number,
+                effect=made.effect,
             )
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
             return failure("the model made parameters that cannot be sent", error)
+
+
+def check_delegation(delegation: Delegation, key: SigningKey, now: float) -> None:
+    """Return if the root delegates `key` at `now` (unix seconds). Raises InputError."""
+    try:
+        delegation.check(delegation.root)
+    except BadSignature as error:
+        raise InputError(f"the delegation is damaged: {error}") from error
+    if delegation.key != public_key_hex(key):
+        raise InputError(
+            f"the delegation is for key {delegation.key[:12]}..., this service signs with "
+            f"{public_key_hex(key)[:12]}...; run: paramcast root delegate --public-key {public_key_hex(key)}"
+        )
+    if now >= delegation.not_after:
+        raise InputError(
+            f"the delegation ended at {delegation.not_after} (unix seconds); run: paramcast root delegate"
+        )
 
 
 def _context(data: bytes, request: AdaptRequest) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from paramcast.artifact.effect import Effects
+from paramcast.artifact.errors import ArtifactError
+from paramcast.artifact.read import FORMAT
 from paramcast.artifact.server_read import OnnxHypernetwork
 from paramcast.errors import InputError
+from paramcast.protocol.quantize import Float32, rounded
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.bundles import BrowserBundle
 from paramcast.server.db import Database, published
@@ -33,11 +40,19 @@ class Served:
         backend: Makes its updates.
         version: None where it was not published but given as a folder.
         bundle: What a browser loads; None where the artifact has no half for devices.
+        effects: Runs updates on the artifact's example; None where nothing is signed of them.
     """
 
     backend: AdaptBackend
     version: ModelVersion | None = None
     bundle: BrowserBundle | None = None
+    effects: Effects | None = None
+
+    def effect_of(self, tensors: Mapping[str, Float32], quantization: str) -> bytes | None:
+        """What an update does to the example, once it is rounded; None where that is not known."""
+        if self.effects is None or not all(np.isfinite(values).all() for values in tensors.values()):
+            return None
+        return self.effects.of(rounded(tensors, quantization))
 
     @property
     def number(self) -> int | None:
@@ -59,7 +74,12 @@ class Served:
                 f"{artifact}: device is of base model {bundle.model[:12]}, server of {backend.model[:12]}; "
                 "export the artifact again"
             )
-        return cls(backend, bundle=bundle)
+        module = bundle is not None and json.loads(bundle.manifest)["format"] == FORMAT
+        try:
+            effects = Effects.open(device) if module else None
+        except ArtifactError as error:
+            raise InputError(str(error)) from error
+        return cls(backend, bundle=bundle, effects=effects)
 
 
 class Models:

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     connections: int = Field(2048, ge=16, le=65536, description="connections at a time")
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
+    delegation: Path | None = Field(
+        None, description="file of the root's word for the signing key: `paramcast root delegate`"
+    )
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
     journal: Path | None = Field(
         None, description="file of what a restore may not bring back; beside a state in a file"

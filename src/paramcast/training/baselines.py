@@ -117,7 +117,9 @@ class MeanRemoval(FreeBaseline):
         """Run the query set with moved features."""
         assert self._head is not None
         shift = self.shift(module, support, strength)
-        handle = self._head.register_forward_pre_hook(lambda part, inputs: (inputs[0] - shift, *inputs[1:]))
+        handle = self._head.register_forward_pre_hook(
+            lambda part, inputs: (inputs[0] - shift.to(inputs[0].dtype), *inputs[1:])
+        )
         try:
             return examples.call(module, query)
         finally:

@@ -29,7 +29,7 @@ from paramcast.training.baselines import (
 )
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
-from paramcast.training.model import AdaptableModel, device_of
+from paramcast.training.model import AdaptableModel, device_of, without_gradients
 from paramcast.training.report import Report
 from paramcast.training.scores import Loss, Score, chosen_score, primary
 from paramcast.training.scoring import Contexts, scores_of, updates
@@ -344,9 +344,11 @@ def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -
     milliseconds = 1e3 * (time.perf_counter() - started)
     tensors = {name: np.ascontiguousarray(value[0].cpu().numpy(), np.float32) for name, value in made.items()}
     update = Package(devices[0].id, "0" * 64, 1, 2**31, model.hypernet.adapter.name, "int4", tensors, 2**30)
-    up, down = len(model.request(devices[0].id, context).encode()), len(seal(update, make_key()))
+    asked = model.request(devices[0].id, context, update.model)
+    up, down = len(asked.encode()), len(seal(update, make_key()))
     rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), device_of(model.net))
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+    # Of parameters that need a gradient torch's counter wants one, also of their views, which have none here.
+    with torch.no_grad(), without_gradients(model.net), FlopCounterMode(display=False) as counted:
         examples.call(model.net, rows)
     return {
         "labels": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,22 +65,29 @@ def count(tree: Any) -> int:
 
 
 def take(tree: Any, rows: slice | np.ndarray | Sequence[int]) -> Any:
-    """Select examples of every tensor of a tree.
+    """Select examples of every tensor of a tree; what has no axis, or is no tensor, is left as it is.
 
     Args:
         tree: Tensors (N, ...).
         rows: A slice, or the numbers of the examples.
     """
-    if isinstance(rows, slice):
-        return pytree.tree_map(lambda tensor: tensor[rows], tree)
-    index = torch.as_tensor(np.asarray(rows), dtype=torch.long)
-    return pytree.tree_map(lambda tensor: tensor[index.to(tensor.device)], tree)
+    index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows), dtype=torch.long)
+
+    def taken(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.dim():
+            return leaf
+        return leaf[index if isinstance(index, slice) else index.to(leaf.device)]
+
+    return pytree.tree_map(taken, tree)
 
 
 def joined(trees: Sequence[Any]) -> Any:
-    """Concatenate the examples of several trees of one structure."""
+    """Concatenate the examples of several trees of one structure; what has no axis is the first tree's."""
     leaves = [pytree.tree_flatten(tree) for tree in trees]
-    merged = [torch.cat(parts) for parts in zip(*(each[0] for each in leaves), strict=True)]
+    merged = [
+        torch.cat(parts) if isinstance(parts[0], Tensor) and parts[0].dim() else parts[0]
+        for parts in zip(*(each[0] for each in leaves), strict=True)
+    ]
     return pytree.tree_unflatten(merged, leaves[0][1])
 
 
@@ -106,6 +114,7 @@ def made_like(tree: Any, seed: int = 0) -> Any:
     """Make examples of the same layout that hold nobody's data: what an artifact may carry.
 
     Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values.
+    Masks of padding, which tell no more than lengths, keep their rows, in another order.
     """
     draws = torch.Generator().manual_seed(seed)
 
@@ -115,9 +124,49 @@ def made_like(tree: Any, seed: int = 0) -> Any:
             noise = torch.randn(flat.shape, generator=draws)
             deviation = flat.float().std(correction=0) if flat.numel() else 0.0
             return (flat.float().mean() + deviation * noise).to(tensor.dtype).reshape(tensor.shape)
+        if _is_padding(tensor):
+            return tensor.detach().cpu()[torch.randperm(len(tensor), generator=draws)]
         return flat[torch.randint(len(flat), flat.shape, generator=draws)].reshape(tensor.shape)
 
     return pytree.tree_map(made, tree)
+
+
+def _is_padding(tensor: Tensor) -> bool:
+    """Tell whether a tensor of zeros and ones marks the beginning or the end of each of its rows."""
+    if tensor.dim() != 2 or tensor.shape[1] < 4 or bool(((tensor != 0) & (tensor != 1)).any()):
+        return False
+    steps = tensor[:, 1:].int() - tensor[:, :-1].int()
+    return bool(((steps <= 0).all(1) | (steps >= 0).all(1)).all())
+
+
+class ExampleWarning(UserWarning):
+    """A real example takes the place of a made one."""
+
+
+def shipped(module: Any, tree: Any) -> Any:
+    """Return examples that an artifact may carry: made ones, if the module can run on them.
+
+    Args:
+        module: Called on the result.
+        tree: Real examples.
+    """
+    made, module = made_like(tree), module.eval()
+    at = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            outputs = pytree.tree_leaves(call(module, moved(made, at)))
+        if not any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in outputs):
+            return made
+        why = "gives NaN"
+    except Exception as error:  # whatever a module may raise on inputs that it was not made for
+        why = f"fails ({type(error).__name__}: {error})"
+    warnings.warn(
+        f"the module {why} on made-up inputs, so that the first training examples are kept in their place; "
+        "give export(..., probe=inputs) an example that everyone may see",
+        ExampleWarning,
+        stacklevel=3,
+    )
+    return tree
 
 
 def dump(tree: Any) -> tuple[Any, dict[str, Tensor]]:

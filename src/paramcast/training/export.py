@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from paramcast.artifact.write import export_device, export_hypernetwork
 from paramcast.errors import InputError
@@ -20,6 +21,7 @@ def export(
     key: Path | str | None = None,
     task: str = "module",
     labels: Sequence[str] | None = None,
+    probe: Any = None,
 ) -> Path:
     """Write a model's artifact: `out/device` and `out/server`.
 
@@ -30,6 +32,8 @@ def export(
             first server that they meet.
         task: What the model does, in the user's words; the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
+        probe: Inputs with one example or more, the first of which the artifact carries: server and devices
+            try updates on it. None: a made-up one.
 
     Returns:
         The folder.
@@ -45,8 +49,12 @@ def export(
     fitted, out = model.fitted, Path(out)
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
     public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
-    # Devices keep the first example for trial runs: a made one, not a user's.
-    traced = examples.joined([examples.made_like(fitted.example), fitted.example])
+    # The artifact carries the first example: not a user's, where there is another one.
+    if probe is None:
+        first = examples.shipped(model.net, fitted.example)
+    else:
+        first = examples.take(examples.as_tensors(probe, "probe"), slice(0, 1))
+    traced = fitted.example if first is fitted.example else examples.joined([first, fitted.example])
     sha256 = export_device(
         model.adapted,
         describer,

@@ -35,13 +35,13 @@ def save(model: AdaptableModel, folder: Path | str) -> None:
     uplink = model.fitted.uplink
     with replacing(folder / "uplink.safetensors") as path:
         save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
-    structure, tensors = examples.dump(examples.made_like(model.fitted.example))
+    structure, tensors = examples.dump(examples.shipped(model.net, model.fitted.example))
     with replacing(folder / "example.safetensors") as path:
         save_file(tensors, path)
     stored = {
         "format": FORMAT,
         "example": structure,
-        "sha256": model.sha256(),
+        "sha256": model.fingerprint(),
         **model._config(),
         "domains": list(model.fitted.domains),
         "truth_dim": model.fitted.truth_dim,
@@ -90,7 +90,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         raise
     except (InputError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder} is not a model of this module: {error}") from error
-    if model.sha256() != stored["sha256"]:
+    if model.fingerprint() != stored["sha256"]:
         raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
     return model
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,17 +202,18 @@ class AdaptableModel:
             None if truths is None else torch.from_numpy(np.stack(truths)).to(at),
         )
 
-    def request(self, device: str, context: np.ndarray, sequence: int = 0) -> AdaptRequest:
+    def request(self, device: str, context: np.ndarray, model: str, sequence: int = 0) -> AdaptRequest:
         """Return what a device sends; its `encode()` is the bytes.
 
         Args:
             device: The device's id.
             context: (K, F) or (K, T, F) features of the K examples that it has seen.
+            model: `model` of the artifact's manifests: 64 hex digits.
             sequence: The sequence number of the update that it runs, 0 for the base.
         """
         anchors = self.fitted.uplink(sent_and_whole(context)[0])
         none = np.empty((0, _NO_QUERIES), np.float32)
-        return AdaptRequest(device, self.sha256(), sequence, anchors, none, np.empty(0, np.int64))
+        return AdaptRequest(device, model, sequence, anchors, none, np.empty(0, np.int64))
 
     def update(self, support: Any) -> dict[str, np.ndarray]:
         """Generate the update tensors for a device from its support examples.
@@ -230,8 +232,12 @@ class AdaptableModel:
         with torch.no_grad():
             return self.adapted(examples.as_tensors(inputs, "inputs"), values)
 
-    def sha256(self) -> str:
-        """Return the hex digest of the base module, what devices hold of the adapter, and the uplink."""
+    def fingerprint(self) -> str:
+        """Return 64 hex digits of the trained numbers: base, what devices hold of the adapter, uplink.
+
+        It tells whether two folders hold the same model. What updates are for is another thing: `model` of an
+        artifact's manifests, which covers its graphs.
+        """
         digest = hashlib.sha256(json.dumps(self._config()).encode())
         adapter = self.hypernet.adapter
         tensors = {f"base.{name}": value for name, value in self.net.state_dict().items()}
@@ -261,7 +267,8 @@ class AdaptableModel:
             out: The artifact's folder.
             key: File of the signing key, made if it does not exist; None: devices trust the first server
                 they meet.
-            options: `labels` (names of the outputs) and `task`.
+            options: `labels` (names of the outputs), `task` and `probe` (an example that the artifact may
+                carry); see `training.export`.
         """
         from paramcast.training.export import export
 
@@ -349,6 +356,18 @@ def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
+
+
+@contextmanager
+def without_gradients(module: nn.Module) -> Iterator[None]:
+    """Have no parameter need a gradient while the block runs."""
+    needed = [parameter.requires_grad for parameter in module.parameters()]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, before in zip(module.parameters(), needed, strict=True):
+            parameter.requires_grad_(before)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters.base import Adapter, Values
+from paramcast.adapters.base import Adapter, Values, root_mean_square
 from paramcast.training import examples
 from paramcast.training.alignment import LearnedAlignment
 from paramcast.training.baselines import (
@@ -106,6 +106,10 @@ class Started(Adapter):
         """Kinds of change of the adapter's targets; that of a start has no fast path."""
         own = self._inner[0].kinds
         return own | {name: (*own.get(name, ()), "start") for name in self._start}
+
+    def _spread(self) -> dict[str, float]:
+        own = self._inner[0]._spread()
+        return own | {PREFIX + name: root_mean_square(self._tensor(name)) for name in self._start}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

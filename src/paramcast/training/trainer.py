@@ -40,7 +40,14 @@ from paramcast.training.bases import (
 from paramcast.training.devices import DeviceData, check_devices, domains_of
 from paramcast.training.fitting import Schedule, one_thread
 from paramcast.training.fitting import fit as fit_steps
-from paramcast.training.model import CONDITIONS, UPLINK_DIM, AdaptableModel, device_of, sent_and_whole
+from paramcast.training.model import (
+    CONDITIONS,
+    UPLINK_DIM,
+    AdaptableModel,
+    device_of,
+    sent_and_whole,
+    without_gradients,
+)
 from paramcast.training.outcomes import fit_gain_predictor
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
@@ -195,23 +202,20 @@ def fit(
             seed,
             precision,
         )
-        needed = [parameter.requires_grad for parameter in model.net.parameters()]
-        model.net.requires_grad_(False)
         try:
-            for condition in fitted.hypernets:
-                fitted.adapted[condition].check([examples.moved(b, device_of(model.net)) for b in batch])
-                if start and condition == "support":
-                    fitted.summary["start"] = choose_start(
-                        model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
-                    )
-                    model.begin_with_start()
-                _fit_hypernet(plan, condition, work)
-            restored_to(model.net, plan.final)
-            fit_gain_predictor(plan)
+            with without_gradients(model.net):
+                for condition in fitted.hypernets:
+                    fitted.adapted[condition].check([examples.moved(b, device_of(model.net)) for b in batch])
+                    if start and condition == "support":
+                        fitted.summary["start"] = choose_start(
+                            model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
+                        )
+                        model.begin_with_start()
+                    _fit_hypernet(plan, condition, work)
+                restored_to(model.net, plan.final)
+                fit_gain_predictor(plan)
         finally:
             restored_to(model.net, plan.final)
-            for parameter, before in zip(model.net.parameters(), needed, strict=True):
-                parameter.requires_grad_(before)
             model.net.eval()
         fitted.summary |= _summary(plan)
 

@@ -1,5 +1,6 @@
 /** The folder `artifact/device` of any module, read and checked; see `paramcast.artifact.read`. */
 
+import { fromHex } from "../protocol/bytes";
 import { changed } from "../protocol/changes";
 import type { Tensors } from "../protocol/package";
 import { ALL_ITEM_BYTES, floats } from "../protocol/tensors";
@@ -22,6 +23,8 @@ export interface Artifact extends Manifest {
   uplink: Uplink;
   /** One example. */
   probe: Arrays;
+  /** 4 bytes that tell which example it is. */
+  probeTag: Uint8Array;
 }
 
 /**
@@ -46,6 +49,7 @@ export async function loadArtifact(source: Source, progress?: Progress, given?: 
     constants: floatsOf(files, "adapter.safetensors").tensors,
     uplink: uplinkOf(files, manifest),
     probe: probeOf(files, manifest),
+    probeTag: fromHex(String(manifest.files["probe.safetensors"]).slice(0, 8))!,
   };
 }
 

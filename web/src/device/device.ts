@@ -10,6 +10,7 @@ import { isPublicKey } from "../protocol/signing";
 import { type NdArray, type TypedArray } from "./arrays";
 import { type Artifact, changedTargets, loadArtifact } from "./artifact";
 import { Cloud, type Exchange } from "./cloud";
+import { fault, sharesOf } from "./effect";
 import { ArtifactError, DeviceInputError, messageOf } from "./errors";
 import { fromFiles, fromFolder, fromServer, type Progress, type Source } from "./fetching";
 import { type Arrays, checkInputs, type Inputs } from "./inputs";
@@ -83,7 +84,9 @@ export class Device {
     publicKey: string | null,
   ) {
     const model = { model: artifact.model, shapes: artifact.parameters, publicKey };
-    this.parameters = new ParameterKeeper(model, graphs.base, id, store, (values) => this.tryOut(values));
+    this.parameters = new ParameterKeeper(model, graphs.base, id, store, (values, effect) =>
+      this.tryOut(values, effect),
+    );
   }
 
   /**
@@ -292,7 +295,7 @@ export class Device {
   }
 
   /** Compute the changed targets, and run the module on the last example and on the exported one. */
-  private async tryOut(values: Tensors): Promise<Tensors> {
+  private async tryOut(values: Tensors, effect: Bytes | null): Promise<Tensors> {
     let feed: Tensors;
     try {
       feed = changedTargets(this.artifact, values);
@@ -303,10 +306,10 @@ export class Device {
     const unsound = [...feed].find(([, now]) => !now.every(Number.isFinite));
     if (unsound) throw new PackageError("ProbeFailed", `the package makes ${unsound[0]} infinite or NaN`);
     const moved = [...feed].some(([name, now]) => isOther(now, base.get(name)!));
-    let effect = false;
+    let differs = false;
+    let [known, made]: [Outputs, Outputs] = [new Map(), new Map()];
     for (const data of this.last ? [this.last, this.artifact.probe] : [this.artifact.probe]) {
-      const known = await this.graphs.outputs(data, base);
-      let made: Outputs;
+      known = await this.graphs.outputs(data, base);
       try {
         made = await this.graphs.outputs(data, feed);
       } catch (error) {
@@ -318,12 +321,19 @@ export class Device {
         if (isLost(before, now)) {
           throw new PackageError("ProbeFailed", `with these parameters the output ${name} is not finite`);
         }
-        effect ||= isOther(now, before);
+        differs ||= isOther(now, before);
       }
     }
-    if (moved && !effect) {
+    if (moved && !differs) {
       const text = "the package changes parameters but no output: the graph is not the one it is for";
       throw new PackageError("NoEffect", text);
+    }
+    const { effect: spec, probeTag, outputs } = this.artifact;
+    if (effect && spec) {
+      // The exported example came last.
+      const [found, before] = [sharesOf(spec, made, outputs), sharesOf(spec, known, outputs)];
+      const told = fault(spec, probeTag, effect, found, before);
+      if (told !== null) throw new PackageError("WrongEffect", told);
     }
     return feed;
   }

@@ -2,7 +2,7 @@
 
 import { sha256, toHex, utf8 } from "../protocol/bytes";
 import { isKind, type Kind } from "../protocol/changes";
-import { MAX_TENSOR_NAME, SHA256, TENSOR_NAME } from "../protocol/limits";
+import { MAX_EFFECT_NUMBERS, MAX_TENSOR_NAME, SHA256, TENSOR_NAME } from "../protocol/limits";
 import type { Shapes } from "../protocol/package";
 import { isPublicKey } from "../protocol/signing";
 import { isDtype } from "./arrays";
@@ -31,6 +31,16 @@ export interface ContextSpec {
   uplink: number;
 }
 
+/** Which outputs of the example tell what an update does. */
+export interface EffectSpec {
+  /** Among all numbers of the outputs of floating point, in the manifest's order. */
+  positions: readonly number[];
+  /** The size of each: what a difference is a share of. */
+  scales: readonly number[];
+  /** The share that engines may differ by. */
+  tolerance: number;
+}
+
 export interface Manifest {
   /** sha256 of what an update is for. */
   model: string;
@@ -48,6 +58,8 @@ export interface Manifest {
   parameters: Shapes;
   targets: readonly TargetSpec[];
   context: ContextSpec;
+  /** Null where nothing is compared, as in artifacts of old. */
+  effect: EffectSpec | null;
   files: Readonly<Record<string, unknown>>;
 }
 
@@ -99,6 +111,7 @@ export async function readManifest(value: unknown): Promise<Manifest> {
     ...told,
     publicKey: told.public_key ?? null,
     labels: told.labels ?? null,
+    effect: told.effect ?? null,
     parameters: new Map(told.parameters.map(({ name, shape }) => [name, shape as number[]])),
   };
   checkNames(manifest);
@@ -131,6 +144,21 @@ const isParameter = ({ name, dtype, shape }: Entry) =>
 const isTarget = ({ input, kinds, shape }: Entry) =>
   isText(input) && Array.isArray(kinds) && kinds.length > 0 && kinds.every(isKind) && shape.every(isSize);
 
+const isPositive = (value: unknown) => Number.isFinite(value) && (value as number) > 0;
+
+function isEffect(value: unknown): boolean {
+  if (value === null || value === undefined) return true;
+  if (!isTable(value) || !Array.isArray(value.positions) || !Array.isArray(value.scales)) return false;
+  const { positions, scales, tolerance } = value;
+  return (
+    positions.length > 0 &&
+    positions.length <= MAX_EFFECT_NUMBERS &&
+    positions.length === scales.length &&
+    positions.every(isSize) &&
+    [...scales, tolerance].every(isPositive)
+  );
+}
+
 const RULES: [string, (value: unknown) => boolean][] = [
   ["model", (value) => isText(value) && SHA256.test(value as string)],
   ["adapter", isText],
@@ -155,6 +183,7 @@ const RULES: [string, (value: unknown) => boolean][] = [
       isText(value.output) &&
       [value.dim, value.uplink].every((size) => isSize(size) && size !== 0),
   ],
+  ["effect", isEffect],
 ];
 
 function checkNames(manifest: Manifest): void {

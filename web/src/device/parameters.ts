@@ -46,14 +46,15 @@ export class ParameterKeeper<Feed> {
 
   /**
    * @param nothing what the graphs are fed without a package.
-   * @param tryOut what they are fed for a package's tensors; throws a PackageError if the model does not work so.
+   * @param tryOut what they are fed for a package's tensors, given what the cloud has signed of their effect; throws a
+   *   PackageError if the model does not work so.
    */
   constructor(
     private readonly of: Model,
     private readonly nothing: Feed,
     private readonly device: string,
     private readonly store: Store,
-    private readonly tryOut: (parameters: Tensors) => Promise<Feed>,
+    private readonly tryOut: (parameters: Tensors, effect: Bytes | null) => Promise<Feed>,
   ) {
     this.keys = of.publicKey ? [of.publicKey] : [];
     this.current = this.base("no package has been taken up yet");
@@ -86,7 +87,7 @@ export class ParameterKeeper<Feed> {
     for (const kept of [...first, ...newestFirst.filter((other) => other.sequence !== running)]) {
       try {
         const opened = await this.stored(kept);
-        const feed = await this.tryOut(opened.tensors);
+        const feed = await this.tryOut(opened.tensors, opened.effect);
         this.current = snapshot(opened, feed, "store", `package ${opened.sequence} ran before the start`);
         this.slot = { ...this.slot, running: kept.sequence };
         return;
@@ -104,7 +105,7 @@ export class ParameterKeeper<Feed> {
       let feed: Feed;
       try {
         opened = await this.open(bytes, this.publicKey, this.highest, Date.now() / 1000, this.slot.clock);
-        feed = await this.tryOut(opened.tensors);
+        feed = await this.tryOut(opened.tensors, opened.effect);
       } catch (error) {
         this.refused = reasonOf(error);
         throw error;
@@ -138,7 +139,7 @@ export class ParameterKeeper<Feed> {
             `there is no package ${to}; there are: ${this.packages.join(", ") || "none"}`,
           );
         const opened = await this.stored(kept);
-        const feed = await this.tryOut(opened.tensors);
+        const feed = await this.tryOut(opened.tensors, opened.effect);
         next = snapshot(opened, feed, "store", `rolled back to package ${to}`);
       }
       await this.save({ ...this.slot, running: to });

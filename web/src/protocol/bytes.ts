@@ -21,6 +21,16 @@ export function toBase64Url(bytes: Uint8Array): string {
     .replaceAll("=", "");
 }
 
+/** The bytes of base64 in its one canonical spelling; null for any other text. */
+export function fromBase64(text: string): Bytes | null {
+  try {
+    const characters = atob(text);
+    return btoa(characters) === text ? Uint8Array.from(characters, (each) => each.charCodeAt(0)) : null;
+  } catch {
+    return null;
+  }
+}
+
 export function joined(...parts: Uint8Array[]): Bytes {
   const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;

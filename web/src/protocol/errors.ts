@@ -15,6 +15,7 @@ export type Rule =
   | "NotFinite"
   | "ProbeFailed"
   | "NoEffect"
+  | "WrongEffect"
   | "NoPublicKey";
 
 /** A package may not be run; the device keeps the parameters that it has. `name` is the rule. */

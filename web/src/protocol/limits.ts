@@ -9,6 +9,8 @@ export const MAX_QUERIES = 2048;
 export const QUERIES_A_CLIP = 8; // of which a device sends the mean
 export const MAX_SEQUENCE = Number.MAX_SAFE_INTEGER;
 export const MAX_TIME = Number.MAX_SAFE_INTEGER;
+export const MAX_EFFECT_NUMBERS = 64;
+export const MAX_EFFECT_BYTES = 4 + 2 * MAX_EFFECT_NUMBERS; // a tag, and 16 bits a number
 
 export const DEVICE_ID = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
 export const SHA256 = /^[0-9a-f]{64}$/;

@@ -1,10 +1,11 @@
 /** Opening the signed bytes that carry parameters; the rules and their order are `paramcast.protocol.package`'s. */
 
-import { type Bytes, joined } from "./bytes";
+import { type Bytes, fromBase64, joined } from "./bytes";
 import { PackageError } from "./errors";
 import {
   DEVICE_ID,
   FORM,
+  MAX_EFFECT_BYTES,
   MAX_PACKAGE_BYTES,
   MAX_PACKAGE_HEADER_BYTES,
   MAX_SEQUENCE,
@@ -23,9 +24,12 @@ const FORMATS: Record<number, Quantization[]> = {
   1: ["fp32", "fp16", "int8"],
   2: ["int4"],
   3: ["fp32", "fp16", "int8", "int4"],
+  4: ["fp32", "fp16", "int8", "int4"],
 };
-/** The format that says when a package was issued. */
+/** The first format that says when a package was issued; all later ones do. */
 const ISSUED = 3;
+/** Format byte -> keys that its packages may have. */
+const OPTIONAL: Record<number, string[]> = { 4: ["x"] };
 
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 export type Tensors = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
@@ -42,6 +46,8 @@ export interface Package {
   tensors: Tensors;
   /** Unix seconds when the cloud signed it, by the cloud's clock; null: it does not say. */
   issued: number | null;
+  /** What it does to the artifact's example; null: it does not say. */
+  effect: Bytes | null;
 }
 
 /** Who opens a package, and when. */
@@ -107,7 +113,7 @@ async function signedPayload(data: Bytes, publicKey: string): Promise<Bytes> {
   }
   const kind = data.subarray(MAGIC.length, MAGIC.length + 1);
   if (!(kind[0] in FORMATS)) {
-    throw new PackageError("BadFormat", `package format ${kind[0]} is unknown here; this page reads 1 to 3`);
+    throw new PackageError("BadFormat", `package format ${kind[0]} is unknown here; this page reads 1 to 4`);
   }
   const payload = data.subarray(PAYLOAD);
   await checkSignature(publicKey, joined(kind, payload), data.subarray(MAGIC.length + 1, PAYLOAD));
@@ -124,13 +130,20 @@ function contents(payload: Bytes): Contents {
 }
 
 function readHead(metadata: Record<string, string>, kind: number): Omit<Package, "tensors"> {
-  const { d: device, m: model, s, e, i, f: form, q } = metadata;
+  const { d: device, m: model, s, e, i, f: form, q, x } = metadata;
   const sequence = Number(s);
   const expires = Number(e);
-  const issued = kind === ISSUED ? Number(i) : null;
+  const issued = kind >= ISSUED ? Number(i) : null;
+  const effect = x === undefined ? null : fromBase64(x);
+  const keys = Object.keys(metadata).filter((key) => !OPTIONAL[kind]?.includes(key));
   const names = issued === null ? "d,e,f,m,q,s" : "d,e,f,i,m,q,s";
   const broken: [boolean, string][] = [
-    [Object.keys(metadata).sort().join() !== names, `metadata are not ${names}`],
+    [keys.sort().join() !== names, `metadata are not ${names}`],
+    [x !== undefined && effect === null, "effect is no base64"],
+    [
+      effect !== null && !(effect.length >= 1 && effect.length <= MAX_EFFECT_BYTES),
+      `effect must have 1 to ${MAX_EFFECT_BYTES} bytes`,
+    ],
     [
       !NUMBER.test(s) || !NUMBER.test(e) || (issued !== null && !NUMBER.test(i)),
       "sequence number, expiry or issue time is no number",
@@ -145,7 +158,7 @@ function readHead(metadata: Record<string, string>, kind: number): Omit<Package,
   ];
   const first = broken.find(([isBroken]) => isBroken);
   if (first) throw new PackageError("BadFormat", `the package's ${first[1]}`);
-  return { device, model, sequence, expires, form, quantization: q as Quantization, issued };
+  return { device, model, sequence, expires, form, quantization: q as Quantization, issued, effect };
 }
 
 /** Compare names, dtypes and shapes with the model's before anything is dequantized. */

@@ -1,4 +1,4 @@
-"""`paramcast bench gate`: whom packages would hurt."""
+"""`paramcast bench gate`: measure which devices the gate protects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m paramcast.methods.cmda_ot`: adapt to tables of one's own."""
+"""`python -m paramcast.methods.cmda_ot`: adapt to your own tables."""
 
 from __future__ import annotations
 

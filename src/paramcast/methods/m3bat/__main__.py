@@ -1,4 +1,4 @@
-"""`python -m paramcast.methods.m3bat`: adapt to tables of one's own."""
+"""`python -m paramcast.methods.m3bat`: adapt to your own tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command() -> None:
 @command.command()
 @click.option("--source", "sources", required=True, multiple=True, type=_CSV, help="CSV; one a source.")
 @click.option("--target", required=True, type=_CSV, help="CSV of the target, with the sources' columns.")
-@click.option("--label", default="label", show_default=True, help="Column that is to be told.")
+@click.option("--label", default="label", show_default=True, help="Column to predict.")
 @click.option(
     "--task",
     default="classes",

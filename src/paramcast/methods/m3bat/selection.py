@@ -1,6 +1,6 @@
 """Choosing the strength of the alignment without a single target label.
 
-A strength is judged by what may be known of its risk on the target:
+A strength is evaluated by an estimate of its risk on the target:
 
     R = L + S + max(0, D - D_0)
 
@@ -108,7 +108,7 @@ def judge(
         target: (P, Nt, K) answers to the target rows.
         labels: (Ns,) class numbers, or values in deviations of y.
         held_out: P index arrays, the source rows that each network did not learn from; where there are none,
-            it is judged by those that it did.
+            it is evaluated on those that it did.
         weights: (Ns,) of the source rows, from `target_weights`.
     """
     rows = [each if len(each) else np.arange(len(labels)) for each in held_out]

@@ -22,7 +22,7 @@ SCALES = (math.log(10), math.log(100))
 
 
 class Validation(NamedTuple):
-    """How well validation images are told apart: the greater tuple is the better one.
+    """Score how well validation images are classified: the greater tuple is the better one.
 
     Attributes:
         accuracy: In [0, 1].

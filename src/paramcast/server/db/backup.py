@@ -79,6 +79,7 @@ def restore(where: str | Path, path: Path | str, journal: Journal | None = None)
                 rows = _fill(connection, (_line(line) for line in file))
                 upgrade(connection)
                 acts = replay(connection, iter(notes))
+                _count_all_on(connection)
     except (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, zlib.error) as error:
         raise StateInputError(f"{path} is no whole backup of a state: {error}") from error
     finally:
@@ -109,14 +110,18 @@ def _fill(connection: Connection, lines: Iterator[tuple[Any, Any]]) -> int:
         while part := list(islice(values, _ROWS_AT_ONCE)):
             connection.execute(insert(tables[name]), part)
             rows += len(part)
-    if connection.dialect.name == "postgresql":
-        for table in tables.values():
-            for column in table.columns:
-                if column.autoincrement is True or "nextval" in str(
-                    getattr(column.server_default, "arg", "")
-                ):
-                    _count_on(connection, table, column.name)
+    _count_all_on(connection)
     return rows
+
+
+def _count_all_on(connection: Connection) -> None:
+    """Have PostgreSQL number new rows above all that are there; SQLite does so by itself."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in _tables(connection):
+        for column in table.columns:
+            if column.autoincrement is True or "nextval" in str(getattr(column.server_default, "arg", "")):
+                _count_on(connection, table, column.name)
 
 
 def _count_on(connection: Connection, table: Table, column: str) -> None:

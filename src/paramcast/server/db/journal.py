@@ -1,9 +1,9 @@
 """What may not come back with a backup: a file beside the state, only ever added to, which a restore replays.
 
 A backup of yesterday holds keys that were revoked today, tokens that were used, operators whose token ended,
-versions that were rolled back; and it lacks the endorsement of a signing key that was changed since. Each
-such act is a line of JSON here, on the disk before the act is committed. Replaying all lines in order, on the
-backup of any moment, gives what holds now.
+versions that were rolled back; and it lacks what was published and called back since, and the endorsement of
+a signing key that was changed. Each such act is a line of JSON here, on the disk before the act is committed.
+Replaying all lines in order, on the backup of any moment, gives what holds now.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from paramcast.server.db.schema import (
     models,
     operators,
     packages,
+    recalls,
 )
 
 _NOTES = "paramcast notes"
@@ -176,6 +177,19 @@ def _rolled_back(connection: Connection, one: Mapping[str, Any]) -> None:
     connection.execute(gone.where(models.c.withdrawn_at.is_(None)).values(withdrawn_at=one["at"]))
 
 
+def _published(connection: Connection, one: Mapping[str, Any]) -> None:
+    """Have the version again: its number is not given twice, and what the owner has put in service serves."""
+    if connection.execute(select(models.c.version).where(models.c.version == one["version"])).first() is None:
+        names = ("version", "model", "digest", "form", "task", "share", "published_at")
+        connection.execute(insert(models).values({name: one[name] for name in names}))
+
+
+def _recalled(connection: Connection, one: Mapping[str, Any]) -> None:
+    connection.execute(delete(recalls).where(recalls.c.model == one["model"]))
+    row = {name: one[name] for name in ("model", "number", "since", "to_base")}
+    connection.execute(insert(recalls).values(row))
+
+
 def _endorsed(connection: Connection, one: Mapping[str, Any]) -> None:
     if connection.execute(select(endorsements.c.old).where(endorsements.c.old == one["old"])).first() is None:
         row = {name: one[name] for name in ("old", "new", "signature")}
@@ -195,6 +209,8 @@ _REPLAYED = {
     "device revoked": _revoked,
     "operator granted": _granted,
     "operator withdrawn": _withdrawn,
+    "version published": _published,
     "version withdrawn": _rolled_back,
+    "recalled": _recalled,
     "signing key endorsed": _endorsed,
 }

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from paramcast.protocol.limits import MAX_JUMP
 from paramcast.server.db.prepared import prepared
 from paramcast.server.db.schema import devices, feedback, packages
 
@@ -60,6 +61,9 @@ class Place:
 def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now_ms: int) -> list[int]:
     """A number for each (device, number that it reports), above all that were given or reported before.
 
+    A reported number is believed up to `MAX_JUMP` above what is on record: else one made-up request would use
+    up the numbers of a name. A device that is truly further on is reached after a few requests.
+
     The caller's transaction keeps them: once it is committed, nobody is given them again.
 
     Args:
@@ -71,6 +75,11 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
     reported: dict[str, int] = {}
     for device, number in asked:
         reported[device] = max(number, reported.get(device, 0))
+    if far := [device for device, number in reported.items() if number > MAX_JUMP]:
+        here = select(devices.c.id, devices.c.sequence).where(devices.c.id.in_(far))
+        known: dict[str, int] = {row.id: row.sequence for row in connection.execute(here)}
+        for device in far:
+            reported[device] = min(reported[device], known.get(device, 0) + MAX_JUMP)
     last: dict[str, int] = {}
     # In one order everywhere, so that two services cannot wait for each other's rows.
     for count in sorted(set(counts.values())):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from paramcast.server.db.errors import StateConflictError, StateInputError
 from paramcast.server.db.journal import note
+from paramcast.server.db.recalls import say_anew
 from paramcast.server.db.schema import models
 
 WHOLE = 100
@@ -72,6 +73,7 @@ def publish(
         "published_at": now_ms,
     }
     version = connection.execute(insert(models).values(row).returning(models.c.version)).scalar_one()
+    note(connection, "version published", at=now_ms, version=version, **row)
     return ModelVersion(version=version, **row)
 
 
@@ -101,7 +103,8 @@ def withdraw(
 ) -> list[ModelVersion]:
     """Take the newest version out of service, so that what was served before serves its devices again.
 
-    Every version of the same files goes with it: else a canary of the bad model would go on.
+    Every version of the same files goes with it: else a canary of the bad model would go on. Devices are told
+    by the next notice, and leave what these versions have made.
 
     Args:
         connection: In a transaction.
@@ -142,4 +145,5 @@ def withdraw(
         raise StateConflictError(f"version {newest.version} has just been withdrawn")
     for one in gone:
         note(connection, "version withdrawn", at=now_ms, version=one.version, digest=one.digest)
+    say_anew(connection, newest.model, now_ms)
     return [replace(one, withdrawn_at=now_ms) for one in gone]

@@ -98,6 +98,15 @@ models = Table(
     sqlite_autoincrement=True,  # else the number of a removed version would be given again
 )
 
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("model", String(64), primary_key=True),  # sha256 of the base model
+    Column("number", BigInteger, nullable=False),  # grows with every change: what devices order notices by
+    Column("since", BigInteger, nullable=False),  # packages that were issued before are called back
+    Column("to_base", Boolean, nullable=False),
+)
+
 packages = Table(
     "packages",
     metadata,

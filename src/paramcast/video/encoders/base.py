@@ -165,7 +165,7 @@ def fingerprint(*paths: Path) -> str:
 
 
 def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.InferenceSession:
-    """An ONNX Runtime session on the CPU, of a file or of its bytes, with so many threads or one a core."""
+    """An ONNX Runtime session on the CPU, of a file or of its bytes, with `threads` threads or one a core."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     source = graph if isinstance(graph, bytes) else str(graph)

@@ -22,7 +22,7 @@ class RetrievalModel(nn.Module):
             deeper ones on frozen features (docs/log.md).
     """
 
-    # Edits of the weights learn the training clips by heart, and lost 6 points (docs/log.md).
+    # Edits of the weights memorize the training clips, and lost 6 points (docs/log.md).
     targets = ("image*.bias", "text*.bias")
     temperature = 12.0
     """Scale of the cosines in InfoNCE."""

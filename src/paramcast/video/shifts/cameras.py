@@ -84,7 +84,7 @@ class Camera:
         return f"{self.kind}-{_REVISION}:{self.severity!r}:{self.seed}"
 
     def describe(self) -> np.ndarray:
-        """What an oracle is told: (CAMERA_DIMS,) float32.
+        """Describe the camera to the oracle: (CAMERA_DIMS,) float32.
 
         The severity stands at the kind's place in `CAMERA_KINDS`; the last three are the natural logarithms
         of the colour cast's RGB gains (zeros for every other kind).

@@ -78,7 +78,7 @@ class Vocabulary:
         return self.rewrite(answer)
 
     def describe(self) -> np.ndarray:
-        """What an oracle is told: (VOCABULARY_WORDS,) float32 in {0, 1}, 1 at the synonyms that it uses."""
+        """Describe the words to the oracle: (VOCABULARY_WORDS,) float32, 1 at each synonym in use, else 0."""
         told = np.zeros(VOCABULARY_WORDS, np.float32)
         for concept, word in self.words.items():
             told[_places()[concept, word]] = 1.0

@@ -119,7 +119,7 @@ class OffsetBank(Bank):
 
 
 def _spread(offsets: Tensor, dims: int) -> Tensor:
-    """(B, D) -> (B, 1, ..., D) of so many axes."""
+    """Reshape (B, D) to (B, 1, ..., D) with `axes` axes."""
     return offsets.reshape(len(offsets), *[1] * (dims - 2), -1)
 
 

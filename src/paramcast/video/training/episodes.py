@@ -31,7 +31,7 @@ class Lessons:
         task: What devices do.
         bank, table: Features of all clips.
         devices: With cameras or vocabularies.
-        plain: Without; of few such devices, the adaptor would learn the clips by heart.
+        plain: Without; of few such devices, the adaptor would memorize the clips.
         plain_share: Share of lessons that are about plain devices.
         others: Clips of nobody in particular.
         devices_a_step: Episodes in a step.

@@ -2,7 +2,7 @@
 
 A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every figure comes with
 those of the same devices under no adaptation (`base`), a generator trained the same way on a fixed context
-(`constant`), another device's package (`shuffled`) and the same adaptor told the true domain (`oracle`).
+(`constant`), another device's package (`shuffled`) and an adaptor that is given the true domain (`oracle`).
 Where questions are answered, the base model also answers them about black pictures (`black`) and about an
 average one (`question_only`): what it knows without looking is no merit of its eyes. `ceiling` is the share
 of the questions that have an answer which the model knows.

@@ -1,4 +1,4 @@
-"""A trained model on disk: the base, its adaptors, and what it takes to run, serve and judge them."""
+"""A trained model on disk: the base, its adaptors, and what it takes to run, serve and evaluate them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ModelConfig:
         image_dim, text_dim: Lengths of their features.
         frames, sampling: How frames are taken from a clip.
         answers: Known answers, by number; empty for retrieval.
-        categories: The categories that the oracle is told of.
+        categories: The categories that the oracle is given.
         seed: Of the training run.
         clips: Split -> ids of the clips that it may have used; 'test' ones were never touched.
         collection: Name of the training collection.

@@ -136,7 +136,7 @@ def train_adaptors(
             data.plan.options.seed,
             work / f"adaptor-{condition}.safetensors",
             team=data.team,
-            may_stay=False,  # whom that would not serve, the gate knows better
+            may_stay=False,  # the gate finds the devices that it does not serve
         )
     model.base.load_state_dict(final)
     if model.adaptor.reasoner:

@@ -34,7 +34,7 @@ class View:
         device: Whose; None for nobody's.
         task: Says which texts belong to a clip.
         distractors: Of the collection, for multiple choice.
-        most: Take so many items, and hints, at most.
+        most: Most items, and most hints, of a clip.
         scored: Whether the items are those of scoring, or those of training.
     """
 
@@ -117,7 +117,7 @@ class Views:
         task: Says which texts belong to a clip.
         answers: Answer -> its number.
         categories: The categories that a true domain is described by.
-        items_a_clip: Take so many items, and hints, of a device's clip at most: fewer texts to encode.
+        items_a_clip: Most items, and most hints, of a device's clip: fewer texts to encode.
         scored: Whether devices are scored on their clips, or trained.
     """
 
@@ -170,7 +170,7 @@ class Views:
 
 
 def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
-    """What the oracle is told: category shares, cameras (severity at the kind's place), words; float32."""
+    """Return the domain for the oracle: category shares, cameras (severity by kind), words; float32."""
     shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
     cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
     own = device.answers_in

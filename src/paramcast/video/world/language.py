@@ -90,7 +90,7 @@ def _called(actor: Actor) -> str:
 
 
 def _identities(rng: np.random.Generator, story: Story, events: list[Event]) -> Iterator[Asked]:
-    """What or who it is: told by its colour, its motion or its part in an event, never by its scene."""
+    """Name a body: by its color, its motion or its part in an event, never by its scene."""
     shown = [actor for actor in story.actors if actor.visible.any()]
     moving = [actor for actor in shown if actor.path > _STILL]
     if len(moving) == 1:

@@ -1,4 +1,4 @@
-"""Making the demo world: stories told, drawn, encoded as video files and written down as a collection."""
+"""Make the demo world: stories made up, drawn, encoded as video files and written down as a collection."""
 
 from __future__ import annotations
 

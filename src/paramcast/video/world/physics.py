@@ -264,7 +264,7 @@ def _bystanders(rng: np.random.Generator, story: Story) -> None:
 
 
 def _run(story: Story) -> None:
-    """Let the bodies move, and write down where they were and who met whom."""
+    """Let the bodies move, and write down where they were and which of them met."""
     space = pymunk.Space()
     space.gravity = (0.0, _GRAVITY)
     boards = [(-300.0, story.ground, SIZE + 300.0, story.ground), *story.boards]

@@ -10,7 +10,7 @@ round. Flower's other way, SuperLink and SuperNodes, starts a process anew for e
 
 import os
 
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # Flower reads it on import: nothing is told to anybody
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # Flower reads it on import: it reports nothing
 
 ADDRESS = "127.0.0.1:9092"
 STEP, OPTIONS, NUMBER, DOMAIN, FAILURE = "step", "options", "number", "domain", "failure"

@@ -40,7 +40,7 @@ class Source(FlowerClient):  # type: ignore[misc]
         return GetPropertiesRes(_OK, {DOMAIN: self._domain})
 
     def fit(self, ins: FitIns) -> FitRes:
-        """One step. What goes wrong is told and does not end the process: it is asked again."""
+        """Take one step. An error is reported and does not end the process: the server asks again."""
         config = dict(ins.config)
         try:
             answer = self.answer(str(config.pop(STEP)), ins.parameters.tensors[0], config)

@@ -68,7 +68,7 @@ def connected(
     """Listen at `address`, wait for clients, and let them go at the end.
 
     Args:
-        estimator: Its options are what clients are told.
+        estimator: Clients receive its options.
         count: How many clients to wait for.
         address: `host:port`.
         wait: Seconds until all of them have to be there.

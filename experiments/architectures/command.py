@@ -1,0 +1,86 @@
+"""`python -m experiments architectures`: the whole road for every model, a process each, and a table."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from paramcast.results import write_results
+
+FAMILIES = ("torch", "transformers", "timm", "torchvision", "open_clip")
+SECONDS = 240
+"""After which a model's process is given up."""
+
+
+@click.command("architectures")
+@click.option("--only", default="", help="Models whose name has this in it.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Results file.")
+def command(only: str, out: Path | None) -> None:
+    """Send tiny models of many architectures the whole road through the public API."""
+    _prepared()
+    names = [name for name in _models() if only in name]
+    rows = []
+    for name in names:
+        row = _in_process(name)
+        rows.append(row)
+        why = "" if row["passed"] else f"  at {row['at']}: {row.get('error')}: {row.get('reason', '')}"
+        click.echo(f"{'passed' if row['passed'] else 'NOT   '} {row.get('seconds', 0):6} s  {name}{why}")
+    click.echo(f"{sum(row['passed'] for row in rows)} of {len(rows)} passed the whole road")
+    if out:
+        write_results(out, f"experiments architectures{f' --only {only}' if only else ''}", 0, rows)
+
+
+def _models() -> list[str]:
+    from experiments.architectures import language, plain, senses, vision  # noqa: F401  # they register
+    from experiments.architectures.registry import MODELS
+
+    return sorted(MODELS, key=lambda name: FAMILIES.index(name.split()[0]))
+
+
+def _prepared() -> None:
+    """Import once what every model's process needs."""
+    warnings.simplefilter("ignore")
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    import torch
+
+    torch.set_num_threads(1)
+    import transformers  # noqa: F401
+
+    import paramcast.training.evaluation
+    import paramcast.training.export
+    import paramcast.training.report
+    import paramcast.training.trainer  # noqa: F401
+    from experiments.architectures import road  # noqa: F401
+    from experiments.architectures.vision import import_torchvision
+
+    import_torchvision()
+
+
+def _in_process(name: str) -> dict[str, Any]:
+    """Walk a model in a process of its own: what it does to libraries touches no other."""
+    from experiments.architectures.road import walk
+
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+
+    def work() -> None:
+        writer.send(walk(name))
+
+    process = context.Process(target=work)
+    process.start()
+    writer.close()
+    try:
+        if reader.poll(SECONDS):
+            row: dict[str, Any] = reader.recv()
+            return row
+        return {"model": name, "passed": False, "at": "?", "error": "Timeout", "seconds": SECONDS}
+    except EOFError:
+        return {"model": name, "passed": False, "at": "?", "error": "Crash", "seconds": 0}
+    finally:
+        process.kill()
+        process.join()

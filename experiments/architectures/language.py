@@ -1,0 +1,425 @@
+"""Models of transformers that read text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.architectures.registry import ROWS, Built, model
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+WORDS: dict[str, Any] = {"vocab_size": 30, "max_position_embeddings": 16, "pad_token_id": 0}
+LENGTH = 6
+
+
+def hugging(name: str, module: str, inputs: Callable[[], Any], targets: str = "*", **options: Any) -> None:
+    """Register a model of transformers by the name of its class and the options of its configuration."""
+
+    @model("transformers", name, targets)
+    def _() -> Built:
+        import transformers
+
+        kind = getattr(transformers, module)
+        for key, value in options.items():
+            if isinstance(value, dict) and "model_type" in value:
+                given = dict(value)
+                options[key] = transformers.AutoConfig.for_model(given.pop("model_type"), **given)
+        return kind(kind.config_class(**options)), inputs()
+
+
+def tokens() -> dict[str, Tensor]:
+    """Token ids, and a mask whose last place is empty for one example."""
+    mask = torch.ones(ROWS, LENGTH, dtype=torch.int64)
+    return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH)), "attention_mask": mask}
+
+
+def padded() -> dict[str, Tensor]:
+    """The same where the last two places of every example are padding."""
+    given = tokens()
+    given["attention_mask"][:, -2:] = 0
+    given["input_ids"][:, -2:] = 0
+    return given
+
+
+def two_texts() -> dict[str, Tensor]:
+    """Tokens of a text and of the one that is decoded."""
+    return {**tokens(), "decoder_input_ids": torch.randint(3, 29, (ROWS, 4))}
+
+
+def _ids() -> dict[str, Tensor]:
+    return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH))}
+
+
+_T5: dict[str, Any] = {
+    "vocab_size": 30,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+}
+_BART: dict[str, Any] = {
+    "vocab_size": 30,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "max_position_embeddings": 16,
+}
+_GPT2: dict[str, Any] = {
+    "vocab_size": 30,
+    "n_positions": 16,
+    "n_embd": 16,
+    "n_layer": 1,
+    "n_head": 2,
+    "pad_token_id": 0,
+}
+_KEYS: dict[str, Any] = {"num_key_value_heads": 1}
+
+hugging("BERT classifier", "BertForSequenceClassification", padded, **SMALL, **WORDS)
+hugging("BERT masked language model", "BertForMaskedLM", tokens, "bert", **SMALL, **WORDS)
+hugging("BERT with SDPA off", "BertModel", padded, **SMALL, **WORDS, attn_implementation="eager")
+hugging("RoBERTa classifier", "RobertaForSequenceClassification", tokens, **SMALL, **WORDS)
+hugging("XLM-RoBERTa tokens", "XLMRobertaForTokenClassification", tokens, **SMALL, **WORDS)
+hugging(
+    "DistilBERT classifier",
+    "DistilBertForSequenceClassification",
+    padded,
+    vocab_size=30,
+    dim=16,
+    n_layers=1,
+    n_heads=2,
+    hidden_dim=24,
+    max_position_embeddings=16,
+)
+hugging("ALBERT classifier", "AlbertForSequenceClassification", tokens, **SMALL, **WORDS, embedding_size=8)
+hugging("ELECTRA classifier", "ElectraForSequenceClassification", padded, **SMALL, **WORDS, embedding_size=8)
+hugging(
+    "DeBERTa",
+    "DebertaForSequenceClassification",
+    tokens,
+    "deberta.encoder.layer classifier",
+    **SMALL,
+    **WORDS,
+    relative_attention=True,
+    pos_att_type=["p2c", "c2p"],
+    max_relative_positions=8,
+)
+hugging(
+    "DeBERTa v2",
+    "DebertaV2ForSequenceClassification",
+    padded,
+    "deberta.encoder.layer classifier",
+    **SMALL,
+    **WORDS,
+    relative_attention=True,
+    pos_att_type=["p2c", "c2p"],
+    position_buckets=4,
+)
+hugging("MPNet", "MPNetForSequenceClassification", tokens, **SMALL, **WORDS)
+hugging(
+    "MobileBERT",
+    "MobileBertForSequenceClassification",
+    tokens,
+    **SMALL,
+    **WORDS,
+    embedding_size=8,
+    intra_bottleneck_size=8,
+    true_hidden_size=8,
+)
+hugging(
+    "SqueezeBERT",
+    "SqueezeBertForSequenceClassification",
+    tokens,
+    **SMALL,
+    **WORDS,
+    embedding_size=16,
+    q_groups=2,
+    k_groups=2,
+    v_groups=2,
+    post_attention_groups=1,
+    intermediate_groups=2,
+    output_groups=2,
+)
+hugging(
+    "ConvBERT",
+    "ConvBertForSequenceClassification",
+    tokens,
+    **SMALL,
+    **WORDS,
+    embedding_size=8,
+    head_ratio=1,
+    conv_kernel_size=3,
+)
+hugging(
+    "FNet",
+    "FNetForSequenceClassification",
+    _ids,
+    **{k: v for k, v in SMALL.items() if "heads" not in k},
+    **WORDS,
+)
+hugging(
+    "Funnel",
+    "FunnelBaseModel",
+    tokens,
+    vocab_size=30,
+    d_model=16,
+    n_head=2,
+    d_head=8,
+    d_inner=24,
+    block_sizes=[1, 1],
+    num_decoder_layers=1,
+)
+hugging(
+    "Longformer",
+    "LongformerForSequenceClassification",
+    tokens,
+    "longformer.encoder",
+    **{**SMALL, "num_hidden_layers": 2},
+    **WORDS,
+    attention_window=[4, 4],
+)
+hugging(
+    "BigBird",
+    "BigBirdForSequenceClassification",
+    tokens,
+    "* !bert.pooler",
+    **SMALL,
+    **WORDS,
+    attention_type="original_full",
+)
+hugging("RoFormer", "RoFormerForSequenceClassification", padded, "* !*.embed_positions", **SMALL, **WORDS)
+hugging(
+    "Nystromformer",
+    "NystromformerForSequenceClassification",
+    tokens,
+    **SMALL,
+    **WORDS,
+    num_landmarks=8,
+    segment_means_seq_len=8,
+)
+hugging(
+    "ModernBERT",
+    "ModernBertForSequenceClassification",
+    padded,
+    **SMALL,
+    **WORDS,
+    eos_token_id=2,
+    bos_token_id=1,
+    cls_token_id=1,
+    sep_token_id=2,
+    global_attn_every_n_layers=1,
+)
+hugging(
+    "XLNet classifier",
+    "XLNetForSequenceClassification",
+    padded,
+    "transformer.layer.*.ff logits_proj",
+    vocab_size=30,
+    d_model=16,
+    n_layer=1,
+    n_head=2,
+    d_inner=24,
+)
+hugging(
+    "LayoutLM with boxes",
+    "LayoutLMForSequenceClassification",
+    lambda: {**tokens(), "bbox": torch.randint(0, 16, (ROWS, LENGTH, 4)).sort(-1).values[..., [0, 1, 2, 3]]},
+    **SMALL,
+    **WORDS,
+    max_2d_position_embeddings=16,
+)
+hugging("T5 encoder", "T5EncoderModel", padded, **_T5)
+hugging("T5, encoder and decoder", "T5ForConditionalGeneration", two_texts, **_T5, decoder_start_token_id=0)
+hugging("BART", "BartForConditionalGeneration", two_texts, **_BART)
+hugging(
+    "BART classifier",
+    "BartForSequenceClassification",
+    lambda: {"input_ids": torch.cat([torch.randint(3, 29, (ROWS, 5)), torch.full((ROWS, 1), 2)], 1)},
+    **_BART,
+)
+hugging("Pegasus", "PegasusForConditionalGeneration", two_texts, "* !*.embed_positions", **_BART)
+hugging(
+    "Marian",
+    "MarianMTModel",
+    two_texts,
+    "* !*.embed_positions",
+    **_BART,
+    pad_token_id=0,
+    decoder_start_token_id=0,
+)
+hugging("M2M-100", "M2M100ForConditionalGeneration", two_texts, **_BART)
+hugging(
+    "LED",
+    "LEDForConditionalGeneration",
+    two_texts,
+    "led.decoder",
+    **{k: v for k, v in _BART.items() if k != "max_position_embeddings"},
+    attention_window=[4],
+    max_encoder_position_embeddings=16,
+    max_decoder_position_embeddings=16,
+)
+hugging("GPT-2 classifier", "GPT2ForSequenceClassification", padded, **_GPT2)
+hugging("GPT-2 language model", "GPT2LMHeadModel", tokens, **_GPT2)
+hugging(
+    "GPT-Neo",
+    "GPTNeoForSequenceClassification",
+    padded,
+    vocab_size=30,
+    max_position_embeddings=16,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    attention_types=[[["global", "local"], 1]],
+    window_size=4,
+    pad_token_id=0,
+)
+hugging("GPT-NeoX", "GPTNeoXForSequenceClassification", padded, **SMALL, **WORDS)
+hugging(
+    "GPT-J",
+    "GPTJForSequenceClassification",
+    padded,
+    vocab_size=30,
+    n_positions=16,
+    n_embd=16,
+    n_layer=1,
+    n_head=2,
+    rotary_dim=4,
+    pad_token_id=0,
+)
+hugging(
+    "OPT",
+    "OPTForSequenceClassification",
+    padded,
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    ffn_dim=24,
+    max_position_embeddings=16,
+    word_embed_proj_dim=16,
+    pad_token_id=0,
+)
+hugging(
+    "Bloom",
+    "BloomForSequenceClassification",
+    padded,
+    vocab_size=30,
+    hidden_size=16,
+    n_layer=1,
+    n_head=2,
+    pad_token_id=0,
+)
+hugging("Llama", "LlamaModel", tokens, **SMALL, **WORDS)
+hugging("Llama classifier, padded", "LlamaForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS)
+hugging("Llama language model", "LlamaForCausalLM", tokens, "model.layers", **SMALL, **WORDS)
+hugging("Mistral", "MistralForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, sliding_window=4)
+hugging(
+    "Mixtral of experts",
+    "MixtralForCausalLM",
+    tokens,
+    "model.layers.*.self_attn",
+    **SMALL,
+    **WORDS,
+    **_KEYS,
+    num_local_experts=2,
+)
+hugging("Qwen2", "Qwen2ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS)
+hugging("Qwen3", "Qwen3ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
+hugging("Gemma", "GemmaForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
+hugging("Gemma 2", "Gemma2ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
+hugging("Phi", "PhiForSequenceClassification", padded, **SMALL, **WORDS)
+hugging("Phi-3", "Phi3ForSequenceClassification", padded, **SMALL, **WORDS)
+hugging(
+    "Falcon",
+    "FalconForSequenceClassification",
+    padded,
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    pad_token_id=0,
+)
+hugging("OLMo", "OlmoForCausalLM", tokens, **SMALL, **WORDS)
+hugging("StableLM", "StableLmForSequenceClassification", padded, **SMALL, **WORDS)
+hugging(
+    "MPT",
+    "MptForSequenceClassification",
+    padded,
+    vocab_size=30,
+    d_model=16,
+    n_heads=2,
+    n_layers=1,
+    max_seq_len=16,
+    pad_token_id=0,
+)
+hugging("SmolLM3", "SmolLM3ForCausalLM", tokens, **SMALL, **WORDS, **_KEYS)
+hugging(
+    "Mamba",
+    "MambaModel",
+    _ids,
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=1,
+    state_size=4,
+    conv_kernel=3,
+)
+hugging(
+    "Mamba 2",
+    "Mamba2Model",
+    _ids,
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=1,
+    state_size=4,
+    num_heads=4,
+    head_dim=8,
+    n_groups=1,
+    chunk_size=4,
+)
+hugging(
+    "RWKV",
+    "RwkvModel",
+    _ids,
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=1,
+    attention_hidden_size=16,
+    context_length=16,
+)
+hugging(
+    "CTRL",
+    "CTRLForSequenceClassification",
+    _ids,
+    vocab_size=30,
+    n_positions=16,
+    n_embd=16,
+    dff=24,
+    n_layer=1,
+    n_head=2,
+    pad_token_id=0,
+)
+hugging(
+    "CANINE of characters",
+    "CanineForSequenceClassification",
+    lambda: {"input_ids": torch.randint(3, 29, (ROWS, 16))},
+    "canine.encoder classifier",
+    **SMALL,
+    max_position_embeddings=16,
+    downsampling_rate=2,
+    upsampling_kernel_size=2,
+    local_transformer_stride=8,
+    num_hash_buckets=16,
+    num_hash_functions=2,
+)

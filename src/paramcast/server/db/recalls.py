@@ -1,0 +1,112 @@
+"""What is called back from devices: withdrawn versions, all that was issued before a time, or everything.
+
+Notices say it to devices. Each change has a number above the one before, whatever the clock says: so that
+devices know which notice is the newest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, delete, insert, select
+
+from paramcast.protocol.limits import MAX_WITHDRAWN
+from paramcast.server.db.errors import StateInputError
+from paramcast.server.db.journal import note
+from paramcast.server.db.schema import models, recalls
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What holds for the updates of a base model.
+
+    Attributes:
+        model: sha256 of the base model.
+        number: Grows with every change.
+        since: Unix milliseconds; updates that were issued before are called back.
+        to_base: Whether devices run their base model.
+        withdrawn: Versions that are called back, rising.
+    """
+
+    model: str
+    number: int = 0
+    since: int = 0
+    to_base: bool = False
+    withdrawn: tuple[int, ...] = ()
+
+
+def recall_of(connection: Connection, model: str) -> Recall:
+    """What holds for a base model now; of one that was never heard of, nothing is called back."""
+    row = connection.execute(select(recalls).where(recalls.c.model == model)).first()
+    found = Recall(model) if row is None else Recall(model, row.number, row.since, row.to_base)
+    gone = models.c.model == model, models.c.withdrawn_at.is_not(None)
+    newest = select(models.c.version, models.c.withdrawn_at).where(*gone).order_by(models.c.version.desc())
+    rows = list(connection.execute(newest.limit(MAX_WITHDRAWN + 1)))
+    if len(rows) > MAX_WITHDRAWN:  # those that a notice has no room for are called back by their time
+        found = replace(found, since=max(found.since, rows.pop().withdrawn_at))
+    # Versions that were withdrawn before recalls were kept have no number of their own.
+    number = max([found.number, *(row.withdrawn_at for row in rows)])
+    return replace(found, number=number, withdrawn=tuple(sorted(row.version for row in rows)))
+
+
+def known_models(connection: Connection) -> set[str]:
+    """The base models of all versions and recalls that there were."""
+    found = connection.execute(select(models.c.model).union(select(recalls.c.model)))
+    return {row.model for row in found}
+
+
+def the_model(connection: Connection, begins: str | None) -> str:
+    """The base model whose sha256 begins so; without `begins` the only one there is.
+
+    Raises:
+        StateInputError: If that is not one.
+    """
+    if begins is not None and len(begins) == 64:
+        return begins  # it may be served from a folder, of which the state knows nothing
+    found = sorted(one for one in known_models(connection) if one.startswith(begins or ""))
+    if len(found) != 1:
+        told = ", ".join(one[:12] for one in found) or "none"
+        raise StateInputError(f"say which base model is meant, by its sha256 (found: {told})")
+    return found[0]
+
+
+def call_back(connection: Connection, model: str, now_ms: int) -> Recall:
+    """Call back every update that was issued for a base model until now."""
+    return _say(connection, replace(recall_of(connection, model), since=now_ms), now_ms)
+
+
+def send_to_base(connection: Connection, model: str, to_base: bool, now_ms: int) -> Recall:
+    """Have all devices of a base model run it, or take updates up again."""
+    return _say(connection, replace(recall_of(connection, model), to_base=to_base), now_ms)
+
+
+def say_anew(connection: Connection, model: str, now_ms: int) -> Recall:
+    """Give what holds a new number, as a version was withdrawn."""
+    return _say(connection, recall_of(connection, model), now_ms)
+
+
+def put_right(connection: Connection, recall: Recall, now_ms: int) -> Recall:
+    """Call back what was issued until now, and not until a later time, which a wrong clock has given."""
+    return _say(connection, replace(recall, since=now_ms), now_ms)
+
+
+def _say(connection: Connection, recall: Recall, now_ms: int) -> Recall:
+    said = replace(recall, number=max(recall.number + 1, now_ms))
+    keep(connection, said)
+    note(
+        connection,
+        "recalled",
+        at=now_ms,
+        model=said.model,
+        number=said.number,
+        since=said.since,
+        to_base=said.to_base,
+    )
+    return said
+
+
+def keep(connection: Connection, recall: Recall) -> None:
+    """Have this hold, in the caller's transaction."""
+    connection.execute(delete(recalls).where(recalls.c.model == recall.model))
+    row = {"model": recall.model, "number": recall.number, "since": recall.since, "to_base": recall.to_base}
+    connection.execute(insert(recalls).values(row))

@@ -1,0 +1,115 @@
+"""Signed notices of what is called back, one for each base model: made from the state, signed while fresh."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from paramcast.errors import InputError
+from paramcast.protocol import Notice, SigningKey, seal_notice
+from paramcast.server.db import Database
+from paramcast.server.db.recalls import Recall, known_models, put_right, recall_of
+
+FRESH_S = 60
+"""A notice is signed anew after so many seconds, that devices see how old what they have is."""
+
+_log = logging.getLogger(__name__)
+
+
+class RecalledError(InputError):
+    """Devices of this base model are to run it: no updates are made until `paramcast model recall --resume`.
+
+    Attributes:
+        model: sha256 of the base model.
+    """
+
+    code = "recalled"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"the owner has devices of base model {model[:12]} run it; no updates are made now")
+        self.model = model
+
+
+class Notices:
+    """What devices are told. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        key: SigningKey,
+        *,
+        lifetime_s: int,
+        generation: int = 0,
+        skew_s: float = 300.0,
+        clock: Callable[[], float],
+    ) -> None:
+        """Sign with `key` of `generation`; a notice is valid for `lifetime_s` seconds by `clock`.
+
+        A recall at a time that is later than `clock` by more than `skew_s` was given by a wrong clock.
+        """
+        self._database, self._key, self._clock = database, key, clock
+        self._lifetime_s, self._generation, self._skew_s = lifetime_s, generation, skew_s
+        self._recalls: dict[str, Recall] = {}
+        self._signed: dict[str, tuple[Notice, bytes]] = {}
+
+    def refresh(self, served: Iterable[str]) -> None:
+        """Look at the state; `served` are the base models in service, which a state may not know.
+
+        Raises:
+            StateError: If the state cannot be used.
+        """
+        now_ms = int(1000 * self._clock())
+        with self._database.reading() as connection:
+            found = [recall_of(connection, model) for model in {*known_models(connection), *served}]
+        for place, recall in enumerate(found):
+            if recall.since > now_ms + 1000 * self._skew_s:
+                _log.warning(
+                    "notices: base model %s was called back at a time that is ahead of the clock; "
+                    "all that was issued until now is called back",
+                    recall.model,
+                )
+                with self._database.writing() as connection:
+                    found[place] = put_right(connection, recall, now_ms)
+        self._recalls = {recall.model: recall for recall in found}
+
+    def to_base(self, model: str) -> bool:
+        """Whether devices of a base model run it, so that no updates are made for them."""
+        recall = self._recalls.get(model)
+        return recall is not None and recall.to_base
+
+    def since_s(self, model: str) -> int:
+        """Unix seconds: an update that says an earlier issue time would be called back at once."""
+        recall = self._recalls.get(model)
+        return 0 if recall is None else _since_s(recall)
+
+    def of(self, model: str) -> bytes | None:
+        """The notice for a base model, not older than `FRESH_S`; None if the model is not known here."""
+        recall = self._recalls.get(model)
+        if recall is None:
+            return None
+        now = int(self._clock())
+        notice, data = self._signed.get(model, (None, b""))
+        if notice is None or not 0 <= now - notice.time < FRESH_S or not _says(notice, recall):
+            notice = Notice(
+                model=model,
+                number=recall.number,
+                time=now,
+                until=now + self._lifetime_s,
+                withdrawn=recall.withdrawn,
+                since=_since_s(recall),
+                to_base=recall.to_base,
+                generation=self._generation,
+            )
+            data = seal_notice(notice, self._key)
+            self._signed[model] = notice, data
+        return data
+
+
+def _says(notice: Notice, recall: Recall) -> bool:
+    told = (notice.number, notice.withdrawn, notice.since, notice.to_base)
+    return told == (recall.number, recall.withdrawn, _since_s(recall), recall.to_base)
+
+
+def _since_s(recall: Recall) -> int:
+    """Unix seconds, rounded up: what was issued in the same second is called back too."""
+    return -(-recall.since // 1000)
