@@ -72,7 +72,7 @@ def test_a_notice_comes_back_as_it_was_and_is_short() -> None:
     assert read(seal_notice(NOTICE, KEY), generation=None) == NOTICE
 
 
-@pytest.mark.parametrize(("data", "changes", "error"), CASES)
+@pytest.mark.parametrize(("data", "changes", "error"), CASES, ids=range(len(CASES)))
 def test_what_is_no_notice_is_refused(
     data: bytes, changes: dict[str, Any], error: type[protocol.PackageError]
 ) -> None:
