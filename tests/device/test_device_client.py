@@ -24,6 +24,7 @@ from paramcast.device import (
     CloudError,
     DeviceInputError,
     DeviceRuntime,
+    async_client,
     client,
     exchange,
 )
@@ -43,7 +44,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         asked.append(seconds)
 
     monkeypatch.setattr(client, "_sleep", asked.append)
-    monkeypatch.setattr(client, "_sleep_async", sleep_async)
+    monkeypatch.setattr(async_client, "_sleep_async", sleep_async)
     return asked
 
 

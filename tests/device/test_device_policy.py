@@ -26,7 +26,7 @@ from paramcast.device import (
     Never,
     OnDrift,
     RequestPolicy,
-    client,
+    async_client,
     make_policy,
 )
 from paramcast.device.policy import History, drift_scores
@@ -200,7 +200,7 @@ def test_the_async_loop(tmp_path: Path, clip: Clip, key: SigningKey, monkeypatch
             loop = AsyncAdaptationLoop(runtime, cloud)
             return [await loop.observe(clip(seed), ["who"]) for seed in range(4)], loop
 
-    monkeypatch.setattr(client, "_sleep_async", no_wait)
+    monkeypatch.setattr(async_client, "_sleep_async", no_wait)
     with serving(create_app(TinyBackend(), key)) as url:
         taken, loop = asyncio.run(live(url, "good"))
     assert taken == [False, True, False, True]

@@ -64,7 +64,6 @@ class Served:
     url: str
     worlds: dict[str, World]
     library: Path
-    state: Path
 
 
 def packed_library(folder: Path) -> Path:

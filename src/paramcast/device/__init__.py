@@ -1,8 +1,9 @@
 """The device side: needs numpy, onnxruntime, tokenizers, safetensors, PyNaCl and httpx2, nothing else."""
 
 from paramcast.device.answers import Answer
+from paramcast.device.async_client import AsyncCloudClient
 from paramcast.device.bundle import Bundle
-from paramcast.device.client import AsyncCloudClient, CloudClient
+from paramcast.device.client import CloudClient
 from paramcast.device.device import Device, DeviceStatus
 from paramcast.device.errors import (
     BundleError,

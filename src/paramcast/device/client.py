@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 import time
@@ -39,7 +38,7 @@ from paramcast.protocol import (
 from paramcast.protocol.limits import MAX_NOTICE_BYTES
 
 
-class _Client:
+class BaseClient:
     """What the two clients share."""
 
     def __init__(
@@ -147,7 +146,7 @@ class _Client:
         return self._identity
 
 
-class CloudClient(_Client):
+class CloudClient(BaseClient):
     """A connection to a cloud for ordinary code. Use it in a `with` block, or call `close`."""
 
     def __init__(
@@ -240,7 +239,7 @@ class CloudClient(_Client):
         try:
             return self._applied(runtime, reply)
         except BadSignature:
-            links = self._send(_KEYS)
+            links = self._send(KEYS)
             self._know_keys(links)
             return self._applied(runtime, reply, links.data)
 
@@ -315,7 +314,7 @@ class CloudClient(_Client):
             BadSignature: If what says so is not signed.
         """
         self._meet(runtime)
-        follow_links(runtime, self._send(_KEYS).data)
+        follow_links(runtime, self._send(KEYS).data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
         """Send a request, return the sealed package unchecked.
@@ -342,7 +341,7 @@ class CloudClient(_Client):
         while True:
             reply = self._noted(call, self._attempt(call))
             if retries.needs_keys(reply):
-                self._know_keys(self._attempt(_KEYS))
+                self._know_keys(self._attempt(KEYS))
             wait_s = retries.wait_s(reply)
             if wait_s is None:
                 return reply
@@ -360,124 +359,7 @@ class CloudClient(_Client):
             return lost(error)
 
 
-class AsyncCloudClient(_Client):
-    """The same for asyncio code. Use it in an `async with` block, or await `close`."""
-
-    def __init__(
-        self,
-        url: str,
-        timeout_s: float = 30.0,
-        *,
-        identity: DeviceIdentity | None = None,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        """As `CloudClient`."""
-        super().__init__(url, timeout_s, identity, tls)
-        self._http = httpx2.AsyncClient(**self._options)
-
-    async def adapt(self, runtime: DeviceCore) -> Package:
-        """As `CloudClient.adapt`; the package is checked and tried in a thread."""
-        request = runtime.request()
-        if runtime.public_key is None:
-            await self.trust(runtime)
-        try:
-            return await self._take(runtime, await self._send(self._adapt_call(request)))
-        finally:
-            await self._heed_what_came(runtime)
-
-    async def refresh(self, runtime: DeviceCore) -> Package | None:
-        """As `CloudClient.refresh`."""
-        request = runtime.request()
-        if runtime.public_key is None:
-            await self.trust(runtime)
-        try:
-            reply = await self._send(self._adapt_call(request, self._tag(runtime)))
-            return None if reply.status == 304 else await self._take(runtime, reply)
-        finally:
-            await self._heed_what_came(runtime)
-
-    async def heed(self, runtime: DeviceCore, fresh: bool = True) -> bool:
-        """As `CloudClient.heed`."""
-        self._meet(runtime)
-        data = self._notices.pop(runtime.model, None)
-        if fresh:
-            data = self._notice_of(await self._attempt(self._notice_call(runtime)))
-        if data is None:
-            return False
-        if runtime.public_key is None:
-            await self.trust(runtime)
-        try:
-            return await asyncio.to_thread(runtime.heed, data)
-        except BadSignature:
-            await self.follow(runtime)
-            return await asyncio.to_thread(runtime.heed, data)
-
-    async def _heed_what_came(self, runtime: DeviceCore) -> None:
-        with suppress(CloudError, PackageError):
-            await self.heed(runtime, fresh=False)
-
-    async def _take(self, runtime: DeviceCore, reply: Reply) -> Package:
-        try:
-            return await asyncio.to_thread(self._applied, runtime, reply)
-        except BadSignature:
-            links = await self._send(_KEYS)
-            self._know_keys(links)
-            return await asyncio.to_thread(self._applied, runtime, reply, links.data)
-
-    async def trust(self, runtime: DeviceCore) -> None:
-        """As `CloudClient.trust`."""
-        if runtime.root is not None:
-            await self.follow(runtime)
-        else:
-            self._pin(runtime, (await self._send(self._model_call(runtime))).data)
-
-    async def follow(self, runtime: DeviceCore) -> None:
-        """As `CloudClient.follow`."""
-        self._meet(runtime)
-        follow_links(runtime, (await self._send(_KEYS)).data)
-
-    async def exchange(self, request: AdaptRequest) -> bytes:
-        """As `CloudClient.exchange`."""
-        return (await self._send(self._adapt_call(request))).data
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> AsyncCloudClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _send(self, call: Call) -> Reply:
-        retries = Retries(self.url, self._identity)
-        while True:
-            reply = self._noted(call, await self._attempt(call))
-            if retries.needs_keys(reply):
-                self._know_keys(await self._attempt(_KEYS))
-            wait_s = retries.wait_s(reply)
-            if wait_s is None:
-                return reply
-            await _sleep_async(wait_s)
-
-    async def _attempt(self, call: Call) -> Reply:
-        body = Body(call.limit, self._timeout_s)
-        headers, nonce = self._headers(call)
-        try:
-            async with self._http.stream(
-                call.method, call.path, content=call.body, headers=headers
-            ) as response:
-                async for chunk in response.aiter_raw():
-                    body.add(chunk)
-                return body.reply(response, nonce)
-        except httpx2.TransportError as error:
-            return lost(error)
-
-
-_KEYS = Call("GET", "/v1/keys")
+KEYS = Call("GET", "/v1/keys")
 
 
 def _json_call(path: str, body: Mapping[str, Any]) -> Call:
@@ -492,7 +374,3 @@ def follow_links(runtime: DeviceCore, links: bytes) -> None:
 
 def _sleep(seconds: float) -> None:
     time.sleep(seconds)
-
-
-async def _sleep_async(seconds: float) -> None:
-    await asyncio.sleep(seconds)

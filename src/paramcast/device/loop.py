@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any, Protocol
 
-from paramcast.device.client import AsyncCloudClient
+from paramcast.device.async_client import AsyncCloudClient
 from paramcast.device.core import DeviceCore
 from paramcast.device.errors import CloudError
 from paramcast.device.policy.base import History, RequestPolicy

@@ -11,32 +11,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from paramcast.device.errors import DeviceInputError, NoPublicKey, PackageLost
 from paramcast.device.inputs import Parameters
-from paramcast.device.notices import TO_BASE, NoticeBoard
+from paramcast.device.kept import KeptPackages, reason
+from paramcast.device.notices import TO_BASE
 from paramcast.device.snapshot import Snapshot
 from paramcast.device.store import Kept, PackageStore, StoreState
 from paramcast.device.trust import TrustedKeys
-from paramcast.protocol import (
-    BadSignature,
-    Delegation,
-    Endorsement,
-    Package,
-    PackageError,
-    Withdrawn,
-    open_package,
-)
-
-T = TypeVar("T")
+from paramcast.protocol import BadSignature, Delegation, Endorsement, Package, PackageError, Withdrawn
 
 WhenExpired = Literal["keep", "base"]
 """What runs when the running package's time, or that of the newest notice, is over: it, or the base model."""
 
 
-class ParameterKeeper:
-    """The parameters of one device id, their history and the key that packages are checked with."""
+class ParameterKeeper(KeptPackages):
+    """The parameters of one device id: which run, and what may take their place."""
 
     def __init__(
         self,
@@ -60,18 +50,13 @@ class ParameterKeeper:
                 signed of their effect; raises a PackageError if the model does not work with them.
             when_expired: What runs when the running package's time is over.
         """
-        self._model, self._device, self._store = model, device, store
+        shapes = {name: values.shape for name, values in base.parameters.items()}
+        super().__init__(model, device, shapes, store, trusted)
         self._nothing = base
         self._try_out = try_out
-        self._trusted = trusted
         self._when_expired = when_expired
         self._running = self._base("no package has been taken up yet")
-        self._state = StoreState()
-        self._pinned: tuple[str, ...] = ()
-        self._board = NoticeBoard(model, trusted)
         self._changing = threading.Lock()
-        self.refused: dict[str, str] | None = None
-        self.store_error: str | None = None
 
     @property
     def current(self) -> Snapshot:
@@ -79,26 +64,6 @@ class ParameterKeeper:
         running = self._running
         why = None if running.source == "base" else self._held_back(running)
         return running if why is None else self._base(why)
-
-    @property
-    def public_key(self) -> str | None:
-        """Hex of the cloud's key that packages which arrive are checked with, if any is known."""
-        return self._trusted.newest
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Hex of the trusted keys, the newest first: the former ones check what lies in the store."""
-        return self._trusted.keys
-
-    @property
-    def highest(self) -> int:
-        """The highest sequence number taken up in this generation: nothing at or below it is accepted."""
-        return self._state.highest
-
-    @property
-    def kept(self) -> tuple[Kept, ...]:
-        """The packages that `roll_back` can go to, by rising sequence."""
-        return self._state.kept
 
     def start(self) -> None:
         """Go on with the package that ran last, or the newest earlier one that may still be run.
@@ -139,7 +104,7 @@ class ParameterKeeper:
             break
         else:
             self._running = self._base(f"no package in the store may be run: {failed}")
-        self.refused = None if failed is None else _reason(failed)
+        self.refused = None if failed is None else reason(failed)
 
     def apply(self, data: bytes) -> Package:
         """Check a sealed package, try it, keep it, and run it from now on.
@@ -154,7 +119,7 @@ class ParameterKeeper:
                 self._board.check(package, to_run=True)
                 feed = self._try_out(package.tensors, package.effect)
             except PackageError as error:
-                self.refused = _reason(error)
+                self.refused = reason(error)
                 raise
             self.store_error = None
             self._keep(data, package)
@@ -254,25 +219,11 @@ class ParameterKeeper:
         if self._running.source != "base" or gone:
             why = "the cloud's key is another one, outside of the chain: no package of the former may be run"
             self._running = self._base(why)
-            self.refused = _reason(BadSignature(why))
+            self.refused = reason(BadSignature(why))
         self._board.forget()
         self._pin()
         self._save(StoreState(generation=self._trusted.generation or 0))
         self._to_store(lambda store: store.remove(gone))
-
-    def _count_anew(self) -> None:
-        """Begin with new numbers if the key is of another generation than the highest one."""
-        generation = self._trusted.generation or 0
-        if self._state.generation != generation:
-            self._save(replace(self._state, highest=0, generation=generation))
-
-    def _pin(self) -> None:
-        if self._pinned == self._trusted.keys and self._trusted.delegation is None:
-            return
-        if (delegation := self._trusted.delegation) is not None:  # first: the keys alone say nothing then
-            self._to_store(lambda store: store.save_delegation(delegation.to_json()))
-        self._pinned = self._trusted.keys
-        self._to_store(lambda store: store.save_keys(self._pinned))
 
     def status(self) -> dict[str, Any]:
         """What runs and why, as JSON types; see `DeviceCore.status`."""
@@ -292,56 +243,6 @@ class ParameterKeeper:
             "refused": self.refused,
             "store_error": self.store_error,
         }
-
-    def _rebuilt(self) -> StoreState:
-        """The state where there is none or it is damaged: of every genuine package, the newest one runs.
-
-        When they were taken up is not known then, so that they have to be valid now.
-        """
-        kept = []
-        for sha256 in self._to_store(lambda store: store.digests()) or []:
-            try:
-                package = self._stored(Kept(sha256, 0, 0, 0.0), now=0)
-            except PackageError as error:
-                self.refused = _reason(error)
-                continue
-            kept.append(Kept(sha256, package.sequence, package.expires, float(package.expires)))
-        if not kept:
-            return StoreState()
-        kept.sort(key=lambda package: package.sequence)
-        # No clock: one that was wrong when the newest was issued would make all that comes seem expired.
-        return StoreState(kept[-1].sequence, 0.0, kept[-1].sha256, tuple(kept))
-
-    def _stored(self, kept: Kept, now: float) -> Package:
-        data = self._to_store(lambda store: store.load(kept.sha256))
-        if data is None:
-            name = kept.sequence or kept.sha256[:12]
-            raise PackageLost(f"package {name} is gone from the store, or damaged")
-        package = self._opened(data, now)
-        self._board.check(package, to_run=False)
-        return package
-
-    def _opened(self, data: bytes, now: float) -> Package:
-        """A package of the store: it outlives the key, and the generation, that it was signed in."""
-        for former in self._trusted.keys[1:]:
-            with suppress(BadSignature):
-                return self._open(data, after=0, now=now, key=former)
-        return self._open(data, after=0, now=now, key=self.public_key)
-
-    def _is_foreign(self) -> bool:
-        """Whether no trusted key has signed any package of a store that was made before keys were pinned."""
-        if self._pinned or self.public_key is None or not self.kept:
-            return False
-        for kept in self.kept:
-            data = self._to_store(lambda store, kept=kept: store.load(kept.sha256))  # type: ignore[misc]
-            try:
-                self._opened(data or b"", now=0)
-            except BadSignature:
-                continue
-            except PackageError:  # damaged, which tells nothing
-                pass
-            return False
-        return True
 
     def _drop_withdrawn(self) -> None:
         """Remove the packages that the notice calls back; if the running one is among them, go to another."""
@@ -390,13 +291,6 @@ class ParameterKeeper:
             return f"the newest notice of the server ended at {notice.until} (unix seconds)"
         return None
 
-    def _find(self, sequence: int) -> Kept:
-        for kept in self.kept:
-            if kept.sequence == sequence:
-                return kept
-        known = ", ".join(str(kept.sequence) for kept in self.kept) or "none"
-        raise DeviceInputError(f"the store holds no package {sequence}; it holds: {known}")
-
     def _keep(self, data: bytes, package: Package) -> None:
         """Write the package, then the state that names it; without a store or room, remember the sequence."""
         if package.issued is None:
@@ -414,30 +308,6 @@ class ParameterKeeper:
         known = (*(old for old in state.kept if old.sha256 in there), kept)
         self._save(replace(state, running=sha256, kept=known))
 
-    def _save(self, state: StoreState) -> None:
-        self._to_store(lambda store: store.save_state(state))
-        self._state = state
-
-    def _open(
-        self, data: bytes, *, after: int, now: float, key: str | None = None, not_before: float = 0.0
-    ) -> Package:
-        """Check a package with a key of the chain, or, in its generation, with the newest."""
-        generation = self._trusted.generation if key is None else None
-        key = key or self.public_key
-        if key is None:
-            raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")
-        return open_package(
-            data,
-            key,
-            device=self._device,
-            model=self._model,
-            after=after,
-            now=now,
-            expected={name: values.shape for name, values in self._nothing.parameters.items()},
-            not_before=not_before,
-            generation=generation,
-        )
-
     def _base(self, why: str) -> Snapshot:
         return replace(self._nothing, why=why)
 
@@ -445,21 +315,7 @@ class ParameterKeeper:
         """Unix seconds; not earlier than the issue time of the newest package, whatever the clock says."""
         return max(_clock(), self._state.clock)
 
-    def _to_store(self, use: Callable[[PackageStore], T]) -> T | None:
-        """Call `use` with the store, if there is one; a full or broken disk must not stop the device."""
-        if self._store is None:
-            return None
-        try:
-            return use(self._store)
-        except OSError as error:
-            self.store_error = str(error)
-            return None
-
 
 def _clock() -> float:
     """Unix time in seconds."""
     return time.time()
-
-
-def _reason(error: PackageError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": str(error)}

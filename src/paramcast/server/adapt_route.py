@@ -13,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 from paramcast.protocol import MAX_REQUEST_BYTES, SigningKey
 from paramcast.protocol.notice import NOTICE_HEADER
 from paramcast.server.answers import BodyTooLargeError, answer_to
+from paramcast.server.asked import Answer, Asked
 from paramcast.server.batching import Batcher
 from paramcast.server.metrics import Metrics
 from paramcast.server.notices import RecalledError
 from paramcast.server.request_guard import Claim, read_credentials
-from paramcast.server.service import AdaptService, Answer, Asked
+from paramcast.server.service import AdaptService
 
 PATH = "/v1/adapt"
 BINARY = "application/octet-stream"

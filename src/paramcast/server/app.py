@@ -25,6 +25,7 @@ from paramcast.server.admin.operator_routes import operator_routes
 from paramcast.server.admin.operators import PREFIX
 from paramcast.server.admin.page import page_routes
 from paramcast.server.answers import LATER, LimitedBodies, add_error_handlers, error, with_security_headers
+from paramcast.server.asked import Answer, Asked
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.batching import Batcher
 from paramcast.server.bundles import BrowserBundle, bundle_routes
@@ -35,7 +36,7 @@ from paramcast.server.housekeeping import housekeeping
 from paramcast.server.inspection import Inspection, inspecting
 from paramcast.server.metrics import Metrics
 from paramcast.server.request_guard import Claim, Patience, RequestGuard
-from paramcast.server.service import AdaptService, Answer, Asked
+from paramcast.server.service import AdaptService
 from paramcast.server.serving import Models
 from paramcast.server.tracing import Tracing
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from paramcast.errors import InputError
-from paramcast.protocol import Notice, SigningKey, seal_notice
+from paramcast.protocol import BadSignature, Delegation, Notice, SigningKey, public_key_hex, seal_notice
 from paramcast.server.db import Database
 from paramcast.server.db.recalls import Recall, known_models, put_right, recall_of
 
@@ -28,6 +28,23 @@ class RecalledError(InputError):
     def __init__(self, model: str) -> None:
         super().__init__(f"the owner has devices of base model {model[:12]} run it; no updates are made now")
         self.model = model
+
+
+def check_delegation(delegation: Delegation, key: SigningKey, now: float) -> None:
+    """Return if the root delegates `key` at `now` (unix seconds). Raises InputError."""
+    try:
+        delegation.check(delegation.root)
+    except BadSignature as error:
+        raise InputError(f"the delegation is damaged: {error}") from error
+    if delegation.key != public_key_hex(key):
+        raise InputError(
+            f"the delegation is for key {delegation.key[:12]}..., this service signs with "
+            f"{public_key_hex(key)[:12]}...; run: paramcast root delegate --public-key {public_key_hex(key)}"
+        )
+    if now >= delegation.not_after:
+        raise InputError(
+            f"the delegation ended at {delegation.not_after} (unix seconds); run: paramcast root delegate"
+        )
 
 
 class Notices:

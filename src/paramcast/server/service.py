@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,7 +15,6 @@ from sqlalchemy import Connection
 from paramcast.errors import InputError
 from paramcast.protocol import (
     AdaptRequest,
-    BadSignature,
     Credentials,
     Delegation,
     MessageError,
@@ -28,12 +26,13 @@ from paramcast.protocol import (
 )
 from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
+from paramcast.server.asked import Answer, Asked, Generated
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, all_endorsements, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
 from paramcast.server.generating import failure, generate, size_class
-from paramcast.server.notices import Notices, RecalledError
+from paramcast.server.notices import Notices, RecalledError, check_delegation
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
 from paramcast.server.serving import Models, Served
@@ -52,52 +51,6 @@ _BYTES_OF_ONE = 16384
 
 _PROBES = 3
 """Requests of a health check."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A request on its way through the service.
-
-    Attributes:
-        request: What the device asks.
-        served: The model that answers it.
-        claim: Who it says it is from; None for the service's own health checks, which leave no trace.
-        context: 32 hex digits that tell what parameters are made from, but not what it is.
-        unless: The tag of the package that the device has: none is made if it would be the same again.
-        origin: What was traced when it was read.
-        received: When it was read (`time.perf_counter`).
-        size: Bytes that it had.
-    """
-
-    request: AdaptRequest
-    served: Served
-    claim: Claim | None
-    context: str = ""
-    unless: str | None = None
-    origin: object = None
-    received: float = field(default_factory=time.perf_counter)
-    size: int = 0
-
-    @property
-    def made_of(self) -> str:
-        """What a package is made of: the same context and model give the same parameters."""
-        return f"{self.context}-{self.served.backend.model[:16]}-{self.served.number or 0}"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a device gets: a sealed package, or None where it has the same already; and the package's tag."""
-
-    data: bytes | None
-    tag: str
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """The tensors of a package to be, and what they do to the model's example, if that is known."""
-
-    tensors: dict[str, Float32]
-    effect: bytes | None
 
 
 Made = Generated | Answer | Exception
@@ -422,23 +375,6 @@ class AdaptService:
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
             return failure("the model made parameters that cannot be sent", error)
-
-
-def check_delegation(delegation: Delegation, key: SigningKey, now: float) -> None:
-    """Return if the root delegates `key` at `now` (unix seconds). Raises InputError."""
-    try:
-        delegation.check(delegation.root)
-    except BadSignature as error:
-        raise InputError(f"the delegation is damaged: {error}") from error
-    if delegation.key != public_key_hex(key):
-        raise InputError(
-            f"the delegation is for key {delegation.key[:12]}..., this service signs with "
-            f"{public_key_hex(key)[:12]}...; run: paramcast root delegate --public-key {public_key_hex(key)}"
-        )
-    if now >= delegation.not_after:
-        raise InputError(
-            f"the delegation ended at {delegation.not_after} (unix seconds); run: paramcast root delegate"
-        )
 
 
 def _context(data: bytes, request: AdaptRequest) -> str:
