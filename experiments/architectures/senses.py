@@ -109,9 +109,9 @@ hugging(
 hugging(
     "MobileViT V2",
     "MobileViTV2ForImageClassification",
-    pixels(32),
+    pixels(64),
     "mobilevitv2.encoder.layer.0 classifier",
-    image_size=32,
+    image_size=64,
     width_multiplier=0.25,
 )
 hugging(
