@@ -24,15 +24,16 @@ def command(only: str, out: Path | None) -> None:
     """Send tiny models of many architectures the whole road through the public API."""
     _prepared()
     names = [name for name in _models() if only in name]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    told = f"experiments architectures{f' --only {only}' if only else ''}"
     for name in names:
         row = _in_process(name)
         rows.append(row)
         why = "" if row["passed"] else f"  at {row['at']}: {row.get('error')}: {row.get('reason', '')}"
+        if out:  # after each: a sweep takes half an hour
+            write_results(out, told, 0, rows)
         click.echo(f"{'passed' if row['passed'] else 'NOT   '} {row.get('seconds', 0):6} s  {name}{why}")
     click.echo(f"{sum(row['passed'] for row in rows)} of {len(rows)} passed the whole road")
-    if out:
-        write_results(out, f"experiments architectures{f' --only {only}' if only else ''}", 0, rows)
 
 
 def _models() -> list[str]:

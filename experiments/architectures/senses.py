@@ -109,9 +109,9 @@ hugging(
 hugging(
     "MobileViT V2",
     "MobileViTV2ForImageClassification",
-    pixels(32),
+    pixels(64),
     "mobilevitv2.encoder.layer.0 classifier",
-    image_size=32,
+    image_size=64,
     width_multiplier=0.25,
 )
 hugging(
@@ -140,8 +140,8 @@ hugging(
 hugging(
     "DETR",
     "DetrForObjectDetection",
-    lambda: {**pixels(32)(), "pixel_mask": torch.ones(ROWS, 32, 32, dtype=torch.int64)},
-    "model.encoder model.decoder class_labels_classifier",
+    lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
+    "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
     use_timm_backbone=False,
     use_pretrained_backbone=False,
     backbone=None,
@@ -158,8 +158,8 @@ hugging(
 hugging(
     "Conditional DETR",
     "ConditionalDetrForObjectDetection",
-    lambda: {**pixels(32)(), "pixel_mask": torch.ones(ROWS, 32, 32, dtype=torch.int64)},
-    "model.encoder model.decoder class_labels_classifier",
+    lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
+    "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
     use_timm_backbone=False,
     use_pretrained_backbone=False,
     backbone=None,
@@ -192,40 +192,22 @@ hugging(
     fusion_hidden_size=8,
 )
 hugging(
-    "GLPN depth",
-    "GLPNForDepthEstimation",
-    pixels(32),
-    "glpn.encoder",
-    num_encoder_blocks=4,
-    depths=[1] * 4,
-    sr_ratios=[2, 1, 1, 1],
-    hidden_sizes=[8, 8, 8, 8],
-    patch_sizes=[3] * 4,
-    strides=[2, 2, 1, 1],
-    num_attention_heads=[1] * 4,
-    mlp_ratios=[2] * 4,
-    decoder_hidden_size=8,
-)
-hugging(
     "PVT",
     "PvtForImageClassification",
-    pixels(32),
-    image_size=32,
+    pixels(64),
+    image_size=64,
     depths=[1, 1, 1, 1],
     hidden_sizes=[8, 8, 8, 8],
     num_attention_heads=[1, 1, 1, 1],
     mlp_ratios=[2, 2, 2, 2],
 )
-hugging("PoolFormer", "PoolFormerForImageClassification", pixels(32), depths=[1] * 4, hidden_sizes=[8] * 4)
-hugging(
-    "CvT", "CvtForImageClassification", pixels(32), embed_dim=[8, 8, 8], num_heads=[1, 1, 1], depth=[1, 1, 1]
-)
+hugging("PoolFormer", "PoolFormerForImageClassification", pixels(64), depths=[1] * 4, hidden_sizes=[8] * 4)
 hugging(
     "LeViT",
     "LevitForImageClassification",
-    pixels(32),
+    pixels(64),
     "levit.encoder.stages.0 classifier",
-    image_size=32,
+    image_size=64,
     hidden_sizes=[16, 16, 16],
     num_attention_heads=[2, 2, 2],
     depths=[1, 1, 1],

@@ -95,8 +95,6 @@ _timm("MobileOne", "mobileone_s0", "stages.0 head")
 _timm("ConvNeXt", "test_convnext")
 _timm("ConvNeXt 2", "test_convnext2")
 _timm("ResNet", "test_resnet")
-_timm("ResNeXt", "resnext26ts", "stem stages.0 head")
-_timm("ECA ResNet", "ecaresnet26t", "conv1 layer1 fc")
 _timm("EfficientNet", "test_efficientnet")
 _timm("EfficientNet with GroupNorm", "test_efficientnet_gn")
 _timm("MobileNetV3", "mobilenetv3_small_050", "conv_stem bn1 blocks.0 classifier")
@@ -113,11 +111,7 @@ _timm(
     block_config=(1, 1, 1, 1),
 )
 _timm("DLA", "dla46_c", "base_layer level0 level2 fc")
-_timm("HRNet", "hrnet_w18_small", "conv1 layer1 classifier")
-_timm("DPN", "dpn48b", "features.conv1_1 classifier")
 _timm("RegNet", "regnetx_002", "stem head")
-_timm("VOVNet", "ese_vovnet19b_slim_dw", "stem head")
-_timm("SelecSLS", "selecsls42", "stem fc")
 _timm("PoolFormer", "poolformer_s12", "stages.0 head", embed_dims=(8, 8, 8, 8), layers=(1, 1, 1, 1))
 _timm("MetaFormer", "convformer_s18", "stages.0 head", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1))
 _timm("FocalNet", "focalnet_tiny_srf", embed_dim=8, depths=(1, 1), focal_levels=(1, 1), focal_windows=(3, 3))
@@ -133,7 +127,6 @@ _timm(
     layers=(1, 1, 1, 1),
 )
 _timm("ViTamin-like hybrid", "crossvit_tiny_240", "blocks.0 head", img_size=48, side=48)
-_timm("NextViT", "nextvit_small", "stages.0 head", side=64, depths=(1, 1, 1, 1))
 _timm(
     "TinyViT",
     "tiny_vit_5m_224",
@@ -159,7 +152,6 @@ _timm(
     stages=(1, 1, 1, 1),
 )
 _timm("MaxViT, position biases from an MLP", "maxvit_rmlp_pico_rw_256", "stages.0 head", img_size=64, side=64)
-_timm("CoAtNet", "coatnet_nano_rw_224", "stem head", img_size=64, side=64)
 
 
 def _vision(
@@ -176,8 +168,6 @@ def _vision(
         return owner(**options), torch.randn(ROWS, *(shape or (3, side, side)))
 
 
-_vision("AlexNet", "alexnet", "features.0 classifier.6", 64, num_classes=3)
-_vision("VGG with BatchNorm", "vgg11_bn", "features.0 features.1 classifier.6", num_classes=3)
 _vision("ResNet-18", "resnet18", "conv1 bn1 layer1 fc", num_classes=3)
 _vision("SqueezeNet", "squeezenet1_1", "features.0 features.3 classifier", 64, num_classes=3)
 _vision("DenseNet", "DenseNet", growth_rate=4, block_config=(1, 1), num_init_features=8, num_classes=3)

@@ -58,9 +58,10 @@ class Boxes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.words, self.head = nn.Embedding(20, 6), nn.Linear(6, 4)
+        self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, boxes: torch.Tensor) -> torch.Tensor:
-        return self.head(self.words(boxes[:, 1] - boxes[:, 0]))
+        return self.scale * self.head(self.words(boxes[:, 1] - boxes[:, 0]))
 
 
 def test_where_made_numbers_cannot_run_a_real_or_a_given_example_is_carried(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def _sizes(lengths: Sequence[int], runs: Sequence[Float32]) -> Float32:
 def _with_noise(targets: Mapping[str, Float32]) -> dict[str, Float32]:
     draws = np.random.default_rng(0)
     return {
-        name: (value * (1 + _NOISE * draws.standard_normal(value.shape))).astype(np.float32)
+        name: np.asarray(value * (1 + _NOISE * draws.standard_normal(value.shape)), np.float32)
         for name, value in targets.items()
     }
 

@@ -27,6 +27,7 @@ FORMAT = 1
 def save(model: AdaptableModel, folder: Path | str) -> None:
     """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
     folder = Path(folder)
+    structure, tensors = examples.dump(examples.shipped(model.net, model.fitted.example))
     folder.mkdir(parents=True, exist_ok=True)
     remove_halves(folder)
     for name, module in model._modules().items():
@@ -35,7 +36,6 @@ def save(model: AdaptableModel, folder: Path | str) -> None:
     uplink = model.fitted.uplink
     with replacing(folder / "uplink.safetensors") as path:
         save_arrays({k: np.ascontiguousarray(getattr(uplink, k)) for k in ("mean", "matrix")}, path)
-    structure, tensors = examples.dump(examples.shipped(model.net, model.fitted.example))
     with replacing(folder / "example.safetensors") as path:
         save_file(tensors, path)
     stored = {
