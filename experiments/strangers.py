@@ -1,8 +1,8 @@
 """Enrolled devices alone, and beside strangers who want all of the service: what is left to the devices.
 
-The strangers are a process of their own, as they are machines of their own in the world. It runs at the lowest
-priority: on one machine they are to take the service's time, not the processor's by making requests. Both loads
-are measured in turns within one run, so that what else the machine does hits both.
+The strangers are a process of their own, as they are machines of their own in the world. It runs at the
+lowest priority: on one machine they are to take the service's time, not the processor's by making requests.
+Both loads are measured in turns within one run, so that what else the machine does hits both.
 """
 
 from __future__ import annotations
