@@ -1,8 +1,8 @@
 """Enrolled devices alone, and beside strangers who want all of the service: what is left to the devices.
 
-The strangers are a process of their own, as in the world they are machines of their own. It has the lowest
-priority: on one machine they should take the service's time, not the processor's. Both loads are measured in
-turns within one run, so that other work on the machine hits both.
+The strangers are a process of their own, as they are machines of their own in the world. It runs at the
+lowest priority: on one machine they are to take the service's time, not the processor's by making requests.
+Both loads are measured in turns within one run, so that what else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import resource
 import tempfile
 import time
 from collections import Counter
@@ -53,6 +54,8 @@ def bench_strangers(strangers: int, seconds: float, seed: int) -> list[dict[str,
     Raises:
         LoadError: If a device gets another answer than its package.
     """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # of the service, too: as in its unit
     model = untrained_model("codes")
     requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(8)]
     settings = {"require_enrolment": True, "rate_per_minute": 0}
@@ -65,16 +68,22 @@ def bench_strangers(strangers: int, seconds: float, seed: int) -> list[dict[str,
         with cloud_service(artifact, folder / "cloud", **settings) as url:
             signers = Signers(folder / "cloud" / "cloud.db", requests, SIGNERS)
             body = requests[0].encode()
-            with connections(url, DEVICES) as pool, watched(url) as server:
-                rate = closed_loop(pool, signers, 1.0).rate
+            with watched(url) as server:
+                rate = _asked(url, signers, 1.0).rate
                 for _ in tqdm(range(TURNS), desc="turns", disable=None):
                     signers.sign(int(1.5 * rate * seconds / TURNS))
-                    alone.append(closed_loop(pool, signers, seconds / TURNS / 2))
+                    alone.append(_asked(url, signers, seconds / TURNS / 2))
                     with _Strangers(url, strangers, body) as crowd:
                         time.sleep(BACKLOG_S)
-                        beside.append(closed_loop(pool, signers, seconds / TURNS))
+                        beside.append(_asked(url, signers, seconds / TURNS))
                     answers.update(crowd.answers)
     return _rows(alone, beside, server.memory, answers, f"{strangers} connections of strangers", seconds)
+
+
+def _asked(url: str, signers: Signers, seconds: float) -> Load:
+    """Have devices ask, over connections that they open now: idle ones are closed meanwhile."""
+    with connections(url, DEVICES) as pool:
+        return closed_loop(pool, signers, seconds)
 
 
 def _rows(

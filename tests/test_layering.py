@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "paramcast"
-EVERYWHERE = {"errors", "files", "installed", "paths", "pictures", "results", ""}
+EVERYWHERE = {"errors", "files", "installed", "paths", "sqlite", "pictures", "results", ""}
 MAY_IMPORT = {
     "protocol": set(),
     "adapters": {"protocol"},

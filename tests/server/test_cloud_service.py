@@ -12,11 +12,20 @@ from bundles import FORMS, IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
 from sqlalchemy import select
 
 from paramcast.errors import InputError
-from paramcast.protocol import AdaptRequest, MessageError, Package, make_key, open_package, public_key_hex
+from paramcast.protocol import (
+    AdaptRequest,
+    MessageError,
+    Package,
+    SigningKey,
+    make_key,
+    open_package,
+    public_key_hex,
+)
 from paramcast.protocol.limits import MAX_JUMP
 from paramcast.server import AdaptService, BackendError, Database, Models, StateError, WrongModelError
 from paramcast.server.db.ledger import issued_to
 from paramcast.server.db.schema import devices
+from paramcast.server.trial import trial_requests
 
 KEY = make_key()
 NOW = 1_000_000.0
@@ -184,3 +193,16 @@ def test_parameters_that_do_not_fit_float16_are_a_backend_error() -> None:
 def test_impossible_settings_are_refused(change: dict[str, int | str]) -> None:
     with pytest.raises(InputError):
         service(**change)  # type: ignore[arg-type]
+
+
+def test_a_tag_tells_nothing_to_who_guesses_the_request() -> None:
+    """The same features have the same tag under one signing key, over restarts, and another one elsewhere."""
+    request = trial_requests(TinyBackend(), 1, "cam-1")[0].encode()
+    keys = [make_key(), make_key()]
+
+    def tag(key: SigningKey) -> str:
+        service = AdaptService(TinyBackend(), key, lifetime_s=3600)
+        (answer,) = service.answer([service.read(request)])
+        return answer.tag.partition("-")[0]
+
+    assert tag(keys[0]) == tag(keys[0]) != tag(keys[1])

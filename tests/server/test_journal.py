@@ -71,8 +71,8 @@ def test_a_restore_brings_nothing_back_that_was_revoked(new_url: Callable[[], st
             "cam-2": [KEYS["new"]],
             "cam-3": [KEYS["late"]],
         }
-        assert identities.role_of(connection, mallory) is None
-        assert identities.role_of(connection, ann) == ("ann", "viewer")
+        assert identities.operator_of(connection, mallory, 1) is None
+        assert identities.operator_of(connection, ann, 1).role == "viewer"
         assert [one.version for one in published.in_service(connection)] == [1]
         assert [link.new for link in identities.all_endorsements(connection)] == [public_key_hex(SIGNING[1])]
         with pytest.raises(StateInputError, match="used"):

@@ -24,8 +24,11 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--role", required=True, type=click.Choice(ROLES), help="Each may do what those before it may.")
+@click.option(
+    "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="For which the token holds."
+)
 @state_option
-def grant(name: str, role: str, state: str) -> None:
+def grant(name: str, role: str, days: int, state: str) -> None:
     """Print a token for the operator NAME; one that the name had before ends.
 
     A viewer sees devices and models, an operator enrols and revokes devices, an admin rolls models back.
@@ -35,7 +38,8 @@ def grant(name: str, role: str, state: str) -> None:
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities
 
-        click.echo(identities.grant(connection, name, role, _now_ms()))
+        now_ms = _now_ms()
+        click.echo(identities.grant(connection, name, role, now_ms, now_ms + days * 86_400_000))
 
 
 @command.command()
@@ -106,10 +110,27 @@ def list_(state: str) -> None:
 
         operators = identities.all_operators(connection)
         waiting = identities.waiting_enrolments(connection, _now_ms())
-    for name, role, made_at in operators:
-        click.echo(f"operator {name}: {role}, since {_moment(made_at)}")
+    for one in operators:
+        until = f", until {_moment(one.expires_at)}" if one.expires_at else ", without an end"
+        used = f", used {_moment(one.used_at)}" if one.used_at else ", never used"
+        click.echo(f"operator {one.name}: {one.role}, since {_moment(one.made_at)}{until}{used}")
     for digest, device, expires_at in waiting:
         click.echo(f"token {digest[:12]} for {device or 'whoever comes'}, until {_moment(expires_at)}")
+
+
+@command.command(name="events")
+@click.option("--last", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
+@state_option
+def list_events(last: int, state: str) -> None:
+    """List who enrolled, revoked, granted, published and rolled back, and when: the newest last."""
+    with opened_state(state, "paramcast access") as database, database.reading() as connection:
+        from paramcast.server.db import events
+
+        found = events.newest(connection, last)
+    for one in reversed(found):
+        about = "".join(f", {name} {value}" for name, value in one.about.items())
+        device = f" {one.device}" if one.device else ""
+        click.echo(f"{_moment(one.at)}  {one.who}: {one.what}{device}{about}")
 
 
 @command.command(name="withdraw-token")

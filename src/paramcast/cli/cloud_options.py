@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ def opened_state(state: str, what: str, *, new: bool = False, as_it_is: bool = F
     told = click.get_current_context().meta.get(_JOURNAL) or os.environ.get("PARAMCAST_JOURNAL")
     journal = Journal(Path(told)) if told else None
     database = Database.open(state, only_old=not new, as_it_is=as_it_is, journal=journal)
+    database.who = f"{getpass.getuser()} by {what}"
     try:
         yield database
     finally:

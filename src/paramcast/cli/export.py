@@ -9,7 +9,9 @@ import click
 
 from paramcast.cli.common import FILE, FOLDER, json_option, needs, typed_command
 from paramcast.cli.module import loaded, module_option
+from paramcast.errors import InputError
 from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.protocol.signing import is_public_key
 
 
 @click.command(name="export")
@@ -23,21 +25,35 @@ from paramcast.protocol import load_or_make_key, public_key_hex
     help="The key file of `paramcast serve`: its public half goes into the artifact, and devices trust no "
     "other. Without it, a device trusts the first server that it meets.",
 )
+@click.option(
+    "--public-key",
+    help="The same without the private key: its public half in hex, as `paramcast serve` prints it.",
+)
 @json_option
 def command(
-    model_dir: Path, module: str | None, out: Path, key_file: Path | None, json_file: Path | None
+    model_dir: Path,
+    module: str | None,
+    out: Path,
+    key_file: Path | None,
+    public_key: str | None,
+    json_file: Path | None,
 ) -> None:
     """Write the artifact: OUT/device is all that devices need, OUT/server all that a server needs."""
     with needs("paramcast export", "train"):
         from paramcast.results import write_results
         from paramcast.video.training.artifact import export_artifact
         from paramcast.video.training.model import TrainedModel
+    if public_key and key_file:
+        raise InputError("give --key or --public-key, not both")
+    if public_key and not is_public_key(public_key):
+        raise InputError("--public-key is 64 hex digits, as `paramcast serve` prints it")
     start = time.perf_counter()
     if module:
-        loaded(module, model_dir).export(out, key=key_file)
+        loaded(module, model_dir).export(out, key=public_key or key_file)
         seed = 0
     else:
-        public_key = None if key_file is None else public_key_hex(load_or_make_key(key_file))
+        if key_file is not None:
+            public_key = public_key_hex(load_or_make_key(key_file))
         model = TrainedModel.load(model_dir)
         export_artifact(model, out, public_key)
         seed = model.config.seed

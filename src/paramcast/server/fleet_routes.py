@@ -119,7 +119,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         """Give a device its key, for a token that is used up by it."""
         enrolling.use(request.client.host if request.client else "")
         check_proof(asked.public_key, asked.device, asked.token, asked.proof)
-        with database.writing() as connection:
+        with database.writing(asked.device) as connection:
             identities.enrol(connection, asked.token, asked.device, asked.public_key, _now_ms())
         root = service.delegation.root if service.delegation else None
         return JSONResponse({"device": asked.device, "public_key": public_key, "root": root})

@@ -95,6 +95,7 @@ class AdaptService:
         self.gate = gate or RequestGuard(clock=clock or time.time)
         self._tracing = tracing or Tracing()
         self._key = key
+        self._secret = hashlib.blake2b(bytes(key), digest_size=32, person=b"context").digest()
         self._lifetime_s = lifetime_s
         self._quantization = quantization
         self._clock = clock or self.gate.clock
@@ -157,7 +158,13 @@ class AdaptService:
         digest = hashlib.sha256(data).digest() if credentials else b""
         claim = Claim(request.device, credentials, digest, cost=1.0 + len(data) // _BYTES_OF_ONE)
         return Asked(
-            request, served, claim, _context(data, request), unless, self._tracing.here(), size=len(data)
+            request,
+            served,
+            claim,
+            _context(data, request, self._secret),
+            unless,
+            self._tracing.here(),
+            size=len(data),
         )
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
@@ -377,11 +384,16 @@ class AdaptService:
             return failure("the model made parameters that cannot be sent", error)
 
 
-def _context(data: bytes, request: AdaptRequest) -> str:
-    """Half a hash of the tensors as they travelled: what stands behind the header."""
+def _context(data: bytes, request: AdaptRequest, secret: bytes) -> str:
+    """A hash of the tensors as they travelled: what stands behind the header.
+
+    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it.
+    """
     tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
     shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
-    return hashlib.blake2b(tensors, digest_size=16, key=shapes).hexdigest()
+    digest = hashlib.blake2b(shapes, digest_size=16, key=secret)
+    digest.update(tensors)
+    return digest.hexdigest()
 
 
 def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:

@@ -9,6 +9,7 @@ from typing import Any
 from paramcast.artifact.write import export_device, export_hypernetwork
 from paramcast.errors import InputError
 from paramcast.protocol import load_or_make_key, public_key_hex
+from paramcast.protocol.signing import is_public_key
 from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber
 from paramcast.training.model import AdaptableModel
@@ -28,8 +29,8 @@ def export(
     Args:
         model: Fitted.
         out: The artifact's folder; an older artifact there is replaced.
-        key: File of the signing key, made if it does not exist; devices trust it. None: devices trust the
-            first server that they meet.
+        key: File of the signing key, made if it does not exist, or its public half in hex; devices trust
+            it. None: devices trust the first server that they meet.
         task: What the model does, in the user's words; the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
         probe: Inputs with one example or more, the first of which the artifact carries: server and devices
@@ -48,7 +49,9 @@ def export(
         )
     fitted, out = model.fitted, Path(out)
     describer = model.describer.describe if isinstance(model.describer, BesideDescriber) else model.describer
-    public = None if key is None else public_key_hex(load_or_make_key(Path(key)))
+    public = str(key) if is_public_key(key) else None
+    if key is not None and public is None:
+        public = public_key_hex(load_or_make_key(Path(key)))
     # The artifact carries the first example: not a user's, where there is another one.
     if probe is None:
         first = examples.shipped(model.net, fitted.example)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import select
 
 from paramcast.protocol.limits import DEVICE_ID
-from paramcast.server.admin.operators import PREFIX, RESPONSES, needs
-from paramcast.server.db import identities, published
+from paramcast.server.admin.operators import PREFIX, RESPONSES, Operator, needs
+from paramcast.server.db import events, identities, published
 from paramcast.server.db.gains import gain_of_device
 from paramcast.server.db.ledger import issued_to
 from paramcast.server.db.registry import reported_by
@@ -23,6 +23,8 @@ from paramcast.server.service import AdaptService
 _DEVICE = f"^{DEVICE_ID.pattern}$"
 _Named = Annotated[str, Path(pattern=_DEVICE)]
 _NEWEST = 50
+_Page = Annotated[int, Query(ge=1, le=500)]
+_Id = Annotated[int, Query(ge=1, le=2**53)]
 # Bounds come before what reads the number: behind it, the schema would not tell them.
 _Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
 
@@ -50,13 +52,14 @@ def operator_routes(service: AdaptService) -> APIRouter:
     """The routes over `service`."""
     database = service.database
 
-    viewer, operator, admin = (Depends(needs(database, role)) for role in identities.ROLES)
+    viewer = Depends(needs(database, "viewer"))
+    acting, ruling = (Depends(needs(database, role)) for role in ("operator", "admin"))
     router = APIRouter(prefix=PREFIX, responses=RESPONSES)
 
-    @router.post("/enrolments", dependencies=[operator])
-    def enrol(asked: Token) -> JSONResponse:
+    @router.post("/enrolments")
+    def enrol(asked: Token, who: Operator = acting) -> JSONResponse:
         """A token that enrols one device, once."""
-        with database.writing() as connection:
+        with database.writing(who.name) as connection:
             token = identities.new_enrolment(connection, asked.device, _now_ms(), 1000 * asked.lifetime_s)
         return JSONResponse({"token": token})
 
@@ -80,10 +83,10 @@ def operator_routes(service: AdaptService) -> APIRouter:
         told["gain"] = vars(gain) if gain else None
         return JSONResponse({**row, "keys": keys.keys if keys else None, **told})
 
-    @router.post("/devices/{device}/revoke", dependencies=[operator])
-    def revoke(device: _Named) -> JSONResponse:
+    @router.post("/devices/{device}/revoke")
+    def revoke(device: _Named, who: Operator = acting) -> JSONResponse:
         """End all keys of a device, from the next request on."""
-        with database.writing() as connection:
+        with database.writing(who.name) as connection:
             return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})
 
     @router.get("/models", dependencies=[viewer])
@@ -92,14 +95,19 @@ def operator_routes(service: AdaptService) -> APIRouter:
         with database.reading() as connection:
             return JSONResponse([vars(version) for version in published.all_versions(connection)])
 
+    @router.get("/events", dependencies=[acting])
+    def list_events(last: _Page = _NEWEST, before: _Id | None = None) -> JSONResponse:
+        """Who did what, the newest first; `before` an id, for the page before."""
+        with database.reading() as connection:
+            return JSONResponse([vars(one) for one in events.newest(connection, last, before)])
+
     @router.post(
         "/models/rollback",
-        dependencies=[admin],
         responses={409: {"description": "the version is not the newest one any more"}},
     )
-    def rollback(asked: Rollback) -> JSONResponse:
+    def rollback(asked: Rollback, who: Operator = ruling) -> JSONResponse:
         """Take the newest version of a model out of service, and every other one of the same files."""
-        with database.writing() as connection:
+        with database.writing(who.name) as connection:
             gone = published.withdraw(connection, asked.model, _now_ms(), asked.version)
         return JSONResponse({**vars(gone[0]), "withdrawn": [one.version for one in gone]})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from paramcast.server.db import Database, StateInputError, identities
 from paramcast.server.request_guard import RefusedError
+
+_MINUTE_MS = 60_000
 
 _bearer = HTTPBearer(auto_error=False)
 _Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -49,13 +52,18 @@ def admitted(database: Database, token: str | None, role: str) -> Operator:
         RefusedError: If it is nobody's.
         StateInputError: If `role` is above the operator's.
     """
+    now_ms = int(1000 * time.time())
     with database.reading() as connection:
-        found = identities.role_of(connection, token) if token else None
+        found = identities.operator_of(connection, token, now_ms) if token else None
     if found is None:
-        raise RefusedError("unknown", "this needs an operator's token: authorization: Bearer TOKEN")
-    if identities.ROLES.index(found[1]) < identities.ROLES.index(role):
-        raise StateInputError(f"{found[0]} is {found[1]}; this needs {role}")
-    return Operator(*found)
+        told = "this needs an operator's token that has not expired: authorization: Bearer TOKEN"
+        raise RefusedError("unknown", told)
+    if now_ms - (found.used_at or 0) > _MINUTE_MS:
+        with database.writing() as connection:
+            identities.keep_use(connection, found.name, now_ms)
+    if identities.ROLES.index(found.role) < identities.ROLES.index(role):
+        raise StateInputError(f"{found.name} is {found.role}; this needs {role}")
+    return Operator(found.name, found.role)
 
 
 def token_of(shown: _Shown) -> str | None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from paramcast.files import own_as
 from paramcast.installed import install_command
 from paramcast.server.db.errors import StateError, StateInputError
+from paramcast.server.db.events import act_as
 from paramcast.server.db.journal import Journal, begin_notes
 from paramcast.server.db.schema import devices
 from paramcast.sqlite import execute_patiently
@@ -53,8 +54,12 @@ class Database:
     """
 
     def __init__(self, engine: Engine, journal: Journal | None = None) -> None:
-        """Use `Database.open`."""
+        """Use `Database.open`.
+
+        `who` is kept with what is done to the state, where a transaction names nobody else.
+        """
         self.engine, self._journal = engine, journal
+        self.who = "the service"
         self._engines = [engine]
 
     @classmethod
@@ -131,8 +136,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, who: str | None = None) -> Iterator[Connection]:
         """A transaction: committed at the end of the block, nothing of it kept after an error.
+
+        Args:
+            who: Acts in it.
 
         Raises:
             StateError: If the database failed, also if it did so in committing.
@@ -143,6 +151,7 @@ class Database:
             connection.begin(),
         ):
             notes = begin_notes(connection)
+            act_as(connection, who or self.who)
             yield connection
             if notes and self._journal is not None:
                 self._journal.add(notes)  # before it is committed: what was told to be done is never missing

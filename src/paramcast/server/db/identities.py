@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, String, and_, bindparam, delete, func, insert, or_, select, update
 
 from paramcast.protocol import Endorsement
+from paramcast.server.db import events
 from paramcast.server.db.errors import StateInputError
 from paramcast.server.db.journal import note
 from paramcast.server.db.prepared import prepared
@@ -126,6 +127,7 @@ def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifet
     token = secrets.token_urlsafe(24)
     row = {"digest": _digest(token), "device": device, "made_at": now_ms, "expires_at": now_ms + lifetime_ms}
     connection.execute(insert(enrolments).values(row))
+    events.keep(connection, "token made", now_ms, {"device": device})
     return token
 
 
@@ -304,8 +306,8 @@ def _add_key(connection: Connection, device: str, public_key: str, now_ms: int) 
     connection.execute(insert(device_keys).values(row))
 
 
-def grant(connection: Connection, name: str, role: str, now_ms: int) -> str:
-    """A token with which an operator may use the API; one that the name had before ends.
+def grant(connection: Connection, name: str, role: str, now_ms: int, expires_ms: int | None = None) -> str:
+    """A token with which an operator may use the API until it expires; one that the name had before ends.
 
     Raises:
         StateInputError: If there is no such role.
@@ -314,9 +316,10 @@ def grant(connection: Connection, name: str, role: str, now_ms: int) -> str:
         raise StateInputError(f"a role is one of {', '.join(ROLES)}")
     token = secrets.token_urlsafe(24)
     connection.execute(delete(operators).where(operators.c.name == name))
-    row = {"name": name, "digest": _digest(token), "role": role, "made_at": now_ms}
+    row = {"name": name, "digest": _digest(token), "role": role, "made_at": now_ms, "expires_at": expires_ms}
     connection.execute(insert(operators).values(row))
-    note(connection, "operator granted", at=now_ms, name=name, digest=row["digest"], role=role)
+    about = {"name": name, "digest": row["digest"], "role": role, "expires_at": expires_ms}
+    note(connection, "operator granted", at=now_ms, **about)
     return token
 
 
@@ -327,16 +330,35 @@ def withdraw(connection: Connection, name: str) -> None:
     note(connection, "operator withdrawn", name=name)
 
 
-def all_operators(connection: Connection) -> list[tuple[str, str, int]]:
-    """Name, role and since when, of each operator."""
-    rows = connection.execute(select(operators).order_by(operators.c.name))
-    return [(row.name, row.role, row.made_at) for row in rows]
+@dataclass(frozen=True)
+class Granted:
+    """An operator; times are unix milliseconds, and `used_at` is true to the minute."""
+
+    name: str
+    role: str
+    made_at: int
+    expires_at: int | None
+    used_at: int | None
 
 
-def role_of(connection: Connection, token: str) -> tuple[str, str] | None:
-    """Name and role of the operator whose token it is."""
+def all_operators(connection: Connection) -> list[Granted]:
+    """The operators, by name."""
+    return [_granted(row) for row in connection.execute(select(operators).order_by(operators.c.name))]
+
+
+def operator_of(connection: Connection, token: str, now_ms: int) -> Granted | None:
+    """The operator whose token it is, if it has not expired."""
     row = connection.execute(select(operators).where(operators.c.digest == _digest(token))).first()
-    return (row.name, row.role) if row else None
+    return _granted(row) if row and (row.expires_at is None or row.expires_at > now_ms) else None
+
+
+def _granted(row: Any) -> Granted:
+    return Granted(row.name, row.role, row.made_at, row.expires_at, row.used_at)
+
+
+def keep_use(connection: Connection, name: str, now_ms: int) -> None:
+    """Keep when an operator's token was used last."""
+    connection.execute(update(operators).where(operators.c.name == name).values(used_at=now_ms))
 
 
 def add_endorsement(connection: Connection, endorsement: Endorsement, now_ms: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from paramcast.files import own_as
+from paramcast.server.db import events
 from paramcast.server.db.errors import StateError, StateInputError
 from paramcast.server.db.schema import (
     device_keys,
@@ -88,10 +89,11 @@ def begin_notes(connection: Connection) -> list[Mapping[str, Any]]:
 
 
 def note(connection: Connection, what: str, **about: Any) -> None:
-    """Note an act for the journal of the connection's database."""
+    """Note an act for the journal of the connection's database, and keep who did it."""
     notes = connection.info.get(_NOTES)
     if notes is not None:
         notes.append({"what": what, **about})
+        events.keep(connection, what, about.get("at") or int(1000 * time.time()), about)
 
 
 def replay(connection: Connection, notes: Iterator[dict[str, Any]]) -> int:
@@ -120,7 +122,7 @@ def forget(connection: Connection, device: str) -> int:
     ):
         mine = or_(column == device, column.startswith(f"{device}:", autoescape=True))
         erased += connection.execute(delete(column.table).where(mine)).rowcount
-    return erased
+    return erased + events.erase(connection, device)
 
 
 def _forgotten(connection: Connection, one: Mapping[str, Any]) -> None:
@@ -165,6 +167,7 @@ def _end(connection: Connection, at: int, *which: Any) -> None:
 def _granted(connection: Connection, one: Mapping[str, Any]) -> None:
     _withdrawn(connection, one)
     row = {"name": one["name"], "digest": one["digest"], "role": one["role"], "made_at": one["at"]}
+    row["expires_at"] = one.get("expires_at")  # which journals of before do not say
     connection.execute(insert(operators).values(row))
 
 

@@ -73,6 +73,19 @@ operators = Table(
     Column("digest", String(64), nullable=False, unique=True),  # sha256 of the token
     Column("role", String(16), nullable=False),
     Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),  # null: never; tokens of before it was kept
+    Column("used_at", BigInteger),  # to the minute
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("device", String(128), index=True),
+    Column("about", String(1000), nullable=False),  # JSON
 )
 
 endorsements = Table(

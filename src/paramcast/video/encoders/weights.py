@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -94,7 +95,7 @@ IMAGENET_NAMES = (
 YAMNET_SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54"
 
 
-def notices_of(encoders: dict[str, object]) -> str:
+def notices_of(encoders: Mapping[str, object]) -> str:
     """The text of a file `NOTICES`: whose the trunks in a folder are, and the license that most of them have.
 
     Args:
