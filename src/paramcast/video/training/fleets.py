@@ -11,7 +11,9 @@ from paramcast.video.shifts.fleet import Device, Fleet, build_fleet
 from paramcast.video.tasks import Task
 from paramcast.video.training.arrays import DeviceData
 
-MIX: dict[tuple[str, ...], float] = {
+Mix = dict[tuple[str, ...], float]
+
+MIX: Mix = {
     (): 0.2,
     ("category",): 0.35,
     ("camera",): 0.15,
@@ -20,13 +22,13 @@ MIX: dict[tuple[str, ...], float] = {
 }
 """Shifts -> share of the devices that lessons are about."""
 
-SPOILT = {shifts: share for shifts, share in MIX.items() if "camera" in shifts}
+SPOILT: Mix = {shifts: share for shifts, share in MIX.items() if "camera" in shifts}
 """Devices with a camera: each costs features of pictures."""
 
-SPOKEN = {shifts: share for shifts, share in MIX.items() if shifts == ("vocabulary",)}
+SPOKEN: Mix = {shifts: share for shifts, share in MIX.items() if shifts == ("vocabulary",)}
 """Devices that see clips as they are and have words of their own: they cost features of texts alone."""
 
-PLAIN = {shifts: share for shifts, share in MIX.items() if shifts not in SPOILT | SPOKEN}
+PLAIN: Mix = {shifts: share for shifts, share in MIX.items() if shifts not in SPOILT | SPOKEN}
 """Devices that see and hear clips as they are cost no features, so there can be many of them."""
 
 SUPPORT, QUERY = 16, 24
