@@ -37,7 +37,15 @@ def command(only: str, out: Path | None) -> None:
 
 
 def _models() -> list[str]:
-    from experiments.architectures import language, plain, senses, vision  # noqa: F401  # they register
+    from experiments.architectures import (  # noqa: F401  # they register
+        language,
+        layered,
+        plain,
+        senses,
+        sounds,
+        vision,
+        writers,
+    )
     from experiments.architectures.registry import MODELS
 
     return sorted(MODELS, key=lambda name: FAMILIES.index(name.split()[0]))

@@ -54,7 +54,8 @@ def two_texts() -> dict[str, Tensor]:
     return {**tokens(), "decoder_input_ids": torch.randint(3, 29, (ROWS, 4))}
 
 
-def _ids() -> dict[str, Tensor]:
+def ids() -> dict[str, Tensor]:
+    """Token ids alone."""
     return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH))}
 
 
@@ -77,7 +78,7 @@ _BART: dict[str, Any] = {
     "decoder_ffn_dim": 24,
     "max_position_embeddings": 16,
 }
-_GPT2: dict[str, Any] = {
+GPT2: dict[str, Any] = {
     "vocab_size": 30,
     "n_positions": 16,
     "n_embd": 16,
@@ -85,7 +86,7 @@ _GPT2: dict[str, Any] = {
     "n_head": 2,
     "pad_token_id": 0,
 }
-_KEYS: dict[str, Any] = {"num_key_value_heads": 1}
+KEYS: dict[str, Any] = {"num_key_value_heads": 1}
 
 hugging("BERT classifier", "BertForSequenceClassification", padded, **SMALL, **WORDS)
 hugging("BERT masked language model", "BertForMaskedLM", tokens, "bert", **SMALL, **WORDS)
@@ -165,7 +166,7 @@ hugging(
 hugging(
     "FNet",
     "FNetForSequenceClassification",
-    _ids,
+    ids,
     **{k: v for k, v in SMALL.items() if "heads" not in k},
     **WORDS,
 )
@@ -269,157 +270,4 @@ hugging(
     attention_window=[4],
     max_encoder_position_embeddings=16,
     max_decoder_position_embeddings=16,
-)
-hugging("GPT-2 classifier", "GPT2ForSequenceClassification", padded, **_GPT2)
-hugging("GPT-2 language model", "GPT2LMHeadModel", tokens, **_GPT2)
-hugging(
-    "GPT-Neo",
-    "GPTNeoForSequenceClassification",
-    padded,
-    vocab_size=30,
-    max_position_embeddings=16,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    attention_types=[[["global", "local"], 1]],
-    window_size=4,
-    pad_token_id=0,
-)
-hugging("GPT-NeoX", "GPTNeoXForSequenceClassification", padded, **SMALL, **WORDS)
-hugging(
-    "GPT-J",
-    "GPTJForSequenceClassification",
-    padded,
-    vocab_size=30,
-    n_positions=16,
-    n_embd=16,
-    n_layer=1,
-    n_head=2,
-    rotary_dim=4,
-    pad_token_id=0,
-)
-hugging(
-    "OPT",
-    "OPTForSequenceClassification",
-    padded,
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    ffn_dim=24,
-    max_position_embeddings=16,
-    word_embed_proj_dim=16,
-    pad_token_id=0,
-)
-hugging(
-    "Bloom",
-    "BloomForSequenceClassification",
-    padded,
-    vocab_size=30,
-    hidden_size=16,
-    n_layer=1,
-    n_head=2,
-    pad_token_id=0,
-)
-hugging("Llama", "LlamaModel", tokens, **SMALL, **WORDS)
-hugging("Llama classifier, padded", "LlamaForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS)
-hugging("Llama language model", "LlamaForCausalLM", tokens, "model.layers", **SMALL, **WORDS)
-hugging("Mistral", "MistralForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, sliding_window=4)
-hugging(
-    "Mixtral of experts",
-    "MixtralForCausalLM",
-    tokens,
-    "model.layers.*.self_attn",
-    **SMALL,
-    **WORDS,
-    **_KEYS,
-    num_local_experts=2,
-)
-hugging("Qwen2", "Qwen2ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS)
-hugging("Qwen3", "Qwen3ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
-hugging("Gemma", "GemmaForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
-hugging("Gemma 2", "Gemma2ForSequenceClassification", padded, **SMALL, **WORDS, **_KEYS, head_dim=8)
-hugging("Phi", "PhiForSequenceClassification", padded, **SMALL, **WORDS)
-hugging("Phi-3", "Phi3ForSequenceClassification", padded, **SMALL, **WORDS)
-hugging(
-    "Falcon",
-    "FalconForSequenceClassification",
-    padded,
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    pad_token_id=0,
-)
-hugging("OLMo", "OlmoForCausalLM", tokens, **SMALL, **WORDS)
-hugging("StableLM", "StableLmForSequenceClassification", padded, **SMALL, **WORDS, num_key_value_heads=2)
-hugging(
-    "MPT",
-    "MptForSequenceClassification",
-    padded,
-    vocab_size=30,
-    d_model=16,
-    n_heads=2,
-    n_layers=1,
-    max_seq_len=16,
-    pad_token_id=0,
-)
-hugging("SmolLM3", "SmolLM3ForCausalLM", tokens, **SMALL, **WORDS, **_KEYS)
-hugging(
-    "Mamba",
-    "MambaModel",
-    _ids,
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=1,
-    state_size=4,
-    conv_kernel=3,
-)
-hugging(
-    "Mamba 2",
-    "Mamba2Model",
-    _ids,
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=1,
-    state_size=4,
-    num_heads=4,
-    head_dim=8,
-    n_groups=1,
-    chunk_size=4,
-)
-hugging(
-    "RWKV",
-    "RwkvModel",
-    _ids,
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=2,
-    attention_hidden_size=16,
-    context_length=16,
-)
-hugging(
-    "CTRL",
-    "CTRLForSequenceClassification",
-    _ids,
-    vocab_size=30,
-    n_positions=16,
-    n_embd=16,
-    dff=24,
-    n_layer=1,
-    n_head=2,
-    pad_token_id=0,
-)
-hugging(
-    "CANINE of characters",
-    "CanineForSequenceClassification",
-    lambda: {"input_ids": torch.randint(3, 29, (ROWS, 16))},
-    "canine.encoder classifier",
-    **SMALL,
-    max_position_embeddings=16,
-    downsampling_rate=2,
-    upsampling_kernel_size=2,
-    local_transformer_stride=8,
-    num_hash_buckets=16,
-    num_hash_functions=2,
 )

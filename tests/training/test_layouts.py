@@ -12,7 +12,7 @@ from torch import nn
 import paramcast as pc
 from paramcast.errors import InputError
 from paramcast.training.examples import ExampleWarning
-from paramcast.training.trainer import MixedRowsWarning
+from paramcast.training.layouts import MixedRowsWarning
 
 # Of labels drawn by chance: a base may score a little more on some devices than on others.
 pytestmark = pytest.mark.filterwarnings("ignore::paramcast.training.bases.SeenDevicesWarning")

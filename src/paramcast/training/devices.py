@@ -223,4 +223,11 @@ def domains_of(devices: Sequence[DeviceData]) -> dict[str, np.ndarray] | None:
     return {device.id: np.asarray(device.domain, np.float32).reshape(-1) for device in devices}
 
 
+def domain_names(devices: Sequence[DeviceData]) -> tuple[str, ...]:
+    """Return the sorted names of the true domains; none where they are numbers or unknown."""
+    if all(isinstance(device.domain, str | int) for device in devices):
+        return tuple(sorted({str(device.domain) for device in devices}))
+    return ()
+
+
 Inputs = tuple[Any, ...] | Mapping[str, Any] | Tensor

@@ -11,7 +11,6 @@ import copy
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramcast.adapters.checking import difference
-from paramcast.adapters.trees import floats_of
 from paramcast.errors import InputError
 from paramcast.files import check_same_run, write_json
 from paramcast.training import examples
@@ -40,9 +37,10 @@ from paramcast.training.bases import (
     variant,
     warn_if_seen,
 )
-from paramcast.training.devices import DeviceData, check_devices, domains_of
+from paramcast.training.devices import DeviceData, check_devices, domain_names, domains_of
 from paramcast.training.fitting import Schedule, one_thread
 from paramcast.training.fitting import fit as fit_steps
+from paramcast.training.layouts import check_rows
 from paramcast.training.model import (
     CONDITIONS,
     UPLINK_DIM,
@@ -183,7 +181,7 @@ def fit(
         ]
         model.describer.prepare(model.net, examples.moved(example, device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
-        names = _domain_names([*train_devices, *validation_devices])
+        names = domain_names([*train_devices, *validation_devices])
         uplink = _uplink(model, train_devices)
         free = choose_free(model, train_devices, validation_devices, support, score)
         torch.manual_seed(seed_from("hypernetworks", seed))
@@ -338,43 +336,8 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
             raise InputError(
                 f"the module cannot be called with the inputs of device {device.id!r}: {error}"
             ) from error
-    _check_rows(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at), outputs)
+    check_rows(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at), outputs)
     return outputs, examples.moved(examples.take(device.labels, slice(0, 4)), at)
-
-
-class MixedRowsWarning(UserWarning):
-    """What the module gives for an example depends on the other examples of its batch."""
-
-
-def _check_rows(net: nn.Module, inputs: Any, outputs: Any) -> None:
-    """See that outputs have the examples on their first axis, as inputs have.
-
-    Raises:
-        InputError: There are as many outputs for fewer examples.
-    """
-    count, name = examples.count(inputs), type(net).__name__
-    if count < 2:
-        return
-    with torch.no_grad():
-        fewer = examples.call(net, examples.take(inputs, slice(0, count - 1)))
-    whole, less = ([x for x in floats_of(each) if x.dim()] for each in (outputs, fewer))
-    if not whole or len(whole) != len(less):
-        return
-    way = (
-        "every input and output has the examples on its first axis; a module that wants time first is "
-        "wrapped: forward(self, x): return self.inner(x.transpose(0, 1))"
-    )
-    if all(one.shape == other.shape for one, other in zip(whole, less, strict=True)):
-        shape = tuple(whole[0].shape)
-        raise InputError(f"{name} gives outputs {shape} for {count} examples and for {count - 1}: {way}")
-    told = len(whole[0]) == count and whole[0].shape[1:] == less[0].shape[1:]
-    if told and (off := difference(whole[0][: count - 1], less[0])) > 1e-2:
-        warnings.warn(
-            f"an example's output of {name} moves by {off:.2g} of its size when another example is left out: "
-            f"{way}",
-            MixedRowsWarning,
-            stacklevel=4,
-        )
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
@@ -404,12 +367,6 @@ def _summary(plan: Plan) -> dict[str, Any]:
         "own": round(float(np.nanmean(own)), 4),
         "verdict": verdict,
     }
-
-
-def _domain_names(devices: Sequence[DeviceData]) -> tuple[str, ...]:
-    if all(isinstance(device.domain, str | int) for device in devices):
-        return tuple(sorted({str(device.domain) for device in devices}))
-    return ()
 
 
 @contextmanager
