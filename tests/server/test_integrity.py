@@ -152,13 +152,14 @@ def test_a_reference_to_nothing_and_a_damaged_file_are_found(tmp_path: Path) -> 
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:  # which checks nothing
         other.execute("UPDATE packages SET version = 77")
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'packages'"
+        ((page,),) = other.execute(query).fetchall()
     (fault,) = check(database, None)
     assert fault.what.endswith("of packages names a row of models that is not there")
     assert "restore a backup" in fault.cure
     database.close()
     data = bytearray(file.read_bytes())
-    middle = len(data) // 2 // 4096 * 4096
-    data[middle : middle + 4096] = bytes(4096)
+    data[4096 * (page - 1) : 4096 * page] = bytes(4096)
     file.write_bytes(data)
     database = Database.open(file, as_it_is=True)
     assert any("the database's file is damaged" in fault.what for fault in check(database, None))
