@@ -209,7 +209,7 @@ class AdaptationLoop(_Loop):
     def heed_in_background(self) -> None:
         """As `heed_if_due`, without a wait: for a device that answers and observes nothing."""
         if self._notice_is_due():
-            threading.Thread(target=self._heed_quietly, name="paramcast-notice", daemon=True).start()
+            threading.Thread(target=self._heed_alone, name="paramcast-notice", daemon=True).start()
 
     def heed(self) -> bool:
         """Ask now what the cloud calls back; whether something else runs because of it.
@@ -223,6 +223,12 @@ class AdaptationLoop(_Loop):
     def _heed_quietly(self, fresh: bool = True) -> None:
         with suppress(CloudError, PackageError):
             self._heed(fresh)
+
+    def _heed_alone(self) -> None:
+        try:
+            self._heed_quietly()
+        except Exception as error:  # nobody waits for it: the connection may have been closed meanwhile
+            self._noticed(error)
 
     def _heed(self, fresh: bool) -> bool:
         try:
