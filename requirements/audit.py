@@ -27,9 +27,9 @@ FILE = HERE / "advisories.json"
 
 
 def locked() -> dict[str, Version]:
-    """Package -> its version in the lock files."""
+    """Package -> its version in the lock files; torch's, which is in none, is in the constraints."""
     found: dict[str, Version] = {}
-    for path in sorted(HERE.glob("*.txt")):
+    for path in [ROOT / "constraints.txt", *sorted(HERE.glob("*.txt"))]:
         for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text("utf-8"), re.MULTILINE):
             found[canonicalize_name(name)] = Version(version)
     return found

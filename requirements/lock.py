@@ -1,8 +1,9 @@
 """Write the lock files: all packages of an install, each at one version, with the hashes of its files.
 
 `constraints.txt` says which version; a lock adds what it needs in turn, and which files it is. pip installs
-nothing else from a lock (`--require-hashes`), whatever the index serves. Run it with `make lock` after a
-change of `pyproject.toml` or `constraints.txt`; a test holds the three together.
+nothing else from a lock (`--require-hashes`), whatever the index serves. torch alone is in no lock: its build
+depends on the machine and the index. Run it with `make lock` after a change of `pyproject.toml` or
+`constraints.txt`; a test holds the three together.
 """
 
 from __future__ import annotations
@@ -22,13 +23,6 @@ LOCKS: dict[str, tuple[str, ...]] = {
 }
 """Lock file -> what is locked. The server's also holds what builds paramcast: the image has nothing else."""
 
-TORCH_CPU = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)}
-"""torch's version -> sha256 of files of its CPU build for Linux: of CPython 3.11 on x86-64, which was tried.
-
-PyPI has the build for CUDA, with several GB of further packages. PyTorch's own index has the other; add the
-hash of yours where the machine is another one.
-"""
-
 HEADER = """\
 # Written by `make lock`; change pyproject.toml or constraints.txt instead.
 """
@@ -43,20 +37,17 @@ def lock(name: str) -> str:
     uv = [str(Path(sys.executable).parent / "uv"), "--config-file", str(HERE / "uv.toml"), "pip", "compile"]
     # 3.11.5: the documentation's packages need it.
     options = ["--universal", "--python-version", "3.11.5", "--generate-hashes", "--quiet"]
-    options += ["--no-header", "--no-annotate", "--constraints", "constraints.txt", *LOCKS[name]]
+    options += [
+        "--no-header",
+        "--no-annotate",
+        "--no-emit-package",
+        "torch",
+        "--constraints",
+        "constraints.txt",
+        *LOCKS[name],
+    ]
     done = subprocess.run([*uv, *options], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
-    return HEADER + with_cpu_builds(done.stdout)
-
-
-def with_cpu_builds(text: str) -> str:
-    """Take torch's CPU builds on Linux, and what PyPI has elsewhere."""
-    for version, hashes in TORCH_CPU.items():
-        pin = f"torch=={version}"
-        ours = " \\\n".join(
-            [f"{pin} ; sys_platform == 'linux'", *(f"    --hash=sha256:{one}" for one in hashes)]
-        )
-        text = text.replace(f"\n{pin} \\\n", f"\n{ours}\n{pin} ; sys_platform != 'linux' \\\n")
-    return text
+    return HEADER + done.stdout
 
 
 def main() -> None:

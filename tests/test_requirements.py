@@ -59,6 +59,8 @@ def test_every_locked_package_has_hashes_and_the_version_of_the_constraints(name
 def test_locks_hold_all_that_is_asked_for(extra: str) -> None:
     locked = {package: version for package, version, _ in entries(extra)}
     for requirement in asked(extra):
+        if requirement.name == "torch":
+            continue  # its build depends on the machine
         version = locked.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement}: make lock"
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement}: make lock"
@@ -67,20 +69,23 @@ def test_locks_hold_all_that_is_asked_for(extra: str) -> None:
 def test_every_constraint_is_of_something_that_is_locked() -> None:
     formats = {canonicalize_name(one.name) for one in asked("formats")}
     locked = {package for name in lock.LOCKS for package, _, _ in entries(name)}
-    assert constraints().keys() - locked - formats == set()
+    assert constraints().keys() - locked - formats == {"torch"}
 
 
 def test_what_makes_and_tests_install_is_checked_by_hash() -> None:
-    """Every `pip install` of the Makefile and the image takes hashes, or installs this checkout alone."""
+    """Every `pip install` of the Makefile and the image takes hashes, but for this checkout and torch."""
     for file in ("Makefile", "deploy/Containerfile"):
         text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")
-        commands = re.findall(r"pip (?:install|\$\(LOCKED\))[^\n&]*", text)
+        commands = re.findall(r"pip (?:install|\$\(LOCKED\)|\$\(TORCH\))[^\n&]*", text)
         assert commands
         for command in commands:
             own = re.search(r"--no-deps --no-build-isolation.* (-e )?\.$", command.strip())
-            assert own or "$(LOCKED)" in command or "--require-hashes" in command or "pip-audit" in command, (
-                command
-            )
+            assert (
+                own
+                or re.search(r"\$\((LOCKED|TORCH)\)", command)
+                or "--require-hashes" in command
+                or "pip-audit" in command
+            ), command
 
 
 def advisories() -> dict:
