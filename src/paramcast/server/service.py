@@ -30,7 +30,7 @@ from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
-from paramcast.server.generating import failure, generate, size_class
+from paramcast.server.generating import Generated, failure, generate, size_class
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
 from paramcast.server.serving import Models, Served
@@ -87,14 +87,6 @@ class Answer:
 
     data: bytes | None
     tag: str
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """The tensors of a package to be, and what they do to the model's example, if that is known."""
-
-    tensors: dict[str, Float32]
-    effect: bytes | None
 
 
 Made = Generated | Answer | Exception
