@@ -43,7 +43,6 @@ _MOST_PLACES = 4096
 _PLACES_AT_ONCE = 500
 """Places in one transaction: it never holds the database for long."""
 
-
 _BYTES_OF_ONE = 16384
 """Of a request that costs its device as much of its rate as one more."""
 
