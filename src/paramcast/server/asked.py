@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 
 from paramcast.protocol import AdaptRequest
-from paramcast.protocol.quantize import Float32
 from paramcast.server.request_guard import Claim
 from paramcast.server.serving import Served
 
@@ -47,11 +46,3 @@ class Answer:
 
     data: bytes | None
     tag: str
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """The tensors of a package to be, and what they do to the model's example, if that is known."""
-
-    tensors: dict[str, Float32]
-    effect: bytes | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from paramcast.errors import ParamcastError
 from paramcast.protocol import AdaptRequest
 from paramcast.protocol.quantize import Float32
@@ -13,6 +15,14 @@ _SMALL = 4
 
 class BackendError(ParamcastError):
     """The model failed or gave parameters that may not be sent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The tensors of a package to be, and what they do to the model's example, if that is known."""
+
+    tensors: dict[str, Float32]
+    effect: bytes | None
 
 
 def size_class(request: AdaptRequest) -> tuple[int, int]:

@@ -26,12 +26,12 @@ from paramcast.protocol import (
 )
 from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
-from paramcast.server.asked import Answer, Asked, Generated
+from paramcast.server.asked import Answer, Asked
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, all_endorsements, known, spend
 from paramcast.server.db.ledger import Issued, Place, keep_places, record, take_sequences
-from paramcast.server.generating import failure, generate, size_class
+from paramcast.server.generating import Generated, failure, generate, size_class
 from paramcast.server.notices import Notices, RecalledError, check_delegation
 from paramcast.server.places import place_of
 from paramcast.server.request_guard import Claim, RefusedError, RequestGuard, TooManyError, replayed
@@ -44,7 +44,6 @@ _MOST_PLACES = 4096
 
 _PLACES_AT_ONCE = 500
 """Places in one transaction: it never holds the database for long."""
-
 
 _BYTES_OF_ONE = 16384
 """Of a request that costs its device as much of its rate as one more."""
