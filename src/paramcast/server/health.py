@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from fastapi.concurrency import run_in_threadpool
 
 from paramcast.errors import InputError
+from paramcast.server.asked import Answer, Asked
 from paramcast.server.batching import Batcher
 from paramcast.server.db import StateError
 from paramcast.server.generating import BackendError
-from paramcast.server.service import AdaptService, Answer, Asked
+from paramcast.server.service import AdaptService
 
 KEPT_S = 1.0
 """Seconds for which a verdict is told again: strangers' health checks cost no more than one a second."""
