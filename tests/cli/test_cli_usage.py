@@ -27,7 +27,7 @@ WRONG = [
     ("evaluate", "paramcast evaluate: Missing option '--model'"),
     ("export", "paramcast export: Missing option '--model'"),
     ("data check", "paramcast data check: Missing argument 'DIR'"),
-    ("device run", "paramcast device run: Missing option '--bundle'"),
+    ("device run", "paramcast device run: Missing option '--device-id'"),
     ("train --data d --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or"),
     ("train --out m", "paramcast train: give --data and --task (qa, choice, retrieval), or --module"),
     ("train --data d --out m --task painting", "paramcast train: Invalid value for '--task': 'painting'"),

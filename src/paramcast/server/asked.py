@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 
@@ -46,3 +47,15 @@ class Answer:
 
     data: bytes | None
     tag: str
+
+
+def context_tag(data: bytes, request: AdaptRequest, secret: bytes) -> str:
+    """Hash the tensors of a request as they travelled: what stands behind the header.
+
+    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it.
+    """
+    tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
+    shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
+    digest = hashlib.blake2b(shapes, digest_size=16, key=secret)
+    digest.update(tensors)
+    return digest.hexdigest()

@@ -26,7 +26,7 @@ from paramcast.protocol import (
 )
 from paramcast.protocol.limits import MAX_SEQUENCE
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION, QUANTIZATIONS, Float32
-from paramcast.server.asked import Answer, Asked
+from paramcast.server.asked import Answer, Asked, context_tag
 from paramcast.server.backend import AdaptBackend
 from paramcast.server.db import Database, StateConflictError, StateError
 from paramcast.server.db.identities import Known, all_endorsements, known, spend
@@ -160,7 +160,7 @@ class AdaptService:
             request,
             served,
             claim,
-            _context(data, request, self._secret),
+            context_tag(data, request, self._secret),
             unless,
             self._tracing.here(),
             size=len(data),
@@ -360,10 +360,8 @@ class AdaptService:
         issued = max(issued, self.notices.since_s(backend.model))
         expires = issued + self._lifetime_s
         if sequence > MAX_SEQUENCE:
-            device = asked.request.device
-            return StateConflictError(
-                f"the numbers of device {device} are used up; run: paramcast access reset {device}"
-            )
+            name = asked.request.device
+            return StateConflictError(f"the numbers of {name} are used up: paramcast access reset {name}")
         try:
             package = Package(
                 device=asked.request.device,
@@ -381,18 +379,6 @@ class AdaptService:
             return Answer(seal(package, self._key), f"{asked.made_of}-{expires}")
         except PackageError as error:
             return failure("the model made parameters that cannot be sent", error)
-
-
-def _context(data: bytes, request: AdaptRequest, secret: bytes) -> str:
-    """A hash of the tensors as they travelled: what stands behind the header.
-
-    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it.
-    """
-    tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
-    shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
-    digest = hashlib.blake2b(shapes, digest_size=16, key=secret)
-    digest.update(tensors)
-    return digest.hexdigest()
 
 
 def _issued(asked: Asked, sequence: int, size: int, now: float, expires: int) -> Issued:
