@@ -186,7 +186,7 @@ async def ask():
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://here") as client:
         return (await client.get("/readyz")).json()
 
-assert anyio.run(ask) == {"status": "ready"}
+assert anyio.run(ask)["status"] == "ready"
 """
 
 
