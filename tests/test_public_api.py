@@ -116,7 +116,7 @@ sys.modules[{package!r}] = None
 try:
     pc.{name}
 except MissingExtraError as error:
-    assert "[{extra}]'" in str(error) and "pip install" in str(error), error
+    assert "paramcast[{extra}]" in str(error) and "pip install" in str(error), error
 else:
     raise AssertionError("{package} was hidden")
 """)

@@ -19,8 +19,8 @@ SECONDS = 600
 
 @click.command("architectures")
 @click.option("--only", default="", help="Models whose name has this in it.")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="Results file.")
-def command(only: str, out: Path | None) -> None:
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Results file.")
+def command(only: str, json_file: Path | None) -> None:
     """Send tiny models of many architectures the whole road through the public API."""
     _prepared()
     names = [name for name in _models() if only in name]
@@ -30,8 +30,8 @@ def command(only: str, out: Path | None) -> None:
         row = _in_process(name)
         rows.append(row)
         why = "" if row["passed"] else f"  at {row['at']}: {row.get('error')}: {row.get('reason', '')}"
-        if out:  # after each: a sweep takes half an hour
-            write_results(out, told, 0, rows)
+        if json_file:  # after each: a sweep takes half an hour
+            write_results(json_file, told, 0, rows)
         click.echo(f"{'passed' if row['passed'] else 'NOT   '} {row.get('seconds', 0):6} s  {name}{why}")
     click.echo(f"{sum(row['passed'] for row in rows)} of {len(rows)} passed the whole road")
 

@@ -24,4 +24,4 @@ class MissingExtraError(InputError):
     """A part of paramcast was used whose optional dependencies are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are missing; run: {install_command(extra)}")
+        super().__init__(f"{what} needs paramcast[{extra}]; run: {install_command(extra)}")

@@ -72,4 +72,4 @@ def test_no_import_of_the_rest(module: str) -> None:
     code = f"import sys, {module}; print(*[n for n in sys.modules if n.startswith('paramcast.')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     folders = {name.split(".")[1] for name in result.stdout.split()}
-    assert folders <= {"protocol", "artifact", "device", "cli", "errors", "files", "pictures"}
+    assert folders <= {"protocol", "artifact", "device", "cli", "errors", "files", "installed", "pictures"}

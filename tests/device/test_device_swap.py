@@ -79,7 +79,7 @@ def test_eight_threads_and_two_hundred_swaps(
     if torn:
         now = runtime._parameters.current
         loose = dict(now.parameters)
-        runtime._parameters.current = Snapshot(loose, loose, "cloud", 1, None, "to be torn")
+        runtime._parameters._running = Snapshot(loose, loose, "cloud", 1, None, "to be torn")
     done = threading.Event()
     seen: list[set[Any]] = [set() for _ in range(READERS)]
     errors: list[Exception] = []

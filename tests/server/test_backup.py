@@ -47,6 +47,8 @@ def filled(url: str) -> Database:
         identities.enrol(connection, token, "cam-2", public_key_hex(make_key()), 2)
         identities.grant(connection, "ann", "admin", 3)
         identities.add_endorsement(connection, endorse(make_key(), public_key_hex(make_key())), 4)
+        for statement in (ROWS["0004"][1], ROWS["0005"][1]):
+            connection.execute(text(statement))
     return database
 
 
@@ -166,7 +168,7 @@ def test_the_commands(tmp_path: Path) -> None:
     def run(*words: object) -> str:
         return CliRunner().invoke(command, list(map(str, words)), catch_exceptions=False).output
 
-    assert "schema 0003" in run("upgrade", "--state", tmp_path / "a.db")
+    assert "schema 0005" in run("upgrade", "--state", tmp_path / "a.db")
     assert "rows are in" in run("backup", tmp_path / "b.gz", "--state", tmp_path / "a.db")
     assert "restored" in run(
         "restore", tmp_path / "b.gz", "--state", tmp_path / "c.db", "--journal", tmp_path / "a.journal"

@@ -39,6 +39,10 @@ ROWS = {
         "INSERT INTO devices (id, sequence, first_seen_at, last_seen_at) VALUES ('cam-1', 41, 1, 2)",
         f"INSERT INTO recalls (model, number, since, to_base) VALUES ('{'a' * 64}', 7, 5, FALSE)",
     ],
+    "0005": [
+        "INSERT INTO devices (id, sequence, first_seen_at, last_seen_at) VALUES ('cam-1', 41, 1, 2)",
+        "INSERT INTO events (at, who, what, device, about) VALUES (6, 'ann', 'revoke', 'cam-1', '')",
+    ],
 }
 
 

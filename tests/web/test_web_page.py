@@ -165,7 +165,7 @@ def test_pixels_never_leave_the_tab(new_page: NewPage, service: Service, videos:
     assert not re.search(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|ftyp|\x1aE\xdf\xa3", uplink, re.DOTALL)
 
     assert {request.url.split("?")[0].rpartition("/")[0] for request in seen if own(request, service)} <= {
-        service.url + path for path in ("", "/assets", "/v1", "/v1/bundles", "/v1/files")
+        service.url + path for path in ("", "/assets", "/v1", "/v1/bundles", "/v1/files", "/v1/notice")
     }
     elsewhere = [request.url for request in seen if not own(request, service)]
     assert all(url.startswith(f"blob:{service.url}") for url in elsewhere), elsewhere
