@@ -44,17 +44,8 @@ def sent(
 ) -> bytes:
     quantization = changes.pop("quantization", "int4")
     effect = None if effects is None else effects.of(rounded(values, quantization))
-    package = Package(
-        "cam-1",
-        world.model,
-        sequence,
-        FOREVER,
-        world.adapted.adapter.name,
-        quantization,
-        values,
-        NOW,
-        effect=effect,
-    )
+    form = world.adapted.adapter.name
+    package = Package("cam-1", world.model, sequence, FOREVER, form, quantization, values, NOW, effect=effect)
     return seal(replace(package, **changes), world.key)
 
 
