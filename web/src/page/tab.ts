@@ -117,7 +117,7 @@ export class Tab {
     const cloud = new Cloud(service, store, identity);
     this.parts = { device: await VideoDevice.start(identity.device, bundle, graphs, store), cloud };
     const heed = () => void this.heed().catch(() => undefined); // offline: it is asked again
-    heed();
+    if (this.parts.device.status().packages.length) heed(); // where nothing runs, nothing can be called back
     setInterval(heed, NOTICE_EVERY_MS);
     return {
       kind: "video",
@@ -216,13 +216,13 @@ export class Tab {
     };
   }
 
-  /** Check a sealed package and take it up, as if it had come from the cloud. */
   /** Ask the cloud what it calls back; whether something else runs because of it. */
   async heed(): Promise<boolean> {
     const { device, cloud } = this.parts!;
     return cloud.heed(device);
   }
 
+  /** Check a sealed package and take it up, as if it had come from the cloud. */
   async apply(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
     return (await this.device.apply(bytes)).sequence;
   }
