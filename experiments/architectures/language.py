@@ -67,8 +67,7 @@ _T5: dict[str, Any] = {
     "num_layers": 1,
     "num_heads": 2,
 }
-_BART: dict[str, Any] = {
-    "vocab_size": 30,
+PAIR: dict[str, Any] = {
     "d_model": 16,
     "encoder_layers": 1,
     "decoder_layers": 1,
@@ -76,8 +75,10 @@ _BART: dict[str, Any] = {
     "decoder_attention_heads": 2,
     "encoder_ffn_dim": 24,
     "decoder_ffn_dim": 24,
-    "max_position_embeddings": 16,
 }
+"""An encoder and a decoder."""
+
+_BART: dict[str, Any] = {"vocab_size": 30, **PAIR, "max_position_embeddings": 16}
 GPT2: dict[str, Any] = {
     "vocab_size": 30,
     "n_positions": 16,

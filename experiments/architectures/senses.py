@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.architectures.language import SMALL, hugging
+from experiments.architectures.language import PAIR, SMALL, hugging
 from experiments.architectures.registry import ROWS
 
 IMAGE: dict[str, Any] = {**SMALL, "image_size": 16, "patch_size": 8}
@@ -138,42 +138,22 @@ hugging(
     mlp_ratios=[2, 2],
     decoder_hidden_size=8,
 )
-hugging(
-    "DETR",
-    "DetrForObjectDetection",
-    lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
-    "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
-    use_timm_backbone=False,
-    use_pretrained_backbone=False,
-    backbone=None,
-    backbone_config=_RESNET,
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
-    num_queries=4,
-)
-hugging(
-    "Conditional DETR",
-    "ConditionalDetrForObjectDetection",
-    lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
-    "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
-    use_timm_backbone=False,
-    use_pretrained_backbone=False,
-    backbone=None,
-    backbone_config=_RESNET,
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
-    num_queries=4,
-)
+for name, kind in (
+    ("DETR", "DetrForObjectDetection"),
+    ("Conditional DETR", "ConditionalDetrForObjectDetection"),
+):
+    hugging(
+        name,
+        kind,
+        lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
+        "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=_RESNET,
+        num_queries=4,
+        **PAIR,
+    )
 hugging(
     "YOLOS",
     "YolosForObjectDetection",

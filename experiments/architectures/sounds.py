@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.architectures.language import SMALL, WORDS, hugging, tokens
+from experiments.architectures.language import PAIR, SMALL, WORDS, hugging, tokens
 from experiments.architectures.registry import ROWS
 from experiments.architectures.senses import IMAGE, pixels, sound
 
@@ -86,13 +86,7 @@ hugging(
 _WHISPER: dict[str, Any] = {
     "vocab_size": 30,
     "num_mel_bins": 8,
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 24,
-    "decoder_ffn_dim": 24,
+    **PAIR,
     "max_source_positions": 10,
     "max_target_positions": 8,
     "pad_token_id": 0,
@@ -126,13 +120,7 @@ hugging(
     },
     "model.encoder.layers model.decoder.layers",
     vocab_size=30,
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
+    **PAIR,
     input_feat_per_channel=8,
     conv_channels=16,
     max_source_positions=20,
@@ -304,11 +292,5 @@ hugging(
     context_length=16,
     lags_sequence=[1, 2, 4],
     num_time_features=1,
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
+    **PAIR,
 )

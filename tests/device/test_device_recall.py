@@ -17,6 +17,7 @@ from test_device_runtime import sealed
 from paramcast import protocol
 from paramcast.cli import paramcast
 from paramcast.device import BundleError, CloudError, DeviceInputError, DeviceRuntime
+from paramcast.device.store import PackageStore
 from paramcast.protocol import Notice, SigningKey, delegate, endorse, make_key, public_key_hex, seal_notice
 
 CLOCK = "paramcast.device.parameters._clock"
@@ -96,6 +97,24 @@ def test_a_withdrawn_version_is_left_for_the_newest_allowed_one(load: Load) -> N
         give(again, 4, version=3)
     give(again, 4)
     assert runs(again) == ("cloud", 4)
+
+
+def test_a_fresher_notice_that_says_the_same_reads_no_package(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One comes with every answer of the server."""
+    runtime, read, whole = load(), list[str](), PackageStore.load
+    for number in (1, 2):
+        give(runtime, number)
+    runtime.heed(notice(1))
+    monkeypatch.setattr(PackageStore, "load", lambda self, sha256: read.append(sha256) or whole(self, sha256))
+    assert not runtime.heed(notice(1, time=NOW + 60, until=NOW + 2000))
+    assert read == []
+    again = load()
+    assert again.status()["notice"] == runtime.status()["notice"]
+    assert again._parameters._board.notice.until == NOW + 2000  # it was kept
+    runtime.heed(notice(2, withdrawn=(1,)))
+    assert runtime.status()["packages"] == [2]
 
 
 def test_without_a_store_what_is_called_back_leaves_the_base(load: Load) -> None:

@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packages import KEY, MODEL, NOW, OTHER_KEY, OTHER_MODEL, opened, package
 
 from paramcast import protocol
@@ -159,3 +161,22 @@ def test_numbers_do_not_jump() -> None:
         opened(seal(package(sequence=5 + MAX_JUMP), KEY))
     assert opened(seal(package(sequence=4 + MAX_JUMP), KEY)).sequence == 4 + MAX_JUMP
     assert opened(seal(package(sequence=2**53 - 1), KEY), after=0).sequence == 2**53 - 1
+
+
+SAID = st.builds(
+    Notice,
+    st.just(MODEL),
+    number=st.integers(1, 3),
+    time=st.integers(NOW, NOW + 3 * SKEW_S),
+    until=st.just(NOW + 10 * SKEW_S),
+    withdrawn=st.sampled_from([(), (1,), (1, 2)]),
+    since=st.sampled_from([0, NOW, NOW + SKEW_S]),
+)
+
+
+@given(SAID, SAID, st.sampled_from([None, 1, 2]), st.none() | st.integers(NOW - 5, NOW + 5 * SKEW_S))
+def test_a_notice_that_says_no_more_calls_nothing_else_back(
+    newer: Notice, older: Notice, version: int | None, issued: int | None
+) -> None:
+    if not newer.says_more(older) and older.refusal(version, issued) is None:
+        assert newer.refusal(version, issued) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import onnxruntime
 from paramcast.errors import InputError
 from paramcast.protocol import AdaptRequest
 from paramcast.protocol.limits import FORM, MAX_DIMENSIONS, MAX_TENSOR_NAME, MODEL_ID, TENSOR_NAME
+from paramcast.protocol.messages import padded
 from paramcast.protocol.quantize import Float32
 
 FORMAT = 2
@@ -164,8 +165,8 @@ class OnnxHypernetwork:
 
     def generate(self, requests: list[AdaptRequest]) -> list[dict[str, Float32]]:
         """One update's tensors (float32) for each request."""
-        anchors, anchors_mask = _padded([request.anchors for request in requests], self.uplink_dims[0])
-        queries, queries_mask = _padded([request.queries for request in requests], self.uplink_dims[1])
+        anchors, anchors_mask = padded([request.anchors for request in requests], self.uplink_dims[0])
+        queries, queries_mask = padded([request.queries for request in requests], self.uplink_dims[1])
         told = dict(zip(INPUTS, (anchors, anchors_mask, queries, queries_mask), strict=True))
         feed = {name: array for name, array in told.items() if name in self._inputs}
         arrays = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
@@ -198,13 +199,3 @@ def _session(graph: bytes) -> Any:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes have no common base but Exception
         raise InputError(f"{GRAPH} is refused by ONNX Runtime: {error}") from error
-
-
-def _padded(rows: Sequence[np.ndarray], dim: int) -> tuple[Float32, np.ndarray]:
-    """Arrays (n, dim) of unlike n, side by side: (B, N, dim) float32 with N >= 1, and which rows are real."""
-    longest = max(1, *(len(each) for each in rows))
-    values = np.zeros((len(rows), longest, dim), np.float32)
-    mask = np.zeros((len(rows), longest), bool)
-    for place, each in enumerate(rows):
-        values[place, : len(each)], mask[place, : len(each)] = each, True
-    return values, mask

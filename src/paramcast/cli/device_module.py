@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from paramcast.artifact.read import DeviceArtifact
 from paramcast.artifact.trees import fill, names, pick
 from paramcast.device import Device, ModuleRuntime
 from paramcast.errors import InputError, ParamcastError
@@ -45,18 +46,16 @@ def run_module(
     with Device(artifact, id, server, **options) as device:
         model = device.runtime.artifact
         arrays = _arrays(inputs, [spec.name for spec in model.inputs])
-        x = fill(model.arguments, arrays)
-        x = tuple(x) if model.call == "positional" else x
-        first = fill(model.arguments, {name: value[:support] for name, value in arrays.items()})
-        base = _told(device.predict(x), device)
+        x = _called(model, arrays)
+        base = _shown(device.predict(x), device)
         failure = None
-        device.observe(tuple(first) if model.call == "positional" else first)
+        device.observe(_called(model, {name: value[:support] for name, value in arrays.items()}))
         try:
             if server is not None:
                 device.adapt()
         except ParamcastError as error:
             failure = error  # the device answers all the same, with what it has
-        own = _told(device.predict(x), device)
+        own = _shown(device.predict(x), device)
         status = device.status
     _print(base, own)
     click.echo(f"{id}: {status['why']}")
@@ -83,8 +82,14 @@ def _arrays(file: Path, wanted: list[str]) -> dict[str, np.ndarray]:
     return {name: arrays[name] for name in wanted}
 
 
-def _told(outputs: Any, device: Device) -> list[Any]:
-    """What is told of each example: the class's name or number, or the numbers themselves."""
+def _called(model: DeviceArtifact, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the arrays as the arguments of the model."""
+    x = fill(model.arguments, arrays)
+    return tuple(x) if model.call == "positional" else x
+
+
+def _shown(outputs: Any, device: Device) -> list[Any]:
+    """Return what is printed of each example: its class's name or number, or the numbers themselves."""
     runtime: ModuleRuntime = device.runtime
     tree = runtime.artifact.structure
     found: Mapping[str, np.ndarray] = pick(tree, outputs)

@@ -84,8 +84,8 @@ def list_(state: str) -> None:
 def rollback(model: str | None, version: int | None, state: str) -> None:
     """Take the newest version out of service, of base model MODEL (its first digits) if there are several.
 
-    Every other version of the same files goes with it, as a canary of it. Devices are told, and leave the
-    updates that these versions have made.
+    Every other version of the same files goes with it, as a canary of it. A signed notice tells devices to
+    leave the updates that these versions have made.
     """
     with opened_state(state, "paramcast model") as database, database.writing() as connection:
         from paramcast.server.db import published

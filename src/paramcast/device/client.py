@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
@@ -220,15 +220,7 @@ class CloudClient(BaseClient):
         data = self._notices.pop(runtime.model, None)
         if fresh:
             data = self._notice_of(self._attempt(self._notice_call(runtime)))
-        if data is None:
-            return False
-        if runtime.public_key is None:
-            self.trust(runtime)
-        try:
-            return runtime.heed(data)
-        except BadSignature:
-            self.follow(runtime)
-            return runtime.heed(data)
+        return data is not None and take_notice(self, runtime, data)
 
     def _heed_what_came(self, runtime: DeviceCore) -> None:
         """Take the notice of an answer; what is wrong with it is not what the caller asked for."""
@@ -365,6 +357,25 @@ KEYS = Call("GET", "/v1/keys")
 def _json_call(path: str, body: Mapping[str, Any]) -> Call:
     headers = {"content-type": "application/json"}
     return Call("POST", path, json.dumps(body).encode(), MAX_JSON_BYTES, headers)
+
+
+class _Follows(Protocol):
+    """What knows the cloud's keys."""
+
+    def trust(self, runtime: DeviceCore) -> None: ...
+
+    def follow(self, runtime: DeviceCore) -> None: ...
+
+
+def take_notice(cloud: _Follows, runtime: DeviceCore, data: bytes) -> bool:
+    """Have `runtime` take a notice, by the cloud's newest key if it needs that; as `CloudClient.heed`."""
+    if runtime.public_key is None:
+        cloud.trust(runtime)
+    try:
+        return runtime.heed(data)
+    except BadSignature:
+        cloud.follow(runtime)
+        return runtime.heed(data)
 
 
 def follow_links(runtime: DeviceCore, links: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict
 
-from paramcast.device.client import CloudClient
+from paramcast.device.client import CloudClient, take_notice
 from paramcast.device.errors import CloudError, DeviceInputError
 from paramcast.device.exchange import Keys
 from paramcast.device.identity import DeviceIdentity
@@ -19,7 +19,7 @@ from paramcast.device.policy.base import RequestPolicy
 from paramcast.device.policy.budget import Budget
 from paramcast.device.policy.fixed import Never
 from paramcast.errors import ParamcastError
-from paramcast.protocol import AdaptRequest, BadSignature, Package
+from paramcast.protocol import AdaptRequest, Package
 
 
 class Failure(TypedDict):
@@ -344,15 +344,7 @@ class LocalCloud:
         """Have the device take the service's notice, by `notice(model) -> bytes` if it has that."""
         notice = getattr(self._service, "notice", None)
         data = notice(runtime.model) if callable(notice) else None
-        if data is None:
-            return False
-        if runtime.public_key is None:
-            self.trust(runtime)
-        try:
-            return bool(runtime.heed(data))
-        except BadSignature:
-            self.follow(runtime)
-            return bool(runtime.heed(data))
+        return data is not None and take_notice(self, runtime, data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
         """Have an update made."""

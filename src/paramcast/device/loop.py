@@ -20,7 +20,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 """After a failure nothing is asked for a while, which doubles with every failure in a row."""
 
 NOTICE_EVERY_S = 3600.0
-"""After so many seconds a device asks again what the cloud calls back."""
+"""Seconds after which a device asks again what the cloud calls back."""
 
 
 class _Loop:

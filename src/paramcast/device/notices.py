@@ -30,7 +30,7 @@ class NoticeBoard:
                 return
 
     def take(self, data: bytes, now: float) -> bool:
-        """Take a notice if it is the newest; whether it is another one than before.
+        """Take a notice if it is the newest; whether it may call back what the one before did not.
 
         Args:
             data: As it arrived.
@@ -44,8 +44,9 @@ class NoticeBoard:
         known = self.notice
         if known is not None and self._key == key and not notice.replaces(known, now):
             raise StaleNotice(f"the device has taken notice {known.number} of {known.time}, which is newer")
+        is_news = known is None or self._key != key or notice.says_more(known)
         self.notice, self._key = notice, key
-        return notice != known
+        return is_news
 
     def forget(self) -> None:
         """Forget the notice, which a key outside of the chain has signed."""

@@ -91,8 +91,7 @@ class ParameterKeeper(KeptPackages):
         failed: PackageError | None = None
         for kept in sorted(known, key=lambda kept: (kept.sha256 != self._state.running, -kept.sequence)):
             try:
-                package = self._stored(kept, now=0 if kept.taken < kept.expires else self._now())
-                feed = self._try_out(package.tensors, package.effect)
+                package, feed = self._tried(kept, now=0 if kept.taken < kept.expires else self._now())
             except PackageError as error:
                 failed = failed or error
                 continue
@@ -139,9 +138,11 @@ class ParameterKeeper(KeptPackages):
             PackageError: The notice may not be believed, or is older than one that was taken.
         """
         with self._changing:
-            before = self.current.sequence
-            if self._board.take(data, _clock()):
+            before, known = self.current.sequence, self._board.notice
+            calls_back = self._board.take(data, _clock())
+            if self._board.notice != known:
                 self._to_store(lambda store: store.save_notice(data))
+            if calls_back:
                 self._drop_withdrawn()
             return self.current.sequence != before
 
@@ -272,10 +273,14 @@ class ParameterKeeper(KeptPackages):
         """The newest of these packages that works, or the base model."""
         for kept in sorted(allowed, key=lambda kept: -kept.sequence):
             with suppress(PackageError):
-                package = self._stored(kept, now=0)
-                feed = self._try_out(package.tensors, package.effect)
+                package, feed = self._tried(kept)
                 return kept.sha256, Snapshot.of(package, feed, "store", why)
         return None, self._base(why)
+
+    def _tried(self, kept: Kept, now: float = 0) -> tuple[Package, Parameters]:
+        """A package of the store, and what to feed the model for it; raises PackageError if it may not run."""
+        package = self._stored(kept, now)
+        return package, self._try_out(package.tensors, package.effect)
 
     def _held_back(self, running: Snapshot) -> str | None:
         """Why the base model answers in the place of the package that was taken up, if it does."""

@@ -8,6 +8,7 @@ query: codes, scale, and its clip. Two tensors and not five, as each takes 60 by
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,3 +140,21 @@ def _check_features(what: str, rows: NDArray[Any], least: int, most: int) -> Non
         raise MessageError(f"{what} of shape {rows.shape} do not fit a request")
     if not np.isfinite(rows).all():
         raise MessageError(f"{what} hold NaN or an infinity")
+
+
+def padded(sets: Sequence[np.ndarray], width: int) -> tuple[Float32, NDArray[np.bool_]]:
+    """Lay sets of unlike size side by side.
+
+    Args:
+        sets: B arrays (K, width), where K may differ.
+        width: Numbers in a row.
+
+    Returns:
+        (B, longest, width) float32, zero where a set has ended, and a mask (B, longest) bool; longest >= 1.
+    """
+    longest = max(1, *(len(rows) for rows in sets))
+    values = np.zeros((len(sets), longest, width), np.float32)
+    mask = np.zeros((len(sets), longest), bool)
+    for place, rows in enumerate(sets):
+        values[place, : len(rows)], mask[place, : len(rows)] = rows, True
+    return values, mask

@@ -59,6 +59,11 @@ class Notice:
             return f"updates that were issued before {self.since} (unix seconds) are called back"
         return None
 
+    def says_more(self, other: Notice) -> bool:
+        """Whether `refusal` may name an update that it does not name in `other`; a later time alone names none."""
+        told = self.withdrawn, self.since
+        return told != (other.withdrawn, other.since) or self.time < other.time
+
     def replaces(self, other: Notice, now: float) -> bool:
         """Whether it is to be taken in the place of `other`, which the same key has signed.
 
@@ -82,7 +87,7 @@ def seal_notice(notice: Notice, key: SigningKey) -> bytes:
 
 
 def open_notice(data: bytes, public_key: str, *, model: str, generation: int | None = None) -> Notice:
-    """Check who signed a notice and whom it is for; nothing is parsed before the signature has been checked.
+    """Check the signature and the base model of a notice; nothing is parsed before the signature is checked.
 
     Args:
         data: What `seal_notice` made.

@@ -11,7 +11,7 @@ from paramcast.server.db import Database
 from paramcast.server.db.recalls import Recall, known_models, put_right, recall_of
 
 FRESH_S = 60
-"""A notice is signed anew after so many seconds, that devices see how old what they have is."""
+"""Seconds after which a notice is signed anew, so that devices see how old theirs is."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def check_delegation(delegation: Delegation, key: SigningKey, now: float) -> Non
 
 
 class Notices:
-    """What devices are told. Safe to call from several threads."""
+    """Signs the notices of all base models. Safe to call from several threads."""
 
     def __init__(
         self,

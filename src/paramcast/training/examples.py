@@ -192,20 +192,3 @@ def restore(structure: Any, tensors: Mapping[str, Tensor]) -> Any:
         return {name: restore(child, tensors) for name, child in structure["keys"].items()}
     children = [restore(child, tensors) for child in next(iter(structure.values()))]
     return tuple(children) if "tuple" in structure else children
-
-
-def padded(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay sets of unlike size side by side.
-
-    Args:
-        sets: B arrays (K, U), where K may differ.
-
-    Returns:
-        (B, longest, U) float32, zero where a set has ended, and a mask (B, longest) bool; longest >= 1.
-    """
-    longest = max(1, *(len(rows) for rows in sets))
-    values = np.zeros((len(sets), longest, sets[0].shape[1]), np.float32)
-    mask = np.zeros((len(sets), longest), bool)
-    for place, rows in enumerate(sets):
-        values[place, : len(rows)], mask[place, : len(rows)] = rows, True
-    return values, mask

@@ -18,6 +18,7 @@ from paramcast.adapters import AdaptedModule, Basis, build_adapter, dump_config
 from paramcast.errors import InputError
 from paramcast.hypernet import ContextInputs, Hypernetwork, HypernetworkConfig
 from paramcast.protocol import AdaptRequest
+from paramcast.protocol.messages import padded
 from paramcast.training import examples
 from paramcast.training.describers import BesideDescriber, Describer, make_describer
 from paramcast.training.devices import DeviceData
@@ -189,16 +190,15 @@ class AdaptableModel:
         """
         uplink = self.fitted.uplink
         sent, whole = zip(*(sent_and_whole(context) for context in contexts), strict=True)
-        anchors, mask = examples.padded([as_received(uplink(rows)) for rows in sent])
+        width = uplink.matrix.shape[1]
+        anchors, mask = padded([as_received(uplink(rows)) for rows in sent], width)
         at = next(self.hypernet.parameters()).device
         return ContextInputs(
             torch.from_numpy(anchors).to(at),
             torch.from_numpy(mask).to(at),
             torch.zeros(len(contexts), 0, _NO_QUERIES, device=at),
             torch.zeros(len(contexts), 0, dtype=torch.bool, device=at),
-            torch.from_numpy(examples.padded([uplink(rows) for rows in whole])[0]).to(at)
-            if training
-            else None,
+            torch.from_numpy(padded([uplink(rows) for rows in whole], width)[0]).to(at) if training else None,
             None if truths is None else torch.from_numpy(np.stack(truths)).to(at),
         )
 

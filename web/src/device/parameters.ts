@@ -2,7 +2,7 @@
 
 import type { Bytes } from "../protocol/bytes";
 import { PackageError } from "../protocol/errors";
-import { type Notice, openNotice, refusal, replaces } from "../protocol/notice";
+import { type Notice, openNotice, refusal, replaces, saysMore } from "../protocol/notice";
 import { openPackage, type Package, type Shapes, type Tensors } from "../protocol/package";
 import { DeviceInputError } from "./errors";
 import { EMPTY, type Kept, type Slot, type Store } from "./store";
@@ -190,9 +190,10 @@ export class ParameterKeeper<Feed> {
         throw new PackageError("StaleNotice", `the device has taken notice ${known.number}, which is newer`);
       }
       const before = this.current.sequence;
+      const isNews = !known || this.noticeKey !== key || saysMore(notice, known);
       [this.notice, this.noticeKey] = [notice, key];
       await this.save({ ...this.slot, notice: bytes });
-      if (notice.number !== known?.number) await this.dropWithdrawn(notice);
+      if (isNews) await this.dropWithdrawn(notice);
       return this.current.sequence !== before;
     });
   }

@@ -117,7 +117,7 @@ export class Tab {
     const cloud = new Cloud(service, store, identity);
     this.parts = { device: await VideoDevice.start(identity.device, bundle, graphs, store), cloud };
     const heed = () => void this.heed().catch(() => undefined); // offline: it is asked again
-    if (this.parts.device.status().packages.length) heed(); // where nothing runs, nothing can be called back
+    heed();
     setInterval(heed, NOTICE_EVERY_MS);
     return {
       kind: "video",

@@ -85,6 +85,12 @@ export function replaces(notice: Notice, other: Notice, now: number): boolean {
   return notice.time >= other.time || other.time > now + SKEW;
 }
 
+/** Whether `notice` may call back an update that `other` does not; a later time alone calls none back. */
+export function saysMore(notice: Notice, other: Notice): boolean {
+  const isSame = notice.since === other.since && notice.withdrawn.join() === other.withdrawn.join();
+  return !isSame || notice.time < other.time;
+}
+
 function decoded(body: Bytes): Notice {
   const text = new TextDecoder().decode(body);
   let told: Record<string, unknown>;

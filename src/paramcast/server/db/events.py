@@ -27,7 +27,7 @@ class Event:
         at: Unix milliseconds.
         who: An operator's name, a device's, or who ran a command.
         what: As the journal calls it.
-        device: Whom it was about, if that was a device.
+        device: The device that the act was about; None: it was about something else.
         about: The rest, as the journal has it, without hashes of tokens.
     """
 

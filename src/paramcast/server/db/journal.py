@@ -187,7 +187,8 @@ def _published(connection: Connection, one: Mapping[str, Any]) -> None:
         connection.execute(insert(models).values({name: one[name] for name in names}))
 
 
-def _recalled(connection: Connection, one: Mapping[str, Any]) -> None:
+def keep_recall(connection: Connection, one: Mapping[str, Any]) -> None:
+    """Have what is called back of a base model be this, as its line of the journal says it."""
     connection.execute(delete(recalls).where(recalls.c.model == one["model"]))
     row = {name: one[name] for name in ("model", "number", "since", "to_base")}
     connection.execute(insert(recalls).values(row))
@@ -214,6 +215,6 @@ _REPLAYED = {
     "operator withdrawn": _withdrawn,
     "version published": _published,
     "version withdrawn": _rolled_back,
-    "recalled": _recalled,
+    "recalled": keep_recall,
     "signing key endorsed": _endorsed,
 }

@@ -103,8 +103,8 @@ def withdraw(
 ) -> list[ModelVersion]:
     """Take the newest version out of service, so that what was served before serves its devices again.
 
-    Every version of the same files goes with it: else a canary of the bad model would go on. Devices are told
-    by the next notice, and leave what these versions have made.
+    Every version of the same files goes with it: else a canary of the bad model would go on. The next
+    notice tells devices to leave what these versions have made.
 
     Args:
         connection: In a transaction.

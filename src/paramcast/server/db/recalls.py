@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from paramcast.protocol.limits import MAX_WITHDRAWN
 from paramcast.server.db.errors import StateInputError
-from paramcast.server.db.journal import note
+from paramcast.server.db.journal import keep_recall, note
 from paramcast.server.db.schema import models, recalls
 
 
@@ -92,21 +92,7 @@ def put_right(connection: Connection, recall: Recall, now_ms: int) -> Recall:
 
 def _say(connection: Connection, recall: Recall, now_ms: int) -> Recall:
     said = replace(recall, number=max(recall.number + 1, now_ms))
-    keep(connection, said)
-    note(
-        connection,
-        "recalled",
-        at=now_ms,
-        model=said.model,
-        number=said.number,
-        since=said.since,
-        to_base=said.to_base,
-    )
+    row = {"model": said.model, "number": said.number, "since": said.since, "to_base": said.to_base}
+    keep_recall(connection, row)
+    note(connection, "recalled", at=now_ms, **row)
     return said
-
-
-def keep(connection: Connection, recall: Recall) -> None:
-    """Have this hold, in the caller's transaction."""
-    connection.execute(delete(recalls).where(recalls.c.model == recall.model))
-    row = {"model": recall.model, "number": recall.number, "since": recall.since, "to_base": recall.to_base}
-    connection.execute(insert(recalls).values(row))
