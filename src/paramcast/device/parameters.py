@@ -278,7 +278,7 @@ class ParameterKeeper(KeptPackages):
         return None, self._base(why)
 
     def _tried(self, kept: Kept, now: float = 0) -> tuple[Package, Parameters]:
-        """A package of the store, and what to feed the model for it; raises PackageError if it may not run."""
+        """Read a package of the store and what to feed the model for it; PackageError if it may not run."""
         package = self._stored(kept, now)
         return package, self._try_out(package.tensors, package.effect)
 

@@ -60,7 +60,7 @@ class Notice:
         return None
 
     def says_more(self, other: Notice) -> bool:
-        """Whether `refusal` may name an update that it does not name in `other`; a later time alone names none."""
+        """Tell whether this may refuse an update that `other` lets run; a later time alone does not."""
         told = self.withdrawn, self.since
         return told != (other.withdrawn, other.since) or self.time < other.time
 

@@ -4,9 +4,9 @@ Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
 form, `q` quantization, and from format 3 on `i`, when it was issued (unix seconds). An int8 or int4 tensor
 `NAME` comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was
-issued is written in these two formats, which stay readable. Format 4 is format 3 with optional
-keys: `g`, the generation of the signing key (absent: 0), `v`, the server's version of the model, and `x`, what
-the update does to the artifact's example (base64). docs/protocol.md numbers the rules.
+issued is written in these two formats, which stay readable. Format 4 is format 3 with optional keys: `g`,
+the generation of the signing key (absent: 0), `v`, the server's version of the model, and `x`, what the
+update does to the artifact's example (base64). docs/protocol.md numbers the rules.
 """
 
 from __future__ import annotations
