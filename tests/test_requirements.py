@@ -67,9 +67,8 @@ def test_locks_hold_all_that_is_asked_for(extra: str) -> None:
 
 
 def test_every_constraint_is_of_something_that_is_locked() -> None:
-    formats = {canonicalize_name(one.name) for one in asked("formats")}
     locked = {package for name in lock.LOCKS for package, _, _ in entries(name)}
-    assert constraints().keys() - locked - formats == {"torch"}
+    assert constraints().keys() - locked == {"torch"}
 
 
 def test_what_makes_and_tests_install_is_checked_by_hash() -> None:

@@ -1,6 +1,7 @@
-"""A training run on a real Ray whose second worker is killed: `python ray_run.py WORLD OUT TASK`.
+"""Training on Ray, a worker killed, then training of a module: `python ray_run.py WORLD OUT TASK`.
 
-Prints how many were killed. A process of its own: Ray warns, forks and listens on its own terms.
+Writes `OUT/video` and `OUT/module`, and prints how many workers were killed. A process of its own: Ray warns,
+forks and listens on its own terms.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ import time
 from pathlib import Path
 
 import psutil
+import torch
+from corners import Corners, corners
+from torch import nn
+
+import paramcast as pc
+from paramcast.cli import paramcast
 
 WORKER = "TrainWorker"
 """Part of the name of a worker's process."""
@@ -36,10 +43,24 @@ def main(world: Path, out: Path, task: str) -> None:
 
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     killed: list[int] = []
-    threading.Thread(target=kill_one, args=(out, killed), daemon=True).start()
-    train_on_ray(world, out, options(task), workers=2)
+    threading.Thread(target=kill_one, args=(out / "video", killed), daemon=True).start()
+    train_on_ray(world, out / "video", options(task), workers=2)
     print(len(killed))
+    arguments = ["--devices", f"{__file__}:devices", "--base", "--steps", "8", "--workers", "2"]
+    trained = ["train", "--module", f"{__file__}:build", *arguments, "--out", str(out / "module")]
+    paramcast(trained, standalone_mode=False)
     ray.shutdown()
+
+
+def build() -> nn.Module:
+    """Return the module that two workers train."""
+    torch.manual_seed(0)
+    return Corners()
+
+
+def devices() -> list[pc.DeviceData]:
+    """Return the devices that they train it on."""
+    return corners(20, 1)
 
 
 if __name__ == "__main__":

@@ -244,6 +244,45 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "cut").exists()
 
 
+def test_arrays_on_a_disk_are_read_in_place(tmp_path: Path) -> None:
+    whole = corners(6, 1, keywords=True)
+    for device in whole:
+        for name, values in device.inputs.items():
+            np.save(tmp_path / f"{device.id}-{name}.npy", values.numpy())
+    mapped = [
+        pc.DeviceData(d.id, {n: np.load(tmp_path / f"{d.id}-{n}.npy", mmap_mode="r") for n in "xy"}, d.labels)
+        for d in whole
+    ]
+    shown = np.load(tmp_path / f"{whole[0].id}-x.npy", mmap_mode="r+")
+    shown[0] = 7
+    shown.flush()
+    assert pc.DeviceData("m", {"x": shown}, whole[0].labels).inputs["x"].data_ptr() == shown.ctypes.data
+    shown[0] = whole[0].inputs["x"][0].numpy()
+    shown.flush()
+    updates = []
+    for devices in (whole, mapped):
+        torch.manual_seed(0)
+        made = pc.adaptable(Corners(), ["first"]).fit(devices[:4], devices[4:], 4)
+        updates.append(made.update(whole[0].inputs))
+    assert all(np.array_equal(value, updates[1][name]) for name, value in updates[0].items())
+
+
+def test_mixed_precision_learns_as_well(model: pc.AdaptableModel) -> None:
+    torch.manual_seed(0)
+    mixed = pc.adaptable(Corners(), ["first"], adapter=pc.Basis(rank=16)).fit(
+        corners(40, 1, domain=True),
+        corners(8, 2, domain=True),
+        150,
+        base=QUICK,
+        rate=3e-3,
+        folds=2,
+        precision=torch.bfloat16,
+    )
+    devices = corners(20, 3, domain=True)
+    gains = [each.evaluate(devices).results[0].gain.mean for each in (mixed, model)]
+    assert gains[0] > 0.7 * gains[1] > 0
+
+
 def bad(**changes: object) -> Sequence[pc.DeviceData]:
     x = np.zeros((4, 2), np.float32)
     return [pc.DeviceData(**{"id": "a", "inputs": (x,), "labels": np.zeros(4, int), **changes})]  # type: ignore[arg-type]

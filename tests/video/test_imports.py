@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from click.testing import CliRunner, Result
 from people_media import encode, numbers
+from pyarrow import parquet
 
 from paramcast.cli.data import IMPORTS, command
 from paramcast.video.data.check import check_collection
@@ -231,8 +233,6 @@ def test_a_table_of_questions_with_options(root: Path, video: bytes) -> None:
 
 
 def test_parquet(root: Path, video: bytes) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     put(root, {"v0.mp4": video})
     rows = {"video": ["v0.mp4"], "captions": [["one", "two"]], "split": ["test"], "start": [2]}
     parquet.write_table(pyarrow.table(rows), root / "t.parquet")
@@ -251,7 +251,6 @@ def shards(root: Path, samples: dict[str, dict[str, bytes]], name: str = "train-
 
 
 def test_webdataset(root: Path, video: bytes) -> None:
-    pytest.importorskip("webdataset")
     about = json.dumps({"caption": "from json", "category": "x", "start": 1.0}).encode()
     shards(
         root,
@@ -271,9 +270,6 @@ def test_webdataset(root: Path, video: bytes) -> None:
 
 
 def test_huggingface(root: Path, video: bytes) -> None:
-    pytest.importorskip("datasets")
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     root.mkdir(parents=True)
     for split in ("train", "test"):
         rows = {"video": [{"bytes": video, "path": None}] * 2, "caption": ["a counter", "the same"]}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from paramcast.errors import MissingExtraError
 
@@ -52,6 +53,22 @@ def needs(what: str, extra: str) -> Iterator[None]:
         if (error.name or "").startswith("paramcast"):
             raise
         raise MissingExtraError(what, extra) from error
+
+
+def refuse_given(names: Sequence[str], other: str) -> None:
+    """Refuse options of the present command that do not go with another one.
+
+    Args:
+        names: Names of the parameters.
+        other: The option that is in use.
+
+    Raises:
+        click.UsageError: One of them was given.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} does not go with {other}")
 
 
 @contextmanager

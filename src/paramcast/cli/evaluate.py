@@ -11,6 +11,7 @@ from paramcast.cli.common import (
     FOLDER,
     json_option,
     needs,
+    refuse_given,
     seed_option,
     trained_model_option,
     typed_command,
@@ -58,6 +59,7 @@ def command(
 ) -> None:
     """Score test devices with no adaptation, with their own packages, and with those of the controls."""
     if module:
+        refuse_given(("data", "shift", "fleet_file"), "--module")
         evaluate_module(module, devices, model_dir, support_sizes, seed, json_file, report_file)
         return
     if data is None or isinstance(devices, str):

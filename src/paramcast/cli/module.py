@@ -127,30 +127,29 @@ def train_module(
     out: Path,
     seed: int,
     steps: int | None,
+    workers: int | None,
     json_file: Path | None,
     **options: Any,
 ) -> None:
     """Train a user's module and write the model to `out`."""
     with needs("paramcast train", "train"):
-        import torch
-
-        import paramcast as pc
-        from paramcast.adapters import load_config
         from paramcast.results import write_results
     if not isinstance(devices, str):
         raise InputError(
             "with --module, --devices names a function that returns the devices: FILE.py:FUNCTION"
         )
-    train, validation = devices_of(devices, PARTS[:2])
-    torch.manual_seed(seed)
-    targets = options["targets"] or ("*",)
-    model = pc.adaptable(
-        built(module), targets, load_config([{"name": options["adapter"]}]), options["context"]
-    )
     start = time.perf_counter()
-    checkpoints = out / "checkpoints"
-    model.fit(train, validation, steps, base=options["base"], seed=seed, folder=checkpoints)
-    model.save(out)
+    run = options | {"module": module, "devices": devices, "out": str(out), "seed": seed, "steps": steps}
+    if workers:
+        from paramcast.training.on_ray import connect, train_together
+
+        devices_of(devices, PARTS[:2])  # what is wrong with them is said here, not by every worker
+        run |= {name: _resolved(run[name]) for name in ("module", "devices")} | {"out": str(out.resolve())}
+        connect(workers)
+        train_together(_take_part, run, out.resolve(), workers)
+        model = loaded(module, out)
+    else:
+        model = _train(run)
     seconds, summary = time.perf_counter() - start, model.fitted.summary
     click.echo(f"{out}: a model of {module} in {seconds:.0f} s; {summary['verdict']}")
     if json_file:
@@ -160,6 +159,35 @@ def train_module(
             for k in ("base", "own")
         ]
         write_results(json_file, typed_command(), seed, rows)
+
+
+def _train(run: dict[str, Any]) -> AdaptableModel:
+    """Train in this process, alone or as one of a team, and write the model."""
+    import torch
+
+    import paramcast as pc
+    from paramcast.adapters import load_config
+    from paramcast.training.team import Team
+
+    train, validation = devices_of(run["devices"], PARTS[:2])
+    torch.manual_seed(run["seed"])
+    adapter, out = load_config([{"name": run["adapter"]}]), Path(run["out"])
+    model = pc.adaptable(built(run["module"]), run["targets"] or ("*",), adapter, run["context"])
+    model.fit(train, validation, run["steps"], base=run["base"], seed=run["seed"], folder=out / "checkpoints")
+    if Team.current().rank == 0:
+        model.save(out)
+    return model
+
+
+def _take_part(run: dict[str, Any]) -> None:
+    """Train as a worker of Ray, to which no model could be returned."""
+    _train(run)
+
+
+def _resolved(place: str) -> str:
+    """Return FILE.py:FUNCTION with the whole path of the file: workers have folders of their own."""
+    source, _, name = place.rpartition(":")
+    return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else place
 
 
 def evaluate_module(

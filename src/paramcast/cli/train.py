@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
-from paramcast.cli.common import FOLDER, json_option, needs, seed_option, typed_command
+from paramcast.cli.common import FOLDER, json_option, needs, refuse_given, seed_option, typed_command
 from paramcast.cli.module import DevicesOrCount, module_option, train_module
 from paramcast.errors import InputError
 
 TASKS = ("qa", "choice", "retrieval")
 ADAPTERS = {"basis": "codes", "lowrank": "lowrank", "residual": "residual", "full": "full"}
 """Adapter -> the name of its form, which updates of the video application carry."""
+OF_VIDEOS = ("data", "task", "form", "frames", "sampling", "image_encoder", "skip_broken")
+OF_MODULES = ("targets", "context", "base")
 CONTROLS = {"base": "base", "support": "own", "truth": "oracle", "constant": "constant"}
 """Stage of training -> what the tables of evaluate call it."""
 SAMPLINGS = ("uniform", "time", "scene")
@@ -99,9 +101,11 @@ def command(
     most 1,000 answers, the most frequent ones of the training clips.
     """
     if module:
+        refuse_given(OF_VIDEOS, "--module")
         how = {"targets": targets, "adapter": adapter, "context": context, "base": base}
-        train_module(module, devices, out, seed, steps, json_file, **how)
+        train_module(module, devices, out, seed, steps, workers, json_file, **how)
         return
+    refuse_given(OF_MODULES, "--data")
     if data is None or task is None or isinstance(devices, str):
         raise click.UsageError(
             f"give --data and --task ({', '.join(TASKS)}), or --module and --devices FILE.py:FUNCTION"

@@ -19,6 +19,7 @@ from paramcast.training.devices import DeviceData, folds_of
 from paramcast.training.model import AdaptableModel, device_of
 from paramcast.training.scores import Loss, Score, primary
 from paramcast.training.seeding import seed_from
+from paramcast.training.team import ALONE, Team
 
 State = dict[str, Tensor]
 FitBase = Callable[[nn.Module, Sequence[DeviceData]], None]
@@ -81,8 +82,12 @@ def cross_fitted(
     seed: int,
     augment: Augment | None,
     work: Path,
+    team: Team = ALONE,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the module keeps the final one."""
+    """Return states of the base, each with devices that it has not seen; the module keeps the final one.
+
+    The workers of a team share the bases out: each trains whole ones.
+    """
     net = model.net
     if base is False:
         net.eval()
@@ -106,12 +111,15 @@ def cross_fitted(
         return copied(net)
 
     parts = folds_of(devices, folds, seed)
-    lessons: list[tuple[State, Sequence[DeviceData]]] = []
-    for place, fold in enumerate(parts):
-        others = [device for other in parts if other is not fold for device in other]
-        lessons.append((trained(str(place), others), fold))
-    trained("all", devices)
-    return lessons
+    seen: dict[str, Sequence[DeviceData]] = {
+        str(place): [device for other in parts if other is not fold for device in other]
+        for place, fold in enumerate(parts)
+    }
+    seen["all"] = devices
+    mine = {name: trained(name, seen[name]) for name in list(seen)[team.rank :: team.size]}
+    states = {name: state for each in team.everyones(mine) for name, state in each.items()}
+    restored_to(net, states["all"])
+    return [(states[str(place)], fold) for place, fold in enumerate(parts)]
 
 
 def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generator, most: int) -> DeviceData:

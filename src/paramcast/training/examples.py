@@ -51,7 +51,9 @@ def _tensor(leaf: Any, what: str) -> Tensor:
         )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+    with warnings.catch_warnings():  # nothing here writes to an array that may not be written to
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
 def _is_numbers(node: Any) -> bool:

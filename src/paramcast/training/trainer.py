@@ -54,6 +54,7 @@ from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.seeding import seed_from
 from paramcast.training.start import starting
+from paramcast.training.team import Team
 from paramcast.training.uplink import Uplink
 
 STEPS = 400
@@ -83,6 +84,7 @@ class Plan:
         support: Examples that devices adapt with.
         steps, rate, seed: Of each hypernetwork.
         precision: A torch dtype for autocast, or None.
+        team: The processes that train together.
     """
 
     model: AdaptableModel
@@ -99,6 +101,7 @@ class Plan:
     rate: float
     seed: int
     precision: torch.dtype | None
+    team: Team
 
 
 def fit(
@@ -120,6 +123,10 @@ def fit(
 ) -> None:
     """Train a model's hypernetworks, and the base module if asked.
 
+    Where torch.distributed has a process group (torchrun, Ray Train), its processes train together: all call
+    this with the same devices, each trains some of the bases and takes its part of every step's devices, and
+    all end with the same model.
+
     Args:
         model: Trained in place.
         train_devices: Devices that are learned from. With `base=False` the module must not have seen them.
@@ -138,7 +145,7 @@ def fit(
         device: A torch device such as "cuda"; None: where the module is.
         precision: `torch.bfloat16` or `torch.float16` for mixed precision; None: none.
         folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no
-            checkpoints.
+            checkpoints. Processes that train together need the same folder.
 
     Raises:
         InputError: Unusable devices, devices in both sets, or targets that cannot be adapted.
@@ -164,13 +171,16 @@ def fit(
         "devices": [d.id for d in (*train_devices, *validation_devices)],
         **model._config(),
     }
+    team = Team.current()
+    if team.size > 1:
+        run["workers"] = team.size
     from paramcast.training.evaluation import choose_free, choose_start
 
-    with _work(folder, run) as work, _threads(model.net):
+    with _work(folder, run, team) as work, _threads(model.net):
         outputs, labels = _first(model, train_devices[0])
         loss, score = chosen_loss(model.loss, outputs, labels), chosen_score(model.score, outputs, labels)
         model.loss, model.score = loss, score
-        lessons = cross_fitted(model, train_devices, base, loss, folds, seed, augment, work)
+        lessons = cross_fitted(model, train_devices, base, loss, folds, seed, augment, work, team)
         if not base:
             warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
@@ -182,8 +192,8 @@ def fit(
         model.describer.prepare(model.net, examples.moved(example, device_of(model.net)))
         known = domains_of([*train_devices, *validation_devices])
         names = domain_names([*train_devices, *validation_devices])
-        uplink = _uplink(model, train_devices)
-        free = choose_free(model, train_devices, validation_devices, support, score)
+        uplink = team.agreed(_uplink(model, train_devices))
+        free = team.agreed(choose_free(model, train_devices, validation_devices, support, score))
         torch.manual_seed(seed_from("hypernetworks", seed))
         fitted = model.begin(uplink, example, 0 if known is None else len(next(iter(known.values()))), names)
         fitted.summary["free"] = free
@@ -202,19 +212,29 @@ def fit(
             rate,
             seed,
             precision,
+            team,
         )
         try:
             with without_gradients(model.net):
                 for condition in fitted.hypernets:
                     fitted.adapted[condition].check([examples.moved(b, device_of(model.net)) for b in batch])
                     if start and condition == "support":
-                        fitted.summary["start"] = choose_start(
-                            model, lessons, validation_devices, support, loss, score, seed_from("start", seed)
+                        fitted.summary["start"] = team.agreed(
+                            choose_start(
+                                model,
+                                lessons,
+                                validation_devices,
+                                support,
+                                loss,
+                                score,
+                                seed_from("start", seed),
+                            )
                         )
                         model.begin_with_start()
                     _fit_hypernet(plan, condition, work)
                 restored_to(model.net, plan.final)
                 fit_gain_predictor(plan)
+                team.align(model.hypernet)
         finally:
             restored_to(model.net, plan.final)
             model.net.eval()
@@ -265,6 +285,7 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         schedule,
         plan.seed,
         work / f"hypernet-{condition}.safetensors",
+        team=plan.team,
     )
 
 
@@ -274,7 +295,7 @@ def _lesson(
     """Compute the loss () of one step; support and query examples differ between steps."""
     model = plan.model
     at = device_of(model.net)
-    chosen = [devices[int(rng.integers(len(devices)))] for _ in range(DEVICES_A_STEP)]
+    chosen = [devices[int(rng.integers(len(devices)))] for _ in range(plan.team.part(DEVICES_A_STEP))]
     supports, queries, labels, seen = [], [], [], []
     for device in chosen:
         sizes = training_sizes(plan.support)
@@ -370,7 +391,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
 
 
 @contextmanager
-def _work(folder: Path | str | None, run: dict[str, Any]) -> Iterator[Path]:
+def _work(folder: Path | str | None, run: dict[str, Any], team: Team) -> Iterator[Path]:
     """Give the folder of the checkpoints; it is removed when the run is complete."""
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -383,10 +404,14 @@ def _work(folder: Path | str | None, run: dict[str, Any]) -> Iterator[Path]:
         )
     elif work.exists() and any(work.iterdir()):
         raise InputError(f"{work} holds other files; choose an empty folder for checkpoints")
-    work.mkdir(parents=True, exist_ok=True)
-    write_json(work / "run.json", run)
+    team.agreed(None)  # all have looked before the first file is written
+    if team.rank == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(work / "run.json", run)
+    team.agreed(None)
     yield work
-    shutil.rmtree(work)
+    if team.rank == 0:
+        shutil.rmtree(work)
 
 
 @contextmanager

@@ -32,6 +32,9 @@ BUSY_S = 10
 LOCKED_S = 3
 """Seconds that a statement waits for a lock in PostgreSQL; beyond, requests are answered 503."""
 
+MIGRATION_S = 600
+"""Seconds that a service which starts waits in PostgreSQL for another one that changes the schema."""
+
 VIEWERS_WAIT_S = 5
 
 _PRAGMAS = (
@@ -309,7 +312,11 @@ def _upgrade(engine: Engine, revision: str, only_old: bool, as_it_is: bool) -> N
 def schema_of(connection: Connection) -> str | None:
     """The revision of the schema that is there, if any is. Nobody changes it while the transaction lasts."""
     if connection.dialect.name == "postgresql":
+        without_limits(connection)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {1000 * MIGRATION_S}")
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        # Of tables a lock is waited for as ever: whoever waits for one keeps all others waiting behind it.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {1000 * LOCKED_S}")
     return MigrationContext.configure(connection).get_current_revision()
 
 

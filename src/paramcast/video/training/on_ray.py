@@ -7,7 +7,6 @@ places on all machines.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from paramcast.errors import InputError, MissingExtraError
+from paramcast.training.on_ray import connect, train_together
 from paramcast.training.team import Team
 from paramcast.video.data.collection import Collection
 from paramcast.video.data.features import Request
@@ -27,8 +26,6 @@ from paramcast.video.training.pipeline import train
 from paramcast.video.training.plan import Plan
 
 CLIPS_A_BATCH = 16
-RESTARTS = 3
-"""How often the workers are started again, from their last checkpoint, when one is lost."""
 
 
 def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) -> TrainedModel:
@@ -44,32 +41,13 @@ def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) 
         InputError: As `pipeline.train`, or the cluster has too few cores.
         MissingExtraError: Ray is not installed.
     """
-    try:
-        import ray
-        from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("training on Ray", "ray") from error
     data, out = data.resolve(), out.resolve()
     collection = Collection.open(data)
     plans = [Plan(collection, options, Team(rank, workers)) for rank in range(workers)]
-    ray.init(ignore_reinit_error=True)
-    cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call, unused-ignore]
-    if cores < workers:
-        raise InputError(f"{workers} workers need as many cores; there are {cores}")
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"data": str(data), "out": str(out), "options": asdict(options)},
-        scaling_config=ScalingConfig(num_workers=workers),
-        run_config=RunConfig(
-            name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=RESTARTS)
-        ),
-        # Made before the workers take their cores; what does not fit into memory, Ray keeps on disks.
-        datasets=encoded(plans),
-        dataset_config=DataConfig(datasets_to_split=[]),
-    )
-    trainer.fit()
-    shutil.rmtree(out / "ray", ignore_errors=True)
+    connect(workers)
+    features = encoded(plans)  # before the workers take their cores; Ray keeps on disks what memory cannot
+    config = {"data": str(data), "out": str(out), "options": asdict(options)}
+    train_together(_work, config, out, workers, features)
     return TrainedModel.load(out)
 
 
