@@ -44,11 +44,13 @@ class Known:
         keys: Public keys that hold now, the newest first; none if all are revoked.
         signed_at: Unix microseconds: the time of its last request that was served.
         spent_until: Unix microseconds up to which its rate is used up.
+        ended: Public keys that held once, the newest first.
     """
 
     keys: list[str] = field(default_factory=list)
     signed_at: int = 0
     spent_until: int = 0
+    ended: list[str] = field(default_factory=list)
 
 
 def _knowing(_: str, count: int) -> Any:
@@ -87,8 +89,8 @@ def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str
     knowing = prepared(_knowing, connection.dialect, len(values))
     for device, public_key, ends_at, signed_at, spent_until in knowing.run(connection, values):
         one = found.setdefault(device, Known([], signed_at, spent_until))
-        if ends_at is None or ends_at > now_ms:
-            one.keys.append(public_key)
+        holds = ends_at is None or ends_at > now_ms
+        (one.keys if holds else one.ended).append(public_key)
     return found
 
 
