@@ -248,7 +248,7 @@ def replayed(claim: Claim, now_us: int) -> RefusedError:
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
     if claim.key is not None and claim.key in known.keys:
         return claim.key
-    for key in [*known.keys[:KEYS_THAT_HOLD], *known.ended[:1]]:
+    for key in [*known.keys, *known.ended][:KEYS_THAT_HOLD]:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
         except BadSignature:

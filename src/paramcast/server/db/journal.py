@@ -138,6 +138,8 @@ def forget(connection: Connection, device: str) -> int:
     It is noted by its name: else a restore would bring it back.
     """
     note(connection, "device forgotten", device=device)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # pages that become free, too
     erased = 0
     for column in (
         device_keys.c.device,
