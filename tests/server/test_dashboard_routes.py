@@ -15,10 +15,11 @@ from test_identity import Cloud, cloud, enrolled, observed
 
 from paramcast.device import CloudClient
 from paramcast.server import Database
-from paramcast.server.db import identities
+from paramcast.server.db import identities, recalls
 
 __all__ = ["cloud"]
 PATHS = ["/me", "/overview", "/live", "/devices", "/map", "/versions", "/versions/compare?first=1&second=2"]
+PATHS += ["/recalls", "/events"]
 
 
 def events(reply: httpx2.Response) -> Iterator[dict[str, Any]]:
@@ -69,6 +70,27 @@ def test_a_device_that_adapts_is_seen_everywhere(cloud: Cloud, tmp_path: Path) -
     assert (version["standing"], version["packages"], version["gain"]["count"]) == ("folder", 2, 1)
     missing = httpx2.get(f"{api}/versions/compare?first=1&second=2", headers=viewer)
     assert (missing.status_code, missing.json()["error"]) == (403, "there is no version 1")
+
+
+def test_what_is_called_back_is_shown_to_viewers_and_acts_to_operators(cloud: Cloud) -> None:
+    viewer, api = cloud.grant("ann", "viewer"), f"{cloud.url}/v1/operator"
+    assert httpx2.get(f"{api}/recalls", headers=viewer).json() == []
+    with cloud.database.writing("ann") as connection:
+        said = recalls.call_back(connection, "a" * 64, 5000)
+        recalls.send_to_base(connection, "b" * 64, True, 6000)
+    first, second = httpx2.get(f"{api}/recalls", headers=viewer).json()
+    assert first == {
+        "model": "a" * 64,
+        "number": said.number,
+        "since": 5000,
+        "to_base": False,
+        "withdrawn": [],
+    }
+    assert (second["model"], second["to_base"], second["since"]) == ("b" * 64, True, 0)
+    assert httpx2.get(f"{api}/events", headers=viewer).status_code == 403
+    told = httpx2.get(f"{api}/events", headers=cloud.grant("bob", "operator")).json()
+    acts = [(one["who"], one["about"]["model"]) for one in told if one["what"] == "recalled"]
+    assert acts == [("ann", "b" * 64), ("ann", "a" * 64)]
 
 
 def test_the_stream_goes_on_until_the_token_ends(cloud: Cloud) -> None:
