@@ -54,6 +54,16 @@ def test_a_head_is_small(connect: Any, head: bytes) -> None:
         assert adapt(url).status_code == 200
 
 
+def test_what_is_no_http_is_answered_with_the_headers_of_every_answer(connect: Any) -> None:
+    with served(closed_app()) as (url, _, _):
+        one = connect(url, b"nonsense\r\n\r\n")
+        answered = b"".join(iter(lambda: one.recv(4096), b"")).decode()
+    head, _, told = answered.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-length: {len(told)}" in head
+    assert "content-security-policy: default-src 'none'" in head
+
+
 def test_whoever_holds_connections_does_not_keep_a_device_out(connect: Any) -> None:
     with served(closed_app(), connections=16) as (url, _, _):
         for said in (b"", HALF, UNFINISHED):

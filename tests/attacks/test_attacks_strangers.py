@@ -59,6 +59,18 @@ def test_unsigned_requests_to_a_closed_service_take_no_place() -> None:
             assert one.recv(100).startswith(b"HTTP/1.1 401")
 
 
+def test_false_signatures_take_no_turn_to_write() -> None:
+    """On the routes that are no batch: they are refused while somebody else writes to the state."""
+    stranger = make_key()
+    named = {"public_key": public_key_hex(stranger), "proof": prove_key(stranger, "cam-1", "next")}
+    app = closed_app()
+    with serving(app) as url, app.service.database.writing():
+        for path, told in (("/v1/feedback", {"sequence": 1, "applied": True}), ("/v1/key", named)):
+            body = json.dumps(told).encode()
+            reply = httpx2.post(url + path, content=body, headers=header(body, key=stranger), timeout=5)
+            assert (reply.status_code, reply.json()["code"]) == (401, "unknown"), path
+
+
 def test_a_device_over_its_rate_takes_no_place() -> None:
     backend = Held()
     rules = {"rate_per_minute": 0.1, "burst": 1}

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from paramcast.server.answers import SECURITY
+
 HEAD_S = 10.0
 """Seconds from a request's first byte, or the connection's beginning, to the end of its head."""
 
@@ -110,6 +112,14 @@ class DoorProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, with the headers that every answer has."""
+        head = ["HTTP/1.1 400 Bad Request", "content-type: text/plain; charset=utf-8"]
+        head += [f"content-length: {len(msg)}", "connection: close"]
+        head += [f"{name.decode()}: {value.decode()}" for name, value in SECURITY.items()]
+        self.transport.write("\r\n".join([*head, "", msg]).encode("ascii"))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
