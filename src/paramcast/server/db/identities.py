@@ -36,6 +36,9 @@ KEYS_THAT_HOLD = 2
 """Of one device at a time: the newest, and for a while the one that named it."""
 
 
+_KEYS_LOCK = 1_346_454_349  # of PostgreSQL's advisory locks: any number that others do not use
+
+
 @dataclass(frozen=True)
 class Known:
     """What the state knows of an enrolled device.
@@ -290,6 +293,8 @@ def prune_keys(connection: Connection, before_ms: int) -> int:
 
 def _hold(connection: Connection, device: str) -> None:
     """Let no other transaction change the device's keys until this one ends; SQLite does so by itself."""
+    if connection.dialect.name == "postgresql":  # a name that is new has no row that could be locked
+        connection.execute(select(func.pg_advisory_xact_lock(_KEYS_LOCK, func.hashtext(device))))
     connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
 
 
