@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -52,6 +55,23 @@ def test_a_head_is_small(connect: Any, head: bytes) -> None:
             answered = one.recv(100)
         assert not answered.startswith(b"HTTP/1.1 200")
         assert adapt(url).status_code == 200
+
+
+def test_a_handshake_begins_in_time_or_is_given_up(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(door, "HEAD_S", 0.5)
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=cloud", "-days", "2"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    key.chmod(0o600)
+    with served(closed_app(), tls_certificate=certificate, tls_key=key) as (url, _, _):
+        one, begun = connect(url), time.monotonic()
+        assert ended(one)
+        assert time.monotonic() - begun < 15  # not the minute of asyncio
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        assert httpx2.get(f"{url}/v1/keys", verify=trusting, timeout=30).status_code == 200
 
 
 def test_what_is_no_http_is_answered_with_the_headers_of_every_answer(connect: Any) -> None:

@@ -276,17 +276,14 @@ def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int
 def prune_keys(connection: Connection, before_ms: int) -> int:
     """Forget keys that ended before then and have a successor; how many. A device's last key stays.
 
-    Of keys that end later, the one that ends last stays: older versions let a device have thousands.
+    Of keys that end later, the two that end last stay: older versions let a device have thousands.
     """
-    ends = select(device_keys.c.device, func.max(device_keys.c.ends_at).label("last"))
-    last = ends.group_by(device_keys.c.device).subquery()
+    order = device_keys.c.ends_at.desc(), device_keys.c.public_key
+    place = func.row_number().over(partition_by=device_keys.c.device, order_by=order).label("place")
+    ended = select(device_keys, place).where(device_keys.c.ends_at.is_not(None)).subquery()
     holding = select(device_keys.c.device).where(device_keys.c.ends_at.is_(None))
-    others = select(device_keys.c.public_key).join(last, last.c.device == device_keys.c.device)
-    spare = others.where(
-        or_(
-            device_keys.c.ends_at < last.c.last,
-            and_(device_keys.c.ends_at < before_ms, device_keys.c.device.in_(holding)),
-        )
+    spare = select(ended.c.public_key).where(
+        or_(ended.c.place > KEYS_THAT_HOLD, and_(ended.c.ends_at < before_ms, ended.c.device.in_(holding)))
     )
     return connection.execute(delete(device_keys).where(device_keys.c.public_key.in_(spare))).rowcount
 
