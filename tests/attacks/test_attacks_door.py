@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from bundles import IMAGE_UP, MODEL, TEXT_UP
 from doors import (
     HALF,
     UNFINISHED,
     adapt,
     closed_app,
     ended,
+    header,
     served,
 )
 from doors import connect as connect  # a fixture
 
+from paramcast.protocol import AdaptRequest
 from paramcast.server import door
 
 
@@ -82,6 +86,17 @@ def test_what_is_no_http_is_answered_with_the_headers_of_every_answer(connect: A
     assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
     assert f"content-length: {len(told)}" in head
     assert "content-security-policy: default-src 'none'" in head
+
+
+def test_a_large_request_may_come_in_one_piece(connect: Any) -> None:
+    anchors, queries = np.ones((256, IMAGE_UP), "f4"), np.ones((2048, TEXT_UP), "f4")
+    body = AdaptRequest("cam-1", MODEL, 0, anchors, queries, np.arange(2048) % 256).encode()
+    head = f"POST /v1/adapt HTTP/1.1\r\nHost: x\r\ncontent-length: {len(body)}\r\n"
+    head += f"authorization: {header(body)['authorization']}\r\n\r\n"
+    assert len(body) > door.MAX_HEAD_BYTES
+    with served(closed_app()) as (url, _, _):
+        one = connect(url, head.encode() + body)
+        assert one.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_whoever_holds_connections_does_not_keep_a_device_out(connect: Any) -> None:

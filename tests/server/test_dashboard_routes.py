@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_identity import Cloud, cloud, enrolled, observed
 
 from paramcast.device import CloudClient
 from paramcast.server import Database
+from paramcast.server.admin.live import STREAMS
 from paramcast.server.db import identities, recalls
 
 __all__ = ["cloud"]
@@ -104,6 +106,20 @@ def test_the_stream_goes_on_until_the_token_ends(cloud: Cloud) -> None:
         cloud.grant("ann", "viewer")  # a new token ends the old one
         list(told)
     assert httpx2.get(url, headers=viewer).status_code == 401
+
+
+def test_of_one_operator_s_many_streams_the_newest_go_on(cloud: Cloud) -> None:
+    viewer, url = cloud.grant("ann", "viewer"), f"{cloud.url}/v1/operator/live"
+    with ExitStack() as open_ones:
+        told = []
+        for _ in range(STREAMS + 2):
+            reply = open_ones.enter_context(httpx2.stream("GET", url, headers=viewer, timeout=30))
+            told.append(events(reply))
+            next(told[-1])
+        for oldest in told[:2]:
+            list(oldest)  # has ended
+        assert next(told[2])
+        assert next(told[-1])
 
 
 def test_who_watches_does_not_keep_a_service_from_ending(tmp_path: Path) -> None:

@@ -107,8 +107,10 @@ class DoorProtocol(HttpToolsProtocol):
             return
         if self._in_head and self._timer is None:
             self._hurry(HEAD_S)
+        self._was_whole = False
         super().data_received(data)
-        if self._in_head:
+        # Bytes in which a request ended are that request's, not the next one's head.
+        if self._in_head and not self._was_whole:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
@@ -146,7 +148,7 @@ class DoorProtocol(HttpToolsProtocol):
         self.door.hold(-self._held)
         self._held = 0
         self.door.waits_no_more(self)
-        self._in_head = True
+        self._in_head = self._was_whole = True
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before it was whole
             self.door.waits(self)

@@ -50,9 +50,10 @@ def dashboard_routes(database: Database, live: Live) -> APIRouter:
             admitted(database, token, "viewer")
             return live.glance(span)
 
+        who = await run_in_threadpool(admitted, database, token, "viewer")
         await run_in_threadpool(look)  # what is wrong is told as an answer, not by a stream that breaks off
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(live.stream(look), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(live.stream(look, who.name), media_type="text/event-stream", headers=headers)
 
     @router.get("/devices", dependencies=[Depends(viewer)])
     def devices(
