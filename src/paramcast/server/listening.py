@@ -121,7 +121,7 @@ def http_server(
                 return made
 
             tls = self.config.ssl
-            limits = {"ssl": tls, "ssl_handshake_timeout": door.HEAD_S} if tls else {}
+            limits: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": door.HEAD_S} if tls else {}
             for one in listeners:
                 self.servers.append(
                     await asyncio.get_running_loop().create_server(
