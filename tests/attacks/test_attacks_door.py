@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from bundles import IMAGE_UP, MODEL, TEXT_UP
 from doors import (
     HALF,
     UNFINISHED,
     adapt,
     closed_app,
     ended,
+    header,
     served,
 )
 from doors import connect as connect  # a fixture
 
+from paramcast.protocol import AdaptRequest
 from paramcast.server import door
 
 
@@ -52,6 +59,44 @@ def test_a_head_is_small(connect: Any, head: bytes) -> None:
             answered = one.recv(100)
         assert not answered.startswith(b"HTTP/1.1 200")
         assert adapt(url).status_code == 200
+
+
+def test_a_handshake_begins_in_time_or_is_given_up(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(door, "HEAD_S", 0.5)
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=cloud", "-days", "2"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    key.chmod(0o600)
+    with served(closed_app(), tls_certificate=certificate, tls_key=key) as (url, _, _):
+        one, begun = connect(url), time.monotonic()
+        assert ended(one)
+        assert time.monotonic() - begun < 15  # not the minute of asyncio
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        assert httpx2.get(f"{url}/v1/keys", verify=trusting, timeout=30).status_code == 200
+
+
+def test_what_is_no_http_is_answered_with_the_headers_of_every_answer(connect: Any) -> None:
+    with served(closed_app()) as (url, _, _):
+        one = connect(url, b"nonsense\r\n\r\n")
+        answered = b"".join(iter(lambda: one.recv(4096), b"")).decode()
+    head, _, told = answered.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-length: {len(told)}" in head
+    assert "content-security-policy: default-src 'none'" in head
+
+
+def test_a_large_request_may_come_in_one_piece(connect: Any) -> None:
+    anchors, queries = np.ones((256, IMAGE_UP), "f4"), np.ones((2048, TEXT_UP), "f4")
+    body = AdaptRequest("cam-1", MODEL, 0, anchors, queries, np.arange(2048) % 256).encode()
+    head = f"POST /v1/adapt HTTP/1.1\r\nHost: x\r\ncontent-length: {len(body)}\r\n"
+    head += f"authorization: {header(body)['authorization']}\r\n\r\n"
+    assert len(body) > door.MAX_HEAD_BYTES
+    with served(closed_app()) as (url, _, _):
+        one = connect(url, head.encode() + body)
+        assert one.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_whoever_holds_connections_does_not_keep_a_device_out(connect: Any) -> None:

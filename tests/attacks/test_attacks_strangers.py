@@ -47,7 +47,7 @@ def test_unsigned_requests_to_a_closed_service_take_no_place() -> None:
             assert (reply.status_code, reply.json()["code"]) == (401, "unsigned")
         forged = header(request(), key=make_key())
         reply = adapt(url, request(), **forged)
-        assert (reply.status_code, reply.json()["code"]) == (401, "forged")
+        assert (reply.status_code, reply.json()["code"]) == (401, "unknown")
         replies.append(
             pool.submit(adapt, url, request("cam-2"), **header(request("cam-2"), "cam-2", DEVICE_KEY2))
         )
@@ -57,6 +57,18 @@ def test_unsigned_requests_to_a_closed_service_take_no_place() -> None:
         with socket.create_connection((parts.hostname, parts.port), timeout=20) as one:
             one.sendall(b"POST /v1/adapt HTTP/1.1\r\nHost: x\r\ncontent-length: 5\r\n\r\n")
             assert one.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_false_signatures_take_no_turn_to_write() -> None:
+    """On the routes that are no batch: they are refused while somebody else writes to the state."""
+    stranger = make_key()
+    named = {"public_key": public_key_hex(stranger), "proof": prove_key(stranger, "cam-1", "next")}
+    app = closed_app()
+    with serving(app) as url, app.service.database.writing():
+        for path, told in (("/v1/feedback", {"sequence": 1, "applied": True}), ("/v1/key", named)):
+            body = json.dumps(told).encode()
+            reply = httpx2.post(url + path, content=body, headers=header(body, key=stranger), timeout=5)
+            assert (reply.status_code, reply.json()["code"]) == (401, "unknown"), path
 
 
 def test_a_device_over_its_rate_takes_no_place() -> None:

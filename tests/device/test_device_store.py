@@ -291,6 +291,14 @@ def test_users_and_tasks_share_a_folder_and_nothing_else(
     again = DeviceRuntime.load(asks, "cam-1", store=store)
     assert again.status()["source"] == "base"
     assert again.for_user("anna").status()["sequence"] == 1
+    before = set(store.iterdir())
+    again.forget_user("anna")
+    again.forget_user("nobody")
+    assert len(before - set(store.iterdir())) == 1
+    assert again.for_user("anna").status()["source"] == "base"
+    with pytest.raises(DeviceInputError):
+        again.forget_user("../cam-2")
+    DeviceRuntime.load(asks, "cam-2").forget_user("anna")  # without a store there is nothing to erase
     assert DeviceRuntime.load(finds, "cam-1", store=store).status()["sequence"] == 3
     for name in ("", "a/b", "x" * 130):
         with pytest.raises(DeviceInputError):

@@ -196,13 +196,14 @@ def test_impossible_settings_are_refused(change: dict[str, int | str]) -> None:
 
 
 def test_a_tag_tells_nothing_to_who_guesses_the_request() -> None:
-    """The same features have the same tag under one signing key, over restarts, and another one elsewhere."""
-    request = trial_requests(TinyBackend(), 1, "cam-1")[0].encode()
+    """The same features have the same tag for one device and signing key, over restarts, and no other."""
     keys = [make_key(), make_key()]
 
-    def tag(key: SigningKey) -> str:
+    def tag(key: SigningKey, device: str = "cam-1") -> str:
         service = AdaptService(TinyBackend(), key, lifetime_s=3600)
-        (answer,) = service.answer([service.read(request)])
+        (request,) = trial_requests(TinyBackend(), 1, device)
+        (answer,) = service.answer([service.read(request.encode())])
         return answer.tag.partition("-")[0]
 
     assert tag(keys[0]) == tag(keys[0]) != tag(keys[1])
+    assert tag(keys[0]) != tag(keys[0], "cam-2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from test_identity import Cloud, cloud, enrolled, observed
 
 from paramcast.device import CloudClient
 from paramcast.server import Database
-from paramcast.server.db import identities
+from paramcast.server.admin.live import STREAMS
+from paramcast.server.db import identities, recalls
 
 __all__ = ["cloud"]
 PATHS = ["/me", "/overview", "/live", "/devices", "/map", "/versions", "/versions/compare?first=1&second=2"]
+PATHS += ["/recalls", "/events"]
 
 
 def events(reply: httpx2.Response) -> Iterator[dict[str, Any]]:
@@ -71,6 +74,27 @@ def test_a_device_that_adapts_is_seen_everywhere(cloud: Cloud, tmp_path: Path) -
     assert (missing.status_code, missing.json()["error"]) == (403, "there is no version 1")
 
 
+def test_what_is_called_back_is_shown_to_viewers_and_acts_to_operators(cloud: Cloud) -> None:
+    viewer, api = cloud.grant("ann", "viewer"), f"{cloud.url}/v1/operator"
+    assert httpx2.get(f"{api}/recalls", headers=viewer).json() == []
+    with cloud.database.writing("ann") as connection:
+        said = recalls.call_back(connection, "a" * 64, 5000)
+        recalls.send_to_base(connection, "b" * 64, True, 6000)
+    first, second = httpx2.get(f"{api}/recalls", headers=viewer).json()
+    assert first == {
+        "model": "a" * 64,
+        "number": said.number,
+        "since": 5000,
+        "to_base": False,
+        "withdrawn": [],
+    }
+    assert (second["model"], second["to_base"], second["since"]) == ("b" * 64, True, 0)
+    assert httpx2.get(f"{api}/events", headers=viewer).status_code == 403
+    told = httpx2.get(f"{api}/events", headers=cloud.grant("bob", "operator")).json()
+    acts = [(one["who"], one["about"]["model"]) for one in told if one["what"] == "recalled"]
+    assert acts == [("ann", "b" * 64), ("ann", "a" * 64)]
+
+
 def test_the_stream_goes_on_until_the_token_ends(cloud: Cloud) -> None:
     viewer = cloud.grant("ann", "viewer")
     url = f"{cloud.url}/v1/operator/live?span=week"
@@ -82,6 +106,20 @@ def test_the_stream_goes_on_until_the_token_ends(cloud: Cloud) -> None:
         cloud.grant("ann", "viewer")  # a new token ends the old one
         list(told)
     assert httpx2.get(url, headers=viewer).status_code == 401
+
+
+def test_of_one_operator_s_many_streams_the_newest_go_on(cloud: Cloud) -> None:
+    viewer, url = cloud.grant("ann", "viewer"), f"{cloud.url}/v1/operator/live"
+    with ExitStack() as open_ones:
+        told = []
+        for _ in range(STREAMS + 2):
+            reply = open_ones.enter_context(httpx2.stream("GET", url, headers=viewer, timeout=30))
+            told.append(events(reply))
+            next(told[-1])
+        for oldest in told[:2]:
+            list(oldest)  # has ended
+        assert next(told[2])
+        assert next(told[-1])
 
 
 def test_who_watches_does_not_keep_a_service_from_ending(tmp_path: Path) -> None:

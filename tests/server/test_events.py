@@ -11,13 +11,13 @@ import httpx2
 import pytest
 from backends import TinyBackend, serving
 from click.testing import CliRunner
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from paramcast.cli import paramcast
 from paramcast.protocol import make_key, public_key_hex
 from paramcast.server import Database, create_app
 from paramcast.server.db import events, identities, journal
-from paramcast.server.db.schema import operators
+from paramcast.server.db.schema import feedback, operators
 
 
 @pytest.fixture
@@ -69,6 +69,24 @@ def test_what_names_a_device_is_erased_with_it(database: Database) -> None:
     left = acts(database)
     assert left[0] == ("bob", "device forgotten", None)
     assert {device for _, _, device in left} == {None, "cam-2"}
+
+
+def test_what_is_erased_is_in_no_file_of_the_state_while_a_service_has_it_open(
+    database: Database, tmp_path: Path
+) -> None:
+    for name in (*(f"cam-{n}" for n in range(200)), "anna-bedroom"):
+        with database.writing(name) as connection:
+            token = identities.new_enrolment(connection, name, 1, 1000)
+            identities.enrol(connection, token, name, public_key_hex(make_key()), 1)
+    with database.writing() as connection:
+        told = {"applied": False, "received_at": 1, "reason": "Anna moved it"}
+        for number in range(300):
+            connection.execute(insert(feedback).values(device="anna-bedroom", sequence=number, **told))
+    database.checkpoint()
+    words = ["access", "forget", "anna-bedroom", "--state", str(tmp_path / "state.db")]
+    assert CliRunner().invoke(paramcast, words).exit_code == 0
+    left = {file.name for file in tmp_path.iterdir() if b"nna" in file.read_bytes()}
+    assert left == {"state.journal"}  # so that a restore does not bring it back
 
 
 def test_what_is_undone_was_not_done(database: Database) -> None:

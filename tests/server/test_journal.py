@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from paramcast.cli import paramcast
 from paramcast.protocol import endorse, make_key, public_key_hex
 from paramcast.server import Database
-from paramcast.server.db import StateInputError, identities, published
+from paramcast.server.db import StateError, StateInputError, identities, published
 from paramcast.server.db.backup import back_up, restore
 from paramcast.server.db.journal import Journal
 
@@ -104,9 +105,24 @@ def test_a_line_that_was_cut_off_is_no_line_and_another_is_an_error(tmp_path: Pa
     with journal.path.open("ab") as file:
         file.write(b'{"at": 1, "what": "dev')
     assert [one["device"] for one in journal] == ["cam-1"]
+    journal.add([{"what": "device revoked", "device": "cam-2"}])  # goes on after what was whole
+    assert [one["device"] for one in journal] == ["cam-1", "cam-2"]
     journal.path.write_bytes(b'{"what": "drop table"}\n')
     with pytest.raises(StateInputError, match=r"line 1 .* is none of a journal"):
         list(journal)
+
+
+def test_a_disk_that_takes_a_part_of_a_line_has_taken_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, write = Journal(tmp_path / "x.journal"), os.write
+    journal.add([{"what": "device revoked", "device": "cam-1"}])
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda handle, data: write(handle, data[:20]))
+        with pytest.raises(StateError, match="cannot write the journal"):
+            journal.add([{"what": "device revoked", "device": "cam-2"}])
+    journal.add([{"what": "device revoked", "device": "cam-3"}])
+    assert [one["device"] for one in journal] == ["cam-1", "cam-3"]
 
 
 def test_what_fails_is_not_done_and_a_full_disk_revokes_nothing_half(tmp_path: Path) -> None:

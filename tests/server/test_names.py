@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def test_many_keys_of_before_are_not_tried_for_whoever_names_the_device(tmp_path
 
     header = DeviceIdentity.prepare(tmp_path, "cam-1").sign("POST", "/v1/adapt", b"", "A" * 22)
     credentials = Counted(**vars(Credentials.read(header)))
-    with pytest.raises(RefusedError, match="signature"):
+    with pytest.raises(RefusedError, match="no key of device cam-1"):
         RequestGuard().admit(Claim("cam-1", credentials, b""), table)
     assert len(checked) == 2
 
@@ -162,3 +164,26 @@ def test_of_two_services_one_lets_a_signed_request_in(cloud: Cloud, tmp_path: Pa
     (outcome,) = services[1].answer([asked[1]])
     assert isinstance(outcome, RefusedError)
     assert outcome.code == "replayed"
+
+
+def test_of_two_enrolments_of_a_new_name_at_once_one_key_holds(new_url: Callable[[], str]) -> None:
+    """Both may succeed, one after the other: the later one has ended the key of the earlier one."""
+    database = Database.open(new_url())
+
+    def enrolled(name: str, token: str, together: threading.Barrier) -> None:
+        together.wait(30)
+        with database.writing(name) as connection:
+            key = public_key_hex(make_key())
+            identities.enrol(connection, token, name, key, int(1000 * time.time()))
+
+    with ThreadPoolExecutor(4) as pool:
+        for name in (f"cam-{number}" for number in range(10)):
+            with database.writing() as connection:
+                tokens = [identities.new_enrolment(connection, name, 1, 10**15) for _ in range(4)]
+            together = threading.Barrier(4)
+            for done in [pool.submit(enrolled, name, token, together) for token in tokens]:
+                done.result(60)
+            with database.reading() as connection:
+                later = int(1000 * time.time()) + 1
+                assert len(identities.known(connection, [name], later)[name].keys) == 1
+    database.close()

@@ -210,7 +210,9 @@ def test_no_command_but_serve_makes_a_state(tmp_path: Path, monkeypatch: pytest.
         ("PARAMCAST_WAITING_ROOM", "10000000000", "waiting_room"),
         ("PARAMCAST_DRAIN_S", "1000000000000", "drain_s"),
         ("PARAMCAST_RATE_PER_MINUTE", "inf", "rate_per_minute"),
+        ("PARAMCAST_RATE_PER_MINUTE", "1e-320", "0 is for any number"),
         ("PARAMCAST_CLOCK_SKEW_S", "nan", "clock_skew_s"),
+        ("PARAMCAST_CLOCK_SKEW_S", "1e-9", "clock_skew_s"),
     ],
 )
 def test_settings_that_would_fail_later_are_refused(

@@ -24,6 +24,7 @@ PAGES = {
     "/#/fleet": "Where the devices are",
     "/#/devices": "Devices",
     "/#/devices/cam-00007": "Packages issued",
+    "/#/events": "Events",
     "/#/models": "Compare two",
 }
 
@@ -60,7 +61,11 @@ def go(page: Page, service: Service, path: str) -> None:
     page.goto(service.url + path)
     expect(page.get_by_role("heading", name=PAGES[path], exact=True).first).to_be_visible()
     # All of it is there, not only its headings.
-    last = {"/#/models": "Two versions", "/#/devices": "Devices"}.get(path)
+    last = {
+        "/#/models": "Two versions",
+        "/#/devices": "Devices",
+        "/#/events": "Table of events",
+    }.get(path)
     if last is not None:
         expect(page.get_by_role("region", name=last, exact=True)).to_be_visible()
 
@@ -172,6 +177,16 @@ def test_versions_are_compared_and_rolled_back(new_page: NewPage, service: Servi
     page.get_by_role("dialog").get_by_role("button", name="Roll back version 2").click()
     expect(page.get_by_text("withdrawn")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("Roll back"))).to_have_count(0)
+    called_back = page.get_by_role("region", name="What is called back").get_by_role("row").nth(1)
+    expect(called_back.get_by_role("cell").nth(1)).to_have_text("2")
+    page.get_by_role("link", name="Events").click()
+    acts = page.get_by_role("region", name="Table of events").get_by_role("row")
+    expect(acts.nth(1)).to_contain_text("recalled")
+    expect(acts.nth(2)).to_contain_text("Admin")
+    expect(acts.nth(2)).to_contain_text("version withdrawn")
+    page.get_by_role("button", name="Sign out").click()
+    sign_in(page, service, "viewer", "/#/events")
+    expect(page.get_by_text("To see who did what takes the role operator.")).to_be_visible()
 
 
 def test_a_token_stays_in_its_tab_and_ends_with_its_right(new_page: NewPage, service: Service) -> None:

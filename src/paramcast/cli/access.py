@@ -11,7 +11,7 @@ import click
 from paramcast.cli.cloud_options import opened_state, state_option
 from paramcast.cli.common import FILE
 from paramcast.errors import InputError
-from paramcast.protocol import endorse, load_key, make_key, public_key_hex, save_key
+from paramcast.protocol import KeyFileError, endorse, load_key, make_key, public_key_hex, save_key
 
 ROLES = ("viewer", "operator", "admin")
 
@@ -92,10 +92,12 @@ def forget(device: str, state: str) -> None:
     Its name is free then. To shut a device out, `revoke` it instead. Backups, and the journal's lines of its
     enrolment, still name it.
     """
-    with opened_state(state, "paramcast access") as database, database.writing() as connection:
+    with opened_state(state, "paramcast access") as database:
         from paramcast.server.db import journal
 
-        erased = journal.forget(connection, device)
+        with database.writing() as connection:
+            erased = journal.forget(connection, device)
+        database.checkpoint(empty=True)
     if not erased:
         raise InputError(f"nothing is known of device {device}")
     click.echo(f"{erased} rows of device {device} are erased")
@@ -163,7 +165,11 @@ def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
     """
     old, fresh = load_key(key_file), key_file.with_name(f"{key_file.name}.next")
     if not fresh.exists():  # else an earlier call was cut off: its key may be endorsed already
-        save_key(make_key(), fresh, like=key_file)
+        try:
+            save_key(make_key(), fresh, like=key_file)
+        except KeyFileError:
+            if not fresh.exists():  # of two calls at once, the second takes the key of the first
+                raise
     new = load_key(fresh)
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities

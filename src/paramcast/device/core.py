@@ -90,6 +90,25 @@ class DeviceCore(ABC):
     def _baked(self, feed: Parameters) -> Any:
         """Return the model's graphs with constants in the place of what they are fed."""
 
+    def forget_user(self, user: str) -> None:
+        """Erase what the store keeps of a user of this device: updates, keys, and its newest notice.
+
+        Drop what `for_user` gave for that user first. `paramcast access forget` erases what the server knows.
+
+        Args:
+            user: As given to `for_user`; a user who was never here is none to erase.
+
+        Raises:
+            DeviceInputError: If the user's name is malformed, or the store cannot be written.
+        """
+        device_id = self._user_id(user)
+        if self._store is None:
+            return
+        try:
+            PackageStore(self._store, device=device_id, model=self.model).forget()
+        except OSError as error:
+            raise DeviceInputError(f"user {user} cannot be erased from {self._store}: {error}") from error
+
     @property
     def public_key(self) -> str | None:
         """Hex of the cloud key that packages are checked with, or None if none is known yet."""

@@ -198,6 +198,14 @@ class Device:
         user._take(self.runtime.for_user(name), self._cloud, policy, budget)
         return user
 
+    def forget_user(self, name: str) -> None:
+        """Erase what the store keeps of a user who has gone: updates, keys, and its newest notice.
+
+        Raises:
+            DeviceInputError: The name is malformed, or the store cannot be written.
+        """
+        self.runtime.forget_user(name)
+
     def observe(self, x: Any) -> bool:
         """Add examples to the support set; with a policy, ask if that is due, and wait for the server.
 

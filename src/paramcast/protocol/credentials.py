@@ -83,7 +83,12 @@ def prove_key(key: SigningKey, device: str, secret: str) -> str:
 
 def check_proof(public_key: str, device: str, secret: str, proof: str) -> None:
     """Return if `proof` is what `prove_key` gives. Raises BadSignature."""
-    check_signature(public_key, _proof(device, secret), _from_hex(proof))
+    try:
+        check_signature(public_key, _proof(device, secret), _from_hex(proof))
+    except BadSignature as error:
+        raise BadSignature(
+            f"the proof is not one of this public key for device {device} and this token; prove the key anew"
+        ) from error
 
 
 def _proof(device: str, secret: str) -> bytes:

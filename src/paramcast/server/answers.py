@@ -56,7 +56,7 @@ class LimitedBodies:
         await self._app(scope, limited, send)
 
 
-_SECURITY = {
+SECURITY = {
     # What is no page loads nothing and runs nothing; the page has a policy of its own.
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cross-origin-resource-policy": b"same-origin",
@@ -72,7 +72,7 @@ def with_security_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
             there = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in _SECURITY.items() if name not in there]
+            headers += [(name, value) for name, value in SECURITY.items() if name not in there]
             message = {**message, "headers": headers}
         await send(message)
 

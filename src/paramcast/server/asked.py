@@ -50,12 +50,13 @@ class Answer:
 
 
 def context_tag(data: bytes, request: AdaptRequest, secret: bytes) -> str:
-    """Hash the tensors of a request as they travelled: what stands behind the header.
+    """Hash a request's device and tensors as they travelled: what stands behind the header.
 
-    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it.
+    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it, nor
+    that two devices asked the same.
     """
     tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
-    shapes = f"{request.anchors.shape}{request.queries.shape}".encode()
-    digest = hashlib.blake2b(shapes, digest_size=16, key=secret)
+    head = f"{request.device}\n{request.anchors.shape}{request.queries.shape}".encode()
+    digest = hashlib.blake2b(head, digest_size=16, key=secret)
     digest.update(tensors)
     return digest.hexdigest()

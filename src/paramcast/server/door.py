@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from paramcast.server.answers import SECURITY
+
 HEAD_S = 10.0
 """Seconds from a request's first byte, or the connection's beginning, to the end of its head."""
 
@@ -105,11 +107,21 @@ class DoorProtocol(HttpToolsProtocol):
             return
         if self._in_head and self._timer is None:
             self._hurry(HEAD_S)
+        self._was_whole = False
         super().data_received(data)
-        if self._in_head:
+        # Bytes in which a request ended are that request's, not the next one's head.
+        if self._in_head and not self._was_whole:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, with the headers that every answer has."""
+        head = ["HTTP/1.1 400 Bad Request", "content-type: text/plain; charset=utf-8"]
+        head += [f"content-length: {len(msg)}", "connection: close"]
+        head += [f"{name.decode()}: {value.decode()}" for name, value in SECURITY.items()]
+        self.transport.write("\r\n".join([*head, "", msg]).encode("ascii"))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -136,7 +148,7 @@ class DoorProtocol(HttpToolsProtocol):
         self.door.hold(-self._held)
         self._held = 0
         self.door.waits_no_more(self)
-        self._in_head = True
+        self._in_head = self._was_whole = True
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before it was whole
             self.door.waits(self)

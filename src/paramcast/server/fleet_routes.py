@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Path, Request, Response
@@ -107,6 +108,10 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         device, digest = credentials.device, hashlib.sha256(body).digest()
         # The path as it came: a URL is put together with the Host that the client names.
         claim = Claim(device, credentials, digest, request.method, request.scope["path"], cost)
+        (found,) = service.screen([claim])  # a stranger takes no turn of those who write to the state
+        if isinstance(found, Exception):
+            raise found
+        claim = replace(claim, key=found)
         with database.writing() as connection:
             table = identities.known(connection, [device], _now_ms())
             key = service.gate.admit(claim, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -14,6 +15,7 @@ import uvicorn
 
 from paramcast.errors import InputError
 from paramcast.protocol import MAX_REQUEST_BYTES
+from paramcast.server import door
 from paramcast.server.app import PublicApp
 from paramcast.server.door import Door, protocol_for
 from paramcast.server.launch import Launched
@@ -93,18 +95,39 @@ def http_server(
     inside = None
     if internal is not None:
         # A door of its own: however many strangers stand before the other one, a health check comes in.
-        door = protocol_for(Door(_OWN_FILES, most_bytes))
-        inner = uvicorn.Config(launched.app, **common, http=door, lifespan="off", proxy_headers=False)
+        protocol = protocol_for(Door(_OWN_FILES, most_bytes))
+        inner = uvicorn.Config(launched.app, **common, http=protocol, lifespan="off", proxy_headers=False)
         inner.load()
         inside = uvicorn.Server(inner)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
+            await super().startup([])
+            if not self.should_exit:
+                await self._listen(sockets or [])
             if inside is not None and internal is not None:
                 inside.lifespan = inside.config.lifespan_class(inside.config)
                 await inside.startup([internal])
             announce()
+
+        async def _listen(self, listeners: list[socket.socket]) -> None:
+            """Take connections, as uvicorn does, but with an end to the wait for TLS to begin."""
+
+            def connection() -> asyncio.Protocol:
+                kind: Any = self.config.http_protocol_class
+                made: asyncio.Protocol = kind(
+                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                )
+                return made
+
+            tls = self.config.ssl
+            limits: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": door.HEAD_S} if tls else {}
+            for one in listeners:
+                self.servers.append(
+                    await asyncio.get_running_loop().create_server(
+                        connection, sock=one, backlog=self.config.backlog, **limits
+                    )
+                )
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             launched.end_streams()  # they would go on for as long as somebody watches

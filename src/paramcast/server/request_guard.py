@@ -18,7 +18,8 @@ class RefusedError(InputError):
     """The request is not let in.
 
     Attributes:
-        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `forged`, `clock` or `replayed`.
+        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `clock` or `replayed`. Who has no key
+            of a device, now or before, is told `unknown`, whatever there is of that name.
         nonce: Of the request, if it was signed.
         time_us: A time at which it could be signed and would be let in; of `clock` and `replayed` only.
     """
@@ -95,8 +96,6 @@ class RequestGuard:
         """
         device, credentials = claim.device, claim.credentials
         owner = owner_of(device)
-        if owner is not None and owner in table and not table[owner].keys:
-            raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
         if credentials is None:
             if device in table or owner in table:
                 raise RefusedError("unsigned", f"requests of device {device} must be signed")
@@ -105,12 +104,10 @@ class RequestGuard:
         if credentials.device not in (device, owner):
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
         device = credentials.device  # its users' requests are its own: they use its time and rate
-        known = table.get(device)
-        if known is None:
-            raise RefusedError("unknown", f"device {device} is not enrolled here")
-        if not known.keys:
-            raise RefusedError("revoked", f"the keys of device {device} are revoked; enrol it again")
+        known = table.get(device, Known())
         key = _signing_key(claim, credentials, known)
+        if owner is not None and owner in table and not table[owner].keys:
+            raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
         now_us = int(1e6 * self.clock())
         known = self._put_right(known, now_us)
         # The signature comes first: nobody else is told when a device was here last.
@@ -251,10 +248,14 @@ def replayed(claim: Claim, now_us: int) -> RefusedError:
 def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
     if claim.key is not None and claim.key in known.keys:
         return claim.key
-    for key in known.keys[:KEYS_THAT_HOLD]:
+    for key in [*known.keys, *known.ended][:KEYS_THAT_HOLD]:
         try:
             credentials.check(key, claim.method, claim.path, claim.digest)
-            return key
         except BadSignature:
             continue
-    raise RefusedError("forged", f"the signature is not one of device {claim.device} under this request")
+        if key in known.keys:
+            return key
+        raise RefusedError("revoked", f"this key of device {credentials.device} has ended; enrol it again")
+    raise RefusedError(
+        "unknown", f"no key of device {credentials.device} that is enrolled here has signed this request"
+    )

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     require_enrolment: bool = Field(False, description="serve enrolled devices only")
     clock_skew_s: float = Field(
-        300, gt=0, le=86400, allow_inf_nan=False, description="seconds by which a device's clock may be wrong"
+        300, ge=1, le=86400, allow_inf_nan=False, description="seconds by which a device's clock may be wrong"
     )
     rate_per_minute: float = Field(
         60,
@@ -147,6 +147,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options, variables, the file; in this order."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("rate_per_minute")
+    @classmethod
+    def _not_next_to_nothing(cls, value: float) -> float:
+        if 0 < value < 0.001:
+            raise ValueError("0 is for any number; else it is 0.001 (one request in 17 hours) or more")
+        return value
 
     @field_validator("artifact", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ import { route } from "../shell/route";
 import { operator, signIn, signOut } from "./api";
 import { DevicePage } from "./device";
 import { DevicesPage } from "./devices";
+import { EventsPage } from "./events";
 import { FleetPage } from "./fleet";
 import { Login } from "./login";
 import { ModelsPage } from "./models";
@@ -37,6 +38,7 @@ function Page({ parts: [name, id] }: { parts: string[] }) {
   if (name === "fleet") return <FleetPage />;
   if (name === "devices") return id ? <DevicePage key={id} id={id} /> : <DevicesPage />;
   if (name === "models") return <ModelsPage />;
+  if (name === "events") return <EventsPage />;
   return (
     <>
       <Heading>No such page</Heading>

@@ -2,11 +2,12 @@ import { go, route, to } from "../shell/route";
 import { call, may } from "./api";
 import { bytes, milliseconds, moment, points, whole } from "./format";
 import { Confirmed, Heading, Table, Trouble, useFetched } from "./parts";
-import type { Comparison, Version } from "./types";
+import type { Comparison, Recall, Version } from "./types";
 
-/** Versions of models, what they did, and the way back. */
+/** Versions of models, what they did, what is called back, and the way back. */
 export function ModelsPage() {
   const { data, trouble, again } = useFetched<Version[]>("/versions");
+  const recalls = useFetched<Recall[]>("/recalls");
   const published = data?.filter((one) => one.version !== null) ?? [];
   return (
     <>
@@ -23,8 +24,16 @@ export function ModelsPage() {
                 None yet: <code>paramcast model publish FOLDER</code> puts one in service.
               </p>
             )}
-            <RollBack versions={published} again={again} />
+            <RollBack
+              versions={published}
+              again={() => {
+                again();
+                recalls.again();
+              }}
+            />
           </section>
+          {recalls.trouble !== null && <Trouble>{recalls.trouble}</Trouble>}
+          {recalls.data && <CalledBack recalls={recalls.data} />}
           {published.length > 1 && <Compared versions={published} />}
         </>
       )}
@@ -114,7 +123,7 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
         <Confirmed
           key={model}
           label={`Roll back version ${version}`}
-          question={`Take version ${version} of base model ${model.slice(0, 12)} out of service, and every other version of the same files? The version before serves its devices again, within two seconds. Packages that were made by it are not called back.`}
+          question={`Take version ${version} of base model ${model.slice(0, 12)} out of service, and every other version of the same files? The version before serves its devices again, within two seconds. Devices leave its packages when they hear of it, which takes an hour at most if they are online.`}
           deed={async () => {
             await call("/models/rollback", { model, version });
             again();
@@ -122,6 +131,35 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
         />
       ))}
     </p>
+  );
+}
+
+/** What devices are told to leave, by the signed notice of each base model. */
+function CalledBack({ recalls }: { recalls: Recall[] }) {
+  const told = recalls.filter((one) => one.to_base || one.since > 0 || one.withdrawn.length > 0);
+  return (
+    <section aria-labelledby="recalls">
+      <h2 id="recalls">Called back</h2>
+      {told.length ? (
+        <Table
+          label="What is called back"
+          head={["Base model", "Devices run", "Versions called back", "All packages made before"]}
+          rows={told.map((one) => ({
+            key: one.model,
+            cells: [
+              <code>{one.model.slice(0, 12)}</code>,
+              one.to_base ? "the base model alone" : "what is not called back",
+              one.withdrawn.join(", ") || "–",
+              one.since ? moment(one.since) : "–",
+            ],
+          }))}
+        />
+      ) : (
+        <p class="quiet">
+          Nothing: <code>paramcast model recall</code> calls packages back, and so does a roll back.
+        </p>
+      )}
+    </section>
   );
 }
 

@@ -1,4 +1,4 @@
-/** What the service answers: `/docs` of a running one says more. Times are unix milliseconds. */
+/** What the service answers: `/openapi.json` of a running one says more. Times are unix milliseconds. */
 
 export interface Gain {
   mean: number;
@@ -121,4 +121,23 @@ export interface Comparison {
   first: Version;
   second: Version;
   difference: Gain | null;
+}
+
+/** What is called back of a base model; `since` is 0 where nothing is called back by its time. */
+export interface Recall {
+  model: string;
+  number: number;
+  since: number;
+  to_base: boolean;
+  withdrawn: number[];
+}
+
+/** Who did what; `device`: what it was about. */
+export interface Act {
+  id: number;
+  at: number;
+  who: string;
+  what: string;
+  device: string | null;
+  about: Record<string, unknown>;
 }

@@ -9,6 +9,7 @@ const PAGES = [
   { name: "fleet", title: "Fleet" },
   { name: "devices", title: "Devices" },
   { name: "models", title: "Models" },
+  { name: "events", title: "Events" },
 ];
 
 /** What is loaded when it is first shown: the device in the tab, and all that is for operators. */

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from paramcast.server.admin.live import Glance, Live, Span
 from paramcast.server.admin.operators import PREFIX, RESPONSES, Operator, admitted, needs, token_of
 from paramcast.server.db import Database
+from paramcast.server.db.recalls import Recall, known_models, recall_of
 from paramcast.server.db.registry import Devices, FleetMap, Kind, fleet_map, list_devices
 from paramcast.server.db.versions import Comparison, VersionRecord, compare, version_records
 
@@ -49,9 +50,10 @@ def dashboard_routes(database: Database, live: Live) -> APIRouter:
             admitted(database, token, "viewer")
             return live.glance(span)
 
+        who = await run_in_threadpool(admitted, database, token, "viewer")
         await run_in_threadpool(look)  # what is wrong is told as an answer, not by a stream that breaks off
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(live.stream(look), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(live.stream(look, who.name), media_type="text/event-stream", headers=headers)
 
     @router.get("/devices", dependencies=[Depends(viewer)])
     def devices(
@@ -76,6 +78,12 @@ def dashboard_routes(database: Database, live: Live) -> APIRouter:
         """Every version there was, the newest first, with what is on record of it."""
         with database.reading() as connection:
             return version_records(connection)
+
+    @router.get("/recalls", dependencies=[Depends(viewer)])
+    def called_back() -> list[Recall]:
+        """What is called back of each base model that the state knows: devices hear it by signed notices."""
+        with database.reading() as connection:
+            return [recall_of(connection, model) for model in sorted(known_models(connection))]
 
     @router.get("/versions/compare", dependencies=[Depends(viewer)])
     def beside(first: _Version, second: _Version) -> Comparison:

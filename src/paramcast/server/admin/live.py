@@ -30,6 +30,9 @@ _BUCKETS: dict[Span, tuple[int, int]] = {
 PERIOD_S = 2.0
 """Seconds between two looks at the state, at least."""
 
+STREAMS = 8
+"""Of one operator at a time: each looks at the state for itself, whether its token still holds."""
+
 _SHARE = 0.05
 """Of the time may be spent on looking, whatever the state's size: it belongs to the devices."""
 
@@ -57,7 +60,7 @@ class Live:
         self._database, self._metrics, self._waiting = database, metrics, waiting
         self._lock = threading.Lock()
         self._kept: dict[Span, tuple[float, Overview]] = {}
-        self._streams: set[asyncio.Event] = set()
+        self._streams: dict[asyncio.Event, str] = {}  # whose it is; the oldest first
 
     def glance(self, span: Span) -> Glance:
         """The overview, at most some seconds old. Raises StateError."""
@@ -71,10 +74,17 @@ class Live:
                 self._kept[span] = begin + max(PERIOD_S, took / _SHARE), kept
         return Glance(kept, self._metrics.answered(), self._waiting())
 
-    async def stream(self, look: Callable[[], Glance]) -> AsyncIterator[str]:
-        """Server-sent events until the service ends, or `look` raises: who asks again is told why."""
+    async def stream(self, look: Callable[[], Glance], who: str) -> AsyncIterator[str]:
+        """Server-sent events until the service ends, or `look` raises: who asks again is told why.
+
+        Of more than `STREAMS` streams of the operator `who`, the one that began first ends.
+        """
         ending = asyncio.Event()
-        self._streams.add(ending)
+        mine = [one for one, name in self._streams.items() if name == who]
+        if len(mine) >= STREAMS:
+            mine[0].set()
+            del self._streams[mine[0]]
+        self._streams[ending] = who
         try:
             while not ending.is_set():
                 yield f"data: {json.dumps(asdict(await asyncio.to_thread(look)))}\n\n"
@@ -82,7 +92,7 @@ class Live:
         except ParamcastError as error:
             _log.info("a stream ends: %s", error)
         finally:
-            self._streams.discard(ending)
+            self._streams.pop(ending, None)
 
     def end(self) -> None:
         """End all streams: called in the loop in which they run, when the service is to end."""

@@ -14,6 +14,8 @@ from paramcast.server.db import Database, StateInputError, identities
 from paramcast.server.request_guard import RefusedError
 
 _MINUTE_MS = 60_000
+_noted: dict[int, int] = {}
+"""Hash of a token that holds -> when this process has noted its use, unix milliseconds."""
 
 _bearer = HTTPBearer(auto_error=False)
 _Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -58,7 +60,9 @@ def admitted(database: Database, token: str | None, role: str) -> Operator:
     if found is None:
         told = "this needs an operator's token that has not expired: authorization: Bearer TOKEN"
         raise RefusedError("unknown", told)
-    if now_ms - (found.used_at or 0) > _MINUTE_MS:
+    seen = hash(token)
+    if now_ms - max(found.used_at or 0, _noted.get(seen, 0)) > _MINUTE_MS:
+        _noted[seen] = now_ms  # first: of many requests that come at once, one writes
         with database.writing() as connection:
             identities.keep_use(connection, found.name, now_ms)
     if identities.ROLES.index(found.role) < identities.ROLES.index(role):

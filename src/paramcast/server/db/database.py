@@ -170,12 +170,16 @@ class Database:
             connection.execute(insert(devices).values(nobody))
             connection.execute(delete(devices).where(devices.c.id == ""))
 
-    def checkpoint(self) -> None:
-        """Move what is in SQLite's log into its file: takes a sync of the disk, which no answer waits for."""
+    def checkpoint(self, empty: bool = False) -> None:
+        """Move what is in SQLite's log into its file: takes a sync of the disk, which no answer waits for.
+
+        Args:
+            empty: Empty the log too, so that it holds nothing that was erased; waits for readers.
+        """
         if self.engine.dialect.name == "sqlite":
             with self.reading() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+                connection.exec_driver_sql(f"PRAGMA wal_checkpoint({'TRUNCATE' if empty else 'PASSIVE'})")
 
     def take_stock(self) -> None:
         """Have PostgreSQL look at what its tables hold, after much was written at once.

@@ -36,6 +36,9 @@ KEYS_THAT_HOLD = 2
 """Of one device at a time: the newest, and for a while the one that named it."""
 
 
+_KEYS_LOCK = 1_346_454_349  # of PostgreSQL's advisory locks: any number that others do not use
+
+
 @dataclass(frozen=True)
 class Known:
     """What the state knows of an enrolled device.
@@ -44,11 +47,13 @@ class Known:
         keys: Public keys that hold now, the newest first; none if all are revoked.
         signed_at: Unix microseconds: the time of its last request that was served.
         spent_until: Unix microseconds up to which its rate is used up.
+        ended: Public keys that held once, the newest first.
     """
 
     keys: list[str] = field(default_factory=list)
     signed_at: int = 0
     spent_until: int = 0
+    ended: list[str] = field(default_factory=list)
 
 
 def _knowing(_: str, count: int) -> Any:
@@ -87,8 +92,8 @@ def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str
     knowing = prepared(_knowing, connection.dialect, len(values))
     for device, public_key, ends_at, signed_at, spent_until in knowing.run(connection, values):
         one = found.setdefault(device, Known([], signed_at, spent_until))
-        if ends_at is None or ends_at > now_ms:
-            one.keys.append(public_key)
+        holds = ends_at is None or ends_at > now_ms
+        (one.keys if holds else one.ended).append(public_key)
     return found
 
 
@@ -271,23 +276,22 @@ def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int
 def prune_keys(connection: Connection, before_ms: int) -> int:
     """Forget keys that ended before then and have a successor; how many. A device's last key stays.
 
-    Of keys that end later, the one that ends last stays: older versions let a device have thousands.
+    Of keys that end later, the two that end last stay: older versions let a device have thousands.
     """
-    ends = select(device_keys.c.device, func.max(device_keys.c.ends_at).label("last"))
-    last = ends.group_by(device_keys.c.device).subquery()
+    order = device_keys.c.ends_at.desc(), device_keys.c.public_key
+    place = func.row_number().over(partition_by=device_keys.c.device, order_by=order).label("place")
+    ended = select(device_keys, place).where(device_keys.c.ends_at.is_not(None)).subquery()
     holding = select(device_keys.c.device).where(device_keys.c.ends_at.is_(None))
-    others = select(device_keys.c.public_key).join(last, last.c.device == device_keys.c.device)
-    spare = others.where(
-        or_(
-            device_keys.c.ends_at < last.c.last,
-            and_(device_keys.c.ends_at < before_ms, device_keys.c.device.in_(holding)),
-        )
+    spare = select(ended.c.public_key).where(
+        or_(ended.c.place > KEYS_THAT_HOLD, and_(ended.c.ends_at < before_ms, ended.c.device.in_(holding)))
     )
     return connection.execute(delete(device_keys).where(device_keys.c.public_key.in_(spare))).rowcount
 
 
 def _hold(connection: Connection, device: str) -> None:
     """Let no other transaction change the device's keys until this one ends; SQLite does so by itself."""
+    if connection.dialect.name == "postgresql":  # a name that is new has no row that could be locked
+        connection.execute(select(func.pg_advisory_xact_lock(_KEYS_LOCK, func.hashtext(device))))
     connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
 
 

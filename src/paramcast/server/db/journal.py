@@ -8,8 +8,10 @@ Replaying all lines in order, on the backup of any moment, gives what holds now.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,9 +49,13 @@ class Journal:
         data = "".join(json.dumps({"at": int(1000 * time.time()), **note}) + "\n" for note in notes).encode()
         try:
             new = not self.path.exists()
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(handle, data)
+                _lock(handle)
+                end = self._mended(handle)
+                if os.write(handle, data) < len(data):  # a full disk may take a part
+                    os.ftruncate(handle, end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(handle)
             finally:
                 os.close(handle)
@@ -57,6 +63,19 @@ class Journal:
                 own_as(self.path, self.path.parent)
         except OSError as error:
             raise StateError(f"cannot write the journal {self.path}: {error.strerror}") from error
+
+    def _mended(self, handle: int) -> int:
+        """Remove a half line from the end, so that the next one is whole; where the file ends then.
+
+        Its act was not done: it is committed after its line is on the disk.
+        """
+        end = os.fstat(handle).st_size
+        if end:
+            os.lseek(handle, end - 1, os.SEEK_SET)
+            if os.read(handle, 1) != b"\n":
+                end = self.path.read_bytes().rfind(b"\n") + 1
+                os.ftruncate(handle, end)
+        return end
 
     def begin(self) -> None:
         """Make the file, so that one which is missing later is seen to be lost. Raises StateError."""
@@ -79,6 +98,14 @@ class Journal:
             except (ValueError, KeyError, TypeError) as error:
                 raise StateInputError(f"line {number} of {self.path} is none of a journal") from error
             yield note
+
+
+def _lock(handle: int) -> None:
+    """Keep other processes from adding until the file is closed."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def begin_notes(connection: Connection) -> list[Mapping[str, Any]]:
@@ -111,6 +138,8 @@ def forget(connection: Connection, device: str) -> int:
     It is noted by its name: else a restore would bring it back.
     """
     note(connection, "device forgotten", device=device)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # pages that become free, too
     erased = 0
     for column in (
         device_keys.c.device,
