@@ -255,7 +255,9 @@ def _signing_key(claim: Claim, credentials: Credentials, known: Known) -> str:
             continue
         if key in known.keys:
             return key
-        raise RefusedError("revoked", f"this key of device {credentials.device} has ended; enrol it again")
+        raise RefusedError(
+            "revoked", f"this key of device {credentials.device} is revoked or replaced; enrol it again"
+        )
     raise RefusedError(
         "unknown", f"no key of device {credentials.device} that is enrolled here has signed this request"
     )
