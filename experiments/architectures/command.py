@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import warnings
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from paramcast.results import write_results
+from paramcast.results import commit, write_results
 
 FAMILIES = ("torch", "transformers", "timm", "torchvision", "open_clip")
 SECONDS = 600
@@ -19,21 +20,37 @@ SECONDS = 600
 
 @click.command("architectures")
 @click.option("--only", default="", help="Models whose name has this in it.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Results file.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Results file; models that passed in it are not run again.",
+)
 def command(only: str, json_file: Path | None) -> None:
     """Send tiny models of many architectures the whole road through the public API."""
     _prepared()
-    names = [name for name in _models() if only in name]
-    rows: list[dict[str, Any]] = []
+    models = _models()
+    known = _passed(json_file)
+    rows = [known[name] for name in models if name in known]
     told = f"experiments architectures{f' --only {only}' if only else ''}"
-    for name in names:
-        row = _in_process(name)
-        rows.append(row)
+    for name in models:
+        if only not in name or name in known:
+            continue
+        row = _in_process(name) | {"commit": commit()}
+        rows = sorted([*rows, row], key=lambda each: models.index(each["model"]))
         why = "" if row["passed"] else f"  at {row['at']}: {row.get('error')}: {row.get('reason', '')}"
         if json_file:  # after each: a sweep takes half an hour
             write_results(json_file, told, 0, rows)
         click.echo(f"{'passed' if row['passed'] else 'NOT   '} {row.get('seconds', 0):6} s  {name}{why}")
     click.echo(f"{sum(row['passed'] for row in rows)} of {len(rows)} passed the whole road")
+
+
+def _passed(json_file: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the rows of models that passed in an earlier run."""
+    if json_file is None or not json_file.exists():
+        return {}
+    rows = json.loads(json_file.read_text(encoding="utf-8"))["rows"]
+    return {row["model"]: row for row in rows if row["passed"]}
 
 
 def _models() -> list[str]:
