@@ -138,15 +138,19 @@ hugging(
     mlp_ratios=[2, 2],
     decoder_hidden_size=8,
 )
-for name, kind in (
-    ("DETR", "DetrForObjectDetection"),
-    ("Conditional DETR", "ConditionalDetrForObjectDetection"),
+for name, kind, unused in (  # the first layer attends to queries that are all zero
+    ("DETR", "DetrForObjectDetection", "!*.self_attn.v_proj"),
+    (
+        "Conditional DETR",
+        "ConditionalDetrForObjectDetection",
+        "!*.layers.0.sa_qcontent_proj !*.layers.0.sa_kcontent_proj !*.sa_v_proj !*.query_scale",
+    ),
 ):
     hugging(
         name,
         kind,
         lambda: {**pixels(64)(), "pixel_mask": torch.ones(ROWS, 64, 64, dtype=torch.int64)},
-        "model.encoder model.decoder class_labels_classifier !*.self_attn.v_proj !*.sa_v_proj",
+        f"model.encoder model.decoder class_labels_classifier {unused}",
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
