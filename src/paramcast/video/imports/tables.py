@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.errors import InputError, MissingExtraError
+from paramcast.video.data.lines import clock
 from paramcast.video.imports.job import Job, Record, by_clip
 
 KEYS = (
@@ -99,7 +100,7 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
             found[key] = values[key][0] if key == "video" else str(values[key][0]).strip()
     for key in ("start", "end"):
         if key in values and _there(values[key][0]):
-            found[key] = float(values[key][0])
+            found[key] = _seconds(key, values[key][0])
     captions = [text for value in values.get("captions", ()) for text in _list(value) if _there(text)]
     if captions:
         found["captions"] = [str(text).strip() for text in captions]
@@ -114,6 +115,14 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
         if not isinstance(answer, list | str) and not options:
             asked["answer"] = str(answer)
         found["qa"] = [asked]
+    return found
+
+
+def _seconds(key: str, value: Any) -> float:
+    """Seconds of a cell: a number, or a time such as '00:01:02.5'."""
+    found = clock(value) if isinstance(value, str) else float(value)
+    if found is None:
+        raise InputError(f"{key} {value!r} is no time; write seconds, or hours:minutes:seconds")
     return found
 
 
