@@ -1,8 +1,8 @@
 """When two answers count as the same: the field's evaluation scripts, in one place.
 
 Answers are compared without regard to case, blanks, articles, hyphens within words and punctuation; numbers
-below a hundred may be words or digits, contractions may lack their apostrophe. So do the scripts of VQA and of
-those who follow it (GT-Vision-Lab/VQA). What is compared is not shown: an answer keeps its own spelling.
+below a hundred may be words or digits, contractions may lack their apostrophe. So do the scripts of VQA and
+of those who follow it (GT-Vision-Lab/VQA). What is compared is not shown: an answer keeps its own spelling.
 """
 
 from __future__ import annotations
