@@ -27,6 +27,20 @@ def test_spellings_of_one_answer(spelling: str) -> None:
         ("don’t", "dont"),
         ("t shirt", "t  shirt"),
         ("ｃａｔ", "cat"),
+        ("T-shirt", "t shirt"),
+        ("t–shirt", "t-shirt"),
+        ("\u22121", "-1"),
+        ("3 – 4", "3-4"),
+        ("U.S.", "us"),
+        ("a.m.", "am"),
+        ("twenty-one", "21"),
+        ("forty two", "42"),
+        ("a dozen.", "dozen"),
+        (".5", "0.5"),
+        ("10 %", "10%"),
+        ("isn’t", "isnt"),
+        ("ca\u200bt", "cat"),
+        ("cafe\u0301", "café"),
     ],
 )
 def test_the_same(one: str, other: str) -> None:
@@ -43,6 +57,12 @@ def test_the_same(one: str, other: str) -> None:
         ("c++", "c"),
         ("3:30", "330"),
         ("left", "right"),
+        ("\u22125", "5"),
+        (".5", "5"),
+        ("1,5", "15"),
+        ("twenty", "21"),
+        ("3-4", "34"),
+        ("कि", "का"),
     ],
 )
 def test_not_the_same(one: str, other: str) -> None:

@@ -26,7 +26,7 @@ def spoilt_root(collection_root: Path) -> Path:
         "{bad",
         {"id": "a", "frames": picture.frames},
         {"id": "e", "frames": ["gone-0.png", "gone-1.png"]},
-        {"id": "f", "frames": picture.frames, "frame_captions": ["x", "y"], "device": 3},
+        {"id": "f", "frames": picture.frames, "frame_captions": ["x", "y"], "device": [3]},
     )
 
 
@@ -51,7 +51,7 @@ def test_the_command_sums_up(collection_root: Path, tmp_path: Path) -> None:
         command, ["check", str(collection_root), "--json", str(tmp_path / "out.json")]
     )
     assert result.exit_code == 0, result.output
-    assert "3 clips, 5 frames, 1 videos, 1 questions, 4 captions" in result.output
+    assert "3 clips, 5 frames, 1 video, 1 question, 4 captions" in result.output
     written = json.loads((tmp_path / "out.json").read_text())
     assert (written["clips"], written["categories"], written["problems"]) == (3, {"3": 1, "kitchen": 1}, [])
 

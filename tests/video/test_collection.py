@@ -59,7 +59,7 @@ def test_a_domain_beside_a_category_is_kept_as_unknown() -> None:
     ("change", "says"),
     [
         ({"id": None}, "id must be a string, not null"),
-        ({"id": 3}, "id must be a string, not a number"),
+        ({"id": 1.5}, "id must be a string, not a number"),
         ({"id": " "}, "id is blank"),
         ({"id": "\ud800"}, "surrogate"),
         ({"frames": None}, "either frames or video"),
@@ -77,11 +77,12 @@ def test_a_domain_beside_a_category_is_kept_as_unknown() -> None:
         ({"captions": "x"}, "captions must be a list"),
         ({"captions": ["x", True]}, r"captions\[1\] must be a string, not a boolean"),
         ({"frame_captions": ["x", "y"]}, "2 frame_captions for 1 frames"),
-        ({"qa": [{"question": "q"}]}, r"qa\[0\].answer must be a string, not null"),
+        ({"qa": [{"question": "q"}]}, r"qa\[0\].answer is missing; the question has `question`"),
+        ({"qa": [{"question": "q", "answer": None}]}, r"qa\[0\].answer must be a string, not null"),
         ({"qa": ["q"]}, r"qa\[0\] must be an object"),
         ({"category": 1.5}, "category must be a string, not a number"),
         ({"category": True}, "category must be a string, not a boolean"),
-        ({"device": 4}, "device must be a string"),
+        ({"device": [4]}, "device must be a string"),
     ],
 )
 def test_wrong_lines_say_what_is_wrong(change: dict[str, Any], says: str) -> None:

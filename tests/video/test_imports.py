@@ -307,3 +307,68 @@ def test_a_collection_is_not_written_over(root: Path, video: bytes) -> None:
     imported("folder", root)
     assert "holds a collection already" in str(run("folder", root, "--out", root.parent / "made").exception)
     assert "KEY one of" in str(run("folder", root, "--out", root.parent / "x", "--column", "a=b").exception)
+
+
+# What sets hold beside what their papers say
+
+
+def test_questions_that_cannot_be_asked_are_lost_and_the_others_are_not(root: Path, video: bytes) -> None:
+    head = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
+    row = "1,9,3,2,why,{},6,CW,to run,to sit,{},to go,no\n"
+    rows = row.format(1, "to sit") + row.format(1, "") + row.format(7, "to eat") + row.format(4, "to eat")
+    put(root, {"1.mp4": video, "train.csv": head + rows})
+    clips, said = imported("next-qa", root)
+    assert [question.answer for question in clips["1"].qa] == ["no"]
+    assert "lost: 1 questions that cannot be used: options holds an answer twice" in said
+    assert "lost: 1 questions that cannot be used: options[2] is blank" in said
+    assert "answer is 7, but there are 5 options" in said
+
+
+def test_next_oe_has_no_options(root: Path, video: bytes) -> None:
+    head = "video,frame_count,width,height,question,answer,qid,type,additional_ref_answer\n"
+    put(root, {"1.mp4": video, "val.csv": head + "1,9,3,2,why,to rest,6,CW,rest\n"})
+    clips, _ = imported("next-qa", root)
+    assert clips["1"].qa[0].right == ("to rest", "rest")
+
+
+def test_ids_that_hold_their_prefix_already(root: Path, video: bytes) -> None:
+    question = {"answer": "cat", "id": 0, "question": "what plays?", "video_id": "video7"}
+    put(root, {"video7.mp4": video, "train_qa.json": [question]})
+    assert list(imported("msrvtt-qa", root)[0]) == ["video7"]
+
+
+def test_a_video_that_is_kept_in_another_container(root: Path, video: bytes) -> None:
+    moment = {"annotation_id": 1, "video": "8@N00_2.AVI", "description": "x", "times": [[0, 0]]}
+    put(root, {"8@N00_2.mp4": video, "train_data.json": [moment]})
+    assert imported("didemo", root)[0]["1"].video == "videos/8@N00_2.mp4"
+
+
+def test_moments_without_length_are_lost(root: Path, video: bytes) -> None:
+    steps = [{"segment": [k, 3], "id": k, "sentence": "pour"} for k in (1, 3)]
+    found = {"a": {"subset": "training", "recipe_type": "1", "annotations": steps}}
+    put(root, {"a.mp4": video, "youcookii_annotations_trainval.json": {"database": found}})
+    clips, said = imported("youcook2", root)
+    assert list(clips) == ["a_1"]
+    assert "lost: 1 clips that cannot be used: end 3 must be later than start 3" in said
+
+
+def test_cues_without_blank_lines_between_them() -> None:
+    text = "1\n0:0:0,4 --> 0:0:0,5\nup\n2\n00:00:00,500-->00:00:01,550\ndown\n42\n"
+    assert list(cues(text)) == [(0.4, 0.5, "up"), (0.5, 1.55, "down 42")]
+
+
+def test_a_folder_with_hidden_files_and_one_name_twice(root: Path, video: bytes) -> None:
+    put(root, {"cat/1.mp4": video, "cat/1.mkv": video, ".2.mp4": video, "__MACOSX/._1.mp4": b"x"})
+    assert sorted(imported("folder", root)[0]) == ["cat/1", "cat/1-2"]
+
+
+def test_tables_as_they_are_saved_elsewhere(root: Path, video: bytes) -> None:
+    put(root, {"v.mp4": video})
+    rows = "file_name,captions,start,end\nv.mp4,\"['caf\u00e9', 'b']\",00:00:01.5,0:02\n"
+    put(root, {"t.csv": rows.encode("cp1252")})
+    clips, _ = imported("table", root, source=root / "t.csv")
+    (clip,) = clips.values()
+    assert (clip.captions, clip.start, clip.end) == (("caf\u00e9", "b"), 1.5, 2.0)
+    put(root, {"t.csv": "video,start\nv.mp4,soon\n"})
+    done = run("table", root / "t.csv", "--out", root / "other")
+    assert "start 'soon' is no time" in str(done.exception)

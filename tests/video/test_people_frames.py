@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from clip_makers import video_clip
 from people_media import (
     MATRICES,
@@ -16,6 +18,7 @@ from people_media import (
     encode,
     joined,
     numbers,
+    picture,
     shown_by_ffmpeg,
     shown_by_pyav,
     with_matrix,
@@ -23,6 +26,7 @@ from people_media import (
 )
 from PIL import Image
 
+from paramcast.device.errors import DeviceInputError
 from paramcast.device.video import read_clips
 from paramcast.video.data.collection import CollectionError
 from paramcast.video.data.frames import read_frames, undecodable
@@ -106,8 +110,6 @@ def test_every_display_matrix(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("sampling", ["uniform", "time", "scene"])
 def test_an_animated_webp(tmp_path: Path, sampling: str) -> None:
-    from people_media import picture
-
     pictures = [Image.fromarray(picture(n)) for n in range(12)]
     pictures[0].save(
         tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=100, lossless=True
@@ -122,12 +124,147 @@ def test_an_animated_webp(tmp_path: Path, sampling: str) -> None:
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "png"])
 def test_time_counts_how_long_the_last_picture_rests(tmp_path: Path, ending: str) -> None:
-    from people_media import picture
-
     pictures = [Image.fromarray(picture(n)) for n in range(12)]
     path = tmp_path / f"a.{ending}"
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40] * 11 + [2000])
     assert numbers(read_frames(video_clip(path), 8, "time")) == [3, 11]
+
+
+def animated(path: Path, count: int = 12, **options: object) -> Path:
+    pictures = [Image.fromarray(picture(n)) for n in range(count)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_all_pictures_of_an_animation_are_there(tmp_path: Path, name: str) -> None:
+    """Pillow writes GIFs without delays by default; AVIF has a still picture before the moving ones."""
+    path = animated(tmp_path / name, **({"duration": 100} if name == "a.avif" else {}))
+    assert numbers(read_frames(video_clip(path), 100)) == list(range(12))
+    assert undecodable(video_clip(path)) == []
+    watched = [n for clip in read_clips(str(path), frames=8, seconds=0.8) for n in numbers(clip)]
+    if name != "a.png":  # whose pictures show for no time
+        assert watched == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+@pytest.mark.parametrize("delay", [0, 10, 100])
+def test_pictures_without_delay_show_for_a_tenth_of_a_second(tmp_path: Path, name: str, delay: int) -> None:
+    clip = replace(video_clip(animated(tmp_path / name, duration=delay)), start=0.3, end=0.6)
+    assert numbers(read_frames(clip)) == [3, 4, 5]
+
+
+def test_pictures_that_are_seen_through_lie_on_white(tmp_path: Path) -> None:
+    pictures = [Image.new("RGBA", (64, 48), (0, 0, 0, 0)) for _ in range(2)]
+    for place, each in enumerate(pictures):
+        each.paste((220, 30, 30, 255), (0, 0, 8 + place, 8))
+    path = tmp_path / "a.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    frames = read_frames(video_clip(path))
+    assert frames.shape[0] == 2
+    assert (frames[:, 40, 60] == 255).all()
+
+
+def later(source: Path, seconds: float, target: Path) -> Path:
+    """A copy whose clock starts later."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as part:
+        stream = whole.streams.video[0]
+        copy = part.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.size:
+                packet.pts += int(seconds / packet.time_base)
+                packet.dts += int(seconds / packet.time_base)
+                packet.stream = copy
+                part.mux(packet)
+    return target
+
+
+def leaping(folder: Path) -> Path:
+    """A transport stream whose clock leaps an hour ahead, and back again."""
+    data = b""
+    for place, hours in enumerate((0, 1, 0)):
+        part = encode(folder / f"{place}.ts", range(20 * place, 20 * place + 20), gop=10)
+        data += later(part, 3600 * hours, folder / f"later-{place}.ts").read_bytes()
+    (folder / "leaps.ts").write_bytes(data)
+    return folder / "leaps.ts"
+
+
+def test_a_clock_that_leaps_in_a_transport_stream_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    path = leaping(tmp_path)
+    clip = video_clip(path)
+    assert numbers(read_frames(clip, 100)) == list(range(60))
+    assert numbers(read_frames(clip, 6, "time")) == [5, 15, 25, 35, 45, 55]
+    assert numbers(read_frames(replace(clip, start=1.5, end=4.5))) == numbers(
+        read_frames(replace(clip, start=1.5, end=4.5), 8)
+    )
+    watched = [n for clip in read_clips(str(path), frames=10, seconds=1.0) for n in numbers(clip)]
+    assert watched == list(range(60))
+
+
+def test_a_pause_in_other_files_is_one(tmp_path: Path) -> None:
+    times = [100 * n for n in range(20)] + [60_000 + 100 * n for n in range(20)]
+    clip = video_clip(encode(tmp_path / "a.mkv", range(40), times=times))
+    assert numbers(read_frames(clip, 4, "time")) == [19]
+
+
+@pytest.mark.parametrize(("codec", "bframes"), [("libx264", 2), ("mpeg4", 0), ("mjpeg", 0)])
+def test_frames_that_an_avi_lacks_are_waited_for(tmp_path: Path, codec: str, bframes: int) -> None:
+    """A recorder that drops frames writes empty packets: the pictures before them show for longer."""
+    times = [100 * n for n in range(20)] + [3000 + 500 * n for n in range(8)]
+    path = encode(tmp_path / "a.avi", range(28), codec=codec, bframes=bframes, times=times)
+    clip = video_clip(path)
+    assert numbers(read_frames(clip, 100)) == list(range(28))
+    assert numbers(read_frames(replace(clip, start=1.55, end=4.75))) == [16, 17, 18, 19, 20, 21, 22, 23]
+
+
+def test_a_raw_stream_has_the_rate_that_its_codec_says(tmp_path: Path) -> None:
+    clip = video_clip(encode(tmp_path / "a.h264", range(40)))
+    assert numbers(read_frames(replace(clip, start=1.0, end=1.4))) == [10, 11, 12, 13]
+
+
+def test_the_stream_that_plays_is_neither_a_cover_nor_an_extra_one(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "w.mp4", range(12))
+    Image.fromarray(picture(1023)).save(tmp_path / "cover.jpg")
+    path = tmp_path / "covered.mp4"
+    with (
+        av.open(str(whole)) as film,
+        av.open(str(tmp_path / "cover.jpg")) as art,
+        av.open(str(path), "w") as to,
+    ):
+        cover = to.add_stream_from_template(art.streams.video[0])
+        cover.disposition = Disposition.attached_pic
+        copy = to.add_stream_from_template(film.streams.video[0])
+        for source, stream in ((art, cover), (film, copy)):
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    to.mux(packet)
+    assert numbers(read_frames(video_clip(path), 100)) == list(range(12))
+    assert numbers(next(read_clips(str(path), frames=4, seconds=1.2))) == [1, 4, 7, 10]
+
+
+def test_what_is_shorter_than_a_moment_is_watched_too(tmp_path: Path) -> None:
+    (clip,) = read_clips(str(encode(tmp_path / "a.mp4", range(1))), frames=8, seconds=4.0)
+    assert numbers(clip) == [0]
+
+
+def test_side_data_that_the_decoder_has_no_name_for(tmp_path: Path) -> None:
+    """Photographs carry Exif, which PyAV does not know: they are read, and turned, all the same."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(5)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.mjpeg").write_bytes(2 * (tmp_path / "a.jpg").read_bytes())
+    frames = read_frames(video_clip(tmp_path / "a.mjpeg"))
+    assert frames.shape == (2, 320, 240, 3)
+    assert corners(frames[0]) == "bryg"
+
+
+@pytest.mark.parametrize("data", [b"", b"no video", b"GIF89a but not really"])
+def test_what_cannot_be_watched_is_said_in_words(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(DeviceInputError, match=r"a\.mp4 cannot be read as video") as caught:
+        next(read_clips(str(tmp_path / "a.mp4")))
+    assert "Errno" not in str(caught.value)
 
 
 SPANS = [(0.0, 1.0), (2.0, 3.5), (2.05, 2.95), (3.33, 3.34), (5.0, None), (None, 2.0), (7.9, 99.0)]
@@ -173,8 +310,6 @@ def test_watching_and_reading_see_the_same(tmp_path: Path, name: str) -> None:
     if name == "joined.ts":
         joined(tmp_path, name, range(20), range(20, 40))
     elif name == "a.gif":
-        from people_media import picture
-
         pictures = [Image.fromarray(picture(n)) for n in range(40)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
     else:

@@ -59,11 +59,37 @@ def test_start_and_end_are_read() -> None:
         (asked(options=["b", "c"], answer=2), "is 2, but there are 2 options, counted from 0"),
         (asked(answers=[]), "answers is an empty list"),
         (asked(answers=["a"], answer="a"), "both answer and answers"),
-        (asked(answers=["a", 3]), r"answers[1] must be a string, not a number"),
+        (asked(answers=["a", True]), r"answers[1] must be a string, not a boolean"),
+        ({"start": "00:01:02.5"}, "start must be a number of seconds, not a string; write 62.5"),
+        ({"end": "1:00:00"}, "end must be a number of seconds, not a string; write 3600"),
+        ({"end": "soon"}, "end must be a number of seconds, not a string"),
+        ({"qa": [{"Question": "why?", "Answer": "a"}]}, "question is missing; the question has `Question`"),
+        ({"video": None, "video_path": "v.mp4"}, "either frames or video, and the line has `id`, `video`,"),
+        (asked(options=["to a", "to b"], answer="B"), "'B' is none of its options"),
+        (asked(options=["a", "b", "b"], answer="a"), "holds an answer twice"),
+        (asked(options=["two", "2"], answer="2"), "holds an answer twice"),
     ],
 )
 def test_what_is_wrong_is_said(record: dict[str, Any], says: str) -> None:
     assert says in fault(**record)
+
+
+def test_a_missing_id_is_said_with_the_keys_that_there_are() -> None:
+    (found,) = parse_line(Path("x"), 1, b'{"video_id": "a", "video": "v.mp4"}')  # type: ignore[misc]
+    assert found.message == "id is missing; the line has `video_id`, `video`"
+
+
+def test_whole_numbers_may_be_ids_and_devices() -> None:
+    clip = parse(id=7, device=3, **asked(answer=2))
+    assert (clip.id, clip.device, clip.qa[0].answer) == ("7", "3", "2")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": "a", "id": "b", "video": "v.mp4"}', '{"id": "a", "qa": [{"a": 1, "a": 2}]}']
+)
+def test_a_key_that_is_there_twice(line: str) -> None:
+    (found,) = parse_line(Path("x"), 1, line.encode())  # type: ignore[misc]
+    assert "is there twice" in found.message
 
 
 def test_splits_by_their_usual_names() -> None:
@@ -127,6 +153,16 @@ def checked(root: Path, *records: dict[str, Any], options: Sequence[str] = ()) -
         ("catgory", "category"),
         ("frame-captions", "frame_captions"),
         ("timestamps", "start and end"),
+        ("QAs", "qa"),
+        ("questions", "qa"),
+        ("sentences", "captions"),
+        ("video_path", "video"),
+        ("startTime", "start"),
+        ("start_sec", "start"),
+        ("t_end", "end"),
+        ("end_ms", "end"),
+        ("set", "split"),
+        ("camera", "device"),
     ],
 )
 def test_a_key_that_looks_like_a_known_one(root: Path, key: str, meant: str) -> None:

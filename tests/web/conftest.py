@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from paramcast.video.data.collection import Clip, Collection
 from paramcast.video.world import make_world
 
-for room in ("bench", "device", "protocol", "attacks", "artifact", "adapters", "server"):
+for room in ("bench", "device", "protocol", "attacks", "artifact", "adapters", "server", "video"):
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
 
 

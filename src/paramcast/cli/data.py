@@ -71,7 +71,7 @@ def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
 
 def _sentence(summary: dict[str, Any], problems: int, notes: int) -> str:
     counts = ", ".join(
-        f"{summary[key]} {key}" for key in ("clips", "frames", "videos", "questions", "captions")
+        _number(summary[key], key[:-1], key) for key in ("clips", "frames", "videos", "questions", "captions")
     )
     categories = [f"{count} of {name!r}" for name, count in summary["categories"].items()]
     shown = ", ".join(categories[:SHOWN_CATEGORIES]) + (", ..." if len(categories) > SHOWN_CATEGORIES else "")

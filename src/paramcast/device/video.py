@@ -12,13 +12,21 @@ import numpy as np
 from paramcast.device.errors import DeviceInputError
 from paramcast.device.inputs import MAX_FRAMES, Frames
 from paramcast.errors import MissingExtraError
-from paramcast.pictures import INTO_FRAME, upright
+from paramcast.pictures import (
+    INTO_FRAME,
+    animation,
+    frame_rate,
+    is_animation,
+    longest_pause,
+    moving_stream,
+    upright,
+)
 
 if TYPE_CHECKING:
     import av
 
 _UNTIMED = ("avi",)
-"""Containers without presentation times: what FFmpeg makes up for B-frames is out of order."""
+"""Containers that say when packets are decoded, not when frames show: of B-frames FFmpeg makes that up."""
 
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
@@ -55,14 +63,18 @@ def read_clips(
         raise MissingExtraError("reading video", "video") from error
     path, options = _resolve(source)
     try:
+        if Path(path).is_file() and is_animation(Path(path)):
+            yield from _cut(_played(animation(Path(path))), frames, seconds)
+            return
         with av.open(path, timeout=timeout_s, **options) as container:
-            if not container.streams.video:
-                raise DeviceInputError(f"{source} has no video stream")
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            timed = _timed(container.decode(stream), 1 / rate, container.format.name not in _UNTIMED)
-            yield from _cut(timed, frames, seconds)
-    except (av.FFmpegError, OSError) as error:
+            yield from _cut(_timed(container, moving_stream(container)), frames, seconds)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and not Path(path).is_file():  # no such camera, no answer
+            raise DeviceInputError(f"{source} cannot be opened: {error.strerror}") from error
+        raise DeviceInputError(
+            f"{source} cannot be read as video: it is none, or its data are damaged or cut off"
+        ) from error
+    except (OSError, ValueError) as error:
         raise DeviceInputError(f"{source} cannot be read as video: {error}") from error
 
 
@@ -121,29 +133,45 @@ def _cut(
     timed: Iterator[tuple[float, float, av.VideoFrame]], frames: int, seconds: float
 ) -> Iterator[Frames]:
     cutter: _Cutter | None = None
-    end = 0.0
+    end, given = 0.0, False
     for at, shows_for, frame in timed:
         cutter = cutter or _Cutter(frames, seconds, at)
-        yield from cutter.until(at)
+        for clip in cutter.until(at):
+            given = True
+            yield clip
         cutter.fresh, end = frame, at + shows_for
     if cutter is not None:
-        yield from cutter.until(end)
-        yield from cutter.rest()
+        for clip in (*cutter.until(end), *cutter.rest()):
+            given = True
+            yield clip
+        if not given and cutter.fresh is not None:  # all is over before the first moment
+            yield upright(cutter.fresh)[None]
 
 
-def _timed(
-    decoded: Iterator[av.VideoFrame], step: float, believed: bool
+def _played(
+    pictures: Iterator[tuple[av.VideoFrame, float]],
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Whole frames, each with the second at which it shows, ascending, and for how long; `step` by default.
+    at = 0.0
+    for frame, shows_for in pictures:
+        yield at, shows_for, frame
+        at += shows_for
+
+
+def _timed(container: Any, stream: Any) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Whole frames, each with the second at which it shows, ascending, and for how long.
 
     A clock that goes back goes on from where it was: cameras set theirs anew, files are joined.
     """
+    step, pause = 1 / frame_rate(stream), longest_pause(container)
     shift, before = 0.0, 0.0
-    for place, frame in enumerate(decoded):
+    for place, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:
             continue
-        at = (frame.time if believed and frame.time is not None else place * step) + shift
-        if place and at < before:
+        time = frame.time
+        if container.format.name in _UNTIMED:
+            time = None if frame.dts is None else float(frame.dts * frame.time_base)
+        at = before + step if time is None else time + shift
+        if place and not before <= at <= before + pause:
             shift, at = shift + before + step - at, before + step
         before = at
         yield at, float((frame.duration or 0) * (frame.time_base or 0)) or step, frame

@@ -22,6 +22,8 @@ export class VideoError extends Error {}
 /**
  * Take `count` frames of a video file, spread as the model's training spread them.
  *
+ * A frame that shows for long is taken once, as in training: there may be fewer than `count`.
+ *
  * `uniform` takes segments of the frames, which a browser does not count: here they are segments of the time, the same
  * at a constant frame rate.
  *
@@ -42,8 +44,8 @@ export async function framesOfFile(file: File, count: number, sampling: Sampling
       sampling === "scene" ? await sceneTimes(video, duration, count) : uniformTimes(duration, count);
     const taker = new Taker(video);
     for (const time of times) {
-      await seek(video, time);
-      await taker.take();
+      const shown = await seek(video, time);
+      await taker.take(shown);
     }
     return taker.clip(file.name);
   } finally {
@@ -79,6 +81,7 @@ class Taker {
   private readonly context: CanvasRenderingContext2D;
   private readonly taken: Uint8ClampedArray[] = [];
   private readonly pictures: ImageBitmap[] = [];
+  private last?: number;
 
   constructor(private readonly video: HTMLVideoElement) {
     const { videoWidth, videoHeight } = video;
@@ -87,10 +90,14 @@ class Taker {
     this.context = drawing(Math.round(videoWidth * scale), Math.round(videoHeight * scale));
   }
 
-  async take(): Promise<void> {
+  /** Take what shows now, once: `shown` is the moment of the file at which the frame begins, if that is known. */
+  async take(shown?: number): Promise<void> {
+    if (shown !== undefined && shown === this.last) return;
+    this.last = shown;
     const { width, height } = this.context.canvas;
     this.context.drawImage(this.video, 0, 0, width, height);
-    this.taken.push(this.context.getImageData(0, 0, width, height).data);
+    const taken = this.context.getImageData(0, 0, width, height).data;
+    this.taken.push(taken);
     this.pictures.push(await createImageBitmap(this.context.canvas));
   }
 
@@ -151,12 +158,15 @@ const SAME_FRAME_MS = 500;
 /** A moment that falls on the border of two frames is meant to show the later one. */
 const INTO_FRAME_S = 0.001;
 
-async function seek(video: HTMLVideoElement, time: number): Promise<void> {
+/** Go to a time; the moment at which the frame that shows there begins. */
+async function seek(video: HTMLVideoElement, time: number): Promise<number | undefined> {
   // `seeked` comes when the frame is decoded, sometimes before it is what is drawn.
-  const shown = new Promise<void>((resolve) => void video.requestVideoFrameCallback(() => resolve()));
+  const shown = new Promise<number>(
+    (resolve) => void video.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime)),
+  );
   video.currentTime = time + INTO_FRAME_S;
   await happened(video, "seeked", unplayable("the video"));
-  await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, SAME_FRAME_MS))]);
+  return Promise.race([shown, new Promise<undefined>((resolve) => setTimeout(resolve, SAME_FRAME_MS))]);
 }
 
 function unplayable(what: string): string {

@@ -1,8 +1,8 @@
 """When two answers count as the same: the field's evaluation scripts, in one place.
 
-Answers are compared without regard to case, blanks, articles and punctuation; numbers up to twenty may be
-words or digits, contractions may lack their apostrophe. As in the scripts of VQA and of those who follow it
-(GT-Vision-Lab/VQA), what is compared is not what is shown: an answer keeps its own spelling.
+Answers are compared without regard to case, blanks, articles, hyphens within words and punctuation; numbers
+below a hundred may be words or digits, contractions may lack their apostrophe. So do the scripts of VQA and
+of those who follow it (GT-Vision-Lab/VQA). What is compared is not shown: an answer keeps its own spelling.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ _NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty"
 )
-_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": '"', "”": '"'})
+_NUMBERS = {word: number for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": 0}
+_TENS_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {word: 10 * number for number, word in enumerate(_TENS_WORDS.split(), start=2)}
+_MARKS = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": '"', "”": '"'} | dict.fromkeys("‐‑‒–—―−﹣－", "-"))
 _APOSTROPHE = re.compile(r"'")
-_INSIDE_NUMBER = re.compile(r"(?<=\d)[.,:](?=\d)")
-_PUNCTUATION = re.compile(r"[^\w\s.,:$€£%°+#&@-]|[.,:](?!\d)|(?<!\w)-(?!\d)|-(?!\w)|(?<!\d)[.,:]")
+_INSIDE_NUMBER = re.compile(r"(?<=\d),(?=\d{3}(?!\d))|(?<!\d)\.(?=\d)|\.(?!\d)")
+_SPAN = re.compile(r"(?<=\d)\s+-\s+(?=\d)")
+_PUNCTUATION = re.compile(r"[^\w\s.,:$€£%°+#&@-]|[,:](?!\d)|(?<!\d)[,:]|(?<=[^\W\d])-|-(?!\d)")
+_BEFORE_UNIT = re.compile(r"(?<=\d)\s+(?=[%°])")
 
 
 @lru_cache(maxsize=65536)
@@ -31,11 +35,39 @@ def normalized(answer: str) -> str:
 
     An answer of nothing but articles or punctuation stays as it is, without its blanks.
     """
-    text = unicodedata.normalize("NFKC", answer).translate(_QUOTES).casefold()
-    text = _INSIDE_NUMBER.sub(lambda found: "" if found.group() == "," else found.group(), text)
-    text = _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", text)).replace("_", " ")
-    words = [_NUMBERS.get(word, word) for word in text.split() if word not in _ARTICLES]
-    return " ".join(words) or " ".join(text.split()) or " ".join(answer.casefold().split())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", answer).casefold()).translate(_MARKS)
+    text = _SPAN.sub("-", _APOSTROPHE.sub("", text))
+    text = _INSIDE_NUMBER.sub(_in_number, text)  # 1,000 is 1000, .5 is 0.5, U.S. is us
+    text = _PUNCTUATION.sub(_blank, text).replace("_", " ")
+    words = _numbered([word for word in text.split() if word not in _ARTICLES])
+    return (
+        _BEFORE_UNIT.sub("", " ".join(words)) or " ".join(text.split()) or " ".join(answer.casefold().split())
+    )
+
+
+def _in_number(found: re.Match[str]) -> str:
+    after = found.string[found.end() : found.end() + 1]
+    return "0." if found.group() == "." and after.isdigit() else ""
+
+
+def _blank(found: re.Match[str]) -> str:
+    """What takes the place of a sign: accents stay, what is not seen goes."""
+    kind = unicodedata.category(found.group())
+    return found.group() if kind[0] == "M" else "" if kind in ("Cf", "Cc") else " "
+
+
+def _numbered(words: list[str]) -> list[str]:
+    """The words, with number words as digits: 'twenty one' is 21."""
+    found: list[str] = []
+    tens = 0
+    for word in words:
+        number = _NUMBERS.get(word)
+        if tens and number is not None and 0 < number < 10:
+            found[-1] = str(tens + number)
+        else:
+            found.append(str(_TENS.get(word, number)) if word in _TENS or number is not None else word)
+        tens = _TENS.get(word, 0)
+    return found
 
 
 def same_answer(one: str, other: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from paramcast.video.data.sampling import (
 )
 
 if TYPE_CHECKING:
+    import av
     from PIL import Image
 
-FRAMES_VERSION = 2
+FRAMES_VERSION = 3
 """Part of every cache key: raise it when the same file would give other pixels."""
 LOOK_SECONDS = 0.1
 LOOK_SIZE = (48, 27)
@@ -128,7 +129,7 @@ def _reason(error: Exception, path: Path | None) -> str:
             return "the file is a web page: the download failed"
         if head.startswith(b"version https://git-lfs"):
             return "the file is a pointer of Git LFS: run `git lfs pull`"
-    if type(error).__name__ in ("InvalidDataError", "EOFError"):  # of PyAV
+    if type(error).__module__.startswith("av."):  # its numbers are for those who write decoders
         return "no video that can be read, or its data are damaged or cut off"
     return str(error) or type(error).__name__
 
@@ -217,7 +218,7 @@ def _chosen(clip: Clip, line: Timeline, count: int, sampling: str, seek: bool = 
     frames: list[np.ndarray] = []
     for frame in frames_at(path, line, first + chosen, seek):
         height, width = frames[0].shape[:2] if frames else (0, 0)
-        frames.append(_picture(frame, (width, height) if frames else None))
+        frames.append(upright(frame, (width, height) if frames else None))
     if len(frames) < len(chosen):
         raise ValueError(f"only {len(frames)} of {len(chosen)} frames of the video can be decoded")
     return frames
@@ -242,13 +243,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _picture(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
-    """A decoded frame as upright (H, W, 3) uint8 RGB, of `size` (width, height), else fitted."""
-    if hasattr(frame, "reformat"):
-        return upright(frame, size)
-    return np.asarray(_resized(frame, size or fitted(*frame.size)))
-
-
 def _apart(times: np.ndarray) -> np.ndarray:
     """The places of frames at least LOOK_SECONDS apart, from the first on."""
     places = [0]
@@ -258,8 +252,6 @@ def _apart(times: np.ndarray) -> np.ndarray:
     return np.array(places)
 
 
-def _look(frame: Any) -> np.ndarray:
+def _look(frame: av.VideoFrame) -> np.ndarray:
     """Colors of a frame, small: see `color_histogram`."""
-    if hasattr(frame, "reformat"):
-        return color_histogram(frame.reformat(*LOOK_SIZE, format="rgb24", interpolation="AREA").to_ndarray())
-    return color_histogram(np.asarray(_resized(frame, LOOK_SIZE)))
+    return color_histogram(frame.reformat(*LOOK_SIZE, format="rgb24", interpolation="AREA").to_ndarray())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -18,20 +20,22 @@ _SPLITS = {name: name for name in SPLITS} | {
     "dev": "validation",
     "testing": "test",
     "tst": "test",
+    "eval": "validation",
 }
 
 
 def parse_line(root: Path, number: int, raw: bytes) -> Clip | list[Problem]:
     """The clip that line `number` describes, or (never empty) all that is wrong with the line."""
     try:
-        record = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return [Problem(number, None, f"not a line of JSON ({error}); write one object a line, in UTF-8")]
     if not isinstance(record, dict):
         return [Problem(number, None, f"a line must be a JSON object, this one is {_kind(record)}")]
     fields = _Fields(record)
     clip = fields.clip(root, number)
-    name = record["id"] if isinstance(record.get("id"), str) else None
+    name = fields.name or (record["id"] if isinstance(record.get("id"), str) else None)
     return [Problem(number, name, fault) for fault in fields.faults] or clip
 
 
@@ -42,6 +46,41 @@ def _place(answer: object, options: tuple[str, ...]) -> int | None:
     if isinstance(answer, str) and answer.strip().isdecimal():
         return None if normalized(answer) in map(normalized, options) else int(answer)
     return answer if isinstance(answer, int) and answer >= 0 else None
+
+
+_CLOCK = re.compile(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)\s*")
+
+
+def clock(text: str) -> float | None:
+    """Seconds of a text such as '62.5', '1:02.5' or '00:01:02,5'; None where it is no time."""
+    found = _CLOCK.fullmatch(text)
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return round(3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds.replace(",", ".")), 6)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return record
+
+
+def _written(value: object) -> object:
+    """A number as text; anything else as it is."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _whole(value: object) -> object:
+    """A whole number as text; anything else as it is."""
+    return _written(value) if isinstance(value, int) else value
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys) or "no key"
 
 
 def _no_constant(name: str) -> None:
@@ -60,10 +99,16 @@ class _Fields:
     def __init__(self, record: dict[str, Any]) -> None:
         self.left = dict(record)
         self.faults: list[str] = []
+        self.name: str | None = None
+        self._keys = list(record)
 
     def clip(self, root: Path, line: int) -> Clip:
         """The clip; meaningful only while there are no faults."""
-        name = self._text("id", self.left.pop("id", None)) or ""
+        if "id" in self.left:
+            self.name = self._text("id", _whole(self.left.pop("id")))
+        else:
+            self._fault(f"id is missing; the line has {_listed(self._keys)}")
+        name = self.name or ""
         frames, video = self._sources()
         captions = self._texts("captions")
         frame_captions = self._texts("frame_captions")
@@ -75,8 +120,7 @@ class _Fields:
         category = self._label("category")
         if category is None:  # beside a category, a domain is an unknown key like any other
             category = self._label("domain")
-        device = self.left.pop("device", None)
-        device = device if device is None else self._text("device", device)
+        device = self._label("device")
         start, end = self._span(video)
         split, source = self._split(), self._label("source")
         return Clip(
@@ -111,7 +155,9 @@ class _Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self._fault(f"{key} must be a number of seconds, not {_kind(value)}")
+            meant = clock(value) if isinstance(value, str) else None
+            instead = "" if meant is None else f"; write {meant:g}"
+            self._fault(f"{key} must be a number of seconds, not {_kind(value)}{instead}")
         elif not 0 <= value < math.inf or value > 1e9:
             self._fault(f"{key} must be seconds from the start of the file, not {value}")
         else:
@@ -160,7 +206,11 @@ class _Fields:
             self._fault(f"{key} must be an object with question and answer, not {_kind(value)}")
             return None
         left = dict(value)
-        question = self._text(f"{key}.question", left.pop("question", None))
+        for needed in ("question", "answer"):
+            if needed not in left and not (needed == "answer" and "answers" in left):
+                self._fault(f"{key}.{needed} is missing; the question has {_listed(list(value))}")
+                return None
+        question = self._text(f"{key}.question", left.pop("question"))
         options = self._options(key, left.pop("options", None))
         several = left.pop("answers", None)
         given = left.pop("answer", several)
@@ -208,7 +258,7 @@ class _Fields:
         for name, answer in named:
             place = _place(answer, options)
             if place is None:
-                found.append(self._text(name, answer))
+                found.append(self._text(name, answer if options else _written(answer)))
             elif place < len(options):
                 found.append(options[place])
             else:
@@ -218,16 +268,15 @@ class _Fields:
     def _label(self, key: str) -> str | None:
         """A string or a whole number as a string; missing and null are None."""
         value = self.left.pop(key, None)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-            return None if value is None else str(value)
-        return self._text(key, value)
+        return None if value is None else self._text(key, _whole(value))
 
     def _sources(self) -> tuple[tuple[str, ...], str | None]:
         """Frames and video: exactly one of the two, relative and inside the collection."""
         video = self.left.pop("video", None)
         if (self.left.get("frames") is None) == (video is None):
             self.left.pop("frames", None)
-            self._fault("a clip needs either frames or video, and not both")
+            both = "and not both" if video is not None else f"and the line has {_listed(self._keys)}"
+            self._fault(f"a clip needs either frames or video, {both}")
             return (), None
         if video is not None:
             self.left.pop("frames", None)

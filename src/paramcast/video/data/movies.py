@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramcast.pictures import animation, frame_rate, is_animation, longest_pause, moving_stream
+
 if TYPE_CHECKING:
     import av
-    from PIL import Image
 
 HIDDEN_FRAMES = frozenset({"vp8"})
 """Codecs with packets of their own for frames that are never shown."""
-
-_WEBP = b"RIFF", b"WEBP"
 
 
 class WrongSpanError(ValueError):
@@ -75,13 +74,6 @@ class WrongIndexError(Exception):
     """A container's packets and its frames do not agree."""
 
 
-def is_webp(path: Path) -> bool:
-    """Whether the file is a WebP picture. FFmpeg does not play animated ones, Pillow does."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    return (head[:4], head[8:]) == _WEBP
-
-
 def timeline(path: Path) -> Timeline | None:
     """Read the timeline from the packets alone; None where they cannot be believed.
 
@@ -92,7 +84,7 @@ def timeline(path: Path) -> Timeline | None:
         ValueError: The file holds no video stream.
         av.FFmpegError: It cannot be read.
     """
-    if is_webp(path):
+    if is_animation(path):
         return None
     with opened(path) as (container, stream):
         packets = [packet for packet in container.demux(stream) if packet.size]
@@ -104,6 +96,8 @@ def timeline(path: Path) -> Timeline | None:
         unit = float(stream.time_base)
         origin = _origin(container, stream, int(positions[0]))
         times = (positions - origin) * unit
+        if (np.diff(times) > longest_pause(container)).any():
+            return None
         shows_for = max(shown, key=lambda packet: packet.pts).duration * unit
     return Timeline(times, _end(times, shows_for), positions, keys)
 
@@ -111,34 +105,48 @@ def timeline(path: Path) -> Timeline | None:
 def counted(path: Path) -> Timeline:
     """Decode every frame and note when it shows.
 
-    A clock that goes back, as in joined files, begins anew where the frame before it ends.
+    A clock that goes back, as in joined files, begins anew where the frame before it ends. So does one of a
+    transport or program stream that leaps ahead.
 
     Raises:
         ValueError: No video stream, no frame, or a damaged one.
         av.FFmpegError: The file cannot be read.
     """
-    if is_webp(path):
-        shown = [duration for _, duration in _webp_frames(path)]
+    if is_animation(path):
+        shown = [duration for _, duration in animation(path)]
         times = np.concatenate([[0.0], np.cumsum(shown)])
         return Timeline(times[:-1], float(times[-1]))
     with opened(path) as (container, stream):
         unit = float(stream.time_base)
-        frames = [(frame.pts, frame.duration) for frame in decoded(container, stream)]
+        frames = [(frame.pts, frame.dts, frame.duration) for frame in decoded(container, stream)]
         if not frames:
             raise ValueError("the video holds no frames")
-        origin = _origin(container, stream, frames[0][0] or 0)
-        if container.format.name != "avi" and all(pts is not None for pts, _ in frames):
-            times = unrolled((np.array([pts for pts, _ in frames], np.float64) - origin) * unit)
+        if container.format.name == "avi":  # it says when packets are decoded, not when frames show
+            times = _followed([dts for _, dts, _ in frames], unit, frame_rate(stream))
+        elif all(pts is not None for pts, _, _ in frames):
+            origin = _origin(container, stream, frames[0][0] or 0)
+            times = (np.array([pts for pts, _, _ in frames], np.float64) - origin) * unit
         else:
             times = np.arange(len(frames)) / frame_rate(stream)
-    return Timeline(times, _end(times, (frames[-1][1] or 0) * unit))
+        times = unrolled(times, longest_pause(container))
+    return Timeline(times, _end(times, (frames[-1][2] or 0) * unit))
 
 
-def unrolled(times: np.ndarray) -> np.ndarray:
-    """Make times (n,) ascend: where they go back, the clock has been set anew, and goes on from there."""
+def _followed(due: Sequence[int | None], unit: float, rate: float) -> np.ndarray:
+    """Count times (n,) from the first frame by when each came out; where that is unknown, a frame further."""
+    times = [0.0]
+    for at in due[1:]:
+        after = times[-1] + 1 / rate
+        times.append(after if at is None or due[0] is None else (at - due[0]) * unit)
+    return np.array(times)
+
+
+def unrolled(times: np.ndarray, jump: float = np.inf) -> np.ndarray:
+    """Make times (n,) ascend: a clock that goes back, or more than `jump` ahead, has been set anew."""
     steps = np.diff(times)
-    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
-    moved = np.concatenate([[0.0], np.cumsum(np.where(steps > 0, 0.0, step - steps))])
+    anew = (steps <= 0) | (steps > jump)
+    step = float(np.median(steps[~anew])) if not anew.all() else 1.0
+    moved = np.concatenate([[0.0], np.cumsum(np.where(anew, step - steps, 0.0))])
     ascending: np.ndarray = times + moved
     return ascending
 
@@ -153,12 +161,14 @@ def frames_at(path: Path, line: Timeline, places: Sequence[int] | np.ndarray, se
         seek: Whether to skip what lies between them, where that can be.
 
     Yields:
-        `av.VideoFrame`, or for WebP `PIL.Image.Image` (RGB).
+        `av.VideoFrame`.
 
     Raises:
         WrongIndexError: The timeline was read from packets, and the frames are not as they say.
         ValueError: A frame is damaged.
     """
+    import av
+
     if line.positions is None:
         yield from _by_count(path, places)
         return
@@ -168,7 +178,10 @@ def frames_at(path: Path, line: Timeline, places: Sequence[int] | np.ndarray, se
         for target in positions[np.asarray(places)].tolist():
             key = keys[np.searchsorted(keys, target, side="right") - 1] if len(keys) else -np.inf
             if len(keys) and key > max(at, keys[0]):
-                container.seek(int(key), stream=stream)
+                try:
+                    container.seek(int(key), stream=stream)
+                except av.FFmpegError as error:  # some raw streams can only be read from their start
+                    raise WrongIndexError from error
                 frames = decoded(container, stream)
             frame = next((frame for frame in frames if frame.pts is None or frame.pts >= target), None)
             if frame is None or frame.pts != target:
@@ -179,8 +192,8 @@ def frames_at(path: Path, line: Timeline, places: Sequence[int] | np.ndarray, se
 
 def _by_count(path: Path, places: Sequence[int] | np.ndarray) -> Iterator[Any]:
     wanted = set(np.asarray(places).tolist())
-    if is_webp(path):
-        yield from (image for place, (image, _) in enumerate(_webp_frames(path)) if place in wanted)
+    if is_animation(path):
+        yield from (frame for place, (frame, _) in enumerate(animation(path)) if place in wanted)
         return
     with opened(path) as (container, stream):
         for place, frame in enumerate(decoded(container, stream)):
@@ -198,15 +211,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         ValueError: It has none.
     """
     import av
-    from av.stream import Disposition
 
     with av.open(path.absolute()) as container:  # else a colon in its name would be a protocol's
-        # Cover art is a video stream of one picture, which no player plays.
-        videos = container.streams.video
-        moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
-        if not moving:
-            raise ValueError("the file holds no video stream")
-        yield container, moving[0]
+        yield container, moving_stream(container)
 
 
 def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
@@ -215,11 +222,6 @@ def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         if frame.is_corrupt:
             raise ValueError(f"damaged frame at {frame.time} s")
         yield frame
-
-
-def frame_rate(stream: Any) -> float:
-    """Frames a second, as the container says; 25 where it does not."""
-    return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _believed(container: Any, stream: Any, packets: Sequence[Any], shown: Sequence[Any]) -> bool:
@@ -258,13 +260,3 @@ def _end(times: np.ndarray, shows_for: float) -> float:
     if shows_for <= 0:
         shows_for = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     return float(times[-1]) + shows_for
-
-
-def _webp_frames(path: Path) -> Iterator[tuple[Image.Image, float]]:
-    """The pictures of a WebP, each with the seconds for which it shows."""
-    from PIL import Image, ImageSequence
-
-    with Image.open(path) as image:
-        for frame in ImageSequence.Iterator(image):
-            frame.load()
-            yield frame.convert("RGBA").convert("RGB"), max(frame.info.get("duration", 0), 1) / 1000

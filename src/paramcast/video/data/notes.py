@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -31,6 +32,7 @@ _MEANT = {
     "description": "captions",
     "answer": "qa",
     "question": "qa",
+    "query": "captions",
     "path": "video",
     "file": "video",
     "filename": "video",
@@ -39,6 +41,11 @@ _MEANT = {
     "images": "frames",
     "subset": "split",
     "partition": "split",
+    "set": "split",
+    "fold": "split",
+    "camera": "device",
+    "from": "start",
+    "to": "end",
     "label": "category",
     "class": "category",
     "begin": "start",
@@ -57,7 +64,10 @@ _MEANT_OF_QUESTIONS = {
     "kind": "type",
     "question_type": "type",
 }
+_AROUND = re.compile(r"^(t|clip)_|_(time|sec|secs|seconds|s|ms|path|file|list)$")
+"""What people put before and behind the name of a key."""
 MANY_ANSWERS = 1000
+_FEW_ANSWERS = 20
 _SHOWN = 3
 
 
@@ -94,12 +104,14 @@ def _keys(clips: Sequence[Clip]) -> Iterable[str]:
 
 
 def _look_alike(key: str, known: Sequence[str], meant: dict[str, str]) -> str | None:
-    plain = key.strip().lower().replace("-", "_").replace(" ", "_")
-    if plain in meant:
-        return meant[plain]
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.strip()).lower().replace("-", "_").replace(" ", "_")
+    plain = _AROUND.sub("", apart)
     for name in known:
-        if plain.rstrip("s") == name.rstrip("s") or plain in (f"{name}_time", f"{name}_path", f"{name}_s"):
+        if plain.rstrip("s") == name.rstrip("s"):
             return name
+    for spelled in (apart, plain, plain.rstrip("s")):
+        if spelled in meant:
+            return meant[spelled]
     close = difflib.get_close_matches(plain, known, 1, 0.8)
     return close[0] if close else None
 
@@ -150,12 +162,17 @@ def _answers(clips: Sequence[Clip]) -> Iterable[str]:
     for answer, count in counts.items():
         known[normalized(answer)] += count
     once = sum(count == 1 for count in known.values())
-    if len(known) > MANY_ANSWERS or once > len(known) / 2:
+    if len(known) > MANY_ANSWERS:
         share = 100 * sum(count for _, count in known.most_common(MANY_ANSWERS)) / sum(known.values())
         yield (
             f"{len(known)} different answers, {once} of them once: task qa knows the {MANY_ANSWERS} most "
             f"frequent ones of the training clips; {share:.0f} % of all questions have one of the "
             f"{MANY_ANSWERS} most frequent here, any other answer counts as wrong"
+        )
+    elif len(known) >= _FEW_ANSWERS and once > len(known) / 2:
+        yield (
+            f"{len(known)} different answers, {once} of them once: task qa chooses among the answers of the "
+            "training clips; one that no training clip has counts as wrong"
         )
     if any(len(question.options) == 0 for clip in clips for question in clip.qa) and any(
         question.options for clip in clips for question in clip.qa

@@ -13,7 +13,8 @@ from typing import Any
 
 from paramcast.errors import InputError
 from paramcast.files import replacing
-from paramcast.video.data.clip import CLIPS_FILE
+from paramcast.video.data.clip import CLIPS_FILE, Clip
+from paramcast.video.data.lines import parse_line
 
 VIDEOS = frozenset(
     [
@@ -89,16 +90,24 @@ class Job:
         Where there is none, that is noted as lost.
         """
         for name in names:
-            found = self._known.get(name) or self._known.get(Path(name).name)
+            path = Path(name)
+            found = self._known.get(name) or self._known.get(path.name)
+            if (
+                found is None and path.suffix.lower() in VIDEOS
+            ):  # kept in another container than it was named in
+                found = self._known.get(path.stem)
             if found is not None:
                 return self._inside(found)
         self.lost[f"clips whose video is not in {self.videos}"] += 1
         return None
 
     def all_videos(self) -> list[Path]:
-        """The video files, relative to their folder, sorted."""
+        """The video files, relative to their folder, sorted; hidden ones are nobody's."""
         files = (path for path in self.videos.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
-        return sorted(path.relative_to(self.videos) for path in files)
+        inside = (path.relative_to(self.videos) for path in files)
+        return sorted(
+            path for path in inside if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+        )
 
     def inside(self, video: Path) -> str:
         """The path within the collection of a video of `all_videos`."""
@@ -137,7 +146,7 @@ def write_records(job: Job, records: Iterable[Record]) -> Counter[str]:
     """
     kept: Counter[str] = Counter()
     with replacing(job.out / CLIPS_FILE) as path, path.open("w", encoding="utf-8") as lines:
-        for record in records:
+        for record in _usable(job, records):
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             kept["clips"] += 1
             kept["captions"] += len(record.get("captions", ()))
@@ -150,6 +159,41 @@ def write_records(job: Job, records: Iterable[Record]) -> Counter[str]:
             why = "".join(f"; {count} {what}" for what, count in job.lost.items())
             raise InputError(f"nothing was found in {job.source}{why}")
     return +kept
+
+
+def _usable(job: Job, records: Iterable[Record]) -> Iterator[Record]:
+    """The records as lines that can be read: without faulty questions, and each with its own id."""
+    seen: Counter[str] = Counter()
+    first: dict[str, str] = {}  # kind of fault -> its first message
+
+    def right(record: Record, what: str) -> bool:
+        found = parse_line(Path(), 1, json.dumps(record).encode())
+        if isinstance(found, Clip):
+            return True
+        message = found[0].message.replace("qa[0].", "")
+        kind = re.sub(r"'[^']*'|\d+", "", message)
+        job.lost[first.setdefault(f"{what} {kind}", f"{what} that cannot be used: {message}")] += 1
+        return False
+
+    for record in records:
+        if right({**record, "qa": []}, "clips"):
+            name = str(record["id"])
+            seen[name] += 1
+            own: Record = {"id": name if seen[name] == 1 else f"{name}-{seen[name]}"}
+            if "qa" in record:
+                own["qa"] = [each for each in record["qa"] if right({**record, "qa": [each]}, "questions")]
+            yield {**record, **own}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 or, where it is neither, the encoding of old Windows."""
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def split_of(path: Path) -> str | None:

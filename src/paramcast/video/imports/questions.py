@@ -27,7 +27,7 @@ def _qa_json(job: Job, prefix: str) -> Found:
     names = _youtube_names(job.folder)
     for path in job.files("train_qa.json", "val_qa.json", "test_qa.json"):
         for question in read_json(path):
-            name = f"{prefix}{question['video_id']}"
+            name = f"{prefix}{str(question['video_id']).removeprefix(prefix)}"
             video = job.video(name, *names.get(name, ()), str(question["video_id"]))
             if video:
                 category = question.get("category_id")
@@ -64,13 +64,13 @@ def _tgif_qa(job: Job) -> Found:
             asked: Record = {"question": row["question"], "answer": row["answer"], "type": kind}
             if "a1" in row:
                 asked["options"] = [row[f"a{place}"] for place in range(1, _LETTERS + 1)]
-                asked["answer"] = int(row["answer"])
+                asked["answer"] = _place(row)
             yield row["gif_name"], {"video": video, "split": split_of(path), "qa": [asked]}
             job.lost["ids of questions (vid_id, key)"] += 1
 
 
 def next_qa(job: Job) -> Iterator[Record]:
-    """`train.csv`, `val.csv`, `test.csv`: five options, the answer is the place of one."""
+    """`train.csv`, `val.csv`, `test.csv`: five options, the answer is the place of one, or none (NExT-OE)."""
     return by_clip(_next_qa(job))
 
 
@@ -83,14 +83,22 @@ def _next_qa(job: Job) -> Found:
             video = job.video(paths.get(row["video"], row["video"]), row["video"])
             if not video:
                 continue
+            about = {"video": video, "split": split_of(path)}
+            job.lost["ids of questions (qid)"] += 1
+            if "a0" not in row:  # NExT-OE: the same without options
+                answers = [row["answer"], row.get("additional_ref_answer") or ""]
+                given = {"answers": [answer for answer in answers if answer.strip()]}
+                yield (
+                    row["video"],
+                    {**about, "qa": [{"question": row["question"], **given, "type": row["type"]}]},
+                )
+                continue
             options = [row[f"a{place}"] for place in range(_LETTERS)]
-            if not row["answer"].strip().isdecimal():
+            if _place(row) is None:
                 job.lost["questions whose answer is not published"] += 1
                 continue
-            asked = {"question": row["question"], "answer": int(row["answer"]), "options": options}
-            about = {"video": video, "split": split_of(path)}
+            asked = {"question": row["question"], "answer": _place(row), "options": options}
             yield row["video"], {**about, "qa": [{**asked, "type": row["type"]}]}
-            job.lost["ids of questions (qid)"] += 1
 
 
 def activitynet_qa(job: Job) -> Iterator[Record]:
@@ -116,6 +124,12 @@ def _activitynet_qa(job: Job) -> Found:
                 about = {"video": video, "split": split_of(path)}
                 yield name, {**about, "qa": [{**asked, "type": str(answer.get("type", ""))}]}
             job.lost["ids of questions"] += 1
+
+
+def _place(row: dict[str, str]) -> int | None:
+    """The place of the right option; None where it is not given."""
+    given = (row["answer"] or "").strip()
+    return int(given) if given.isdecimal() else None
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[dict[str, str]]:

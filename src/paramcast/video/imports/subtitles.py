@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from paramcast.video.imports.job import Job, Record
+from paramcast.video.imports.job import Job, Record, read_text
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _SPAN = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?$")
@@ -24,7 +24,7 @@ def subtitles(job: Job) -> Iterator[Record]:
         video = job.video(path.stem, path.stem.rsplit(".", 1)[0])
         if video is None:
             continue
-        for number, (start, end, text) in enumerate(cues(_decoded(path)), start=1):
+        for number, (start, end, text) in enumerate(cues(read_text(path)), start=1):
             if end <= start or not text:
                 job.lost["cues without text or time"] += 1
                 continue
@@ -44,12 +44,15 @@ def cues(text: str) -> Iterator[tuple[float, float, str]]:
         lines = block.strip("\n").split("\n")
         if re.match(r"(NOTE|STYLE|REGION)(\s|$)", lines[0]):
             continue
-        for place, line in enumerate(lines[:2]):  # an identifier may come first
-            found = _SPAN.match(line)
-            if found:
-                said = " ".join(_TAG.sub(" ", " ".join(lines[place + 1 :])).split())
-                yield _seconds(found.groups()[:4]), _seconds(found.groups()[4:]), html.unescape(said)
-                break
+        begins = [place for place, line in enumerate(lines) if _SPAN.match(line)]
+        for begin, after in zip(begins, [*begins[1:], None], strict=False):
+            found = _SPAN.match(lines[begin])
+            assert found is not None
+            said = lines[begin + 1 : after]
+            if after is not None and said and said[-1].strip().isdecimal():  # no blank line before the next
+                said.pop()
+            plain = " ".join(_TAG.sub(" ", " ".join(said)).split())
+            yield _seconds(found.groups()[:4]), _seconds(found.groups()[4:]), html.unescape(plain)
 
 
 def _seconds(parts: tuple[str | None, ...]) -> float:
@@ -57,13 +60,3 @@ def _seconds(parts: tuple[str | None, ...]) -> float:
     return round(
         int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0) + float(f"0.{fraction}"), 3
     )
-
-
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from paramcast.errors import InputError, MissingExtraError
-from paramcast.video.imports.job import Job, Record, by_clip
+from paramcast.video.data.lines import clock
+from paramcast.video.imports.job import Job, Record, by_clip, read_text
 
 KEYS = (
     "id",
@@ -27,7 +31,9 @@ KEYS = (
 )
 """What a column of a table may hold."""
 
-_NAMES = {"caption": "captions", "sentence": "captions", "text": "captions", "path": "video", "file": "video"}
+_NAMES = dict.fromkeys(
+    ("caption", "sentence", "sentences", "text", "description"), "captions"
+) | dict.fromkeys(("path", "file", "filename", "file_name", "video_path", "video_id"), "video")
 
 
 def folder(job: Job) -> Iterator[Record]:
@@ -99,7 +105,7 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
             found[key] = values[key][0] if key == "video" else str(values[key][0]).strip()
     for key in ("start", "end"):
         if key in values and _there(values[key][0]):
-            found[key] = float(values[key][0])
+            found[key] = _seconds(key, values[key][0])
     captions = [text for value in values.get("captions", ()) for text in _list(value) if _there(text)]
     if captions:
         found["captions"] = [str(text).strip() for text in captions]
@@ -117,21 +123,31 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
     return found
 
 
+def _seconds(key: str, value: Any) -> float:
+    """Seconds of a cell: a number, or a time such as '00:01:02.5'."""
+    found = clock(value) if isinstance(value, str) else float(value)
+    if found is None:
+        raise InputError(f"{key} {value!r} is no time; write seconds, or hours:minutes:seconds")
+    return found
+
+
 def _there(value: Any) -> bool:
     """Whether a cell holds something; empty ones are None, blank or not a number."""
     return value is not None and value == value and str(value).strip() != ""
 
 
 def _list(value: Any) -> list[Any]:
+    """A cell as a list; one that is written as text, as pandas does, is read."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value.strip())
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
-        file.seek(0)
-        delimiter = max("\t;,", key=head.count)
-        yield from csv.DictReader(file, delimiter=delimiter)
+    text = read_text(path)
+    delimiter = max("\t;,", key=text.partition("\n")[0].count)
+    yield from csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
