@@ -103,11 +103,7 @@ def longest_pause(container: Any) -> float:
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a GIF or WebP, which Pillow plays.
-
-    FFmpeg plays no animated WebP, and of a GIF without delays only the first picture
-    (findings/pyav_gif_without_delays.sh).
-    """
+    """Tell whether a file is a GIF or WebP, which Pillow plays: FFmpeg plays no animated WebP."""
     with path.open("rb") as file:
         head = file.read(12)
     return head[:6] in (b"GIF87a", b"GIF89a") or (head[:4], head[8:]) == (b"RIFF", b"WEBP")

@@ -65,7 +65,7 @@ def test_a_stream_over_rtsp(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "cannot be read as video"),
+        (lambda path: None, "cannot be opened: No such file"),
         (lambda path: path.write_bytes(b"no video" * 100), "cannot be read as video"),
     ],
     ids=["missing", "garbage"],

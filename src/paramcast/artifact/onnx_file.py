@@ -86,14 +86,14 @@ def read_graph(model: bytes) -> Graph:
         for number, _, content in _fields(memoryview(model)):
             if number == _IR_VERSION and isinstance(content, int):
                 ir_version = content
-            elif number == _OPSET and not isinstance(content, int):
+            elif number == _OPSET and isinstance(content, memoryview):
                 told = {key: value for key, _, value in _fields(content)}
                 version = told.get(2)
                 if not told.get(1) and isinstance(version, int):
                     opset = version
-            elif number == _GRAPH and not isinstance(content, int):
+            elif number == _GRAPH and isinstance(content, memoryview):
                 for part, _, value in _fields(content):
-                    if isinstance(value, int):
+                    if not isinstance(value, memoryview):
                         continue
                     if part == _INITIALIZER:
                         initializers.add(_text(value, _TENSOR_NAME))
@@ -123,15 +123,17 @@ def bake(model: bytes, parameters: Mapping[str, NDArray[np.float32]]) -> bytes:
     """
     parts: list[bytes] = []
     for number, whole, content in _fields(memoryview(model)):
-        graph = number == _GRAPH and not isinstance(content, int)
-        parts.append(_bytes_field(_GRAPH, _baked(content, parameters)) if graph else bytes(whole))  # type: ignore[arg-type]
+        if number == _GRAPH and isinstance(content, memoryview):
+            parts.append(_bytes_field(_GRAPH, _baked(content, parameters)))
+        else:
+            parts.append(bytes(whole))
     return b"".join(parts)
 
 
 def _baked(graph: memoryview, parameters: Mapping[str, NDArray[np.float32]]) -> bytes:
     parts: list[bytes] = []
     for number, whole, content in _fields(graph):
-        name = _text(content, 1) if number == _INPUT and not isinstance(content, int) else ""
+        name = _text(content, 1) if number == _INPUT and isinstance(content, memoryview) else ""
         if name in parameters:
             parts.append(_bytes_field(_INITIALIZER, _tensor(name, parameters[name])))
         else:
@@ -145,7 +147,7 @@ def _value(value_info: memoryview) -> Value:
     dtype = next((c for number, _, c in _fields(tensor) if number == 1 and isinstance(c, int)), 0)
     shape: list[int | None] = []
     for number, _, dim in _fields(_inner(tensor, 2)):
-        if number == 1 and not isinstance(dim, int):
+        if number == 1 and isinstance(dim, memoryview):
             sizes = [c for key, _, c in _fields(dim) if key == 1 and isinstance(c, int)]
             shape.append(sizes[0] if sizes else None)
     return Value(_text(value_info, 1), DTYPES.get(dtype, ""), tuple(shape))
@@ -154,7 +156,7 @@ def _value(value_info: memoryview) -> Value:
 def _inner(message: memoryview, wanted: int) -> memoryview:
     """Return the first message in field `wanted`; an empty one where there is none."""
     for number, _, content in _fields(message):
-        if number == wanted and not isinstance(content, int):
+        if number == wanted and isinstance(content, memoryview):
             return content
     return message[:0]
 
@@ -174,14 +176,17 @@ def _bytes_field(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | _LENGTH) + _varint(len(content)) + content
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | int]]:
-    """Yield each field's number, all of its bytes, and its content: a number, or the bytes that it holds."""
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | int | None]]:
+    """Yield each field's number, all of its bytes, and its content: a number, or the bytes that it holds.
+
+    A number of fixed length is None: an ONNX file's messages that are read here have none.
+    """
     at = 0
     while at < len(message):
         start = at
         key, at = _read_varint(message, at)
         number, kind = key >> 3, key & 7
-        content: memoryview | int = message[:0]
+        content: memoryview | int | None = None
         if kind == _VARINT:
             content, at = _read_varint(message, at)
         elif kind == _LENGTH:

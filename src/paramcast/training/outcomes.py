@@ -1,9 +1,9 @@
-"""What training devices gained by their updates: the gain predictor is fitted to it."""
+"""What devices gain by their updates: the gain predictor is fitted to it, and the summary says it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from paramcast.training import examples, gates
 from paramcast.training.bases import base_scores, restored_to
 from paramcast.training.devices import DeviceData
 from paramcast.training.model import device_of
-from paramcast.training.scoring import scores_of, training_sizes, validation_sizes
+from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.start import starting
 
 if TYPE_CHECKING:
@@ -72,6 +72,35 @@ def fit_gain_predictor(plan: Plan) -> None:
     )
     if model.fitted.start is not None:
         gates.need_evidence(hypernet, outcomes(plan.validation, plan.support))
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Evaluate on validation devices, and say in words what that allows."""
+    model = plan.model
+    contexts = Contexts(model)
+    size = plan.support
+    own = scores_of(
+        model,
+        plan.validation,
+        updates(model, plan.validation, size, "support", contexts, gated=True),
+        size,
+        plan.score,
+    )
+    base = scores_of(model, plan.validation, None, size, plan.score)
+    gain = plan.score.sign * float(np.nanmean(own - base))
+    verdict = (
+        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
+        if gain > 0
+        else f"no update beats the base on {len(plan.validation)} validation devices: "
+        "devices keep the base; more training devices or another context= may help"
+    )
+    return {
+        "score": plan.score.name,
+        "higher_is_better": plan.score.higher_is_better,
+        "base": round(float(np.nanmean(base)), 4),
+        "own": round(float(np.nanmean(own)), 4),
+        "verdict": verdict,
+    }
 
 
 def _points(plan: Plan) -> float:

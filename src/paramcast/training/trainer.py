@@ -49,7 +49,7 @@ from paramcast.training.model import (
     sent_and_whole,
     without_gradients,
 )
-from paramcast.training.outcomes import fit_gain_predictor
+from paramcast.training.outcomes import fit_gain_predictor, summary
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.seeding import seed_from
@@ -238,7 +238,7 @@ def fit(
         finally:
             restored_to(model.net, plan.final)
             model.net.eval()
-        fitted.summary |= _summary(plan)
+        fitted.summary |= summary(plan)
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -359,35 +359,6 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
             ) from error
     check_rows(model.net, examples.moved(examples.take(device.inputs, slice(0, 4)), at), outputs)
     return outputs, examples.moved(examples.take(device.labels, slice(0, 4)), at)
-
-
-def _summary(plan: Plan) -> dict[str, Any]:
-    """Evaluate on validation devices, and say in words what that allows."""
-    model = plan.model
-    contexts = Contexts(model)
-    size = plan.support
-    own = scores_of(
-        model,
-        plan.validation,
-        updates(model, plan.validation, size, "support", contexts, gated=True),
-        size,
-        plan.score,
-    )
-    base = scores_of(model, plan.validation, None, size, plan.score)
-    gain = plan.score.sign * float(np.nanmean(own - base))
-    verdict = (
-        f"on {len(plan.validation)} validation devices updates gain {gain:+.2f} {plan.score.name}"
-        if gain > 0
-        else f"no update beats the base on {len(plan.validation)} validation devices: "
-        "devices keep the base; more training devices or another context= may help"
-    )
-    return {
-        "score": plan.score.name,
-        "higher_is_better": plan.score.higher_is_better,
-        "base": round(float(np.nanmean(base)), 4),
-        "own": round(float(np.nanmean(own)), 4),
-        "verdict": verdict,
-    }
 
 
 @contextmanager
