@@ -191,7 +191,7 @@ hugging(
     "LeViT",
     "LevitForImageClassification",
     pixels(64),
-    "levit.encoder.stages.0 classifier",
+    "levit.encoder.stages.0 classifier !*.attention_biases",  # which it keeps from its first call on
     image_size=64,
     hidden_sizes=[16, 16, 16],
     num_attention_heads=[2, 2, 2],
@@ -256,7 +256,7 @@ hugging(
     "depth anything",
     "DepthAnythingForDepthEstimation",
     pixels(16),
-    "neck head",
+    "neck head !neck.fusion_stage.layers.0.residual_layer1",
     backbone_config={
         "model_type": "dinov2",
         **IMAGE,

@@ -149,7 +149,7 @@ hugging(
     codebook_dim=8,
     hidden_size=8,
     num_lstm_layers=1,
-    target_bandwidths=[1.5, 3.0],
+    target_bandwidths=[18.0],
 )
 
 _TEXT: dict[str, Any] = {**SMALL, **WORDS, "eos_token_id": 29, "bos_token_id": 1}
@@ -179,7 +179,14 @@ hugging(
     text_config={**_TEXT, "projection_size": 16},
     vision_config=IMAGE,
 )
-hugging("SigLIP classifier", "SiglipForImageClassification", pixels(), vision_config=IMAGE, text_config=_TEXT)
+hugging(
+    "SigLIP classifier",
+    "SiglipForImageClassification",
+    pixels(),
+    "* !vision_model.head",  # which the classifier does not read
+    vision_config=IMAGE,
+    text_config=_TEXT,
+)
 hugging(
     "BLIP retrieval",
     "BlipForImageTextRetrieval",
@@ -287,7 +294,7 @@ hugging(
         "past_time_features": torch.randn(ROWS, 20, 1),
         "past_observed_mask": torch.ones(ROWS, 20),
     },
-    "encoder",
+    "encoder !encoder.embed_positions",
     prediction_length=4,
     context_length=16,
     lags_sequence=[1, 2, 4],

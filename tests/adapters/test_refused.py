@@ -69,8 +69,17 @@ class Noisy(nn.Linear):
         return super().forward(x) + 0.1 * self.calls
 
 
+class Random(nn.Linear):
+    """Draws in evaluation mode too, as ViLT does for the order of its patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, torch.randperm(self.out_features)]
+
+
 def test_what_cannot_be_right_is_refused_by_name() -> None:
     x = torch.randn(4, 3)
+    with pytest.raises(CheckError, match=r"Random gives other outputs for the same inputs.* random numbers"):
+        adapted(Random(3, 64)).check([x])
     with pytest.raises(CheckError, match="Noisy gives other outputs for the same inputs"):
         adapted(Noisy(3, 2)).check([x])
     with pytest.raises(CheckError, match="at least one device"):
