@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
 
 from paramcast.hypernet import Hypernetwork
@@ -72,17 +73,27 @@ def joined(parts: Iterable[Outcomes]) -> Outcomes:
 def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
     """Let the gate expect what training devices gained."""
     centre, scale = known.hidden.mean(0), known.hidden.std(0) + 1e-3
-    groups = np.unique(known.devices, return_inverse=True)[1] if known.devices else None
-    # All outcomes of a device are left out together: by one of them the others would be known.
-    held = (
-        None
-        if groups is None
-        else list(GroupKFold(min(FOLDS, groups.max() + 1)).split(groups, groups=groups))
-    )
-    ridge = RidgeCV(STRENGTHS, cv=held).fit((known.hidden - centre) / scale, known.gains)
+    inputs = (known.hidden - centre) / scale
+    ridge = Ridge(_strength(inputs, known)) if known.devices else RidgeCV(STRENGTHS)
+    ridge.fit(inputs, known.gains)
     weight = ridge.coef_ / scale
     adaptor.gate.weight.copy_(torch.from_numpy(weight))
     adaptor.gate.bias.fill_(float(ridge.intercept_ - centre @ weight))
+
+
+def _strength(inputs: np.ndarray, known: Outcomes) -> float:
+    """Choose the penalty by devices that are left out, all outcomes of a device together.
+
+    By one outcome of a device its others would be known. One decomposition serves all penalties of a fold:
+    each is that of a target of its own.
+    """
+    devices = np.unique(known.devices, return_inverse=True)[1]
+    wanted = np.tile(known.gains[:, None], len(STRENGTHS))
+    scores = []
+    for train, held in GroupKFold(min(FOLDS, devices.max() + 1)).split(devices, groups=devices):
+        ridge = Ridge(STRENGTHS, solver="svd").fit(inputs[train], wanted[train])
+        scores.append(r2_score(wanted[held], ridge.predict(inputs[held]), multioutput="raw_values"))
+    return float(STRENGTHS[np.mean(scores, 0).argmax()])
 
 
 def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:

@@ -19,6 +19,9 @@ from paramcast.video.training.views import UplinkTable
 GALLERY = 64
 """Clips that training devices look through besides their own."""
 
+Unedited = dict[tuple[int, str], float]
+"""Scores of devices without an edit, by bank and device: they hold for one state of the base model."""
+
 
 def outcomes(
     task: Task,
@@ -27,6 +30,7 @@ def outcomes(
     devices: Sequence[DeviceData],
     gallery: Sequence[ClipData],
     supports: Sequence[int],
+    known: Unedited | None = None,
 ) -> Outcomes:
     """Give every device its package, whatever the gate says, and look what comes of it.
 
@@ -37,7 +41,9 @@ def outcomes(
         devices: N of them.
         gallery: Clips that are looked through besides.
         supports: Support sizes, which devices have in turn.
+        known: Of the base model as it is; what is found is added.
     """
+    known = {} if known is None else known
     bank, table = view
     sized = zip(devices, cycle(supports), strict=False)
     inputs = table.context(
@@ -48,23 +54,26 @@ def outcomes(
         hidden = adaptor.eval().encode(inputs)
         packages = adaptor.values(hidden, inputs)
     unedited = {name: value[None] for name, value in adaptor.unedited().items()}
-    scores = np.zeros((2, len(devices)))
-    for place, device in enumerate(devices):
-        package = one_of(packages, place)
-        for row, values in zip(scores, (package, package | unedited), strict=True):
-            row[place] = task.mean_score(adaptor.adapted, values, bank, device, gallery)
-    own, refused = scores
     # Devices of two folds may have one name, and never one clip.
     names = tuple(f"{device.device.id} {device.clips[0].clip_id}" for device in devices)
+    own, refused = np.zeros(len(devices)), np.zeros(len(devices))
+    for place, (device, name) in enumerate(zip(devices, names, strict=True)):
+        package = one_of(packages, place)
+        own[place] = task.mean_score(adaptor.adapted, package, bank, device, gallery)
+        kept = None if adaptor.centre else known.get((id(bank), name))  # a centre stays, and is the device's
+        if kept is None:
+            kept = task.mean_score(adaptor.adapted, package | unedited, bank, device, gallery)
+            known[id(bank), name] = kept
+        refused[place] = kept
     return Outcomes(hidden.numpy(), own - refused, refused, names)
 
 
 def gate_lessons(
-    adaptor: FormHypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable]
+    adaptor: FormHypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable], known: Unedited | None = None
 ) -> Iterator[Outcomes]:
     """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
     task, others = lessons.task, lessons.others[:GALLERY]
     for size in SUPPORT_SIZES:
-        yield outcomes(task, adaptor, view, lessons.devices, others, [size])
+        yield outcomes(task, adaptor, view, lessons.devices, others, [size], known)
     plain = lessons.plain[: len(SUPPORT_SIZES) * len(lessons.devices)]
-    yield outcomes(task, adaptor, view, plain, others, SUPPORT_SIZES)
+    yield outcomes(task, adaptor, view, plain, others, SUPPORT_SIZES, known)

@@ -19,7 +19,7 @@ from paramcast.video.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES, Les
 from paramcast.video.training.fleets import kind_of
 from paramcast.video.training.material import BaseLessons, Material
 from paramcast.video.training.model import CONDITIONS, TrainedModel
-from paramcast.video.training.outcomes import gate_lessons, outcomes
+from paramcast.video.training.outcomes import Unedited, gate_lessons, outcomes
 from paramcast.video.training.plan import FOLDS, PLAIN_SHARE
 from paramcast.video.training.views import UplinkTable
 
@@ -103,6 +103,7 @@ def train_adaptors(
     model.base.requires_grad_(False)
     kinds = [kind_of(device.device) for device in data.validation]
     scores = {}
+    unedited: Unedited = {}
     adaptors = {condition: model.adaptors[condition] for condition in conditions}
     for condition, adaptor in adaptors.items():
 
@@ -116,7 +117,7 @@ def train_adaptors(
             model.base.load_state_dict(final)
             model.base.eval()
             known = (
-                outcomes(data.task, adaptor, view, data.validation, data.gallery, [size])
+                outcomes(data.task, adaptor, view, data.validation, data.gallery, [size], unedited)
                 for view, size in product(views, VALIDATION_SUPPORTS)
             )
             return float(np.mean([promise(each, kinds) for each in known]))
@@ -136,7 +137,7 @@ def train_adaptors(
     model.base.load_state_dict(final)
     if model.adaptor.reasoner:
         model.adaptor.reasoner.calibrate(*table.pairs(data.gallery))
-    _train_gates(model, adaptors, data, bases, lessons, views)
+    _train_gates(model, adaptors, data, bases, lessons, views, unedited)
     model.base.requires_grad_(True)
     return scores
 
@@ -159,21 +160,23 @@ def _train_gates(
     bases: Sequence[dict[str, Tensor]],
     lessons: Sequence[Lessons],
     views: Sequence[tuple[Bank, UplinkTable]],
+    unedited: Unedited,
 ) -> None:
     final = _copied(model.base)
     known: dict[str, list[Outcomes]] = {condition: [] for condition in adaptors}
     model.base.eval()
     for base, lesson in zip(tqdm(bases, desc="gates", unit="fold", disable=None), lessons, strict=True):
         model.base.load_state_dict(base)
+        here: Unedited = {}
         for (condition, adaptor), view in product(adaptors.items(), views):
-            known[condition] += gate_lessons(adaptor, lesson, view)
+            known[condition] += gate_lessons(adaptor, lesson, view, here)
     model.base.load_state_dict(final)
     for condition, adaptor in adaptors.items():
         fit_gate(adaptor, joined(chain(*data.team.everyones(known[condition]))))
         calibrate(
             adaptor,
             joined(
-                outcomes(data.task, adaptor, view, data.validation, data.gallery, [support])
+                outcomes(data.task, adaptor, view, data.validation, data.gallery, [support], unedited)
                 for view, support in product(views, SUPPORT_SIZES)
             ),
         )
