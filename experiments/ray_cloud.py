@@ -53,7 +53,7 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    _start(ray, tries=3)
+    start_ray(ray)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         # Where there are two cores only, replicas, Ray's proxy and who asks share them.
@@ -66,15 +66,15 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
         ray.shutdown()
 
 
-def _start(ray: Any, tries: int) -> None:
-    """Ray gives its own processes 30 s to start, which on a busy machine may be too little."""
+def start_ray(ray: Any, tries: int = 3) -> None:
+    """Start Ray here; it gives its own processes 30 s, which on a busy machine may be too little."""
     try:
         ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except Exception:
         ray.shutdown()
         if tries == 1:
             raise
-        _start(ray, tries - 1)
+        start_ray(ray, tries - 1)
 
 
 def _settled(url: str) -> None:

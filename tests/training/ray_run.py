@@ -20,6 +20,7 @@ from torch import nn
 import paramcast as pc
 from paramcast.cli import paramcast
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository, for `experiments`
 WORKER = "TrainWorker"
 """Part of the name of a worker's process."""
 
@@ -39,9 +40,10 @@ def main(world: Path, out: Path, task: str) -> None:
     import ray
     from train_run import options
 
+    from experiments.ray_cloud import start_ray
     from paramcast.video.training.on_ray import train_on_ray
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    start_ray(ray)
     killed: list[int] = []
     threading.Thread(target=kill_one, args=(out / "video", killed), daemon=True).start()
     train_on_ray(world, out / "video", options(task), workers=2)
