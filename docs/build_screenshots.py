@@ -35,6 +35,7 @@ PAGES = {  # address, and a heading that stands where all is loaded
     "devices": ("/#/devices?search=0001", "Devices"),
     "device": ("/#/devices/cam-00007", "Packages issued"),
     "models": ("/#/models", "Compare two"),
+    "events": ("/#/events", "Events"),
 }
 
 

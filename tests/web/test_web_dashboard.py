@@ -184,6 +184,8 @@ def test_versions_are_compared_and_rolled_back(new_page: NewPage, service: Servi
     expect(acts.nth(1)).to_contain_text("recalled")
     expect(acts.nth(2)).to_contain_text("Admin")
     expect(acts.nth(2)).to_contain_text("version withdrawn")
+    expect(acts.filter(has_text="version published").first).to_contain_text(re.compile(r"published \d+ \w+"))
+    expect(acts.filter(has_text="null")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     sign_in(page, service, "viewer", "/#/events")
     expect(page.get_by_text("To see who did what takes the role operator.")).to_be_visible()

@@ -39,6 +39,12 @@ export function EventsPage() {
 
 /** Long words, such as keys, are cut: `paramcast access events` shows them whole. */
 function details({ about }: Act): string {
-  const told = Object.entries(about).map(([name, value]) => `${name} ${String(value).slice(0, 12)}`);
+  const told = Object.entries(about)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) =>
+      name.endsWith("_at") && typeof value === "number"
+        ? `${name.slice(0, -"_at".length)} ${moment(value)}`
+        : `${name.replaceAll("_", " ")} ${String(value).slice(0, 12)}`,
+    );
   return told.join(", ") || "–";
 }

@@ -1,4 +1,4 @@
-import{_ as e,c as t,d as n,f as r,g as i,h as a,l as o,m as s,n as c,o as l,p as ee,s as u,t as te,u as d,v as f,y as ne}from"./index-DqIJNfQG.js";var re=ne`
+import{_ as e,c as t,d as n,f as r,g as i,h as a,l as o,m as s,n as c,o as l,p as ee,s as u,t as te,u as d,v as f,y as ne}from"./index-B7lxPQuX.js";var re=ne`
   :host {
     --track-height: 1rem;
     --track-color: var(--wa-color-neutral-fill-normal);
