@@ -32,6 +32,23 @@ def model() -> pc.AdaptableModel:
     )
 
 
+class Versioned(Corners):
+    """Asks for the version of the state that it reads, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: object, prefix: str, metadata: dict, *rest: object) -> None:
+        if metadata.get("version") != self._version:
+            raise ValueError(f"version should be {self._version} instead of {metadata.get('version')}")
+        super()._load_from_state_dict(state, prefix, metadata, *rest)  # type: ignore[arg-type]
+
+
+def test_a_module_finds_the_version_of_its_state(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pc.adaptable(Versioned(), ["first"]).fit(corners(4, 1), corners(2, 2), 2).save(tmp_path / "model")
+    assert pc.load(tmp_path / "model", Versioned()).fitted.summary["score"] == "accuracy"
+
+
 @pytest.mark.slow
 def test_devices_gain_by_their_own_updates(model: pc.AdaptableModel) -> None:
     report = model.evaluate(corners(30, 3, domain=True), support=[2, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         uplink = Uplink(**load_arrays(folder / "uplink.safetensors"))
         model.begin(uplink, example, stored["truth_dim"], tuple(stored["domains"]))
         for name, module in model._modules().items():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            module.load_state_dict(_versioned(load_file(folder / f"{name}.safetensors"), module))
             module.eval()
         model.fitted.summary = stored["summary"]
         model.begin_with_start()
@@ -93,6 +94,13 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
     if model.fingerprint() != stored["sha256"]:
         raise ModelError(f"{folder}: files have changed since they were written; copy the folder again")
     return model
+
+
+def _versioned(tensors: Mapping[str, Tensor], module: nn.Module) -> OrderedDict[str, Tensor]:
+    """Add the versions of the state that modules may ask for: a file of tensors does not hold them."""
+    state = OrderedDict(tensors)
+    state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    return state
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
