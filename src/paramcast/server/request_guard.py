@@ -18,8 +18,8 @@ class RefusedError(InputError):
     """The request is not let in.
 
     Attributes:
-        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `clock` or `replayed`. Who has no key
-            of a device, now or before, is told `unknown`, whatever there is of that name.
+        code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `clock` or `replayed`. A signer
+            without a key of the device, now or before, gets `unknown`, whether the name is known or not.
         nonce: Of the request, if it was signed.
         time_us: A time at which it could be signed and would be let in; of `clock` and `replayed` only.
     """

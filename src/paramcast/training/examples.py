@@ -51,9 +51,12 @@ def _tensor(leaf: Any, what: str) -> Tensor:
         )
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    with warnings.catch_warnings():  # nothing here writes to an array that may not be written to
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():  # nothing here writes to it
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        return torch.from_numpy(array)
 
 
 def _is_numbers(node: Any) -> bool:

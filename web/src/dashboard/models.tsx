@@ -134,7 +134,7 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
   );
 }
 
-/** What devices are told to leave, by the signed notice of each base model. */
+/** Show the updates that the signed notice of each base model calls back. */
 function CalledBack({ recalls }: { recalls: Recall[] }) {
   const told = recalls.filter((one) => one.to_base || one.since > 0 || one.withdrawn.length > 0);
   return (

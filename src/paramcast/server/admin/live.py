@@ -75,7 +75,9 @@ class Live:
         return Glance(kept, self._metrics.answered(), self._waiting())
 
     async def stream(self, look: Callable[[], Glance], who: str) -> AsyncIterator[str]:
-        """Server-sent events until the service ends, or `look` raises: who asks again is told why.
+        """Yield server-sent events until the service ends or `look` raises.
+
+        A client that connects again gets the reason as an answer.
 
         Of more than `STREAMS` streams of the operator `who`, the one that began first ends.
         """

@@ -63,7 +63,8 @@ def outcomes(
         kept = None if adaptor.centre else known.get((id(bank), name))  # a centre stays, and is the device's
         if kept is None:
             kept = task.mean_score(adaptor.adapted, package | unedited, bank, device, gallery)
-            known[id(bank), name] = kept
+            if not adaptor.centre:
+                known[id(bank), name] = kept
         refused[place] = kept
     return Outcomes(hidden.numpy(), own - refused, refused, names)
 
