@@ -115,7 +115,13 @@ def bench_device(seed: int, rounds: int = 30) -> list[dict[str, Any]]:
 
 
 def _answer(runtime: DeviceRuntime, frames: np.ndarray) -> Call:
-    return lambda: runtime.answer(frames, [QUESTION])
+    """An answer about frames that the device sees for the first time."""
+
+    def call() -> None:
+        runtime.clear_cache()
+        runtime.answer(frames, [QUESTION])
+
+    return call
 
 
 def _head(graph: Path | bytes, model: TrainedModel, made: dict[str, np.ndarray], seed: int) -> Call:

@@ -76,8 +76,14 @@ def _step(model: TrainedModel, of: str, seed: int) -> Callable[[], Tensor]:
 
 def observation_row(runtime: DeviceRuntime, frames: np.ndarray, question: str, rounds: int) -> dict[str, Any]:
     """What a clip of the support set costs that was not answered about: one frame and its queries."""
-    calls: dict[str, Callable[[], object]] = {
-        "answer": lambda: runtime.answer(frames, [question]),
-        "observe": lambda: runtime.observe(frames, [question]),
-    }
+
+    def answer() -> None:
+        runtime.clear_cache()
+        runtime.answer(frames, [question])
+
+    def observe() -> None:
+        runtime.clear_cache()
+        runtime.observe(frames, [question])
+
+    calls: dict[str, Callable[[], object]] = {"answer": answer, "observe": observe}
     return time_row("observe", in_turns("observing", calls, rounds), "answer")
