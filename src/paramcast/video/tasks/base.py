@@ -156,7 +156,8 @@ class Task(ABC):
 
         Args:
             device: The device; it is scored on its query clips.
-            gallery: All clips of the collection, without a device's cameras and vocabulary.
+            gallery: Further clips of the split that retrieval searches, without a device's cameras and
+                vocabulary.
         """
 
     @abstractmethod

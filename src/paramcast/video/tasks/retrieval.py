@@ -30,9 +30,9 @@ class Retrieval(Task):
     it by each caption, as the field's multi-caption protocol does (20 captions a clip in MSR-VTT, 40 in
     MSVD). Where a clip has a sentence for each frame, each frame is searched by its sentence.
 
-    A text is compared with the query clips of its device (gallery 'device'), and with all clips of the
-    collection (gallery 'collection'). A device with cameras has only the first gallery, because its cameras
-    show no clips of other devices.
+    A text is compared with the query clips of its device (gallery 'device'), and with these and all other
+    clips of the split (gallery 'collection'). A device with cameras has only the first gallery, because its
+    cameras show no clips of other devices.
     """
 
     name = "retrieval"
