@@ -49,7 +49,7 @@ def cues(text: str) -> Iterator[tuple[float, float, str]]:
             found = _SPAN.match(lines[begin])
             assert found is not None
             said = lines[begin + 1 : after]
-            if after is not None and said and said[-1].strip().isdecimal():  # no blank line before the next
+            if after is not None and said and said[-1].strip().isdecimal():  # number of the next cue
                 said.pop()
             plain = " ".join(_TAG.sub(" ", " ".join(said)).split())
             yield _seconds(found.groups()[:4]), _seconds(found.groups()[4:]), html.unescape(plain)

@@ -65,6 +65,6 @@ class AnswerModel(nn.Module):
         self.head = nn.Linear(self.fusion.width, answers)
 
     def forward(self, frames: Tensor, mask: Tensor, questions: Tensor) -> Tensor:
-        """Compute logits (..., N, answers) of N questions (..., N, text_dim) a clip; see `Fusion.forward`."""
+        """Compute logits (..., N, answers) of questions (..., N, text_dim); see `Fusion.forward`."""
         logits: Tensor = self.head(self.fusion(frames, mask, questions))
         return logits

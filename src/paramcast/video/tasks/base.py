@@ -37,7 +37,7 @@ class Asked:
 
     Attributes:
         shown: (N,) the clip or frame that each question is about; in retrieval (G,), all candidates.
-        texts: (N,) questions; in retrieval, sentences for which a clip or frame is searched.
+        texts: (N,) questions; in retrieval, texts that describe a clip or frame.
         options: (N, O) the answers to choose from, -1 after the last option of a question; no columns where
             the task has no options.
     """
@@ -156,8 +156,8 @@ class Task(ABC):
 
         Args:
             device: The device; it is scored on its query clips.
-            gallery: Further clips of the split that retrieval searches, without a device's cameras and
-                vocabulary.
+            gallery: All clips of the split, as further candidates of retrieval, without a device's cameras
+                and vocabulary.
         """
 
     @abstractmethod

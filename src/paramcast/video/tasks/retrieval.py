@@ -26,9 +26,9 @@ _HINTS = 0.6  # share of clips for which base training uses a hint as the text
 class Retrieval(Task):
     """Retrieval, scored by R@1, R@5 and R@10; sentences of frames are scored by `match3` too.
 
-    Training searches a clip by its first caption, and uses the other captions as hints. Evaluation searches
-    it by each caption, as the field's multi-caption protocol does (20 captions a clip in MSR-VTT, 40 in
-    MSVD). Where a clip has a sentence for each frame, each frame is searched by its sentence.
+    Training searches for a clip by its first caption, and uses the other captions as hints. Evaluation
+    searches for it by each caption, as the field's multi-caption protocol does (20 captions per clip in
+    MSR-VTT, 40 in MSVD). If a clip has a sentence for each frame, the search for a frame uses its sentence.
 
     A text is compared with the query clips of its device (gallery 'device'), and with these and all other
     clips of the split (gallery 'collection'). A device with cameras has only the first gallery, because its
@@ -108,7 +108,7 @@ class Retrieval(Task):
         """Compute InfoNCE for each device, against its own clips and against a sample of all clips.
 
         A device with cameras is trained against its own clips only. The other clips are not seen through its
-        cameras, so that the look of the camera alone would tell the device's clips from the others.
+        cameras, so that the effect of the cameras alone would distinguish the device's clips from them.
         """
         own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
         shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])

@@ -25,7 +25,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {  # RGB in [0, 1]
 }
 
 SHARED_LOOKS = ("sphere", "box", "ring", "bar", "cone")
-"""Looks whose name the scene decides."""
+"""Looks with a name that depends on the scene."""
 
 PLAIN_LOOKS = ("car", "bottle", "cup", "duck", "book")
 """Looks that have the same name in every scene."""
