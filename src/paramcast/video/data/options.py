@@ -1,8 +1,8 @@
 """Options of a multiple-choice question: the data set's options, or answers to questions of the same kind.
 
-Wrong options of any kind would reveal the right one: of "street, brown, two, fly, kitchen" only one answers
-"how many". So the wrong options are drawn from the answers to questions of the same kind, in proportion to
-their frequency. Then the question alone does not reveal the right option.
+Wrong options of other kinds would reveal the right one: of "street, brown, two, fly, kitchen" only one
+answers "how many". So the wrong options are drawn from the answers to questions of the same kind, in
+proportion to their frequency. Then the question alone does not reveal the right option.
 """
 
 from __future__ import annotations

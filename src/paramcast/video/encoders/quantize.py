@@ -57,7 +57,7 @@ def quantize_graph(source: Path, target: Path, in_float: Sequence[str]) -> None:
     """Write the graph at `source` (input `frames`) to `target` with 8-bit convolutions.
 
     Weights are int8 with one scale per channel, activations are uint8. The preprocessing stays unchanged:
-    features are compared between a device and the cloud, so both must see the same pixels.
+    features are compared between a device and the server, so both must see the same pixels.
 
     Args:
         source: path of a float32 graph.
