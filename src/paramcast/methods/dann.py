@@ -24,7 +24,7 @@ from paramcast.video.training.bank import Bank
 from paramcast.video.training.plan import PLAIN_SHARE
 
 STRENGTHS = (0.1, 0.3, 1.0)
-"""Factors of the discriminator's loss. They are constant, since the steps of `fit` do not know the progress."""
+"""Factors of the discriminator's loss. They are constant, since the steps of `fit` know no progress."""
 
 _BATCH = 64  # number of clips of training devices in a step
 _HIDDEN = 128
@@ -89,7 +89,7 @@ class DannBase(Method):
 def inner_features(
     task: Task, module: nn.Module, bank: Bank, items: np.ndarray, rng: np.random.Generator
 ) -> Tensor:
-    """Compute inputs of the last layer, or both embeddings side by side, of items (N, 3 + options): (N, W)."""
+    """Compute inputs of the last layer, or both embeddings side by side, (N, W) of items (N, 3 + options)."""
     frames, mask = bank.some_frames(items[:, 0], rng)
     texts = bank.some_texts(items[:, 1])
     if task.name == "retrieval":
