@@ -60,7 +60,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
 
 
 def untrained_artifact(model: TrainedModel, folder: Path) -> Path:
-    """Write the server's half of a model's artifact to `folder`, which is enough for benches of the service."""
+    """Write the server's half of a model's artifact to `folder`, which is enough to bench the service."""
     return write_server_side(server_side(model), folder)
 
 
