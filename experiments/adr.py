@@ -189,7 +189,7 @@ def gain_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> list[di
 def command(
     data: Path | None, task: str, devices: int, quick: bool, seed: int, json_file: Path | None
 ) -> None:
-    """Does the ADR earn its bytes? Measure its intervals, and gains without it, with it and with whole clips.
+    """Measure the value of the ADR: its intervals, and gains without it, with it and with whole clips.
 
     A stopped run is resumed.
     """

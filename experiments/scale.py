@@ -126,7 +126,7 @@ def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
         yield url
     finally:
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=RAY_STOP_S)  # the end of its input tells it to end Ray
+            process.communicate(timeout=RAY_STOP_S)  # at the end of its input it ends Ray
         stop(process)
 
 

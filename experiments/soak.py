@@ -98,6 +98,6 @@ def _size(state: Path) -> int:
 @seed_option
 @json_option
 def command(seconds: float, rate: float, seed: int, json_file: Path | None) -> None:
-    """Load a real server for minutes: does its memory stay flat, and is every request answered?"""
+    """Load a real server for minutes, and check that its memory stays flat and every request is answered."""
     rows = bench_soak(seconds, rate, seed)
     tell(rows_table(rows), rows, seed, json_file)

@@ -298,6 +298,6 @@ def watched(url: str) -> Iterator[_Watched]:
 @seed_option
 @json_option
 def command(devices: int, seed: int, json_file: Path | None) -> None:
-    """Wake a fleet at once: is each device served in the end, and what does that cost the service?"""
+    """Wake a fleet at once: measure the time until each device is served, and the load on the service."""
     rows = bench_wake(devices, seed)
     tell(rows_table(rows), rows, seed, json_file)

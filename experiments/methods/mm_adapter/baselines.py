@@ -85,7 +85,7 @@ def linear_probe(task: Task) -> Fitted:
 
 
 def _both_rows(probe: LogisticRegression) -> tuple[Tensor, Tensor]:
-    """Return weight (C, D) and bias (C,); of two classes, scikit-learn keeps only those of the second."""
+    """Return weight (C, D) and bias (C,); of two classes, scikit-learn keeps only the row of the second."""
     weight, bias = (torch.from_numpy(each).float() for each in (probe.coef_, probe.intercept_))
     if len(weight) > 1:
         return weight, bias

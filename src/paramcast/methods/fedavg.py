@@ -104,7 +104,10 @@ class FedAvg(Method):
 
 
 class FedAvgTuned(FedAvg, FineTuning):
-    """The common model, fine-tuned with the device's labels. Both parts share the trials equally."""
+    """The common model, fine-tuned with the device's labels.
+
+    The trials vary the rounds of the common model and the tuned parameters, at one learning rate each.
+    """
 
     identity: ClassVar[Settings | None] = {"of": "head", "rate": 0.0, "rounds": 0}
     rates = RATES[:1]

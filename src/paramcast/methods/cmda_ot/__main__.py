@@ -18,7 +18,7 @@ _CSV = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """CMDA-OT: label a target with several labeled sources, which do not share their samples.
+    """Label a target by CMDA-OT with several labeled sources, which do not share their samples.
 
     To run every source in its own process: python -m paramcast.methods.cmda_ot.flower
     """

@@ -24,7 +24,7 @@ _MOST_SHIFTED = 10
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """M3BAT: label a target table with labeled source tables whose sensors have different readings."""
+    """Label a target by M3BAT with labeled sources whose sensors have different readings."""
 
 
 @command.command()

@@ -8,7 +8,7 @@ L is the loss on source rows that a network did not learn from.
 
 S is the distance, beyond chance, between the labels given to the target and the labels given to the source.
 The source rows are first weighted so that they look like the target. Suppose that more people are ill in the
-target: alignment would hide it, but the weighted source has the same share of ill people, so S grows. Suppose
+target: alignment would hide it, but the weighted source shows the higher share, so S grows. Suppose
 that a sensor has different readings: no weights explain it, and alignment has to correct it.
 
 D is the disagreement about the target between networks that were trained in the same way. D_0 is the
@@ -110,7 +110,7 @@ def judge(
     """Evaluate the P networks of one strength by their answers.
 
     Args:
-        task: Says what an answer is.
+        task: Classification or regression, which sets the form of an answer.
         strength: Strength of the networks.
         source: (P, Ns, K) answers to the source rows: probabilities, or (P, Ns, 1) values in deviations of y.
         target: (P, Nt, K) answers to the target rows.

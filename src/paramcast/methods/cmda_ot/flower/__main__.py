@@ -21,7 +21,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """CMDA-OT with every source in its own process, on Flower.
+    """Run CMDA-OT on Flower, with every source in its own process.
 
     The connection is not encrypted: to other machines, use it only through an encrypted tunnel.
     """
