@@ -79,7 +79,7 @@ def _signed(method: str, path: str, device: str, time_us: int, nonce: str, diges
 
 
 def prove_key(key: SigningKey, device: str, secret: str) -> str:
-    """Prove possession of `key`. `secret` is an enrolment token, or the proof replaces an older key."""
+    """Prove possession of `key`. `secret` is an enrolment token, or 'next' if `key` replaces an older key."""
     return sign(key, _proof(device, secret)).hex()
 
 
