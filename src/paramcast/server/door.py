@@ -1,8 +1,9 @@
 """Limits of connections: how long they may stay open without a complete request, and how much they may hold.
 
 A connection must deliver a complete request within seconds, or it is closed. If there are too many
-connections, or too many bytes of incomplete requests, the service closes the oldest connection of the address
-with the most connections. So a device with a complete request finds room even under an attack.
+connections, or too many bytes of incomplete requests, the service closes connections of the address that has
+most of them: first those without a complete request, the oldest first. So a device with a complete request
+finds room even under an attack.
 """
 
 from __future__ import annotations

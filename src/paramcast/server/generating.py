@@ -40,7 +40,7 @@ def size_class(request: AdaptRequest) -> tuple[int, int]:
 
 
 def generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
-    """Generate and check the tensors for each request; an error in the place of failed ones."""
+    """Generate and check the tensors of each request; a failed request gets an error instead."""
     try:
         made = backend.generate(requests)
         if len(made) != len(requests):

@@ -205,7 +205,7 @@ class PublishedModels(Models):
             if version.digest not in now and version.digest not in problems:
                 try:
                     now[version.digest] = self._loaded(version)
-                except Exception as error:  # whatever error a loader raises, the working models stay in service
+                except Exception as error:  # after any error the working models stay
                     problems[version.digest] = str(error)
                     _log.error("models: version %d is left out: %s", version.version, error)
             if version.digest in now:
