@@ -319,7 +319,7 @@ class AdaptService:
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
     ) -> tuple[list[Answer | Exception], list[tuple[Asked, int]]]:
-        """Number, sign and record the generated updates, in the caller's transaction.
+        """Give numbers to the generated updates, sign and record them, in the caller's transaction.
 
         Returns:
             The outcomes, and the requests with issued updates, each with the update's number.

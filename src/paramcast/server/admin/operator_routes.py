@@ -1,6 +1,4 @@
-"""The operator's API: enrol and revoke devices, list and roll back models. Every operator has a token and a
-role.
-"""
+"""The operator's API: enrol and revoke devices, list and roll back models. Access is by tokens with roles."""
 
 from __future__ import annotations
 
