@@ -59,7 +59,7 @@ def broadcast_masks() -> Iterator[None]:
 
     def broadcast(function: Callable[..., Tensor], bh_indices: bool = True) -> Callable[..., Tensor]:
         def mask(b: Any, h: Any, q: Tensor, kv: Tensor) -> Tensor:
-            with torch._C.DisableTorchFunction():  # of transformers: a mode that rewrites indexing for vmap
+            with torch._C.DisableTorchFunction():  # transformers sets a mode that rewrites indexing
                 if not bh_indices:
                     return function(b, h, q[:, None], kv).expand(q.shape[0], kv.shape[0])
                 made = function(b[:, None, None, None], h[:, None, None], q[:, None], kv)

@@ -30,7 +30,7 @@ class ServerSide:
     """Data of a model that a server needs.
 
     Attributes:
-        model: sha256 that identifies the devices' half of the model, 64 hex digits.
+        model: sha256 that identifies the model in the folder `device`, 64 hex digits.
         adapter: Name of the adapter type.
         task: The user's name for the task of the model.
         parameters: Tensor of an update -> its shape.
@@ -125,7 +125,7 @@ class OnnxHypernetwork:
     It is a `paramcast.server.AdaptBackend`.
 
     Attributes:
-        model: sha256 that identifies the devices' half of the model, 64 hex digits.
+        model: sha256 that identifies the model in the folder `device`, 64 hex digits.
         form: The adapter type.
         task: The user's name for the task of the model.
         parameters: Tensor of an update -> its shape.

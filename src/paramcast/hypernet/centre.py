@@ -20,9 +20,9 @@ _PACE = 10.0
 class CentreStart(nn.Module):
     """Coefficients of `adapters.centre.CentreAdapter`: how much of each direction to subtract.
 
-    The directions are the leading directions of the uplink's text features. To subtract a mean from images
+    The directions are the leading directions of the uplink's text features. Subtracting a mean from images
     would add nearly the same number to every candidate's score (it differs only by the length of the
-    embedding), so ranks would hardly change. To subtract a mean from texts lowers the scores of candidates
+    embedding), so ranks would hardly change. Subtracting a mean from texts lowers the scores of candidates
     that are near to every query.
 
     Args:

@@ -31,8 +31,8 @@ class FastDomainAdaptor(nn.Module):
             nn.Linear(hidden, hidden),
             nn.GELU(),
         )
-        # Dropout is applied to the context itself: from it the network easily recognizes devices, if they are
-        # few, and then memorizes them.
+        # Dropout is applied to the context itself. Otherwise the network would recognize and memorize the
+        # devices if they are few.
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Linear(context_dim, hidden)
         self.hidden = 2 * hidden

@@ -1,6 +1,6 @@
 """Messages between devices and the server: requests, signed updates, notices, and their limits.
 
-This package needs numpy and PyNaCl. Of the rest of paramcast it imports only the error classes.
+This package needs numpy and PyNaCl. It imports only the error classes from the rest of paramcast.
 """
 
 from paramcast.protocol.credentials import Credentials, Endorsement, authorize, endorse, follow, new_nonce

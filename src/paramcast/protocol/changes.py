@@ -68,7 +68,7 @@ def tensor_name(target: str) -> str:
     """Convert a target's name to a name that an update allows for tensors; most names stay unchanged.
 
     Characters that an update does not allow are written as `_x20_` (their code in hexadecimal digits). The
-    dots of a name with too many parts become underscores. Of a name that is too long only the end is kept.
+    dots of a name with too many parts become underscores. Only the end of a too long name is kept.
     """
     name = ".".join(_UNUSUAL.sub(_escaped, part) for part in target.split("."))
     parts = name.split(".")

@@ -58,8 +58,8 @@ class AdaptRoute:
     """An ASGI application of one route.
 
     Requests that will not be served are refused as early as possible, before they take a place in the queue.
-    A service for enrolled devices only refuses unsigned requests by their head. Other requests are refused
-    after their signature and rate have been checked, for which there is a separate queue.
+    If the service serves only enrolled devices, it refuses unsigned requests as soon as it has their head.
+    The signature and rate of signed requests are checked in a separate queue.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ Whole = Annotated[int, BeforeValidator(whole)]
 
 
 class _Body(BaseModel):
-    """A JSON object with exactly these keys."""
+    """A JSON object of fixed keys; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

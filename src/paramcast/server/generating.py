@@ -29,9 +29,8 @@ def size_class(request: AdaptRequest) -> tuple[int, int]:
     """Return the size class of a request; only requests of one class are generated together.
 
     The requests of a batch are filled up to the size of the largest one, so that one large request makes the
-    whole batch slow: 31 small requests with one request of 256 clips took 90 times as long as the small
-        requests
-    alone. Up to 16 clips and 16 queries are one class; above, every power of two is a class.
+    whole batch slow: 31 small requests and one request of 256 clips took 90 times as long as the small
+    requests alone. Up to 16 clips and 16 queries are one class; above, every power of two is a class.
     """
     return (
         max(_SMALL, (len(request.anchors) - 1).bit_length()),

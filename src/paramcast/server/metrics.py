@@ -19,7 +19,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _BYTES = (256, 1024, 4096, 16384, 65536, 262144, 1 << 20, 1 << 23, 1 << 26)
 _POINTS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 
-# They would be a second time series for every metric, which is not used.
+# The created metrics would be a second time series for every counter, which is not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

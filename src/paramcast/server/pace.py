@@ -17,7 +17,7 @@ _KEPT = 0.9
 class Pace:
     """Measures the throughput, and gives out retry times at that rate.
 
-    If a fleet wakes at once and all devices get the same `Retry-After`, they return at once. To refuse them
+    If a fleet wakes at once and all devices get the same `Retry-After`, they return at once. Refusing them
     again and again takes the time in which they could be served.
     """
 

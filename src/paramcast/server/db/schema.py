@@ -1,7 +1,7 @@
 """Present tables of the server's state. `migrations` makes them; a test checks that both agree.
 
-Times are unix milliseconds. The tables hold no parameters and no secrets in the clear. Of the features they
-hold two rounded numbers for each update: its place on the fleet's map.
+Times are unix milliseconds. The tables hold no parameters and no secrets in the clear. The only values from
+features are two rounded numbers for each update: its place on the fleet's map.
 """
 
 from __future__ import annotations
