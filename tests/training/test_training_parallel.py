@@ -16,7 +16,7 @@ import torch
 
 from paramcast.training import parallel
 from paramcast.training.fitting import TrainingDivergedError, one_thread
-from paramcast.training.parallel import run_in_turn, run_parallel
+from paramcast.training.parallel import JobKilledError, run_in_turn, run_parallel
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="jobs run in processes on Linux alone")
 
@@ -30,7 +30,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("cores")
 @forks
 def test_results_come_in_order_from_other_processes() -> None:
-    """Each job is a function over things of this process; more jobs than cores share the processes."""
+    """Each job is a function over things of this process; more jobs than cores wait for a place."""
     weights = torch.arange(5.0)
 
     def job(place: int) -> tuple[int, float, int]:
@@ -40,7 +40,7 @@ def test_results_come_in_order_from_other_processes() -> None:
     assert [(place, value) for place, value, _ in found] == [(n, float(n)) for n in range(5)]
     processes = {process for *_, process in found}
     assert os.getpid() not in processes
-    assert len(processes) <= 3
+    assert len(processes) == 5
 
 
 @pytest.mark.usefixtures("cores")
@@ -73,6 +73,32 @@ def test_the_first_error_is_raised_here() -> None:
     with pytest.raises(TrainingDivergedError, match="at step 3"):
         run_parallel([lambda: None, fails])
     assert run_parallel([lambda: 1, lambda: 2]) == [1, 2]
+
+
+@pytest.mark.usefixtures("cores")
+@forks
+def test_an_error_stops_the_other_jobs() -> None:
+    """They would go on for minutes, and nobody would see why the run has not ended."""
+
+    def fails() -> None:
+        raise ValueError("no")
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="no"):
+        run_parallel([partial(time.sleep, 600), fails, partial(time.sleep, 600)])
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.usefixtures("cores")
+@forks
+def test_a_killed_job_says_so() -> None:
+    """As when memory runs out."""
+
+    def killed() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(JobKilledError, match="code -9"):
+        run_parallel([killed, lambda: None])
 
 
 @pytest.mark.usefixtures("cores")

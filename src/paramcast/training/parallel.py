@@ -10,18 +10,21 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 import torch
 
+from paramcast.errors import ParamcastError
+
 T = TypeVar("T")
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG of Linux's prctl
-
-# A forked process finds its jobs here: functions over models and data cannot be sent.
-_jobs: Sequence[Callable[[], Any]] = ()
 _line: int | None = None
+
+
+class JobKilledError(ParamcastError):
+    """The process of a job ended without a result."""
 
 
 def bar_line() -> int | None:
@@ -32,31 +35,37 @@ def bar_line() -> int | None:
 def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
     """Run jobs that do not depend on each other, one process per core, and return their results in order.
 
-    A process is forked, so each job sees this process as it is now, and shares its memory. A job's changes
-    are lost with its process: what it finds has to be in its result, which is pickled, or in a file. Jobs run
-    here, one after another, where forking is of no use or not safe: on one core, outside of Linux, with CUDA
-    in use, and within a job.
+    The processes are forked, so each job sees this process as it is when the job starts, and shares its
+    memory. A job's changes are lost with its process: what it finds has to be in its result, which is
+    pickled, or in a file. Jobs run here, one after another, where forking is of no use or not safe: on one
+    core, outside of Linux, with CUDA in use, and within a job.
 
     Raises:
-        Exception: The error of the first job that failed.
+        JobKilledError: The process of a job was killed, for example because memory ran out.
+        Exception: The error of the first job that failed; the other jobs are stopped.
     """
-    global _jobs
     workers = min(len(jobs), len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
     on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    if workers < 2 or _jobs or on_gpu or multiprocessing.current_process().daemon:
+    if workers < 2 or _line is not None or on_gpu or multiprocessing.current_process().daemon:
         return run_in_turn(jobs)
-    _jobs = jobs
+    results: dict[int, T] = {}
+    running: dict[Connection, tuple[int, Any]] = {}
+    waiting = list(range(len(jobs)))
     try:
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, _begin, (os.getpid(),)) as pool:
-            with _safe_forks():
-                running = [pool.submit(_run, place) for place in range(len(jobs))]
-            try:
-                return [each.result() for each in running]
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        while waiting or running:
+            while waiting and len(running) < workers:
+                place = waiting.pop(0)
+                reader, process = _start(jobs[place], place)
+                running[reader] = place, process
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                place, process = running.pop(ready)
+                results[place] = _result(ready, process)
     finally:
-        _jobs = ()
+        for _, process in running.values():
+            process.kill()
+            process.join()
+    return [results[place] for place in range(len(jobs))]
 
 
 def run_in_turn(jobs: Sequence[Callable[[], T]]) -> list[T]:
@@ -64,8 +73,36 @@ def run_in_turn(jobs: Sequence[Callable[[], T]]) -> list[T]:
     return [job() for job in jobs]
 
 
+def _start(job: Callable[[], object], place: int) -> tuple[Connection, Any]:
+    """Start a job; return where its result comes from, and its process."""
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(job, place, writer, os.getpid()))
+    with _safe_fork():
+        process.start()
+    writer.close()
+    return reader, process
+
+
+def _result(reader: Connection, process: Any) -> Any:
+    try:
+        done, value = reader.recv()
+    except EOFError:
+        process.join()
+        raise JobKilledError(
+            f"a process of this run ended with code {process.exitcode} before it had a result; if memory ran "
+            "out, free some or use fewer cores (taskset), and start the run again"
+        ) from None
+    finally:
+        reader.close()
+    process.join()
+    if not done:
+        raise value
+    return value
+
+
 @contextmanager
-def _safe_forks() -> Iterator[None]:
+def _safe_fork() -> Iterator[None]:
     """Fork so that a job touches nothing of this process which needs the threads of this process.
 
     Garbage is collected before, and a job's collector leaves alone what is older than the job: a decoder that
@@ -87,16 +124,18 @@ def _safe_forks() -> Iterator[None]:
             del os.environ[name]
 
 
-def _begin(parent: int) -> None:
-    """Set up a process: one thread, no traceback after Ctrl-C, and an end with its parent."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _work(job: Callable[[], object], place: int, writer: Connection, parent: int) -> None:
+    """Run a job in its process, with one thread; it ends at once by Ctrl-C, and with its parent."""
+    global _line
+    _line = place
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGKILL)
     if os.getppid() != parent:  # it died before it could be watched
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _run(place: int) -> Any:
-    global _line
-    _line = place
-    return _jobs[place]()
+    torch.set_num_threads(1)
+    try:
+        answer: tuple[bool, object] = True, job()
+    except Exception as error:
+        answer = False, error
+    writer.send(answer)

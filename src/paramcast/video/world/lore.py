@@ -32,7 +32,7 @@ PLAIN_LOOKS = ("car", "bottle", "cup", "duck", "book")
 
 CREATURES = ("cat", "dog", "bird", "robot", "man", "woman")
 
-ROUND = frozenset(["sphere", "ring"])
+ROUND = ("sphere", "ring")
 """Looks that roll; the others slide."""
 
 SCENARIOS = ("drop", "roll", "slide", "collide", "ramp", "ledge", "topple", "walk", "jump", "fly")

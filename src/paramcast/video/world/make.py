@@ -28,7 +28,7 @@ from paramcast.video.world.physics import FPS, Story, tell
 from paramcast.video.world.render import render
 
 DEMO_CLIPS = 1400
-_REVISION = 1  # of the world: raise it when the clips change, so that a cached world is made again
+_REVISION = 2  # of the world: raise it when the clips change, so that a cached world is made again
 _PLAIN_SHARE = 0.6
 _CLIPS_A_PROCESS = 32  # for fewer clips, starting a process takes more time than it saves
 

@@ -171,7 +171,7 @@ def _drop(rng: np.random.Generator, story: Story) -> None:
 
 
 def _roll(rng: np.random.Generator, story: Story) -> None:
-    actor = _cast(rng, story, tuple(ROUND))
+    actor = _cast(rng, story, ROUND)
     _stand(actor, 0, story.ground)
     _enter(rng, actor, (35, 95))
 
