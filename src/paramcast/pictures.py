@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 10.0
 FFmpeg uses the same threshold.
 """
 _SHORTEST_S, _UNSAID_S = 0.01, 0.1
-"""Seconds. Players show a picture of an animation for the second time if its duration is at most the first."""
+"""Seconds. Players show a picture for `_UNSAID_S` where its duration is at most `_SHORTEST_S`."""
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:
