@@ -58,7 +58,7 @@ class Pairs:
         self._pairs = [(each, theirs[name]) for name, each in mine.items() if name in theirs]
 
     def follow(self) -> None:
-        """Take over the present parameters and buffers of the user's module, which may have moved to a GPU."""
+        """Take over the present parameters and buffers of the user's module, as after a move to a GPU."""
         for mine, theirs in self._pairs:
             theirs = original(theirs)
             for own, others in (
