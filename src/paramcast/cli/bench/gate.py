@@ -37,7 +37,7 @@ def command(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """Measure the share of the gain that the gate keeps, and the number of devices that it saves from loss."""
+    """Measure the share of the gain that the gate keeps, and how many devices it saves from a loss."""
     with needs("paramcast bench gate", "train"):
         from paramcast.bench.gate import bench_gate, gate_table
     models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds), task)
