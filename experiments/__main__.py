@@ -1,4 +1,4 @@
-"""`python -m experiments NAME`: one group, one line a command, imported only when it is called."""
+"""`python -m experiments NAME`: a group of commands, one line each; a command is imported when called."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Experiment(NamedTuple):
 
     Attributes:
         line: What it measures.
-        module: Below `experiments`; has it as `command`.
-        extra: Of paramcast, that it needs.
+        module: Module below `experiments` that has it as `command`.
+        extra: Extras of paramcast that it needs.
     """
 
     line: str

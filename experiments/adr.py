@@ -1,4 +1,4 @@
-"""Does the ADR earn its bytes: are its intervals true, and what do packages gain by it?"""
+"""Value of the ADR for its bytes: whether its intervals are correct, and what updates gain by it."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from paramcast.video.training.pipeline import train_variants
 from paramcast.video.training.views import Views
 
 DRAWS = 256
-"""Of z, for the prediction of a clip."""
+"""Number of draws of z for the prediction of a clip."""
 
 COVERED = 0.9
 _CLIPS_AT_ONCE = 64
 
 ANCHORS = (2, 4)
-"""Frames a clip besides one."""
+"""Numbers of frames of a clip, besides one."""
 
 
 def bench_adr(
     collection: Collection, options: TrainingOptions, folder: Path, *, devices: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Train the adaptors, or go on with an earlier run, and measure.
+    """Train the adaptors, or resume an earlier run, and measure.
 
     Args:
-        collection: Of training and test, in parts that share no clip.
-        options: Of the default adaptor; the others differ from it in their evidence alone.
+        collection: Collection of training and test, in parts that share no clip.
+        options: Options of the default adaptor; the others differ only in their evidence.
         folder: Keeps the adaptors, see `train_variants`.
-        devices: Test devices.
-        seed: Of the test devices.
+        devices: Number of test devices.
+        seed: Seed of the test devices.
 
     Raises:
         InputError: The collection has too few clips.
@@ -91,13 +91,15 @@ def calibration_rows(
     held_out: tuple[Bank, Sequence[ClipData]],
     suffix: str = "",
 ) -> list[dict[str, Any]]:
-    """How often the ADR's intervals hold a clip's mean feature, and how likely that is by the ADR and others.
+    """Measure how often the ADR's intervals hold a clip's mean feature, and its likelihood.
+
+    The likelihood is compared with that of fitted Gaussians.
 
     Args:
         model: With an ADR.
-        training: Clips that the others are fitted on.
+        training: Clips that the Gaussians are fitted on.
         held_out: Clips that are predicted.
-        suffix: Of the rows' names.
+        suffix: Ending of the rows' names.
     """
     assert model.adaptor.reasoner
     fitted, asked = (model.table(bank).pairs(clips) for bank, clips in (training, held_out))
@@ -122,8 +124,8 @@ def judge(reasoner: AnchorReasoner, anchors: Tensor, clips: Tensor) -> tuple[Ten
     """Predict clips (N, U) from their anchors (N, U), by `DRAWS` draws of z each.
 
     Returns:
-        (N, U) 1 where the central interval holds the clip, else 0; by the mixture's own distribution, so that
-        there are no draws of clips. And log densities (N, U).
+        (N, U), 1 where the central interval holds the clip, else 0; it uses the mixture's distribution
+        function, so clips are not sampled. And log densities (N, U).
     """
     edge, held, densities = (1 - COVERED) / 2, [], []
     for anchor, clip in zip(*(torch.split(each, _CLIPS_AT_ONCE) for each in (anchors, clips)), strict=True):
@@ -136,11 +138,11 @@ def judge(reasoner: AnchorReasoner, anchors: Tensor, clips: Tensor) -> tuple[Ten
 
 
 def others(training: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """Log densities (N, U) of held-out clips by Gaussians that are fitted on training clips.
+    """Compute log densities (N, U) of held-out clips by Gaussians that are fitted on training clips.
 
     Args:
         training: Anchors and clips, (M, U) each.
-        held_out: Likewise, (N, U) each.
+        held_out: Anchors and clips, (N, U) each.
     """
     anchors, clips = training
     gain = least_squares(anchors, clips)
@@ -157,7 +159,7 @@ def others(training: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> 
 
 
 def gain_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> list[dict[str, Any]]:
-    """What packages gain by each evidence over the better of base and constant control, and its bytes."""
+    """Measure the gains of updates by each evidence over the better of base and constant, and its bytes."""
     default = models["reasoner"]
     reference = known.reference("all", default)
     gains = {
@@ -187,9 +189,9 @@ def gain_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> list[di
 def command(
     data: Path | None, task: str, devices: int, quick: bool, seed: int, json_file: Path | None
 ) -> None:
-    """Does the ADR earn its bytes: its intervals, and gains without it, with it and with whole clips.
+    """Measure the value of the ADR: its intervals, and gains without it, with it and with whole clips.
 
-    A run that was stopped goes on where it was.
+    A stopped run is resumed.
     """
     training = to_train(data, task, quick, seed)
     rows = bench_adr(*training, devices=devices, seed=seed)

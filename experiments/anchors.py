@@ -1,4 +1,4 @@
-"""Which frame of a clip should be its anchor: rules, at equal bytes, on the same devices and model."""
+"""Rules that choose the anchor of a clip, compared at equal bytes, on the same devices and model."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.views import UplinkTable
 
 DRAWS = 64
-"""Of z, for the ADR's prediction."""
+"""Number of draws of z for the ADR's prediction."""
 
 
 def middle(frames: np.ndarray, features: np.ndarray, model: TrainedModel) -> int:
-    """The middle one, as devices send it."""
+    """Choose the middle frame, as devices do."""
     return len(frames) // 2
 
 
 def first(frames: np.ndarray, features: np.ndarray, model: TrainedModel) -> int:
-    """The first one: what a device has at once."""
+    """Choose the first frame, which a device has at once."""
     return 0
 
 
 def sharpest(frames: np.ndarray, features: np.ndarray, model: TrainedModel) -> int:
-    """That whose Laplacian varies most."""
+    """Choose the frame whose Laplacian varies most."""
     grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
     return int(np.argmax([cv2.Laplacian(picture, cv2.CV_64F).var() for picture in grey]))
 
 
 def medoid(frames: np.ndarray, features: np.ndarray, model: TrainedModel) -> int:
-    """That whose feature is nearest to all the others'."""
+    """Choose the frame whose feature is nearest to the features of all other frames."""
     apart = np.linalg.norm(features[:, None] - features[None], axis=-1)
     return int(apart.sum(1).argmin())
 
 
 def surest(frames: np.ndarray, features: np.ndarray, model: TrainedModel) -> int:
-    """That which tells the ADR most: its prediction of the clip has the least variance."""
+    """Choose the frame from which the ADR predicts the clip with the least variance."""
     assert model.adaptor.reasoner
     with torch.no_grad():
         found = model.adaptor.reasoner.predict(torch.from_numpy(model.image_uplink(features)), DRAWS)
@@ -69,13 +69,13 @@ RULES: Mapping[str, Rule] = {rule.__name__: rule for rule in (middle, first, sha
 def bench_anchors(
     model: TrainedModel, collection: Collection, *, devices: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What packages gain by each rule, and by how much more than by the middle frame.
+    """Measure the gain of updates by each rule, and its difference to the gain by the middle frame.
 
     Args:
         model: Trained with one anchor a clip and an ADR.
-        collection: Of test devices.
-        devices: How many.
-        seed: Of the devices.
+        collection: Collection of the test devices.
+        devices: Number of devices.
+        seed: Seed of the devices.
 
     Raises:
         InputError: The collection has too few clips.
@@ -94,7 +94,7 @@ def bench_anchors(
 
 
 def chosen(model: TrainedModel, known: TestDevices, collection: Collection) -> dict[str, dict[ClipKey, int]]:
-    """Rule -> the anchor's place in every support clip of the devices, as they see it."""
+    """Return rule -> the anchor's place in every support clip of the devices, as they see it."""
     places: dict[str, dict[ClipKey, int]] = {name: {} for name in RULES}
     for device in tqdm(known.devices, desc="anchors", unit="device", disable=None):
         for clip in known.support(device):
@@ -109,7 +109,7 @@ def chosen(model: TrainedModel, known: TestDevices, collection: Collection) -> d
 
 
 def with_anchors(table: UplinkTable, known: TestDevices, places: Mapping[ClipKey, int]) -> UplinkTable:
-    """The table with other frames sent of these clips."""
+    """Copy the table with other anchors for these clips."""
     anchors = table.anchors.copy()
     rows = [known.bank.clip_rows[key] for key in places]
     features = known.bank.frames[rows, list(places.values())].numpy()
@@ -127,7 +127,7 @@ def with_anchors(table: UplinkTable, known: TestDevices, places: Mapping[ClipKey
 def command(
     model_dir: Path | None, data: Path | None, task: str, devices: int, seed: int, json_file: Path | None
 ) -> None:
-    """Gains by the middle frame of a clip, the first, the sharpest, the medoid, and the ADR's surest."""
+    """Compare anchors: the middle frame of a clip, the first, the sharpest, the medoid, the ADR's surest."""
     (model,), collection = models_and_collection([model_dir] if model_dir else [], data, [seed], task)
     rows = bench_anchors(model, collection, devices=devices, seed=seed)
     tell(rows_table(rows), rows, seed, json_file)

@@ -1,8 +1,8 @@
-"""What a device in a browser tab costs: the page of `paramcast serve` in a Chromium, beside Python's device.
+"""Cost of a device in a browser tab: the page of `paramcast serve` in a Chromium, beside Python's device.
 
-The same answer as in `bench device`: from 8 frames as pixels and a question as a string, trunks included.
-The *head* is the same from features. Both are timed at base and adapted in turns. A swap is all that happens
-once a package is there: signature, checks, a trial run, the browser's storage.
+The answer is the same as in `bench device`: from 8 frames as pixels and a question as a string, trunks
+included. The *head* starts from features. Both are timed at base and adapted in turns. A swap is all that
+happens once an update is there: signature, checks, a trial run, the browser's storage.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 COMPARED = "codes"
-"""The form that is compared with Python's device."""
+"""Form that is compared with Python's device."""
 PATIENCE_MS = 120_000
 
 
 def find_browser() -> str:
-    """A Chromium of this machine: what PARAMCAST_BROWSER names, else one of a usual name.
+    """Find a Chromium on this machine: the program in PARAMCAST_BROWSER, else one with a usual name.
 
     Raises:
         InputError: If there is none.
@@ -55,7 +55,7 @@ def bench_browser(seed: int, rounds: int = 20) -> list[dict[str, Any]]:
     """Time the page with models of the default sizes, one for each form.
 
     Args:
-        seed: Of the pixels and the models.
+        seed: Seed of the pixels and the models.
         rounds: Timed answers, and swaps, of each form.
 
     Raises:
@@ -102,9 +102,13 @@ def _form_rows(
 def _shared_rows(
     times: Mapping[str, np.ndarray], bundle: Path, frames: np.ndarray, starts: list[float], rounds: int
 ) -> list[dict[str, Any]]:
-    """What is the same for every form; the answer against Python's, timed right after the browser's."""
+    """Make the rows that all forms share; Python's answer is timed right after the browser's."""
     runtime = DeviceRuntime.load(bundle, "bench")
-    call: Callable[[], object] = lambda: runtime.answer(frames, [QUESTION])  # noqa: E731
+
+    def call() -> None:
+        runtime.clear_cache()
+        runtime.answer(frames, [QUESTION])
+
     python = in_turns("Python's answers", {"answer_base_python": call}, rounds)
     ratio = float(np.median(times["answer_base"]) / np.median(python["answer_base_python"]))
     return [
@@ -121,7 +125,7 @@ def _renamed(one: dict[str, Any], form: str) -> dict[str, Any]:
 
 
 def _start(page: Page, load: Callable[[], object]) -> float:
-    """Milliseconds from the address to a model that answers; the second time the browser has the files."""
+    """Measure the ms from the address to a model that answers; the second time the browser has the files."""
     start = time.perf_counter()
     load()
     page.get_by_role("heading", name="Show it something").wait_for()
@@ -129,7 +133,7 @@ def _start(page: Page, load: Callable[[], object]) -> float:
 
 
 def _show(page: Page, frames: np.ndarray) -> dict[str, Any]:
-    """Give the device a clip and a question to adapt to; the clip as the page's functions take it."""
+    """Give the device a clip and a question to adapt with; return the clip in the form of the page."""
     count, height, width, _ = frames.shape
     clip = {
         "count": count,
@@ -153,7 +157,7 @@ def _call(page: Page, method: str, *arguments: object) -> Any:
 @seed_option
 @json_option
 def command(rounds: int, seed: int, json_file: Path | None) -> None:
-    """Time the page of `paramcast serve` in a Chromium (PARAMCAST_BROWSER, or one that is installed)."""
+    """Time the page of `paramcast serve` in a Chromium (PARAMCAST_BROWSER, or an installed one)."""
     from playwright.sync_api import Error
 
     try:

@@ -1,4 +1,4 @@
-"""Accuracy against bytes: every form of package in every quantization, on the same devices."""
+"""Accuracy against bytes: every form of update in every quantization, on the same devices."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ FORMS: Mapping[str, tuple[str, Mapping[str, int]]] = {
 UP, DOWN, KEPT = 300, 600, 0.95
 """The target: at most this number of bytes a clip and an update keep this share of the best form's gain."""
 
-_EXPIRES = 2_000_000_000  # any time: all have as many bytes
+_EXPIRES = 2_000_000_000  # any time, since all times take the same number of bytes
 
 
 def bench_bytes(
     collection: Collection, options: TrainingOptions, folder: Path, *, devices: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Train an adaptor for each form, or go on with an earlier run, and measure.
+    """Train an adaptor for each form, or resume an earlier run, and measure.
 
     Args:
-        collection: Of training and test, in parts that share no clip.
-        options: Of the training.
+        collection: Collection of training and test, in parts that share no clip.
+        options: Options of the training.
         folder: Keeps the adaptors, see `train_variants`.
-        devices: Test devices.
-        seed: Of the test devices.
+        devices: Number of test devices.
+        seed: Seed of the test devices.
 
     Returns:
         A row for each form and quantization: the gain over the better of base and constant control, with its
-        interval; its share of the highest gain of any as `ratio`; the score itself; bytes up and down.
+        interval; its share of the highest gain of all rows as `ratio`; the score itself; bytes up and down.
 
     Raises:
         InputError: The collection has too few clips.
@@ -111,10 +111,10 @@ def _form_rows(models: Mapping[str, TrainedModel], known: TestDevices) -> Iterab
 def deliver(
     model: TrainedModel, packages: dict[str, Tensor], known: TestDevices, quantization: str
 ) -> tuple[list[dict[str, Tensor]], float]:
-    """Seal packages (N, *shape) and open them again as devices do.
+    """Seal updates (N, *shape) and open them again as devices do.
 
     Returns:
-        What the devices get, N of (1, *shape), and the mean bytes of a package.
+        The opened updates, N of (1, *shape), and the mean bytes of a sealed update.
     """
     key, digest, shapes = make_key(), model.sha256(), model.adaptor.adapted.adapter.shapes
     delivered, sizes = [], []
@@ -140,7 +140,7 @@ def _with_shares(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Whether packages of codes reach the target, in one sentence."""
+    """Conclude in one sentence whether updates of codes reach the target."""
     small = [
         row
         for row in rows
@@ -164,7 +164,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def bytes_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for the terminal."""
+    """Format the rows for the terminal."""
     return align([["package", *BYTES_COLUMNS], *([row["name"], *cells(row)] for row in rows)])
 
 
@@ -172,7 +172,7 @@ BYTES_COLUMNS = ("score", "gain", "share of the best", "bytes up a clip", "bytes
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """What is said of a package, by `BYTES_COLUMNS`."""
+    """Format the cells of a row, in the order of `BYTES_COLUMNS`."""
     return [
         f"{row['own']['mean']:.1f}",
         f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]",
@@ -199,14 +199,14 @@ def command(
     json_file: Path | None,
     page_file: Path | None,
 ) -> None:
-    """Accuracy against bytes: every form of package in every quantization.
+    """Measure accuracy against bytes: every form of update in every quantization.
 
-    A run that was stopped goes on where it was.
+    A stopped run is resumed.
     """
     training = to_train(data, task, quick, seed)
     rows = bench_bytes(*training, devices=devices, seed=seed)
     tell(f"{bytes_table(rows)}\n\n{verdict(rows)}", rows, seed, json_file)
     if page_file is not None:
-        from experiments.bytes_page import write_bytes_page  # which imports this module
+        from experiments.bytes_page import write_bytes_page  # here, since it imports this module
 
         write_bytes_page(page_file, results(typed_command(), seed, rows))

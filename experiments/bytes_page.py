@@ -1,4 +1,4 @@
-"""The page of the experiment `bytes`: what packages of each form keep of their gain, by their bytes."""
+"""Page of the experiment `bytes`: the score under updates of each form, by their bytes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from paramcast.files import write_bytes
 Row = Mapping[str, Any]
 
 _COLOURS = {"full": "shuffled", "residual": "oracle", "lowrank": "constant", "codes": "own"}
-"""Family of forms -> the class that the style sheet has a colour for."""
+"""Family of forms -> class of the style sheet, which sets its color."""
 
 
 def write_bytes_page(path: Path | str, results: Mapping[str, Any]) -> None:
-    """Write the page: one file, no network.
+    """Write the page: one file that needs no network.
 
     Args:
         path: The HTML file.
-        results: Of `python -m experiments bytes`.
+        results: Results of `python -m experiments bytes`.
     """
     rows = results["rows"]
     page = render(
@@ -40,11 +40,11 @@ def write_bytes_page(path: Path | str, results: Mapping[str, Any]) -> None:
 
 
 def packages_chart(rows: Sequence[Row], width: int) -> str:
-    """Score against a package's bytes, by powers of ten; the quantizations of a form are joined by a line.
+    """Draw scores against the bytes of an update, by powers of ten; a line joins a form's quantizations.
 
     Args:
-        rows: Of `python -m experiments bytes`.
-        width: In pixels.
+        rows: Rows of `python -m experiments bytes`.
+        width: Width in pixels.
     """
     places = [math.log10(row["bytes_down"]) for row in rows]
     edges = [row["own"][edge] for row in rows for edge in ("low", "high")]

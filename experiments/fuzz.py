@@ -19,7 +19,7 @@ from paramcast.errors import ParamcastError
 
 LONGEST_INPUT = 4096
 MEMORY_MB, INPUT_S = 256, 2
-"""Limits: memory of the whole process, 60 MB of which are Python's own; seconds for one input."""
+"""Limits: memory of the whole process, of which Python itself takes 60 MB; seconds for one input."""
 
 _FIGURE = re.compile(r"^stat::(\w+): +(\d+)", re.MULTILINE)
 
@@ -29,21 +29,21 @@ class FindingError(ParamcastError):
 
 
 def bench_fuzz(inputs: int, seed: int, findings: Path) -> list[dict[str, Any]]:
-    """Have requests, packages and headers read from `inputs` inputs, in a process of its own.
+    """Decode `inputs` inputs as requests, updates and headers, in a separate process.
 
     Args:
-        inputs: How many.
-        seed: Of the fuzzer.
-        findings: Folder for the input that breaks something.
+        inputs: Number of inputs.
+        seed: Seed of the fuzzer.
+        findings: Folder for an input that breaks something.
 
     Raises:
-        FindingError: If there is one; the message has the last lines of the fuzzer.
+        FindingError: If there is such an input; the message has the last lines of the fuzzer.
     """
     findings = findings.resolve()
     findings.mkdir(parents=True, exist_ok=True)
     limits = [f"-max_len={LONGEST_INPUT}", f"-rss_limit_mb={MEMORY_MB}", f"-timeout={INPUT_S}"]
     options = [f"-runs={inputs}", f"-seed={seed}", "-print_final_stats=1", f"-artifact_prefix={findings}/"]
-    # By a shell, as a process counts the memory of the one that started it as its own at first.
+    # The command runs in a shell, since a new process first counts the memory of its parent as its own.
     shell = ["sh", "-c", '"$@"; exit $?', "sh"]
     command = [*shell, sys.executable, "-m", "experiments.fuzz_wire", *options, *limits]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
@@ -72,8 +72,8 @@ def bench_fuzz(inputs: int, seed: int, findings: Path) -> list[dict[str, Any]]:
 @seed_option
 @json_option
 def command(inputs: int, findings: Path, seed: int, json_file: Path | None) -> None:
-    """Fuzz all that is read from strangers: requests, packages, signatures' headers."""
+    """Fuzz everything that is read from strangers: requests, updates, headers of signatures."""
     with needs("python -m experiments fuzz", "fuzz"):
-        import atheris  # noqa: F401  it runs in a process of its own; better to know before it is started
+        import atheris  # noqa: F401  it runs in another process; a missing package is reported here
     rows = bench_fuzz(inputs, seed, findings)
     tell(rows_table(rows), rows, seed, json_file)

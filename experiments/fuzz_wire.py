@@ -1,8 +1,9 @@
-"""The program that `python -m experiments fuzz` runs: atheris over all that is read from strangers.
+"""Program that `python -m experiments fuzz` runs: atheris over everything that is read from strangers.
 
     python -m experiments.fuzz_wire [options of libFuzzer]
 
-Anything but the error that is meant for bad bytes is a finding: the input is written to a file, exit code 77.
+Every exception other than the intended error for bad bytes is a finding: the input is written to a file, and
+the exit code is 77.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ WORDS = (
         "Paramcast ",
     ),
 )
-"""What it may write into inputs: words of the formats, and numbers at their limits."""
+"""Words that the fuzzer may write into inputs: words of the formats, and numbers at their limits."""
 
 
 def try_one(data: bytes) -> None:
-    """Read `data` as each of the things that it could be."""
+    """Decode `data` as every kind of message."""
     with contextlib.suppress(MessageError):
         request = AdaptRequest.decode(data)
         again = AdaptRequest.decode(request.encode())
@@ -61,14 +62,14 @@ def try_one(data: bytes) -> None:
     with contextlib.suppress(MessageError):
         Credentials.read(data.decode("latin-1"))
     kind, content = data[:1], data[1:]
-    # Rightly signed, so that what stands behind the signature is reached.
+    # The signature is valid, so that the code behind its check is reached.
     for package in (data, MAGIC + kind + sign(KEY, kind + content) + content):
         with contextlib.suppress(PackageError):
             open_package(package, PUBLIC, device="cam-1", model="a" * 64, after=0, now=0, expected=EXPECTED)
 
 
 def seeds() -> list[bytes]:
-    """Whole ones of each kind, from which the fuzzer goes on."""
+    """Make valid messages of each kind, from which the fuzzer starts."""
     import numpy as np
 
     from paramcast.protocol import Package, authorize, seal

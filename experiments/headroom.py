@@ -1,4 +1,4 @@
-"""Where there is something to gain: the base, the package, the oracle, and fine-tuning on many labels."""
+"""Possible gains: the base, the update, the oracle, and fine-tuning on many labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from paramcast.video.training.evaluate import evaluate
 from paramcast.video.training.model import TrainedModel
 
 SUPPORTS = (1, 8)
-"""Support clips of a package, besides as many as fine-tuning has."""
+"""Numbers of support clips of an update, besides the number of clips of fine-tuning."""
 
 
 def bench_headroom(
@@ -41,17 +41,21 @@ def bench_headroom(
     seed: int,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Rows of evaluate, each with `labeled` and, in points above base or constant control, `room`.
+    """Measure rows of `evaluate`, with the score of fine-tuning and the possible gains.
+
+    A row gets `labeled`, the score of fine-tuning, and `room`, the points of the oracle and of fine-tuning
+    above the better of base and constant control.
 
     Args:
         model: Trained.
-        collection: Of the test devices.
-        trained_on: That of the training, on whose validation devices fine-tuning is tuned; may be the same.
-        shifts: See `training.evaluate.evaluate`; each a part of the map.
-        devices: How many under each.
-        labeled_clips: Clips of each device, all of whose labels fine-tuning has.
-        seed: Of the devices.
-        folder: Keeps what fine-tuning came to, so that a run which was stopped goes on.
+        collection: Collection of the test devices.
+        trained_on: Collection of the training, on whose validation devices fine-tuning is tuned; may be the
+            same.
+        shifts: See `training.evaluate.evaluate`; each is a part of the map.
+        devices: Number of devices under each shift.
+        labeled_clips: Clips of each device; fine-tuning has all their labels.
+        seed: Seed of the devices.
+        folder: Keeps the results of fine-tuning, so that a stopped run can be resumed.
     """
     rows: list[dict[str, Any]] = []
     sizes = sorted({*SUPPORTS, labeled_clips})
@@ -73,7 +77,7 @@ def bench_headroom(
 
 
 def headroom_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The map: a line for each figure, shift and support size."""
+    """Format the map: a line for each metric, shift and support size."""
     cells = [["shift, figure", "clips", "base", "own", "oracle", "labeled", "gain", "room, oracle", "room"]]
     for row in rows:
         means = [row["controls"][control]["mean"] for control in ("base", "own", "oracle")]
@@ -115,7 +119,7 @@ def command(
     json_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Map where there is something to gain: the oracle, and fine-tuning on all labels of many clips."""
+    """Map the possible gains: the oracle, and fine-tuning on all labels of many clips."""
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
     before = Collection.open(trained_on) if trained_on else collection
     with parts_folder(out, json_file) as folder:

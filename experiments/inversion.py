@@ -1,8 +1,8 @@
-"""What an uplink feature tells of its frame, and what noise on it hides and costs.
+"""Information in an uplink feature on its frame, and the effect and cost of noise on the feature.
 
-The attacker is a strong one: he has the uplink's projection, thousands of frames of the same world with their
-features, and knows the scale of the noise. He trains a decoder from features to pictures (Dosovitskiy,
-Brox, "Inverting Visual Representations with Convolutional Networks", 2016) and probes for what is in them.
+The attacker is strong: he has the uplink's projection, thousands of frames of the same world with their
+features, and knows the scale of the noise. He trains a decoder from features to pictures (Dosovitskiy, Brox,
+"Inverting Visual Representations with Convolutional Networks", 2016) and probes for their content.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from paramcast.video.data.frames import read_frames
 from paramcast.video.training.model import TrainedModel
 
 SCALES = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Standard deviations of the noise, where uplink features have 1."""
+"""Standard deviations of the noise; uplink features have a standard deviation of 1."""
 
 SIDE = 32
-"""Pixels of a reconstructed frame's side."""
+"""Side of a reconstructed frame in pixels."""
 
 SHIFT = "vocabulary"
-"""Under which adaptation gains most in the demo world."""
+"""The shift under which adaptation gains most in the demo world."""
 
 _COMPONENTS, _WIDTH = 256, 512
 _STEPS, _BATCH, _RATE, _LOOK = 1000, 128, 1e-3, 50
 _LEAST_CLIPS = 10
-"""An answer is probed for if it is given about this number of test clips at least, and not about as many."""
+"""An answer is probed if at least this number of test clips have it, and at least this number lack it."""
 
 
 Pictures = dict[str, np.ndarray]
@@ -59,7 +59,7 @@ class Shown:
     Attributes:
         pictures: (N, 3, SIDE, SIDE) float32 in 0..1.
         uplinks: (N, U) float32, before they are sent.
-        clips: (N,) the clip of each.
+        clips: (N,) the clip of each frame.
     """
 
     pictures: np.ndarray
@@ -67,25 +67,25 @@ class Shown:
     clips: Sequence[Clip]
 
     def sent(self, scale: float, seed: int) -> np.ndarray:
-        """(N, U) float32: the features as the cloud receives them, with noise of this scale."""
+        """Compute the features (N, U) float32 as the cloud receives them, with noise of this scale."""
         return as_received(UplinkNoise(scale, seed)(self.uplinks))
 
 
 def bench_inversion(
     models: Sequence[TrainedModel], collection: Collection, *, devices: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Attack what devices send, and score devices that send it with noise.
+    """Attack the features that devices send, and score devices that send them with noise.
 
     Args:
-        models: Of the demo world's size; the attack and the devices of each are its own.
-        collection: On which they were trained.
+        models: Of the demo world's size; each model has its own attack and devices.
+        collection: Collection of their training.
         devices: Test devices of each model.
-        seed: Of attacks and devices.
+        seed: Seed of attacks and devices.
 
     Returns:
         For each scale: PSNR and SSIM of reconstructed test frames, accuracy of the category and area under
-        the curve of answers read off the feature, with what is had without it; and the gain of adaptation.
-        All with intervals over the frames, clips, answers or devices of all models.
+        the curve of answers read off the feature, each against a guess without the feature; and the gain of
+        adaptation. All have intervals over the frames, clips, answers or devices of all models.
 
     Raises:
         InputError: The collection has too few clips.
@@ -131,9 +131,9 @@ def _rows(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _shown(model: TrainedModel, collection: Collection, split: str, read: Pictures) -> Shown:
-    """Frames of a split's clips: all of training's, as an attacker takes what he has; else the anchors.
+    """Read frames of a split's clips: all frames in training, since an attacker uses all; else the anchors.
 
-    What has been read is kept in `read`: models differ in how they split the same clips.
+    Frames that have been read are kept in `read`, since models differ only in how they split the same clips.
     """
     clips = [collection.by_id[name] for name in model.config.clips[split]]
     features = model.store(collection).clips([(clip.id, ()) for clip in clips])
@@ -151,15 +151,15 @@ def _shown(model: TrainedModel, collection: Collection, split: str, read: Pictur
 
 
 def _small(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) uint8 -> (T, 3, SIDE, SIDE) float32 in 0..1."""
+    """Shrink (T, H, W, 3) uint8 -> (T, 3, SIDE, SIDE) float32 in 0..1."""
     shrunk = [cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for frame in frames]
     return np.stack(shrunk).transpose(0, 3, 1, 2).astype(np.float32) / 255
 
 
 def _guesses(known: Shown, hidden: Shown) -> dict[str, np.ndarray]:
-    """What is had without the feature: the mean picture, the commonest category, no idea of answers.
+    """Guess without the feature: the mean picture, the most frequent category, no information on answers.
 
-    And what is had without a decoder: the known picture of the nearest feature.
+    And guess without a decoder: the known picture with the nearest feature.
     """
     mean = np.broadcast_to(known.pictures.mean(0), hidden.pictures.shape)
     wanted, given = hidden.sent(0, 0), known.sent(0, 0)
@@ -179,7 +179,7 @@ def _guesses(known: Shown, hidden: Shown) -> dict[str, np.ndarray]:
 
 
 def _attacks(known: Shown, hidden: Shown, scale: float, seed: int) -> dict[str, np.ndarray]:
-    """What the attacker makes of features with noise of this scale."""
+    """Run the attacks on features with noise of this scale."""
     sent = hidden.sent(scale, seed)
     decoder = _decoder(known, scale, seed)
     with torch.no_grad():
@@ -197,7 +197,7 @@ def _attacks(known: Shown, hidden: Shown, scale: float, seed: int) -> dict[str, 
 
 
 def _answers(known: Shown, hidden: Shown, given: np.ndarray, sent: np.ndarray) -> np.ndarray:
-    """Percent of area under the curve, of each answer that is often given, told from the feature alone."""
+    """Compute the area under the curve in percent, of each frequent answer, predicted from the feature."""
     said = _said(hidden)
     often = [
         answer
@@ -212,12 +212,12 @@ def _answers(known: Shown, hidden: Shown, given: np.ndarray, sent: np.ndarray) -
 
 
 def _said(shown: Shown) -> list[set[str]]:
-    """The answers that are given about the clip of each frame."""
+    """Return the answers about the clip of each frame."""
     return [{pair.answer for pair in clip.qa} for clip in shown.clips]
 
 
 class Decoder(nn.Module):
-    """From uplink features to pictures, by way of the known pictures' principal components."""
+    """Network from uplink features to pictures, by way of the principal components of the known pictures."""
 
     def __init__(self, known: Shown) -> None:
         """Find the components of the known pictures."""
@@ -236,18 +236,18 @@ class Decoder(nn.Module):
         )
 
     def coefficients(self, pictures: np.ndarray) -> Tensor:
-        """(N, 3, SIDE, SIDE) -> (N, C), of the components."""
+        """Compute the coefficients (N, C) of the components for pictures (N, 3, SIDE, SIDE)."""
         found: Tensor = (torch.from_numpy(pictures).flatten(1) - self.mean) @ self.basis
         return found
 
     def forward(self, uplinks: Tensor) -> Tensor:
-        """(N, U) -> (N, 3, SIDE, SIDE) in 0..1."""
+        """Decode (N, U) -> (N, 3, SIDE, SIDE) in 0..1."""
         flat: Tensor = self.mean + self.net(uplinks) @ self.basis.T
         return flat.reshape(-1, 3, SIDE, SIDE).clamp(0, 1)
 
 
 def _decoder(known: Shown, scale: float, seed: int) -> Decoder:
-    """A decoder, trained on features that get new noise at each step; the best on a tenth of the clips."""
+    """Train a decoder on features with new noise at each step; keep the best on a tenth of the clips."""
     torch.manual_seed(seed)
     decoder = Decoder(known)
     wanted = decoder.coefficients(known.pictures)
@@ -277,14 +277,17 @@ def _decoder(known: Shown, scale: float, seed: int) -> Decoder:
 
 
 def psnr(made: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(N,) dB: peak signal-to-noise ratio of pictures (N, 3, H, W) in 0..1."""
+    """Compute the peak signal-to-noise ratio (N,) in dB of pictures (N, 3, H, W) in 0..1."""
     errors = ((made - true) ** 2).mean((1, 2, 3))
     ratio: np.ndarray = -10 * np.log10(np.maximum(errors, 1e-10))
     return ratio
 
 
 def ssim(made: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(N,) structural similarity of the channels' mean (Wang et al. 2004): window of 1.5 pixels."""
+    """Compute the structural similarity (N,) of the channels' mean (Wang et al. 2004).
+
+    The window has a standard deviation of 1.5 pixels.
+    """
     x, y = made.mean(1, dtype=np.float64), true.mean(1, dtype=np.float64)
 
     def local(values: np.ndarray) -> np.ndarray:
@@ -302,17 +305,17 @@ def ssim(made: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NoisyUplink(Uplink):
-    """An uplink that adds noise to what it gives."""
+    """An uplink that adds noise to its output."""
 
     noise: UplinkNoise
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(N, D) -> (N, U) float32."""
+        """Project (N, D) -> (N, U) float32."""
         return self.noise(super().__call__(features))
 
 
 def _gains(model: TrainedModel, collection: Collection, devices: int, seed: int) -> dict[str, np.ndarray]:
-    """(N,) points that each device gains over the better of base and constant control, for each scale."""
+    """Measure the gains (N,) of devices over the better of base and constant, in points, for each scale."""
     known = TestDevices.load(model, collection, devices, seed, SHIFT)
     reference, gains = known.reference("reference", model), {}
     for scale in SCALES:

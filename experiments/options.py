@@ -1,4 +1,4 @@
-"""What several experiments share: options, and the training that they are about."""
+"""Options and training that several experiments share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ quick_option = click.option("--quick", is_flag=True, help="Smaller training: to 
 def to_train(
     data: Path | None, task: str, quick: bool, seed: int
 ) -> tuple[Collection, TrainingOptions, Path]:
-    """The collection, training of the demo's size, and the folder that is for it."""
+    """Return the collection, training options of the demo's size, and the folder of this training."""
     collection = opened(data)
     training = replace((QUICK if quick else FULL).training, task=task, seed=seed)
     return collection, training, run_folder("variants", collection, training)

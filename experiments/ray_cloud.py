@@ -1,8 +1,8 @@
 """The service on a Ray of this machine, for a test and a benchmark.
 
-python -m experiments.ray_cloud SETTINGS.toml REPLICAS    # tells its URL once ready, ends with its input
+python -m experiments.ray_cloud SETTINGS.toml REPLICAS    # prints its URL when ready, ends with its input
 
-A process of its own: Ray warns, forks and listens on its own terms.
+It is a separate process, since Ray warns, forks and listens in its own way.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # its workers would give way to all else that runs
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # its own proxy does a quarter of what HAProxy does
+    "RAY_worker_niceness": "0",  # by default its workers have a lower priority than other processes
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # its own proxy has a quarter of HAProxy's throughput
 }
 LOOKS, LOOK_S, TRIES = 20, 0.1, 200
 
 
 @contextmanager
 def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
-    """So many replicas of what `build` gives, on a free port until the block ends; gives their URL.
+    """Run `replicas` replicas of the app from `build` on a free port until the block ends; yields their URL.
 
     Raises:
         MissingExtraError: If Ray is not installed.
-        LoadError: If it is not ready in the end.
+        LoadError: If it does not become ready.
     """
     os.environ |= _OPTIONS
     try:
@@ -56,7 +56,7 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
     start_ray(ray)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        # Where there are two cores only, replicas, Ray's proxy and who asks share them.
+        # With only two cores, replicas, Ray's proxy and the clients share them.
         options = {"autoscaling_config": None, "ray_actor_options": {"num_cpus": 0.1}}
         serve.run(deployed(build, num_replicas=replicas, **options))
         _settled(url)
@@ -67,7 +67,7 @@ def ray_cloud(build: Callable[[], ASGIApp], replicas: int) -> Iterator[str]:
 
 
 def start_ray(ray: Any, tries: int = 3) -> None:
-    """Start Ray here; it gives its own processes 30 s, which on a busy machine may be too little."""
+    """Start Ray; it gives its processes 30 s, which may be too short on a busy machine, so try again."""
     try:
         ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except Exception:
@@ -78,7 +78,7 @@ def start_ray(ray: Any, tries: int = 3) -> None:
 
 
 def _settled(url: str) -> None:
-    """Wait until a connection is kept for some looks: HAProxy starts anew as replicas come."""
+    """Wait until a connection is kept for some checks: HAProxy restarts as replicas come."""
     for _ in range(TRIES):
         with suppress(httpx2.HTTPError), httpx2.Client() as client:
             for _ in range(LOOKS):

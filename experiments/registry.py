@@ -1,4 +1,4 @@
-"""What an adaptation costs with a hundred devices known and with a million: the state is filled for real."""
+"""Cost of an adaptation with a hundred and with a million known devices, in a state that is really filled."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from paramcast.video.training.serving import OnnxBackend
 SIZES = (100, 10_000, 1_000_000)
 BATCH, BATCHES, TURNS = 32, 8, 7
 ASKING = 2048
-"""So many of the devices ask, evenly spread over all that are known."""
+"""Number of devices that ask. They are evenly spread over all known devices."""
 
 _FILLED_AT_ONCE = 20_000
 
 
 def bench_registry(where: str | None, seed: int, sizes: Sequence[int] = SIZES) -> list[dict[str, Any]]:
-    """Fill a state further and further, and time batches of signed requests.
+    """Fill a state in steps, and time batches of signed requests at each size.
 
-    Each size is timed in turns with a second, small state of the same kind of service, so that what else the
-    machine does hits both.
+    Each size is timed in turns with a second, small state of the same kind of service, so that other load on
+    the machine affects both.
 
     Args:
         where: An empty state, a file or URL; without it a temporary SQLite file.
-        seed: Of the made-up requests.
-        sizes: Numbers of devices known, rising.
+        seed: Seed of the made-up requests.
+        sizes: Numbers of known devices, ascending.
     """
     model = untrained_model("codes")
     backend, asked = OnnxBackend(model), made_up_request(model, "device", seed=seed)
@@ -73,7 +73,7 @@ def bench_registry(where: str | None, seed: int, sizes: Sequence[int] = SIZES) -
 
 
 class _Asking:
-    """A service whose devices are enrolled, some of which ask."""
+    """A service with enrolled devices, some of which ask."""
 
     def __init__(self, database: Database, backend: OnnxBackend, asked: AdaptRequest) -> None:
         self._database, self._known = database, 0
@@ -88,7 +88,7 @@ class _Asking:
         self._signing: set[int] = set()
 
     def grow(self, size: int) -> None:
-        """Enroll devices until `count` are known."""
+        """Enroll devices until `size` are known."""
         places = np.unique(np.linspace(0, size - 1, min(ASKING, size)).astype(int)).tolist()
         asking = set(places)
         for begin in tqdm(range(0, size, _FILLED_AT_ONCE), desc=f"{size} devices", disable=None):
@@ -100,10 +100,10 @@ class _Asking:
         self._names = [_name(place) for place in places]
         np.random.default_rng(0).shuffle(self._names)
         self._next = 0
-        self.batches()  # the first ones fill the caches
+        self.batches()  # the first batches fill the caches
 
     def _enrol(self, connection: Any, places: range, asking: set[int]) -> None:
-        """New ones get a random key; those that will ask, one that is known here."""
+        """Enroll new devices with random keys; devices that will ask get a key that is known here."""
         new = [place for place in places if place >= self._known]
         if new:
             seen = {"sequence": 0, "first_seen_at": 1, "last_seen_at": 1}
@@ -123,7 +123,7 @@ class _Asking:
             connection.execute(insert(device_keys), keys)
 
     def batches(self) -> float:
-        """Seconds that some batches take, from the first byte read to the last package recorded."""
+        """Measure the seconds of some batches, from the first byte read to the last update recorded."""
         sent = []
         for _ in range(BATCH * BATCHES):
             name = self._names[self._next % len(self._names)]
@@ -149,7 +149,7 @@ class _Asking:
 
 
 def _name(place: int) -> str:
-    """Spread over the index, as names of real devices are."""
+    """Make a name. A hash spreads the names over the index, like names of real devices."""
     return f"cam-{hashlib.blake2b(str(place).encode(), digest_size=8).hexdigest()}"
 
 
@@ -170,6 +170,6 @@ def _key(name: str) -> SigningKey:
 @seed_option
 @json_option
 def command(state: str | None, sizes: tuple[int, ...], seed: int, json_file: Path | None) -> None:
-    """Time an adaptation with few devices known and with many, signed and recorded."""
+    """Time an adaptation, signed and recorded, with few known devices and with many."""
     rows = bench_registry(state, seed, sorted(sizes))
     tell(rows_table(rows), rows, seed, json_file)

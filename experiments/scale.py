@@ -1,4 +1,4 @@
-"""What several processes on one state do together, and replicas on Ray, beside one process alone."""
+"""Throughput of several processes on one state, and of replicas on Ray, compared with one process."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ RAY_STOP_S = 60.0
 def bench_scale(
     processes: Sequence[int], replicas: Sequence[int], state: str | None, seconds: float, seed: int
 ) -> list[dict[str, Any]]:
-    """Signed adaptations a second of one process, of several together, and of replicas behind Ray's proxy.
+    """Measure the signed adaptations a second of one process, of several, and of replicas behind Ray's proxy.
 
-    All are asked in turns, so that what else the machine does hits all alike. They share its cores, with the
-    load generator too: more processes than cores cannot be faster.
+    All are asked in turns, so that other load on the machine affects all of them. They share its cores, also
+    with the load generator: more processes than cores cannot be faster.
 
     Args:
-        processes: Numbers of processes, each number a row; requests go to all of them in turn, as a load
-            balancer sends them.
-        replicas: Numbers of replicas on Ray, each a row.
-        state: An empty one that all share: file or URL; None: a temporary SQLite file.
-        seconds: Length of each load, in all.
-        seed: Of the made-up requests.
+        processes: Numbers of processes, a row for each number. Requests go to all processes in turn, as a
+            load balancer sends them.
+        replicas: Numbers of replicas on Ray, a row for each number.
+        state: An empty state that all share: file or URL; None: a temporary SQLite file.
+        seconds: Length of each load, over all turns.
+        seed: Seed of the made-up requests.
 
     Raises:
         MissingExtraError: If there are replicas and Ray is not installed.
@@ -65,7 +65,7 @@ def bench_scale(
         }
         signers = Signers(shared, requests, SIGNERS)
         rates = _rates(urls, signers, seconds)
-        for count in replicas:  # a Ray at a time: each takes half a gigabyte
+        for count in replicas:  # one Ray at a time, since each takes half a gigabyte
             with _on_ray(folder, shared, count) as url:
                 beside = {"processes_1": urls["processes_1"], f"ray_{count}": [url]}
                 rates |= {f"ray_{count}": _rates(beside, signers, seconds)[f"ray_{count}"]}
@@ -74,7 +74,7 @@ def bench_scale(
 
 
 def _rates(urls: dict[str, list[str]], signers: Signers, seconds: float) -> dict[str, tuple[float, float]]:
-    """Name -> adaptations a second, and the median over turns of its ratio to one process."""
+    """Measure name -> adaptations a second, and the median over turns of its ratio to one process."""
     with ExitStack() as opened:
         pools: dict[str, list[Connection]] = {
             name: [
@@ -91,7 +91,7 @@ def _rates(urls: dict[str, list[str]], signers: Signers, seconds: float) -> dict
                 signers.sign(2 * SIGNERS)
                 turn[name] = closed_loop(pool, signers, seconds / TURNS).rate
             found.append(turn)
-    found = found[1:]  # the first one fills caches
+    found = found[1:]  # the first turn fills caches
     return {
         name: (
             float(np.median([turn[name] for turn in found])),
@@ -103,7 +103,7 @@ def _rates(urls: dict[str, list[str]], signers: Signers, seconds: float) -> dict
 
 @contextmanager
 def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
-    """So many replicas on a Ray of this machine; gives their URL."""
+    """Run `replicas` replicas on a Ray of this machine; yields their URL."""
     config, log = folder / "ray.toml", folder / "ray.log"
     settings = {"artifact": folder / "artifact", "key": folder / "ray.key", "state": state}
     lines = [f'{name} = "{value}"\n' for name, value in settings.items()]
@@ -126,7 +126,7 @@ def _on_ray(folder: Path, state: str, replicas: int) -> Iterator[str]:
         yield url
     finally:
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=RAY_STOP_S)  # the end of its input tells it to end Ray
+            process.communicate(timeout=RAY_STOP_S)  # at the end of its input it ends Ray
         stop(process)
 
 

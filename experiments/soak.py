@@ -1,4 +1,4 @@
-"""A service under steady load for minutes: does its memory stay flat, and is every request answered."""
+"""A service under steady load for minutes: whether its memory stays flat and every request is answered."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from paramcast.server import Database
 
 TURN_S = 5.0
 WARM = 0.2
-"""Share of the time before memory is looked at: pools and caches fill first."""
+"""Share of the time before memory is evaluated: pools and caches fill first."""
 
 _COUNTED = ("process_cpu_seconds_total", "paramcast_request_bytes_sum", "paramcast_package_bytes_sum")
 
 
 def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
-    """Load a real server with signed requests, open loop, and look at its memory after every few seconds.
+    """Load a real server with signed requests, open loop, and read its memory after every few seconds.
 
     Args:
-        seconds: For so long.
+        seconds: Length of the load.
         rate: Requests a second; an answer other than 200 fails the bench.
-        seed: Of the made-up requests.
+        seed: Seed of the made-up requests.
 
     Raises:
-        LoadError: If a request was not answered with a package.
+        LoadError: If a request was not answered with an update.
     """
     model = untrained_model("codes")
     requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(64)]
@@ -55,7 +55,7 @@ def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
             with tqdm(unit="request", disable=None) as bar:
                 while time.monotonic() < end:
                     signers.sign(int(rate * TURN_S))
-                    with connections(url, 2 * CONNECTIONS) as pool:  # new ones: idle ones are closed
+                    with connections(url, 2 * CONNECTIONS) as pool:  # new: it closes idle ones
                         load = open_loop(pool, signers, rate, TURN_S)
                         counted = counters(pool[0])
                     memory.append(counted["process_resident_memory_bytes"] / 1e6)
@@ -80,7 +80,7 @@ def bench_soak(seconds: float, rate: float, seed: int) -> list[dict[str, Any]]:
 
 
 def _size(state: Path) -> int:
-    """Bytes of a SQLite file with all that is in its log."""
+    """Count the bytes of a SQLite file, including its log."""
     database = Database.open(state)
     database.checkpoint()
     with database.reading() as connection:
@@ -98,6 +98,6 @@ def _size(state: Path) -> int:
 @seed_option
 @json_option
 def command(seconds: float, rate: float, seed: int, json_file: Path | None) -> None:
-    """Load a real server for minutes: does its memory stay flat, is everything answered."""
+    """Load a real server for minutes, and check that its memory stays flat and every request is answered."""
     rows = bench_soak(seconds, rate, seed)
     tell(rows_table(rows), rows, seed, json_file)

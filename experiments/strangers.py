@@ -1,8 +1,8 @@
-"""Enrolled devices alone, and beside strangers who want all of the service: what is left to the devices.
+"""Throughput of enrolled devices, alone and beside strangers that flood the service.
 
-The strangers are a process of their own, as they are machines of their own in the world. It runs at the
-lowest priority: on one machine they are to take the service's time, not the processor's by making requests.
-Both loads are measured in turns within one run, so that what else the machine does hits both.
+The strangers are a separate process, as they would be separate machines in practice. It runs at the lowest
+priority: on one machine, the strangers should take the service's time, and not the processor's time by making
+requests. Both loads are measured in turns within one run, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ DEVICES = 32
 TURNS = 4
 ANSWER_S = 30.0
 BACKLOG_S = 1.5
-"""Seconds that strangers have to come in before devices are measured."""
+"""Seconds that strangers have to connect before devices are measured."""
 
 
 def bench_strangers(strangers: int, seconds: float, seed: int) -> list[dict[str, Any]]:
     """Load a closed service with devices alone and beside strangers, in turns.
 
     Args:
-        strangers: Their connections: a third each asks for health, sends unsigned requests, and sends bodies
-            that never end.
-        seconds: That strangers are there, over all turns; devices are alone for half as long.
-        seed: Of the made-up requests.
+        strangers: Number of their connections. A third asks for health, a third sends unsigned requests, and
+            a third sends bodies that never end.
+        seconds: Time with strangers, over all turns; devices are alone for half of this time.
+        seed: Seed of the made-up requests.
 
     Raises:
-        LoadError: If a device gets another answer than its package.
+        LoadError: If a device gets an answer other than its update.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # of the service, too: as in its unit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # the service inherits it
     model = untrained_model("codes")
     requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(8)]
     settings = {"require_enrolment": True, "rate_per_minute": 0}
@@ -81,7 +81,7 @@ def bench_strangers(strangers: int, seconds: float, seed: int) -> list[dict[str,
 
 
 def _asked(url: str, signers: Signers, seconds: float) -> Load:
-    """Have devices ask, over connections that they open now: idle ones are closed meanwhile."""
+    """Let devices ask over new connections, since idle ones are closed meanwhile."""
     with connections(url, DEVICES) as pool:
         return closed_loop(pool, signers, seconds)
 
@@ -111,7 +111,7 @@ def _rows(
 
 
 class _Strangers:
-    """A process of strangers, while the block runs; `answers` is what they got, afterwards."""
+    """A process of strangers that runs while the block runs; afterwards `answers` has their answers."""
 
     def __init__(self, url: str, count: int, body: bytes) -> None:
         self.answers: dict[str, int] = {}
@@ -133,7 +133,7 @@ class _Strangers:
 
 
 def _crowd(url: str, count: int, body: bytes, talk: Connection) -> None:
-    """What the process does: connections of three kinds, which come again as soon as they are closed."""
+    """Run in the process: connections of three kinds, which reconnect as soon as they are closed."""
     os.nice(19 - os.nice(0))
     asyncio.run(_gather(url, count, body, talk))
 
@@ -182,6 +182,6 @@ async def _stranger(url: str, kind: str, request: bytes, answers: Counter[str]) 
 @seed_option
 @json_option
 def command(strangers: int, seconds: float, seed: int, json_file: Path | None) -> None:
-    """Measure what is left to enrolled devices while strangers ask for all they can."""
+    """Measure what is left to enrolled devices while strangers flood the service."""
     rows = bench_strangers(strangers, seconds, seed)
     tell(rows_table(rows), rows, seed, json_file)

@@ -1,9 +1,9 @@
-"""When to ask: request policies on streams whose domain changes at times that the device does not know.
+"""Request policies on streams whose domain changes at times that the device does not know.
 
-A stream is what one device sees: stretches of clips, each of another domain (words, camera, mix of
-categories). Every clip is answered with the package that the device has before it observes the clip, so no
-package is ever judged on a clip that it was made from. Settings are chosen on streams of validation clips,
-once for all models and shifts, and judged on streams of clips that training never touched.
+A stream is the sequence of clips that one device sees: stretches of clips with different domains (words,
+camera, mix of categories). Every clip is answered with the update that the device has before it observes the
+clip, so no update is evaluated on a clip that it was made from. Settings are chosen on streams of validation
+clips, once for all models and shifts, and evaluated on streams of clips that training never used.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from paramcast.video.training.views import UplinkTable, Views
 SHIFTS = ("vocabulary", "category+camera+vocabulary")
 DOMAINS = 3
 SHORTEST, LONGEST = 40, 120
-"""Clips of a stretch, drawn evenly; fewer where a device has no more."""
+"""Number of clips of a stretch, drawn evenly; fewer where a device has no more."""
 
 BUDGET = 0.1
-"""Share of the clips after which a policy may ask, to be chosen."""
+"""Largest share of clips followed by a request, for a policy to be chosen."""
 
 Make = Callable[[], RequestPolicy]
 REFERENCES: dict[str, Make] = {"always-8": lambda: Always(8), "always-16": Always}
@@ -67,12 +67,12 @@ GRID: dict[str, Make] = {
 }
 
 Asked = tuple[int, int]
-"""A request: after how many clips, and with how many of the last ones."""
+"""A request: after which number of clips, and with how many of the last clips."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What one device sees, in order: each clip with the domain it is of, and as its runtime remembers it."""
+    """Sequence of clips of one device, each with its domain and with the runtime's record of it."""
 
     clips: tuple[ClipData, ...]
     domains: tuple[DeviceData, ...]
@@ -81,7 +81,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Streams:
-    """Streams of one model, split and shift, and what it takes to judge them."""
+    """Streams of one model, split and shift, with the data that their evaluation needs."""
 
     model: TrainedModel
     bank: Bank
@@ -97,14 +97,14 @@ def bench_stream(
     seed: int,
     shifts: Sequence[str] = SHIFTS,
 ) -> list[dict[str, Any]]:
-    """Rows of every policy under every shift, and under all together.
+    """Measure rows of every policy under every shift, and under all shifts together.
 
     Args:
-        models: Trained on the collection for questions, with seeds of their own.
-        collection: Has the clips that they were not trained on.
-        streams: How many of each model and shift, for the choice and again for the judgement.
-        seed: Of the streams.
-        shifts: What the domains of a stream differ in; see `training.evaluate.evaluate`.
+        models: Trained on the collection for questions, with different seeds.
+        collection: Has clips that the models were not trained on.
+        streams: Number of streams of each model and shift, for the choice and again for the evaluation.
+        seed: Seed of the streams.
+        shifts: Differences between the domains of a stream; see `training.evaluate.evaluate`.
 
     Raises:
         InputError: A model is not for questions, or the collection is too small.
@@ -139,7 +139,7 @@ def bench_stream(
 def draw_streams(
     model: TrainedModel, collection: Collection, split: Split, shift: str, count: int, seed: int
 ) -> Streams:
-    """Streams of clips that training never touched (`test`), or that only chose among its states."""
+    """Draw streams of clips that training never used (`test`), or that only selected among its states."""
     pool = test_clips(model, collection) if split == "test" else list(model.config.clips[split])
     fleet = build_fleet(
         collection,
@@ -174,7 +174,7 @@ def draw_streams(
 
 
 def requests(stream: Stream, policy: RequestPolicy) -> list[Asked]:
-    """What the policy asks along a stream, with a cloud that always answers."""
+    """Return the requests of the policy along a stream, with a cloud that always answers."""
     asked: list[Asked] = []
     for observed in range(1, len(stream.seen) + 1):
         recent = stream.seen[max(0, observed - MAX_CLIPS) : observed]
@@ -186,7 +186,7 @@ def requests(stream: Stream, policy: RequestPolicy) -> list[Asked]:
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of a policy on N streams, (N,) each: accuracy in percent, share of clips asked after."""
+    """Results of a policy on N streams, (N,) each: accuracy in percent, share of clips before a request."""
 
     accuracy: np.ndarray
     share: np.ndarray
@@ -204,10 +204,10 @@ def judge(group: Streams, policies: Mapping[str, Make]) -> dict[str, Judged]:
 
 
 class _Scores:
-    """The accuracy of plans along one stream.
+    """Accuracy of plans along one stream.
 
-    A package answers the clips after its request, until the next one. How many it answers right is counted
-    once for all plans, up to the longest that any plan keeps it.
+    An update answers the clips after its request, until the next update. Its right answers are counted once
+    for all plans, up to the longest time that any plan keeps it.
     """
 
     def __init__(self, group: Streams, stream: Stream, plans: Sequence[Sequence[Asked]]) -> None:
@@ -226,16 +226,16 @@ class _Scores:
         self._right = {asked: self._count(packages[asked], _start(asked), end) for asked, end in ends.items()}
 
     def accuracy(self, plan: Sequence[Asked]) -> float:
-        """Percent of all questions of the stream, each clip under the package that was there before it."""
+        """Compute the percentage of right answers of the stream, each clip under the update before it."""
         right = sum(self._right[asked][end - _start(asked)] for asked, end in self._kept(plan))
         return 100 * float(right) / sum(len(clip.items) for clip in self._stream.clips)
 
     def _kept(self, plan: Sequence[Asked]) -> list[tuple[Asked | None, int]]:
-        """What answers, in order, and up to which clip; first the base model, which no request made."""
+        """Return the updates of a plan, each with its last clip; the first is the base model (None)."""
         return list(zip([None, *plan], [*(at for at, _ in plan), len(self._stream.clips)], strict=True))
 
     def _count(self, values: dict[str, Tensor] | None, start: int, end: int) -> np.ndarray:
-        """(end - start + 1,): right answers about the first 0, 1, ... of the clips from `start` to `end`."""
+        """Count right answers (end - start + 1,) about the first 0, 1, ... clips from `start` to `end`."""
         clips = self._stream.clips[start:end]
         if not clips:
             return np.zeros(1)
@@ -250,18 +250,18 @@ class _Scores:
 
 
 def _start(asked: Asked | None) -> int:
-    """The first clip that a package answers, of those that it may."""
+    """Return the first clip that an update may answer."""
     return asked[0] if asked else 0
 
 
 def remembered(table: UplinkTable, clip: ClipData) -> Seen:
-    """What a device's runtime remembers of the clip, without the features, which stay on it."""
+    """Make the runtime's record of a clip, without the features, which stay on the device."""
     texts = table.texts[clip.queries].mean(0, keepdims=True) if len(clip.queries) else table.texts[:0]
     return Seen(table.anchors[clip.row][0], table.text(texts))
 
 
 def _choose(groups: Sequence[Streams]) -> tuple[str, str]:
-    """The better support of `always`; of the settings that keep to the budget, the one with most accuracy."""
+    """Choose the better support of `always`, and the most accurate settings within the budget."""
     judged = [
         judge(group, REFERENCES | GRID) for group in tqdm(groups, desc="choose", unit="group", disable=None)
     ]
@@ -280,9 +280,9 @@ def _choose(groups: Sequence[Streams]) -> tuple[str, str]:
 def _row(
     name: str, shift: str, groups: Sequence[Mapping[str, Judged]], settings: str, models: int
 ) -> dict[str, Any]:
-    """A policy's accuracy, its share of requests, and its share of the gain of asking after every clip.
+    """Compute a policy's accuracy, its share of requests, and its share of the gain of `always`.
 
-    The share is None where that gain is not surely above zero.
+    The share of the gain is None where the gain of `always` is not certainly above zero.
     """
     accuracy, never, always = (
         np.concatenate([found[which].accuracy for found in groups]) for which in (name, "never", "always")
@@ -303,7 +303,7 @@ def _row(
 
 
 def stream_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for a terminal."""
+    """Format the rows for a terminal."""
     head = ["shift", "policy", "settings", "accuracy %", "gain", "of the gain %", "asked after % of clips"]
     lines = [
         [
@@ -344,7 +344,7 @@ def command(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """When to ask: policies on streams whose domain changes at times that the device does not know."""
+    """Compare request policies on streams whose domain changes at times that the device does not know."""
     models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds))
     rows = bench_stream(models, collection, streams=streams, seed=seed, shifts=shifts)
     tell(stream_table(rows), rows, seed, json_file)

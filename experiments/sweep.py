@@ -1,8 +1,8 @@
 """`python -m experiments sweep`: models, shifts, methods and seeds -> records -> tables.
 
-A sweep is an entry of `sweeps.toml`: a command, and axes whose values it is run for. Each run writes one
-record, a results file as of every `--json`, and is not made again while that is there. A table gathers the
-rows of the records: the mean over seeds and Student's t interval.
+A sweep is an entry of `sweeps.toml`: a command, and axes with the values that it is run for. Each run writes
+one record, a results file like that of every `--json`. A run with a record is not repeated. A table gathers
+the rows of the records: the mean over seeds and Student's t interval.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ RESULTS = ROOT / "experiments/results"
 SEED = "seed"
 
 Point = Mapping[str, Any]
-"""Axis -> value: what one run is about."""
+"""Axis -> value: the values of one run."""
 
 
 class SweepError(ParamcastError):
-    """A command of a sweep has failed and has said why; called again, the sweep goes on from there."""
+    """A command of a sweep has failed and has printed the reason. Called again, the sweep resumes there."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Sweep:
     """An entry of the configuration.
 
     Attributes:
-        command: Template of what is run, without --json; axes, keys of the model and folders are filled in.
+        command: Template of the command, without --json; axes, keys of the model and folders are filled in.
         record: Template of the record's name, without `.json`.
-        axes: Axis -> values, each time for all combinations; `seed` is one of them.
-        by: Axes and keys of a row that tell the lines of the table apart.
+        axes: Each: axis -> values, run in all combinations; `seed` is one of the axes.
+        by: Axes and keys of a row that distinguish the lines of the table.
         values: Column -> key of a row, with dots between levels.
-        where: Key of a row -> what it has to be, to be in the table.
+        where: Key of a row -> value that it must have to be in the table.
     """
 
     command: str
@@ -64,7 +64,7 @@ class Sweep:
     where: Mapping[str, Any]
 
     def points(self, only: Mapping[str, str]) -> list[Point]:
-        """All combinations, or those with the given values alone."""
+        """Return all combinations, or only those with the given values."""
         made = [
             dict(zip(axes, values, strict=True)) for axes in self.axes for values in product(*axes.values())
         ]
@@ -73,7 +73,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Places:
-    """Folders: of the collections, of the trained models, of the records."""
+    """Folders of the collections, of the trained models, and of the records."""
 
     data: Path
     models: Path
@@ -82,7 +82,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What `sweeps.toml` says.
+    """Content of `sweeps.toml`.
 
     Attributes:
         sweeps: Name -> sweep.
@@ -96,10 +96,10 @@ class Configuration:
 
     @classmethod
     def read(cls, path: Path) -> Configuration:
-        """Read it.
+        """Read the file.
 
         Raises:
-            InputError: It cannot be read, or an entry lacks something.
+            InputError: It cannot be read, or an entry is incomplete.
         """
         try:
             with path.open("rb") as file:
@@ -112,10 +112,10 @@ class Configuration:
         return cls(sweeps, found.get("models", {}), found.get("train", {}))
 
     def filled(self, template: str, point: Point, places: Places | None) -> str:
-        """A template with the values of a run; without places it is what a record tells, with bare names.
+        """Fill a template with the values of a run; without places, with bare names as in a record.
 
         Raises:
-            InputError: The template asks for what neither axes nor model give.
+            InputError: The template has a key that neither axes nor model give.
         """
         folders = (
             {"data": f"{places.data}/", "models": f"{places.models}/"}
@@ -133,11 +133,11 @@ class Configuration:
 
 
 def run_sweep(made: Configuration, sweep: Sweep, places: Places, only: Mapping[str, str]) -> int:
-    """Run what has no record yet, and train the models that it needs; how many were run.
+    """Run all points without a record, train the models that they need, and return the number of runs.
 
     Raises:
         SweepError: A command has failed.
-        InputError: A record is no results file, or of another seed.
+        InputError: A record is no results file, or has another seed.
     """
     waiting = [point for point in sweep.points(only) if not _finished(made, sweep, point, places)]
     for point in tqdm(waiting, desc="runs", unit="run", disable=None):
@@ -148,7 +148,7 @@ def run_sweep(made: Configuration, sweep: Sweep, places: Places, only: Mapping[s
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(
             f"{path.stem}.unfinished.json"
-        )  # beside it a command keeps the parts that it has done
+        )  # beside it a command keeps its finished parts
         _call([*command, "--json", str(unfinished)])
         record = json.loads(unfinished.read_text(encoding="utf-8"))
         told = made.filled(sweep.command, point, None).removeprefix("paramcast ")
@@ -159,10 +159,10 @@ def run_sweep(made: Configuration, sweep: Sweep, places: Places, only: Mapping[s
 
 
 def table(made: Configuration, sweep: Sweep, places: Places, only: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row for each line of the table, of the records that are there.
+    """Make a row for each line of the table, from the existing records.
 
     Raises:
-        InputError: Rows of one record are not told apart by `by`, or lack a key.
+        InputError: `by` does not distinguish the rows of one record, or they lack a key.
     """
     found: dict[tuple[str, ...], dict[Any, Mapping[str, Any]]] = {}
     for point in sweep.points(only):
@@ -189,7 +189,7 @@ def table(made: Configuration, sweep: Sweep, places: Places, only: Mapping[str, 
 
 
 def table_text(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table for the terminal; of one seed alone there is no interval."""
+    """Format the table for the terminal; with a single seed there is no interval."""
     cells = [[*sweep.by, "seeds", *sweep.values]]
     for row in rows:
         shown = (_shown(row[column]) for column in sweep.values)
@@ -198,7 +198,7 @@ def table_text(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gathered(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean and interval of the seeds that have the figure; None where none has."""
+    """Compute mean and interval over the seeds that have the value; None where none has it."""
     known = [value for value in values if value is not None]
     return over_seeds(np.array(known, float)).json() | {"values": known} if known else None
 
@@ -211,7 +211,7 @@ def _shown(found: Mapping[str, Any] | None) -> str:
 
 
 def _of(row: Mapping[str, Any], key: str) -> Any:
-    """What a row has under a key with dots between levels; None where it has none."""
+    """Return a row's value under a key with dots between levels; None where it has none."""
     found: Any = row
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -239,7 +239,7 @@ def _finished(made: Configuration, sweep: Sweep, point: Point, places: Places) -
 
 
 def _untrained(command: Sequence[str], places: Places) -> Iterator[str]:
-    """The models that a command names in the folder of models, and that are not there."""
+    """Yield the models that a command names in the folder of models, and that do not exist."""
     for word in command:
         if Path(word).parent == places.models and not Path(word).exists():
             yield Path(word).name
@@ -250,13 +250,13 @@ def _train(made: Configuration, model: str, places: Places) -> None:
     if name not in made.train:
         raise InputError(f"{places.models / model} is not there, and nothing says how it is trained")
     command = made.filled(made.train[name], {SEED: seed}, places)
-    partly = places.models / f"{model}.unfinished"  # a killed training goes on from it
+    partly = places.models / f"{model}.unfinished"  # a killed training is resumed from it
     _call([*shlex.split(command), "--out", str(partly)])
     partly.rename(places.models / model)
 
 
 def _call(command: Sequence[str]) -> None:
-    """Run `paramcast ...` or `python ...` by this Python, from the repository's folder."""
+    """Run `paramcast ...` or `python ...` with this Python, from the repository's folder."""
     programs = {"paramcast": [sys.executable, "-m", "paramcast"], "python": [sys.executable]}
     if command[0] not in programs:
         raise InputError(f"{shlex.join(command)!r} is neither of paramcast nor of python")
@@ -266,7 +266,7 @@ def _call(command: Sequence[str]) -> None:
 
 
 def _only(given: Sequence[str], sweep: Sweep) -> dict[str, str]:
-    """AXIS=VALUE, ... -> axis -> value."""
+    """Parse AXIS=VALUE, ... to axis -> value."""
     known = {axis for axes in sweep.axes for axis in axes}
     for each in given:
         if each.partition("=")[0] not in known:
@@ -301,7 +301,7 @@ def command(
     only_table: bool,
     json_file: Path | None,
 ) -> None:
-    """Run what is missing of the sweep NAME, and show its table: means over seeds, Student's t intervals."""
+    """Run the missing parts of the sweep NAME, and show its table: means over seeds with Student's t."""
     made = Configuration.read(configuration)
     if name not in made.sweeps:
         raise click.BadParameter(f"no sweep {name!r}; there are {', '.join(made.sweeps)}", param_hint="NAME")

@@ -1,4 +1,4 @@
-"""A fleet that wakes at once: every device asks in the same moment, and comes back as its client does."""
+"""A fleet that wakes at once: every device asks at the same time, and retries as its client does."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from paramcast.server.db.schema import device_keys
 from paramcast.server.db.schema import devices as known_devices
 
 OPEN = 8192
-"""Connections at once at most, as a machine has ports for that many; who finds none is waiting already."""
+"""Largest number of connections at once, limited by the ports of a machine; other devices wait for one."""
 
 CONNECT_S, ANSWER_S = 5.0, 30.0
-"""As long as `CloudClient` waits by default."""
+"""The default times of `CloudClient`."""
 
 LOOK_S = 0.5
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
@@ -54,15 +54,15 @@ _FILLED_AT_ONCE = 20_000
 
 
 def bench_wake(devices: int, seed: int, room: int = 512) -> list[dict[str, Any]]:
-    """Enroll `devices` devices, have them all ask at once, and wait until each has a package of its own.
+    """Enroll `devices` devices, let them all ask at once, and wait until each has its own update.
 
     Args:
-        devices: That wake.
-        seed: Of the made-up requests.
+        devices: Number of devices that wake.
+        seed: Seed of the made-up requests.
         room: The service's `waiting_room`.
 
     Raises:
-        LoadError: If they are not all served in a time that is ample, or one gets another's package.
+        LoadError: If not all are served in ample time, or a device gets the update of another device.
     """
     model = untrained_model("codes")
     requests = [made_up_request(model, f"bench-{place}", seed=seed + place) for place in range(8)]
@@ -129,7 +129,7 @@ def _enrol(state: Path, devices: int) -> None:
 
 @dataclass(eq=False)
 class _Try:
-    """One attempt of a device: a connection of its own."""
+    """One attempt of a device, with its own connection."""
 
     place: int
     socket: socket.socket
@@ -149,7 +149,7 @@ class _Fleet:
         self._failures = Counter[int]()
         self._later: list[tuple[float, int]] = []
         self._selector = selectors.DefaultSelector()
-        self._tries: dict[_Try, None] = {}  # in the order of their beginning
+        self._tries: dict[_Try, None] = {}  # in the order of their start
         self._open = min(OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 256)
         self.attempts = Counter[int]()
         self.seen = Counter[str]()
@@ -157,7 +157,11 @@ class _Fleet:
         self.served_after: list[float] = []
 
     def wake(self, patience_s: float) -> None:
-        """All ask; returns when all are served. Raises LoadError when that takes longer than `patience_s`."""
+        """Let all devices ask, and return when all are served.
+
+        Raises:
+            LoadError: It takes longer than `patience_s`.
+        """
         self._begin = looked = time.monotonic()
         ready = deque(range(self._devices))
         with tqdm(total=self._devices, unit="device", disable=None) as bar:
@@ -206,7 +210,7 @@ class _Fleet:
             self._settle(one, Reply(None, httpx2.Headers(), b"", "the connection was closed"))
 
     def _signed(self, place: int) -> bytes:
-        """The request, made when it is sent: a device's own, though all have seen the same."""
+        """Make a device's signed request at the time of sending; all devices send the same anchors."""
         body = self._body.replace(_name(0).encode(), _name(place).encode())
         header = authorize(
             _key(place),
@@ -228,7 +232,7 @@ class _Fleet:
         return Reply(status, httpx2.Headers({"retry-after": later[1].decode()} if later else {}), body)
 
     def _settle(self, one: _Try, reply: Reply) -> None:
-        """Close an attempt; the device is served, or its client says when it comes back."""
+        """Close an attempt; the device is served, or its client says when it retries."""
         self._selector.unregister(one.socket)
         one.socket.close()
         del self._tries[one]
@@ -237,7 +241,7 @@ class _Fleet:
         retries = self._retries.get(place) or self._retries.setdefault(place, Retries(self._url, None))
         try:
             wait_s = retries.wait_s(reply)
-        except CloudError:  # the call has failed; the device's loop makes another one after a pause
+        except CloudError:  # the call has failed; the device's loop makes another call after a pause
             self.seen_giving_up += 1
             del self._retries[place]
             wait_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** self._failures[place])
@@ -254,7 +258,7 @@ class _Fleet:
 
 @dataclass
 class _Watched:
-    """What monitoring saw of the server: megabytes in memory, requests in the queue."""
+    """Values of the server's monitoring: megabytes in memory, requests in the queue."""
 
     memory: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
@@ -270,7 +274,7 @@ class _Watched:
 
 @contextmanager
 def watched(url: str) -> Iterator[_Watched]:
-    """Look at the server all the while, in a thread."""
+    """Read the server's monitoring in a thread while the block runs."""
     seen, over = _Watched(), threading.Event()
     with httpx2.Client(base_url=url, timeout=ANSWER_S) as client:
         seen.look(client)
@@ -294,6 +298,6 @@ def watched(url: str) -> Iterator[_Watched]:
 @seed_option
 @json_option
 def command(devices: int, seed: int, json_file: Path | None) -> None:
-    """Wake a fleet at once: is each device served in the end, and what does that cost the service."""
+    """Wake a fleet at once: measure the time until each device is served, and the load on the service."""
     rows = bench_wake(devices, seed)
     tell(rows_table(rows), rows, seed, json_file)

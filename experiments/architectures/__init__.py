@@ -1,1 +1,1 @@
-"""Tiny models of many architectures, each sent the whole road through the public API."""
+"""Tiny models of many architectures, each taken through the whole public API."""

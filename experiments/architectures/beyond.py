@@ -1,4 +1,4 @@
-"""The road behind the export, in a process that cannot import torch: a server, and two devices that adapt.
+"""Steps after the export, in a process that cannot import torch: a server, and two devices that adapt.
 
 `python -m experiments.architectures.beyond FOLDER` reads FOLDER/inputs.npz (the leaves of each device's
 examples, DEVICE/NUMBER) and FOLDER/artifact, and writes FOLDER/found.npz.
@@ -19,7 +19,7 @@ DEVICES = ("one", "two")
 
 
 def main(folder: Path) -> None:
-    """Run two devices: before and after they adapt, and each under its own update."""
+    """Run two devices, and store their outputs before and after they adapt, and their updates."""
     given = dict(np.load(folder / "inputs.npz"))
     server = pc.Server(folder / "artifact", key=folder / "signing.key")
     found: dict[str, np.ndarray] = {}
@@ -48,5 +48,5 @@ def _keep(found: dict[str, np.ndarray], at: str, outputs: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails from here on
+    sys.modules["torch"] = None  # type: ignore[assignment]  # from here on, its import fails
     main(Path(sys.argv[1]))

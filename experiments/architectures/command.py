@@ -1,4 +1,4 @@
-"""`python -m experiments architectures`: the whole road for every model, a process each, and a table."""
+"""`python -m experiments architectures`: all steps for every model, each in its own process, and a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paramcast.results import commit, write_results
 
 FAMILIES = ("torch", "transformers", "timm", "torchvision", "open_clip")
 SECONDS = 600
-"""After which a model's process is given up."""
+"""Time limit of a model's process."""
 
 
 @click.command("architectures")
@@ -27,7 +27,7 @@ SECONDS = 600
     help="Results file; models that passed in it are not run again.",
 )
 def command(only: str, json_file: Path | None) -> None:
-    """Send tiny models of many architectures the whole road through the public API."""
+    """Take tiny models of many architectures through the whole public API: train, export, serve, adapt."""
     _prepared()
     models = _models()
     known = _passed(json_file)
@@ -39,7 +39,7 @@ def command(only: str, json_file: Path | None) -> None:
         row = _in_process(name) | {"commit": commit()}
         rows = sorted([*rows, row], key=lambda each: models.index(each["model"]))
         why = "" if row["passed"] else f"  at {row['at']}: {row.get('error')}: {row.get('reason', '')}"
-        if json_file:  # after each: a sweep takes half an hour
+        if json_file:  # after each model, since a sweep takes half an hour
             write_results(json_file, told, 0, rows)
         click.echo(f"{'passed' if row['passed'] else 'NOT   '} {row.get('seconds', 0):6} s  {name}{why}")
     click.echo(f"{sum(row['passed'] for row in rows)} of {len(rows)} passed the whole road")
@@ -69,7 +69,7 @@ def _models() -> list[str]:
 
 
 def _prepared() -> None:
-    """Import once what every model's process needs."""
+    """Import once the modules that every model's process needs."""
     warnings.simplefilter("ignore")
     os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     import torch
@@ -88,7 +88,7 @@ def _prepared() -> None:
 
 
 def _in_process(name: str) -> dict[str, Any]:
-    """Walk a model in a process of its own: what it does to libraries touches no other."""
+    """Run a model in its own process, so that its changes to libraries affect no other model."""
     from experiments.architectures.road import walk
 
     context = multiprocessing.get_context("fork")

@@ -36,13 +36,13 @@ def hugging(name: str, module: str, inputs: Callable[[], Any], targets: str = "*
 
 
 def tokens() -> dict[str, Tensor]:
-    """Token ids, and a mask whose last place is empty for one example."""
+    """Make token ids, and a mask of ones."""
     mask = torch.ones(ROWS, LENGTH, dtype=torch.int64)
     return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH)), "attention_mask": mask}
 
 
 def padded() -> dict[str, Tensor]:
-    """The same where the last two places of every example are padding."""
+    """Make token ids whose last two places are padding in every example, and their mask."""
     given = tokens()
     given["attention_mask"][:, -2:] = 0
     given["input_ids"][:, -2:] = 0
@@ -50,12 +50,12 @@ def padded() -> dict[str, Tensor]:
 
 
 def two_texts() -> dict[str, Tensor]:
-    """Tokens of a text and of the one that is decoded."""
+    """Make tokens of a text, and tokens of the text that is decoded."""
     return {**tokens(), "decoder_input_ids": torch.randint(3, 29, (ROWS, 4))}
 
 
 def ids() -> dict[str, Tensor]:
-    """Token ids alone."""
+    """Make token ids alone."""
     return {"input_ids": torch.randint(3, 29, (ROWS, LENGTH))}
 
 
@@ -76,7 +76,7 @@ PAIR: dict[str, Any] = {
     "encoder_ffn_dim": 24,
     "decoder_ffn_dim": 24,
 }
-"""An encoder and a decoder."""
+"""Options of an encoder and a decoder."""
 
 _BART: dict[str, Any] = {"vocab_size": 30, **PAIR, "max_position_embeddings": 16}
 GPT2: dict[str, Any] = {
@@ -187,7 +187,7 @@ hugging(
     "Longformer",
     "LongformerForSequenceClassification",
     tokens,
-    "longformer.encoder !*.layer.1.attention.self.*",  # whose local attention the output does not read
+    "longformer.encoder !*.layer.1.attention.self.*",  # the output does not depend on its local attention
     **{**SMALL, "num_hidden_layers": 2},
     **WORDS,
     attention_window=[4, 4],

@@ -1,4 +1,4 @@
-"""Modules in plain torch: inputs and outputs of many forms, parameters of many kinds."""
+"""Modules in plain torch with inputs and outputs of many forms, and parameters of many kinds."""
 
 from __future__ import annotations
 
@@ -384,4 +384,4 @@ def _() -> Built:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.gru(x)[0][-1])
 
-    return Sequence(), torch.randn(ROWS, 5, 6)  # which GRU takes for (T, N, C)
+    return Sequence(), torch.randn(ROWS, 5, 6)  # GRU reads this as (T, N, C)

@@ -1,4 +1,4 @@
-"""Models that people write by themselves in plain torch."""
+"""Models in plain torch, as users write them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plain(name: str, targets: str = "*") -> Callable[[Callable[[], Built]], Call
 
 
 class Packed(nn.Module):
-    """A recurrent classifier of sequences of unlike lengths."""
+    """A recurrent classifier of sequences of different lengths."""
 
     def __init__(self, kind: type[nn.RNNBase], sorted_first: bool, last: bool, **options: Any) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Packed(nn.Module):
         self.sorted_first, self.last = sorted_first, last
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (N, 3)."""
+        """Compute logits (N, 3)."""
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=self.sorted_first)
         out, state = self.recurrent(packed)
         if self.last:
@@ -59,14 +59,14 @@ def _() -> Built:
 
 
 class CellLoop(nn.Module):
-    """A cell in a loop of Python."""
+    """A recurrent cell in a Python loop."""
 
     def __init__(self, kind: Any) -> None:
         super().__init__()
         self.cell, self.head = kind(6, 8), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 3)."""
+        """Compute logits (N, 3)."""
         state: Any = torch.zeros(x.size(0), 8)
         if isinstance(self.cell, nn.LSTMCell):
             state = (state, torch.zeros(x.size(0), 8))
@@ -131,14 +131,14 @@ def _() -> Built:
 
 
 class TimeFirst(nn.Module):
-    """Wraps a module that wants time first: the examples are first outside."""
+    """Wraps a module that needs time first; the input has examples first."""
 
     def __init__(self, inner: nn.Module, width: int, classes: int = 3) -> None:
         super().__init__()
         self.inner, self.head = inner, nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 3)."""
+        """Compute logits (N, 3)."""
         out = self.inner(x.transpose(0, 1))
         out = out[0] if isinstance(out, tuple) else out
         return self.head(out.mean(0))

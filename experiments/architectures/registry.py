@@ -1,4 +1,4 @@
-"""The models of the sweep: name -> how to build one and what an update may change of it."""
+"""Models of the sweep: name -> how to build a model and what an update may change of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Model:
     Attributes:
         family: The package that it is from.
         build: Makes the module, and inputs of 3 examples.
-        targets: What an update may change.
+        targets: Patterns of the parameters that an update may change.
     """
 
     family: str
@@ -54,7 +54,7 @@ def rows_of(x: Any, count: int) -> Any:
 
 
 def another(inputs: Any, seed: int) -> Any:
-    """Inputs of the same shapes for another device: other numbers; whole numbers and masks by other rows."""
+    """Make inputs of the same shapes for another device: new floats; integers and masks with rows moved."""
     draws = torch.Generator().manual_seed(seed)
 
     def changed(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One model's whole road: fit, evaluate, save, load, export, a server and devices without torch."""
+"""All steps of one model: fit, evaluate, save, load, export, a server and devices without torch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SUPPORT = 2
 
 
 class RoadError(Exception):
-    """A model came to another place than it should."""
+    """A step gave a wrong result."""
 
 
 def walk(name: str) -> dict[str, Any]:
-    """Send one model the whole road.
+    """Take one model through all steps.
 
     Returns:
-        A row of the results: `passed`, and where it did not, at which step and why.
+        A row of the results: `passed`, and for a failure, the step and the reason.
     """
     model = MODELS[name]
     row: dict[str, Any] = {"model": name, "family": model.family, "passed": False, "at": "build"}
@@ -54,13 +54,13 @@ def walk(name: str) -> dict[str, Any]:
 
 
 def loss(outputs: Any, labels: Tensor) -> Tensor:
-    """Mean square of all numbers that a module gives, away from a label."""
+    """Compute the mean square distance of all outputs of a module from a label."""
     finite = [torch.where(x.isfinite(), x.float(), 0.0) for x in floats_of(outputs)]
     return torch.stack([(x - labels.float().mean()).square().mean() for x in finite]).mean()
 
 
 def score(outputs: Any, labels: Tensor) -> float:
-    """The loss, for want of a task."""
+    """Compute the loss as the score, since there is no task."""
     with torch.no_grad():
         return float(loss(outputs, labels))
 
@@ -104,7 +104,7 @@ def _device(name: str, inputs: Any, seed: int) -> pc.DeviceData:
 
 
 def _check_gradient(made: pc.AdaptableModel, devices: list[pc.DeviceData]) -> None:
-    """See that a loss of outputs has a gradient at the hypernetwork's heads."""
+    """Check that a loss of outputs has a gradient at the hypernetwork's heads."""
     contexts = [made.context_of(device) for device in devices[:2]]
     made.hypernet.train()
     values, _ = made.hypernet(made.inputs(contexts))
@@ -118,7 +118,7 @@ def _check_gradient(made: pc.AdaptableModel, devices: list[pc.DeviceData]) -> No
 
 
 def _let_through(made: pc.AdaptableModel) -> None:
-    """Have the hypernetwork make updates of some size, unlike ones for unlike devices."""
+    """Change the hypernetwork so that it makes large updates, different for different devices."""
     draws = torch.Generator().manual_seed(0)
     gate = made.hypernet.gate
     gate.threshold.fill_(-np.inf)
@@ -129,7 +129,7 @@ def _let_through(made: pc.AdaptableModel) -> None:
 
 
 def _check_rows(made: pc.AdaptableModel, devices: list[pc.DeviceData]) -> None:
-    """See that two devices in a batch get what each gets alone, and that updates act."""
+    """Check that two devices in a batch get the same outputs as alone, and that updates have an effect."""
     each = [made.update(device.inputs) for device in devices[5:]]
     values = {key: torch.stack([torch.from_numpy(own[key]) for own in each]) for key in each[0]}
     with torch.no_grad():
@@ -166,7 +166,7 @@ def _check_devices(
 
 
 def _tolerance(made: pc.AdaptableModel) -> float:
-    """What devices may differ by from the module, whose own numbers may be coarse."""
+    """Return the largest allowed difference between devices and the module, whose dtype may be coarse."""
     return max(
         [TOLERANCE, *(16 * torch.finfo(p.dtype).eps for p in made.net.parameters() if p.is_floating_point())]
     )

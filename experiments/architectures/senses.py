@@ -1,4 +1,4 @@
-"""Models of transformers that see, hear, read series, or do several of these."""
+"""Models of transformers for pictures and videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE: dict[str, Any] = {**SMALL, "image_size": 16, "patch_size": 8}
 
 
 def pixels(side: int = 16) -> Callable[[], dict[str, Tensor]]:
-    """Pictures (N, 3, side, side)."""
+    """Return a function that makes pictures (N, 3, side, side)."""
     return lambda: {"pixel_values": torch.randn(ROWS, 3, side, side)}
 
 
@@ -24,7 +24,7 @@ def _frames() -> dict[str, Tensor]:
 
 
 def sound(length: int = 400) -> Callable[[], dict[str, Tensor]]:
-    """Sounds (N, length)."""
+    """Return a function that makes sounds (N, length)."""
     return lambda: {"input_values": torch.randn(ROWS, length)}
 
 
@@ -138,7 +138,7 @@ hugging(
     mlp_ratios=[2, 2],
     decoder_hidden_size=8,
 )
-for name, kind, unused in (  # the first layer attends to queries that are all zero
+for name, kind, unused in (  # in the first layer, all queries are zero
     ("DETR", "DetrForObjectDetection", "!*.self_attn.v_proj"),
     (
         "Conditional DETR",
@@ -191,7 +191,7 @@ hugging(
     "LeViT",
     "LevitForImageClassification",
     pixels(64),
-    "levit.encoder.stages.0 classifier !*.attention_biases",  # which it keeps from its first call on
+    "levit.encoder.stages.0 classifier !*.attention_biases",  # it caches them at its first call
     image_size=64,
     hidden_sizes=[16, 16, 16],
     num_attention_heads=[2, 2, 2],

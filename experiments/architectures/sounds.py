@@ -1,4 +1,4 @@
-"""Models of transformers that hear, read series, or do several of these."""
+"""Models of transformers for sounds, for time series, or for several kinds of input."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ hugging(
     "EnCodec",
     "EncodecModel",
     lambda: {"input_values": torch.randn(ROWS, 1, 320)},
-    "decoder !decoder.layers.0.conv",  # its inputs are codes of zeros
+    "decoder !decoder.layers.0.conv",  # its inputs are all zero
     num_filters=4,
     num_residual_layers=1,
     upsampling_ratios=[4, 2],
@@ -156,7 +156,7 @@ _TEXT: dict[str, Any] = {**SMALL, **WORDS, "eos_token_id": 29, "bos_token_id": 1
 
 
 def both() -> dict[str, Tensor]:
-    """Tokens and pictures."""
+    """Make tokens and pictures."""
     return {**tokens(), **pixels()()}
 
 
@@ -183,7 +183,7 @@ hugging(
     "SigLIP classifier",
     "SiglipForImageClassification",
     pixels(),
-    "* !vision_model.head",  # which the classifier does not read
+    "* !vision_model.head",  # the classifier does not use it
     vision_config=IMAGE,
     text_config=_TEXT,
 )

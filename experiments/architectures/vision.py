@@ -15,7 +15,7 @@ from experiments.architectures.registry import ROWS, Built, model
 
 
 def import_torchvision() -> None:
-    """Find torchvision, timm and open_clip where the Makefile puts them, apart from all other packages."""
+    """Import torchvision; the Makefile puts it, timm and open_clip in a folder apart from other packages."""
     if (packages := str(Path(sys.prefix) / "clip")) not in sys.path:
         sys.path.append(packages)
     from paramcast.video.encoders.optional import _import_torchvision
@@ -60,7 +60,7 @@ _timm("XCiT", "xcit_nano_12_p16_224", **_VIT)
 _timm(
     "LeViT",
     "levit_128s",
-    "stages.0 head !*.attention_biases",  # which it keeps from its first call on
+    "stages.0 head !*.attention_biases",  # it caches them at its first call
     img_size=64,
     side=64,
     embed_dim=(16, 16, 16),
@@ -141,7 +141,7 @@ _timm(
 _timm(
     "TinyViT",
     "tiny_vit_5m_224",
-    "stages.1 head !*.attention_biases",  # which it keeps from its first call on
+    "stages.1 head !*.attention_biases",  # it caches them at its first call
     side=64,
     embed_dims=(8, 8, 16, 16),
     depths=(1, 1, 1, 1),

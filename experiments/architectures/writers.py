@@ -1,4 +1,4 @@
-"""Models of transformers that write text."""
+"""Models of transformers that generate text."""
 
 from __future__ import annotations
 

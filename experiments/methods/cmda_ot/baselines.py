@@ -1,4 +1,4 @@
-"""What CMDA-OT is compared with; every method trains the same classifier for the same number of steps."""
+"""Baselines of CMDA-OT. Every method trains the same classifier for the same number of steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paramcast.methods.cmda_ot.transport import TransportSettings, transport
 Method = Callable[..., float]
 """A problem and a seed -> accuracy on the target, in percent."""
 
-ROUNDS, STEPS = 10, 64  # as CMDA-OT's defaults
+ROUNDS, STEPS = 10, 64  # the defaults of CMDA-OT
 _TRAINING = model.TrainSettings()
 _PLANS = TransportSettings(refinements=0)
 FOREST_TREES, FOREST_DEPTH = 1000, 13
@@ -32,7 +32,7 @@ class Prepared:
 
     Args:
         problem: The problem.
-        alignment: As of CMDA-OT, so that what alignment alone brings is seen; `none` leaves all as it is.
+        alignment: Alignment of CMDA-OT, to show the effect of alignment alone; `none` changes nothing.
     """
 
     def __init__(self, problem: Problem, alignment: Alignment) -> None:
@@ -43,39 +43,39 @@ class Prepared:
         self.y = np.searchsorted(classes, problem.y)
 
     def pooled(self) -> tuple[np.ndarray, np.ndarray]:
-        """All sources as one."""
+        """Join all sources to one."""
         X, y = (np.concatenate(each) for each in zip(*self.sources, strict=True))
         return X, y
 
     def scored(self, X: np.ndarray, y: np.ndarray, seed: int) -> float:
-        """Accuracy in percent of the classifier trained on X (n, D), y (n,)."""
+        """Train the classifier on X (n, D), y (n,), and return its accuracy in percent."""
         scale = StandardScaler().fit(X)
         start = model.initial(X.shape[1], self.classes, _TRAINING.hidden, seed)
         weights = model.train(start, scale.transform(X), y, ROUNDS * STEPS, _TRAINING, seed)
         return 100 * model.accuracy(weights, scale.transform(self.X), self.y)
 
     def forest(self, X: np.ndarray, y: np.ndarray, seed: int) -> float:
-        """The same with the published protocol's random forest."""
+        """Train the published protocol's random forest, and return its accuracy in percent."""
         trees = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, random_state=seed).fit(X, y)
         return 100 * float(trees.score(self.X, self.y))
 
     def moved(self, X: np.ndarray, y: np.ndarray, seed: int, reg_class: float) -> np.ndarray:
-        """X (n, D) after Sinkhorn transport to the target."""
+        """Move X (n, D) to the target by Sinkhorn transport."""
         plans = replace(_PLANS, reg_class=reg_class)
         images, _, _ = transport(X, y, self.X, self.X, self.classes, plans, np.random.default_rng(seed))
         return images
 
 
 def pooled(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
-    """All sources as one training set."""
+    """Train on all sources as one training set."""
     data = Prepared(problem, alignment)
     return data.forest(*data.pooled(), seed) if forest else data.scored(*data.pooled(), seed)
 
 
 def fedavg(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
-    """Federated averaging by number of samples (McMahan et al., 2017): no transport, no pseudo-labels."""
+    """Average by number of samples (McMahan et al., 2017): no transport, no pseudo-labels."""
     data = Prepared(problem, alignment)
-    # Means and deviations over all sources need no sample to be shared, either.
+    # Means and deviations over all sources can also be computed without sharing a sample.
     scale = StandardScaler().fit(data.pooled()[0])
     weights = model.initial(data.X.shape[1], data.classes, _TRAINING.hidden, seed)
     sizes = np.array([len(y) for _, y in data.sources], dtype=float)
@@ -91,7 +91,7 @@ def fedavg(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
 def sinkhorn(
     problem: Problem, seed: int, reg_class: float, alignment: Alignment = "none", forest: bool = False
 ) -> float:
-    """Sinkhorn transport of the pooled sources to the target; class-regularized where `reg_class` > 0."""
+    """Move the pooled sources to the target by Sinkhorn transport; class-regularized if `reg_class` > 0."""
     data = Prepared(problem, alignment)
     X, y = data.pooled()
     images = data.moved(X, y, seed, reg_class)
@@ -99,10 +99,10 @@ def sinkhorn(
 
 
 def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
-    """Joint class proportions and transport (Redko et al., AISTATS 2019; POT's), by label propagation."""
+    """Run joint class proportions and transport (Redko et al., AISTATS 2019; POT's), by label propagation."""
     data = Prepared(problem, alignment)
     sources, labels = [X for X, _ in data.sources], [y for _, y in data.sources]
-    # POT's solver takes costs as they are, so that its entropy would mean another thing for every set.
+    # POT's solver does not normalize costs, so one entropy weight would differ in effect from set to set.
     unit = np.sqrt(max(ot.dist(X, data.X).max() for X in sources))
     solver = ot.da.JCPOTTransport(reg_e=0.005, max_iter=100)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -113,10 +113,10 @@ def jcpot(problem: Problem, seed: int, alignment: Alignment = "none") -> float:
 
 
 def barycentre(problem: Problem, seed: int, alignment: Alignment = "none", forest: bool = False) -> float:
-    """Wasserstein barycentre transport (Montesuma, Mboula, ICASSP 2021).
+    """Run Wasserstein barycenter transport (Montesuma, Mboula, ICASSP 2021).
 
-    Every class has a barycentre of its own over the sources, which is the label-aware barycentre where
-    mixing classes costs infinitely much; then class-regularized Sinkhorn moves it to the target.
+    Every class has a separate barycenter over the sources. This is the label-aware barycenter with an
+    infinite cost of mixing classes. Class-regularized Sinkhorn then moves it to the target.
     """
     data = Prepared(problem, alignment)
     rng = np.random.default_rng(seed)
@@ -133,7 +133,7 @@ def barycentre(problem: Problem, seed: int, alignment: Alignment = "none", fores
 
 
 def cmda_ot(problem: Problem, seed: int, **options: object) -> float:
-    """The method itself, with its defaults."""
+    """Run CMDA-OT, with its defaults unless `options` differ."""
     X, y, domain = problem.stacked()
     estimator = CMDAOT(random_state=seed, **options).fit(X, y, sample_domain=domain)  # type: ignore[arg-type]
     return 100 * float(estimator.score(problem.X, problem.y))
@@ -165,4 +165,4 @@ GROUPS: dict[str, dict[str, Method]] = {
         "WBT, forest": partial(barycentre, forest=True),
     },
 }
-"""By name; `forests` have the classifier of `mgr`'s published protocol, which cannot be averaged."""
+"""Methods by name. `forests` have the classifier of `mgr`'s published protocol, which cannot be averaged."""

@@ -1,4 +1,4 @@
-"""`python -m experiments cmda_ot`: CMDA-OT and what it is compared with, target by target."""
+"""`python -m experiments cmda_ot`: CMDA-OT and its baselines, target by target."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PUBLISHED = {
     "WBT, regularized": (70.60, 83.10, 83.92, 90.00),
     "target only": (67.43, 67.96, 66.86, 68.37),
 }
-"""Of `mgr`, by target, with a random forest (README of eddardd/WBTransport); not measured here."""
+"""Results on `mgr`, by target, with a random forest (README of eddardd/WBTransport); not measured here."""
 
 SETS: dict[str, Callable[[Path], Iterator[Problem]]] = {
     "office": office,
@@ -44,7 +44,7 @@ SETS: dict[str, Callable[[Path], Iterator[Problem]]] = {
 
 
 def published() -> list[dict[str, Any]]:
-    """The rows of `PUBLISHED`, which were not measured here."""
+    """Make the rows of `PUBLISHED`, which were not measured here."""
     targets = MGR_DOMAINS[1:]
     return [
         {"method": name, "mean": dict(zip(targets, each, strict=True)), "published": True}
@@ -80,10 +80,10 @@ def command(
     seeds: int,
     json_file: Path | None,
 ) -> None:
-    """Accuracy on every target of a set, of CMDA-OT and of what it is compared with.
+    """Measure the accuracy of CMDA-OT and its baselines on every target of a set.
 
-    office and mgr are the benchmarks; settings were chosen on the other four. With --json, a run that was
-    stopped goes on where it was.
+    office and mgr are the benchmarks; settings were chosen on the other four. With --json, a stopped run is
+    resumed.
     """
     torch.set_num_threads(1)
     methods = _chosen(GROUPS[group], names, "method")
@@ -104,11 +104,11 @@ def command(
 
 
 class Runs:
-    """Accuracies by method, target, fold and seed; in a file, a line each, so that a killed run can go on.
+    """Accuracies by method, target, fold and seed, in a file with one line each, to resume a killed run.
 
     Args:
-        path: Made where it is missing; None: nothing is kept.
-        run: What makes a run another one.
+        path: Created if it is missing; None: nothing is kept.
+        run: Everything that distinguishes runs.
 
     Raises:
         InputError: The file is of another run.
@@ -119,7 +119,7 @@ class Runs:
         if path is None:
             return
         if path.exists():
-            # A line without its end is what a killed run was about to write.
+            # A killed run may leave a line without its end.
             first, *lines = [
                 json.loads(line) for line in path.read_text().splitlines(True) if line[-1] == "\n"
             ]
@@ -130,7 +130,7 @@ class Runs:
         write_bytes(path, "".join(json.dumps(line) + "\n" for line in [first, *lines]).encode())
 
     def accuracy(self, name: str, method: Method, problem: Problem, seed: int) -> float:
-        """In percent; measured unless it is known."""
+        """Return the accuracy in percent; it is measured unless it is known."""
         key = (name, problem.target, problem.fold, seed)
         if key not in self._known:
             self._known[key] = round(method(problem, seed), 2)
@@ -143,7 +143,7 @@ class Runs:
 def measure(
     problems: Sequence[Problem], methods: Mapping[str, Method], seeds: int, runs: Runs
 ) -> list[dict[str, Any]]:
-    """One row a method: by target, mean accuracy in percent, its interval over seeds, and all runs."""
+    """Make a row for each method: by target, mean accuracy in percent, interval over seeds, and all runs."""
     rows = []
     with tqdm(total=len(problems) * seeds * len(methods), unit="fit", disable=None) as bar:
         for name, method in methods.items():
@@ -157,12 +157,12 @@ def measure(
 
 
 def row(method: str, runs: Mapping[str, Sequence[float]], seeds: int) -> dict[str, Any]:
-    """The row of a method: by target, the mean of its runs, and an interval over seeds.
+    """Make the row of a method: by target, the mean of its runs, and an interval over seeds.
 
     Args:
         method: Its name.
         runs: Target -> accuracies in percent, fold by fold, each with all seeds in turn.
-        seeds: How many.
+        seeds: Number of seeds.
     """
     over = {target: over_seeds(np.reshape(each, (-1, seeds)).mean(0)) for target, each in runs.items()}
     parts = {

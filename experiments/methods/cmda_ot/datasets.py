@@ -39,7 +39,7 @@ class Problem:
     y: np.ndarray
 
     def stacked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """X, y and sample_domain as an estimator takes them; the target's labels are -1."""
+        """Return X, y and sample_domain in the form of an estimator; the target's labels are -1."""
         rows = [*self.sources, (self.X, np.full(len(self.X), -1))]
         numbers = [*range(1, len(self.sources) + 1), -1]
         X, y = (np.concatenate(each) for each in zip(*rows, strict=True))
@@ -48,7 +48,7 @@ class Problem:
 
 
 def office(folder: Path) -> Iterator[Problem]:
-    """Each domain as the target of the other three; features min-max scaled over all domains."""
+    """Yield each domain as the target of the other three; features min-max scaled over all domains."""
     stored = loadmat(existing(folder, OFFICE_FILE))
     X, y = scaled(np.asarray(stored["D"], dtype=float)), stored["y"].ravel().astype(int)
     names = [str(np.asarray(name).item()) for name in stored["domain_names"].ravel()]
@@ -59,7 +59,10 @@ def office(folder: Path) -> Iterator[Problem]:
 
 
 def mgr(folder: Path, targets: tuple[str, ...] = MGR_DOMAINS[1:]) -> Iterator[Problem]:
-    """The published protocol: min-max scaling, constant column dropped, transductive, four folds of five."""
+    """Yield the published protocol's problems: transductive, four folds of five.
+
+    Features are min-max scaled, and the constant column is dropped.
+    """
     data = np.load(existing(folder, MGR_FILES[0]), allow_pickle=False)
     folds = json.loads(existing(folder, MGR_FILES[1]).read_text(encoding="utf-8"))
     X, y = scaled(np.delete(data[:, :-2], _CONSTANT_COLUMN, axis=1)), data[:, -2].astype(int)
@@ -77,24 +80,24 @@ def mgr(folder: Path, targets: tuple[str, ...] = MGR_DOMAINS[1:]) -> Iterator[Pr
 
 
 def turned(domains: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[Problem]:
-    """Each domain in turn as the target of all others."""
+    """Yield each domain in turn as the target of all others."""
     for target, (X, y) in domains.items():
         sources = tuple(part for name, part in domains.items() if name != target)
         yield Problem(target, 0, sources, X, y)
 
 
 def scaled(X: np.ndarray) -> np.ndarray:
-    """Every column of X (N, D) to [0, 1]; a constant one becomes 0."""
+    """Scale every column of X (N, D) to [0, 1]; a constant column becomes 0."""
     low, high = X.min(0), X.max(0)
     result: np.ndarray = (X - low) / np.where(high > low, high - low, 1)
     return result
 
 
 def existing(folder: Path, name: str) -> Path:
-    """The path of a file in a folder.
+    """Return the path of a file in a folder.
 
     Raises:
-        FederationInputError: It is not there.
+        FederationInputError: The file does not exist.
     """
     path = folder / name
     if not path.is_file():

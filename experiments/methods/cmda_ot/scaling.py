@@ -21,18 +21,18 @@ from paramcast.results import write_results
 SIZES = (1_000, 10_000, 100_000)
 CLASSES, FEATURES = 10, 10
 SOURCES, TARGET_SHARE = 2, 0.1
-"""Of a fit: sources of equal size, and the part of all samples that is the target."""
+"""Sources of equal size in a fit, and share of all samples that is the target."""
 
 
 def blobs(rows: int, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, FEATURES) float64 and (rows,) int: one blob a class, all moved by `shift` deviations."""
+    """Draw (rows, FEATURES) float64 and (rows,) int: a blob for each class, moved by `shift` deviations."""
     labels = np.arange(rows) % CLASSES
     X = 4 * np.eye(CLASSES, FEATURES)[labels] + rng.normal(size=(rows, FEATURES)) + shift
     return X, labels
 
 
 def transported(samples: int) -> float:
-    """Transport `samples` to as many; accuracy in percent of the labels that they bring along."""
+    """Transport `samples` to the same number; return the accuracy in percent of the transported labels."""
     rng = np.random.default_rng(0)
     (source, labels), (target, truth) = blobs(samples, 0.0, rng), blobs(samples, 1.0, rng)
     _, votes, _ = transport(source, labels, target, target, CLASSES, TransportSettings(), rng)
@@ -40,7 +40,7 @@ def transported(samples: int) -> float:
 
 
 def fitted(samples: int) -> float:
-    """Fit CMDA-OT with its defaults on `samples` in all; accuracy in percent on the target."""
+    """Fit CMDA-OT with its defaults on `samples` in all; return the accuracy in percent on the target."""
     rng = np.random.default_rng(0)
     size = int(samples * (1 - TARGET_SHARE) / SOURCES)
     parts = [(number, *blobs(size, float(number), rng)) for number in range(1, SOURCES + 1)]
@@ -55,7 +55,7 @@ MEASURED = {"transport": transported, "fit": fitted}
 
 
 def row(name: str, samples: int) -> dict[str, Any]:
-    """Measure in this process, which has to be a new one: a process's peak of memory never falls."""
+    """Measure in this process, which must be new, since a process's peak of memory never falls."""
     torch.set_num_threads(1)
     before, start = _peak_mb(), time.process_time()
     accuracy = MEASURED[name](samples)
@@ -78,7 +78,7 @@ def _peak_mb() -> float:
 @click.option("--samples", "sizes", multiple=True, type=click.IntRange(100), default=SIZES, show_default=True)
 @json_option
 def command(sizes: tuple[int, ...], json_file: Path | None) -> None:
-    """CPU seconds and peak memory of one transport, and of a whole fit, each in a process of its own."""
+    """Measure CPU seconds and peak memory of one transport, and of a whole fit, each in its own process."""
     rows = []
     for name in MEASURED:
         for samples in sizes:

@@ -1,7 +1,7 @@
-"""The sets on which settings were chosen, none of them a target of the benchmarks.
+"""Sets on which settings were chosen; none of them is a target of the benchmarks.
 
-They differ in what helps: `noiseless` and rotated digits need their domains moved, among WISDM's
-users hardly anything shifts but the shares of activities, and words are sparse counts in hundreds of columns.
+They differ in what helps. `noiseless` and rotated digits need their domains moved. WISDM's users differ
+mainly in the shares of activities. Words are sparse counts in hundreds of columns.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FEW_QUESTIONS = 3
 
 
 def noiseless(folder: Path) -> Iterator[Problem]:
-    """The domain of `mgr` that is no target of its published table; folds 1 and 3."""
+    """Yield the domain of `mgr` that is no target of its published table; folds 1 and 3."""
     return (problem for problem in mgr(folder, ("noiseless",)) if problem.fold in (1, 3))
 
 
 def digits(folder: Path) -> Iterator[Problem]:
-    """scikit-learn's digits in four parts: as they are, rotated by 35 degrees, blurred, noisy."""
+    """Yield scikit-learn's digits in four parts: unchanged, rotated by 35 degrees, blurred, noisy."""
     from scipy import ndimage
     from sklearn.datasets import load_digits
 
@@ -47,7 +47,7 @@ def digits(folder: Path) -> Iterator[Problem]:
 
 
 def wisdm(folder: Path) -> Iterator[Problem]:
-    """Four groups of WISDM's users, at most 700 windows of each."""
+    """Yield four groups of WISDM's users, at most 700 windows of each."""
     X, y, users = read_wisdm(existing(folder, WISDM_FILE))
     X, rng = scaled(X), np.random.default_rng(0)
     domains = {}
@@ -58,9 +58,10 @@ def wisdm(folder: Path) -> Iterator[Problem]:
 
 
 def words(folder: Path) -> Iterator[Problem]:
-    """Categories of clips of a collection, from words about them: captions, questions, answers.
+    """Yield categories of clips of a collection, from words about them: captions, questions, answers.
 
-    Each domain has other clips, of the 8 most frequent categories; a feature is a word's share of a clip's.
+    The domains have different clips, of the 8 most frequent categories. A feature is the share of a word
+    among the words of a clip.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 

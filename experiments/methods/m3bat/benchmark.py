@@ -1,7 +1,8 @@
-"""M3BAT beside the source model, CORAL and DANN, and its own ablations, with equal effort for each.
+"""M3BAT compared with the source model, CORAL, DANN and its ablations, with equal effort for each.
 
-Every method is as many networks of the same kind, trained for as many steps on the same rows, and chooses
-among as many strengths by the same rule, which reads no target label. The source model has nothing to choose.
+Every method has the same number of networks of the same kind, trained for the same number of steps on the
+same rows. It chooses among the same number of strengths by the same rule, which reads no target label. The
+source model has no choice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MAIN: dict[str, Mapping[str, Any]] = {
     "dann": {"branches": "one"},
     "m3bat": {},
 }
-"""Options of the estimator; the first method is what gains are measured against. One branch is DANN."""
+"""Options of the estimator. Gains are measured against the first method. One branch is DANN."""
 SKADA = "dann of skada"
 ABLATIONS: dict[str, Mapping[str, Any]] = {
     "m3bat, no adaptation": {"alignment": "none"},
@@ -39,7 +40,7 @@ ABLATIONS: dict[str, Mapping[str, Any]] = {
     "m3bat, one discriminator": {"discriminators": "one"},
     "m3bat, end to end": {"schedule": "end_to_end"},
 }
-"""One thing differs from M3BAT."""
+"""Each differs from M3BAT in one option."""
 
 
 AGAINST = ("source", "dann")
@@ -47,14 +48,14 @@ AGAINST = ("source", "dann")
 
 @dataclass(frozen=True)
 class Score:
-    """One fitted method on one pair: AUC in percent (higher is better), or MAE (lower is).
+    """Score of one fitted method on one pair: AUC in percent (higher is better), or MAE (lower is better).
 
     Attributes:
         pair: Name of the pair.
-        seed: Of the pair and of the fit.
+        seed: Seed of the pair and of the fit.
         method: Name of the method.
         value: Metric on the target's other half.
-        strength: What the method chose.
+        strength: Strength that the method chose.
     """
 
     pair: str
@@ -68,7 +69,7 @@ METHODS = (*MAIN, SKADA, *ABLATIONS)
 
 
 def methods_of(task: str, chosen: Sequence[str] = ()) -> list[str]:
-    """Methods to compare: those that are chosen, or all; skada's deep DANN is a classifier only."""
+    """List the methods to compare: the chosen ones, or all; skada's deep DANN is a classifier only."""
     return [
         name for name in METHODS if (name in chosen or not chosen) and (name, task) != (SKADA, "regression")
     ]
@@ -87,9 +88,9 @@ def compare(
     Args:
         pairs: Seed -> pairs.
         seeds: One or more.
-        steps: Of every fit.
+        steps: Steps of every fit.
         chosen: Names of the methods; none for all.
-        known: Scores of the same run that was broken off; they are taken over.
+        known: Scores of an interrupted run with the same options; they are reused.
         done: Called with every new score.
     """
     before = {(each.seed, each.pair, each.method): each for each in known}
@@ -108,7 +109,7 @@ def compare(
 
 
 def score(model: Any, pair: Pair) -> float:
-    """Macro AUC in percent over the classes that the target has, or the mean absolute error."""
+    """Compute the macro AUC in percent over the target's classes, or the mean absolute error."""
     if pair.task == "regression":
         return float(mean_absolute_error(pair.y_test, model.predict(pair.X_test)))
     probabilities = model.predict_proba(pair.X_test)
@@ -118,10 +119,10 @@ def score(model: Any, pair: Pair) -> float:
 
 
 def rows(data: str, task: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """A row a method: mean over pairs and seeds, paired differences to source and DANN, 95 % intervals.
+    """Make a row for each method: mean over pairs and seeds, paired differences to source and DANN.
 
-    Intervals are Student's t over seeds, of each seed's mean over pairs. `worse_share` is the share of (pair,
-    seed) in which the source model is better, `pairs` has the mean of every pair, `scores` everything.
+    Intervals are 95 %, Student's t over seeds, of each seed's mean over pairs. `worse_share` is the share of
+    (pair, seed) in which the source model is better, `pairs` has the mean of every pair, `scores` everything.
     """
     values = {each.method: _of(scores, each.method) for each in scores}
     means = {name: _by_seed(scores, name) for name in values}
@@ -145,14 +146,14 @@ def rows(data: str, task: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 class ScoreFile:
-    """Scores of a run, a line of JSON each, so that it can go on where it was broken off.
+    """Scores of a run, one line of JSON each, so that an interrupted run can be resumed.
 
     Args:
-        path: Made where it is missing. Its first line says what run it is of.
-        run: Command, commit and whatever else makes a run another one.
+        path: Created if it is missing. Its first line describes the run.
+        run: Command, commit and everything else that distinguishes runs.
 
     Attributes:
-        known: The scores that were there.
+        known: The scores that were in the file.
 
     Raises:
         InputError: The file is of another run, or damaged.
@@ -164,7 +165,7 @@ class ScoreFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(run) + "\n", encoding="utf-8")
         text = path.read_text(encoding="utf-8")
-        # A line without its end is what a killed run was about to write.
+        # A killed run may leave a line without its end.
         whole = text[: text.rfind("\n") + 1]
         try:
             first, *lines = [json.loads(line) for line in whole.splitlines()]
@@ -176,7 +177,7 @@ class ScoreFile:
             path.write_text(whole, encoding="utf-8")
 
     def add(self, score: Score) -> None:
-        """Write one more."""
+        """Append a score."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(score)) + "\n")
 
@@ -205,7 +206,7 @@ def _of(scores: Sequence[Score], method: str) -> np.ndarray:
 
 
 def _by_seed(scores: Sequence[Score], method: str) -> np.ndarray:
-    """(S,): the mean over pairs of each seed."""
+    """Compute the mean over pairs of each seed, (S,)."""
     seeds = dict.fromkeys(each.seed for each in scores)
     return np.array([_of([each for each in scores if each.seed == seed], method).mean() for seed in seeds])
 

@@ -1,4 +1,4 @@
-"""`python -m experiments m3bat`: M3BAT and what it is compared with."""
+"""`python -m experiments m3bat`: M3BAT and its baselines."""
 
 from __future__ import annotations
 

@@ -18,34 +18,35 @@ from paramcast.methods.m3bat.shift import summarize_windows
 WINDOW, STRIDE = 100, 100  # samples: 2 s at 50 Hz, without overlap
 _WISDM_COLUMNS = 43
 _FOLDS = 3
-_ROWS = 600  # of each domain of made data
+_ROWS = 600  # rows of each domain of made data
 SHIFTS: Mapping[str, dict[str, Any]] = {
     "offset": {"offset": 1.5, "gain": 1.0},
     "gain": {"offset": 0.0, "gain": 2.0},
     "both": {"offset": 1.5, "gain": 1.5},
     "turned": {"offset": 0.0, "gain": 1.0, "angle": 40.0},
 }
-"""Of the made tables: arguments of `make_shifted`."""
+"""Shifts of the made tables: arguments of `make_shifted`."""
 WINDOW_SHIFTS: Mapping[str, dict[str, Any]] = {
     "offset": {"offset": 1.0, "gain": 1.0},
     "gain": {"offset": 0.0, "gain": 2.0},
     "both": {"offset": 1.0, "gain": 1.5},
     "turned": {"offset": 0.0, "gain": 1.0, "angle": 60.0},
 }
-"""Of the made windows: arguments of `make_shifted_windows`."""
+"""Shifts of the made windows: arguments of `make_shifted_windows`."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Source, and a target of which one half is adapted to and the other is scored.
+    """Source, and a target with one half for adaptation and the other half for the score.
 
     Attributes:
-        name: Of the pair.
+        name: Name of the pair.
         task: Classification or regression.
-        X: (N, F) or (N, T, C) float64: source rows and the target rows that are adapted to, without labels.
+        X: (N, F) or (N, T, C) float64: source rows and the target rows for adaptation, without labels.
         y: (N,) labels, NaN or -1 at target rows.
-        sample_domain: (N,) positive for source (a label a person where people are known), negative target.
-        X_test: (M, F) or (M, T, C) target rows that training never meets.
+        sample_domain: (N,) positive for source (a number for each person if persons are known), negative for
+            target.
+        X_test: (M, F) or (M, T, C) target rows that training never uses.
         y_test: (M,) their labels.
         modalities: Name -> columns or channels.
     """
@@ -61,7 +62,7 @@ class Pair:
 
 
 def wisdm_pairs(path: Path, seed: int) -> Iterator[Pair]:
-    """Unseen users: the 36 users in three folds drawn by the seed, each fold once the target.
+    """Yield pairs with unseen users: the 36 users in three random folds, each fold once the target.
 
     The file holds one sensor and no ages. Modalities are its kinds of features: the distributions of the
     three axes, and the summary statistics.
@@ -80,9 +81,9 @@ def wisdm_pairs(path: Path, seed: int) -> Iterator[Pair]:
 
 
 def seglearn_pairs(seed: int) -> Iterator[Pair]:
-    """Watch recordings as raw windows: right -> left, left -> right, unseen people in two folds by the seed.
+    """Yield watch recordings as raw windows: right -> left, left -> right, two folds of unseen people.
 
-    The target's halves share no recording.
+    The seed draws the folds. The target's halves share no recording.
     """
     X, y, people, right, recordings = read_seglearn()
     modalities = {"accelerometer": [0, 1, 2], "gyroscope": [3, 4, 5]}
@@ -93,7 +94,7 @@ def seglearn_pairs(seed: int) -> Iterator[Pair]:
 
 
 def diabetes_pairs(seed: int) -> Iterator[Pair]:
-    """Disease progression of 442 patients (Efron et al., 2004, from scikit-learn): by age, by body mass.
+    """Yield disease progression of 442 patients (Efron et al., 2004, in scikit-learn): by age, by body mass.
 
     The column that splits them is left out of X.
     """
@@ -115,7 +116,7 @@ def diabetes_pairs(seed: int) -> Iterator[Pair]:
 
 
 def watch_table_pairs(seed: int) -> Iterator[Pair]:
-    """The pairs of `seglearn_pairs` as tables: mean and deviation of every channel over a window."""
+    """Yield the pairs of `seglearn_pairs` as tables: mean and deviation of every channel over a window."""
     for pair in seglearn_pairs(seed):
         channels = pair.X.shape[2]
         modalities = {
@@ -127,13 +128,13 @@ def watch_table_pairs(seed: int) -> Iterator[Pair]:
 
 
 def shifted_pairs(seed: int, task: Task = "regression") -> Iterator[Pair]:
-    """Made data with known truth: one modality of two has another offset, gain, both, or is turned."""
+    """Yield made data with known truth: one modality of two has another offset, gain, both, or is turned."""
     for name, shift in SHIFTS.items():
         yield _made_pair(name, task, make_shifted(rows=_ROWS, task=task, seed=seed, **shift), seed)
 
 
 def shifted_window_pairs(seed: int) -> Iterator[Pair]:
-    """Made raw windows of six motions with known truth: the accelerometer's shift is that of the name."""
+    """Yield made raw windows of six motions with known truth; the name is the accelerometer's shift."""
     for name, shift in WINDOW_SHIFTS.items():
         yield _made_pair(name, "classification", make_shifted_windows(_ROWS, seed=seed, **shift), seed)
 
@@ -145,7 +146,7 @@ def _made_pair(name: str, task: Task, made: Shifted, seed: int) -> Pair:
 
 
 def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """WISDM v1.1's transformed ARFF file.
+    """Read WISDM v1.1's transformed ARFF file.
 
     A missing time between peaks ('?') becomes 0: no peaks were found.
 
@@ -153,7 +154,7 @@ def read_wisdm(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         X (N, 43) float64, y (N,) int64 activity in alphabetical order, users (N,) int64.
 
     Raises:
-        InputError: The file is missing, or a line of it does not hold what it should.
+        InputError: The file is missing, or a line has the wrong form.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -235,18 +236,18 @@ def _pair(
     modalities: Mapping[str, Sequence[int]],
     seed: int,
 ) -> Pair:
-    """Split the target in two halves, what is of one unit staying together, without looking at labels.
+    """Split the target into two halves without reading labels; rows of one unit stay together.
 
     Args:
-        name: Of the pair.
+        name: Name of the pair.
         task: Classification or regression.
         X: (N, ...) rows of both domains.
         y: (N,) labels.
         domains: (N,) domain labels >= 1, made negative at target rows.
         target: (N,) bool.
-        units: (N,) what may not be torn apart; row numbers where every row is on its own.
+        units: (N,) rows with the same value stay together; row numbers if every row is a unit.
         modalities: Name -> columns or channels.
-        seed: Of the halves.
+        seed: Seed of the halves.
     """
     drawn = np.random.default_rng(seed).permutation(np.unique(units[target]))
     scored = target & np.isin(units, drawn[: len(drawn) // 2])

@@ -1,8 +1,8 @@
 """Multi-modal data with a shift whose truth is known, as skada's makers give for single-modal data.
 
-A hidden state u causes two modalities: a steady one, noisy and alike in both domains, and a drifting one,
-precise, which the target's device measures with another offset and gain, or turned. A source model leans on
-the latter.
+A hidden state u causes two modalities. The steady one is noisy and the same in both domains. The drifting one
+is precise, but the target's device measures it with another offset and gain, or turned. A source model relies
+on the drifting one.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def make_shifted(
     """Draw `rows` source and `rows` target rows.
 
     Args:
-        rows: Of each domain.
-        columns: Of each modality.
+        rows: Number of rows of each domain.
+        columns: Number of columns of each modality.
         offset: Added to the drifting modality in the target, in standard deviations; 0 for none.
         gain: Factor of the drifting modality in the target; 1 for none.
         angle: Degrees by which each pair of neighboring columns of the drifting modality is turned in the
-            target, as the axes of a sensor that is worn otherwise; 0 for none.
+            target, like the axes of a sensor that is worn in another way; 0 for none.
         task: y = u_1 + sin(2 u_2) / 2 + 0.1 noise, or whether that is above 0.
-        seed: Of all draws.
+        seed: Seed of all draws.
     """
     rng = np.random.default_rng(seed)
     state = rng.normal(size=(2 * rows, _STATES))
@@ -80,18 +80,18 @@ def make_shifted_windows(
     angle: float = 0.0,
     seed: int = 0,
 ) -> Shifted:
-    """Draw raw windows of six motions, as a gyroscope (steady) and an accelerometer (drifting) see them.
+    """Draw raw windows of six motions, as a gyroscope (steady) and an accelerometer (drifting) measure them.
 
-    A motion is a posture, a frequency, and the directions in which it moves and turns; a window has its own
-    phase, vigour, tempo and way of wearing.
+    A motion has a posture, a frequency, and the directions of its movements and turns. Each window has a
+    random phase, strength, tempo and way of wearing.
 
     Args:
-        rows: Of each domain.
+        rows: Number of rows of each domain.
         samples: T, at 50 a second.
         offset: Added to the accelerometer in the target, in units of gravity; 0 for none.
         gain: Factor of the accelerometer in the target; 1 for none.
         angle: Degrees by which the accelerometer is turned about its third axis in the target; 0 for none.
-        seed: Of all draws.
+        seed: Seed of all draws.
     """
     rng = np.random.default_rng(seed)
     target = np.repeat([False, True], rows)
@@ -118,7 +118,7 @@ def make_shifted_windows(
 
 
 def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """(N, S) states -> (N, columns), a random linear sensor of unit variance before its noise."""
+    """Measure (N, S) states -> (N, columns) by a random linear sensor of unit variance before its noise."""
     mixing = rng.normal(size=(_STATES, columns))
     mixing /= np.linalg.norm(mixing, axis=0)
     measured: np.ndarray = state @ mixing + noise * rng.normal(size=(len(state), columns))
@@ -126,13 +126,13 @@ def _measure(state: np.ndarray, columns: int, noise: float, rng: np.random.Gener
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """(..., 3) -> the same directions, of length 1."""
+    """Scale vectors (..., 3) to length 1."""
     made: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return made
 
 
 def _turned(measured: np.ndarray, angle: float) -> np.ndarray:
-    """(..., C) with columns (0, 1), (2, 3), ... turned in their plane; an odd last column stays."""
+    """Turn columns (0, 1), (2, 3), ... of (..., C) in their plane; an odd last column stays."""
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     turned = measured.copy()
     even = measured.shape[-1] - measured.shape[-1] % 2

@@ -1,7 +1,7 @@
-"""The deep DANN of skada (scikit-adaptation.github.io), as a baseline for classes.
+"""Deep DANN of skada (scikit-adaptation.github.io), as a baseline for classes.
 
-skada's training loop, losses and module, around the same encoder, discriminator, optimizer and rule of choice
-as ours. Its way remains: the factor of the domain loss is the same from the first step to the last.
+Training loop, losses and module are from skada; encoder, discriminator, optimizer and rule of choice are the
+same as ours. One difference remains: the factor of the domain loss is constant over all steps.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from paramcast.methods.m3bat.shift import summarize_windows
 from paramcast.methods.m3bat.training import BETAS, endless
 
 NETWORKS = 2
-"""Of each strength; half of ours, as they are trained one after the other."""
+"""Networks of each strength: half of our number, since they are trained one after the other."""
 
 
 class SkadaDANN:
-    """DANN by skada, behind what the benchmark uses of M3BATClassifier.
+    """DANN of skada, with the part of M3BATClassifier's interface that the benchmark uses.
 
     Args:
         steps: Optimizer steps of every network.
@@ -34,7 +34,7 @@ class SkadaDANN:
 
     Attributes:
         classes_: (K,) sorted.
-        strength_: The factor of the domain loss that was chosen.
+        strength_: The chosen factor of the domain loss.
     """
 
     def __init__(self, steps: int, random_state: int) -> None:
@@ -42,7 +42,7 @@ class SkadaDANN:
         self.random_state = random_state
 
     def fit(self, X: np.ndarray, y: np.ndarray, sample_domain: np.ndarray) -> Self:
-        """Train networks of every strength, one after the other, and keep those of the best.
+        """Train networks of every strength, one after the other, and keep those of the best strength.
 
         Args:
             X: (N, F) or (N, T, C).
@@ -79,7 +79,7 @@ class SkadaDANN:
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """(N, K) probabilities, mean over the networks."""
+        """Compute probabilities (N, K), the mean over the networks."""
         found: np.ndarray = np.mean([_answers(net, self._scaled(X)) for net in self._nets], axis=0)
         return found
 
@@ -89,7 +89,7 @@ class SkadaDANN:
 
     def _net(self, strength: float, number: int, scaled: np.ndarray) -> Any:
         try:
-            with config_context():  # skada's import switches metadata routing on, for everybody
+            with config_context():  # skada's import switches metadata routing on globally
                 from skada.deep import DANN
                 from skorch.callbacks import LRScheduler
         except ModuleNotFoundError as error:
@@ -120,7 +120,7 @@ class SkadaDANN:
 
 
 class _Module(nn.Module):
-    """The network of one branch, as skada wants it: the layer `encoder` has what is aligned."""
+    """Network of one branch, in skada's form: alignment acts on the outputs of the layer `encoder`."""
 
     def __init__(self, scaled: np.ndarray, classes: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -130,13 +130,13 @@ class _Module(nn.Module):
         self.head = _Alone(network.heads[0])
 
     def forward(self, X: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """(N, F) or (N, C, T) -> (N, K) logits."""
+        """Compute (N, F) or (N, C, T) -> (N, K) logits."""
         logits: Tensor = self.head(self.encoder(X))
         return logits
 
 
 class _Alone(nn.Module):
-    """A module of one network side by side, without the axis of networks."""
+    """A module for M networks side by side, used for one network without the axis of networks."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class _Alone(nn.Module):
 
 
 class _Domains(nn.Module):
-    """Probability of being target. skada 0.6's own ends in a softmax of one number: it says 1 always."""
+    """Probability of being target. The discriminator of skada 0.6 is a softmax of one number: always 1."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -160,13 +160,13 @@ class _Domains(nn.Module):
 
 
 class _Batches:
-    """As many source as target rows a batch, in skada's form; its own iterator takes rows one by one.
+    """Batches with the same number of source and target rows in skada's form; its iterator takes single rows.
 
     Args:
         dataset: skada's, with X (N, ...), y (N,) and sample_domain (N,).
         batch_size: Rows of either side.
         steps: Number of batches.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
 
     def __init__(self, dataset: Any, batch_size: int, steps: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What the adapter is compared with; each is fitted on the same shots and selected on the same validation.
+"""Baselines of the adapter; each is fitted on the same shots and selected on the same validation images.
 
 CLIP-Adapter: Gao et al., arXiv 2110.04544. Tip-Adapter: Zhang et al., ECCV 2022. The linear probe is that of
 CLIP (Radford et al., 2021): logistic regression on image embeddings.
@@ -25,14 +25,14 @@ from paramcast.methods.mm_adapter.network import Mask
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0, 30.0)
 PENALTIES = (0.01, 0.1, 1.0)
-"""Inverse strengths of the probe's penalty, as many as the other trained methods have learning rates."""
+"""Inverse strengths of the probe's penalty; their number is that of the other methods' learning rates."""
 
 
 class Scorer(Protocol):
     """Images (N, D), class texts (C, D) -> logits (N, C), on the base classes or on others."""
 
     def __call__(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Score."""
+        """Compute the logits."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is given.
+    """Input of every method.
 
     Attributes:
-        shots: Of the base classes.
+        shots: Shots of the base classes.
         texts: (C, D) float32 of the base classes, L2-normalized.
-        scale: Logarithm of what cosines are multiplied by, the same for all methods.
-        seed: Of networks and of the order of images.
+        scale: Logarithm of the factor of cosines, the same for all methods.
+        seed: Seed of networks and of the order of images.
     """
 
     shots: Shots
@@ -62,17 +62,17 @@ class Task:
 
     @property
     def factor(self) -> float:
-        """What cosines are multiplied by."""
+        """Factor of cosines."""
         return math.exp(self.scale)
 
 
 def zero_shot(task: Task) -> Fitted:
-    """Cosine of image and class text, nothing fitted."""
+    """Use the cosine of image and class text; nothing is fitted."""
     return _validated(task, lambda images, texts: task.factor * images @ texts.T)
 
 
 def linear_probe(task: Task) -> Fitted:
-    """Logistic regression of image embeddings; new classes are unknown to it."""
+    """Fit a logistic regression of image embeddings; it does not know new classes."""
     rows, labels = (task.factor * task.shots.images).numpy(), task.shots.labels.numpy()
 
     def fitted(penalty: float) -> Fitted:
@@ -85,7 +85,7 @@ def linear_probe(task: Task) -> Fitted:
 
 
 def _both_rows(probe: LogisticRegression) -> tuple[Tensor, Tensor]:
-    """Weight (C, D) and bias (C,); of two classes scikit-learn keeps the second's alone."""
+    """Return weight (C, D) and bias (C,); of two classes, scikit-learn keeps only the row of the second."""
     weight, bias = (torch.from_numpy(each).float() for each in (probe.coef_, probe.intercept_))
     if len(weight) > 1:
         return weight, bias
@@ -93,7 +93,7 @@ def _both_rows(probe: LogisticRegression) -> tuple[Tensor, Tensor]:
 
 
 def clip_adapter(task: Task) -> Fitted:
-    """A bottleneck of a quarter, ReLU after both layers, blended 0.2 / 0.8 into the image embedding."""
+    """Fit a bottleneck of a quarter, ReLU after both layers, blended 0.2 / 0.8 into the image embedding."""
     dim = task.texts.shape[1]
 
     def fitted(rate: float) -> Fitted:
@@ -116,7 +116,7 @@ def clip_adapter(task: Task) -> Fitted:
 
 
 def multi_modal_adapter(task: Task, mask: Mask = "strict") -> Fitted:
-    """The estimator itself, with its defaults."""
+    """Fit the Multi-Modal Adapter with its defaults."""
     model = MultiModalAdapter(mask, scale=task.scale, random_state=task.seed)
     shots = task.shots
     model.fit(
@@ -132,7 +132,7 @@ def multi_modal_adapter(task: Task, mask: Mask = "strict") -> Fitted:
 
 
 class TipCache(nn.Module):
-    """Keys are the training images, values their classes.
+    """Cache whose keys are the training images and whose values are their classes.
 
     Args:
         shots: Its training images.
@@ -145,17 +145,17 @@ class TipCache(nn.Module):
         self.values = F.one_hot(shots.labels, classes).float()
 
     def forward(self, images: Tensor, beta: float) -> Tensor:
-        """(N, D) -> affinities (N, C), exp(-beta (1 - cosine)) summed over a class's keys."""
+        """Compute (N, D) -> affinities (N, C), exp(-beta (1 - cosine)) summed over a class's keys."""
         return (-beta * (1 - images @ self.keys.T)).exp() @ self.values
 
 
 def tip_adapter(task: Task) -> Fitted:
-    """Zero-shot logits plus alpha times the cache, which knows the base classes only."""
+    """Add alpha times the cache, which knows the base classes only, to zero-shot logits."""
     return _best_tip(task, TipCache(task.shots, len(task.texts)))[0]
 
 
 def tip_adapter_f(task: Task) -> Fitted:
-    """Tip-Adapter with its keys trained, then alpha and beta selected anew."""
+    """Train the keys of Tip-Adapter, then select alpha and beta again."""
     _, alpha, beta = _best_tip(task, TipCache(task.shots, len(task.texts)))
 
     def fitted(rate: float) -> Fitted:
@@ -192,7 +192,7 @@ def _validated(task: Task, scorer: Scorer, open_vocabulary: bool = True) -> Fitt
 
 
 def _best(found: Iterable[Fitted]) -> Fitted:
-    """The first of those with the best validation."""
+    """Return the first method with the best validation."""
     return max(found, key=lambda each: each.validation)
 
 

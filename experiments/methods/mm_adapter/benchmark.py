@@ -1,4 +1,4 @@
-"""Base and new classes, by shots and method."""
+"""Accuracy on base and new classes, by shots and method."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ def measure(
     methods: Mapping[str, Callable[[Task], Fitted]],
     step: Callable[[], Any] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """One row a method and number of shots: accuracy in percent on base and new classes, harmonic mean.
+    """Make a row for each method and number of shots: accuracy on base and new classes, harmonic mean.
 
-    Every method is selected on the validation images of the base classes; test images are scored once.
+    Accuracies are in percent. Every method is selected on the validation images of the base classes; test
+    images are scored once.
 
     Args:
         data: The task.
-        shots: Training images a class, and as many for validation.
-        seeds: From 0 on. Each draws the half of the images that is scored, the shots, and the networks.
-        rounding: Of the number of base classes.
+        shots: Training images of a class; the number for validation is the same.
+        seeds: Number of seeds, from 0 on. Each draws the half of the images that is scored, the shots, and
+            the networks.
+        rounding: Rounding of the number of base classes.
         methods: Name -> method.
         step: Called after every method and seed.
 
     Returns:
-        `base`, `new` and `harmonic` have `mean`, `low`, `high` (see `over_seeds`) and `seeds`, the figure of
-        each; or are None for a method with a closed vocabulary.
+        `base`, `new` and `harmonic` have `mean`, `low`, `high` (see `over_seeds`) and `seeds`, the value of
+        each seed; `new` and `harmonic` are None for a method with a closed vocabulary.
     """
     base, new = base_new(len(data.names), rounding)
     rows = []
@@ -67,7 +69,7 @@ def _summary(values: Sequence[float | None]) -> dict[str, Any] | None:
 
 
 def _draw(data: Embedded, base: np.ndarray, shots: int, seed: int) -> tuple[Task, np.ndarray]:
-    """What the methods are given, and rows of the images that are scored."""
+    """Draw the input of the methods, and the rows of the images that are scored."""
     pool, test = halves(data.y, seed)
     pool = pool[np.isin(data.y[pool], base)]
     train, validation = (pool[part] for part in draw_shots(data.y[pool], shots, seed))
@@ -84,7 +86,7 @@ def _images(data: Embedded, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 def _scored(
     fitted: Fitted, data: Embedded, test: np.ndarray, base: np.ndarray, new: np.ndarray
 ) -> tuple[float, float | None, float | None]:
-    """Accuracy in percent among the base classes, among the new ones, and their harmonic mean."""
+    """Compute accuracy in percent among base classes, among new classes, and their harmonic mean."""
     on_base = _accuracy(fitted, data, test, base)
     if not fitted.open_vocabulary:
         return on_base, None, None

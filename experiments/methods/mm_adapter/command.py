@@ -62,7 +62,7 @@ def command(
     names: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
-    """Few-shot accuracy on base and new classes, against zero-shot, a probe and other adapters.
+    """Measure few-shot accuracy on base and new classes, against zero-shot, a probe and other adapters.
 
     The classes of each --label, in alphabetic order, are halved into base and new ones; classes of fewer than
     8 clips are left out. A seed draws which half of the clips is scored, and the shots from the other half.
@@ -100,7 +100,7 @@ def _encoder(model: Path | None, encoder: str | None) -> DualEncoder:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """Means, and 95 % intervals behind them."""
+    """Format means, each with its 95 % interval."""
     figures = (
         f"{key} {row[key]['mean']:5.1f} [{row[key]['low']:.1f}, {row[key]['high']:.1f}]"
         if row[key]

@@ -1,4 +1,4 @@
-"""A collection's clips and its classes' names in the space of a dual encoder."""
+"""Clips of a collection and names of their classes in the space of a dual encoder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from paramcast.methods.mm_adapter.errors import FewShotError
 
-if TYPE_CHECKING:  # these bring the encoders and the decoders of pictures
+if TYPE_CHECKING:  # these import the encoders and the decoders of pictures
     from experiments.methods.mm_adapter.encoders import DualEncoder
     from paramcast.video.data.collection import Clip, Collection
 
 PROMPT = "a video of {}."
 LEAST = 8
-"""Clips that a class has to have: half are scored, and half of the rest are for validation."""
+"""Smallest number of clips of a class: half are scored, and half of the rest are for validation."""
 
 MSRVTT_CATEGORIES = (
     "music",
@@ -40,7 +40,7 @@ MSRVTT_CATEGORIES = (
     "beauty",
     "ads",
 )
-"""Names of the numbers that MSR-VTT's clips carry as `category`."""
+"""Names of the numbers in the `category` of MSR-VTT's clips."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Embedded:
     """A classification task in the space of a dual encoder.
 
     Attributes:
-        names: (C,) of the classes, in alphabetic order.
+        names: (C,) names of the classes, in alphabetic order.
         texts: (C, D) float32, L2-normalized.
         images: (N, D) float32, L2-normalized.
         y: (N,) int, rows of `names`.
@@ -64,8 +64,8 @@ def embed_task(encoder: DualEncoder, collection: Collection, label: str, prompt:
     """Embed the clips of a collection and the names of their classes.
 
     Args:
-        encoder: Clips that it was trained on take no part.
-        collection: Whose clips are classified.
+        encoder: Clips that it was trained on are left out.
+        collection: Its clips are classified.
         label: A clip's `category`, or any key of its line in clips.jsonl; of a list, the first entry counts.
         prompt: `{}` in it becomes the class's name.
 
@@ -94,7 +94,7 @@ def embed_task(encoder: DualEncoder, collection: Collection, label: str, prompt:
 
 
 def class_name(clip: Clip, label: str) -> str | None:
-    """The name of a clip's class, or None where it has none."""
+    """Return the name of a clip's class, or None where it has none."""
     value = clip.category if label == "category" else clip.extra.get(label)
     if isinstance(value, list):
         value = value[0] if value else None

@@ -1,4 +1,4 @@
-"""The dual encoders that the benchmark knows: a model of this project, or a pretrained one."""
+"""Dual encoders of the benchmark: a model of this project, or a pretrained one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class DualEncoder(Protocol):
-    """Clips and texts -> one space.
+    """Encoder of clips and texts into one space.
 
     Attributes:
-        name: For the figures.
+        name: Name in the results.
         seen: Ids of clips that it was trained on.
     """
 
@@ -30,20 +30,21 @@ class DualEncoder(Protocol):
     seen: frozenset[str]
 
     def store(self, collection: Collection) -> FeatureStore:
-        """Where the trunks' features of clips and texts are from."""
+        """Return the source of the trunks' features of clips and texts."""
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalized."""
+        """Embed N clips, (T, F) float32 each -> (N, D) float32, L2-normalized."""
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, F) float32 -> (N, D) float32, L2-normalized."""
+        """Embed texts (N, F) float32 -> (N, D) float32, L2-normalized."""
 
 
 class RetrievalEncoder:
     """The base of a model that `paramcast train --task retrieval` made.
 
-    Half of its cosine is that of two heads, trained on captions. The other half was never trained on clips:
-    it is what the image trunk's own classifier sees, as a sum of class names in the text trunk's space.
+    Half of its cosine is from two heads, which are trained on captions. The other half was never trained on
+    clips: it is from the output of the image trunk's classifier, as a sum of class names in the text trunk's
+    space.
     """
 
     def __init__(self, model: TrainedModel) -> None:
@@ -57,7 +58,7 @@ class RetrievalEncoder:
         self.seen = frozenset(clip for split in ("train", "validation") for clip in model.config.clips[split])
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, F) float32 of each -> (N, D) float32, L2-normalized."""
+        """Embed N clips, (T, F) float32 each -> (N, D) float32, L2-normalized."""
         with torch.no_grad():
             rows = [
                 self._base.embed_clips(
@@ -69,18 +70,18 @@ class RetrievalEncoder:
         return embedded
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, F) float32 -> (N, D) float32, L2-normalized."""
+        """Embed texts (N, F) float32 -> (N, D) float32, L2-normalized."""
         with torch.no_grad():
             embedded: np.ndarray = self._base.embed_texts(torch.from_numpy(features)).numpy()
         return embedded
 
 
 class PretrainedEncoder:
-    """A pretrained dual encoder as it is, such as `open_clip:ViT-B-32:openai`; of a clip, its frames' mean.
+    """A pretrained dual encoder, such as `open_clip:ViT-B-32:openai`; a clip is the mean of its frames.
 
     Args:
-        name: Of an image and of a text encoder of one space; see `paramcast.video.encoders`.
-        frames: Most frames of a clip.
+        name: Name of an image and of a text encoder of one space; see `paramcast.video.encoders`.
+        frames: Largest number of frames of a clip.
     """
 
     seen: frozenset[str] = frozenset()
@@ -90,15 +91,15 @@ class PretrainedEncoder:
         self.name = name
 
     def store(self, collection: Collection) -> FeatureStore:
-        """Where the features of clips and texts are from."""
+        """Return the source of the features of clips and texts."""
         return FeatureStore(collection, self._image, self._text, self._frames)
 
     def clips(self, features: Sequence[np.ndarray]) -> np.ndarray:
-        """Of N clips, (T, D) float32 of each -> (N, D) float32, L2-normalized."""
+        """Embed N clips, (T, D) float32 each -> (N, D) float32, L2-normalized."""
         return _unit(np.stack([_unit(each).mean(0) for each in features]))
 
     def texts(self, features: np.ndarray) -> np.ndarray:
-        """(N, D) float32 -> (N, D) float32, L2-normalized."""
+        """Embed texts (N, D) float32 -> (N, D) float32, L2-normalized."""
         return _unit(features)
 
 

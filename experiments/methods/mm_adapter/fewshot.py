@@ -16,7 +16,7 @@ def base_new(classes: int, rounding: Rounding = "ceil") -> tuple[np.ndarray, np.
 
     Args:
         classes: At least 2.
-        rounding: Of the number of base classes: `ceil` as CoOp does, or `floor`.
+        rounding: Rounding of the number of base classes: `ceil` as CoOp does, or `floor`.
 
     Returns:
         Base and new, each a sorted int array with at least one class.
@@ -30,11 +30,11 @@ def base_new(classes: int, rounding: Rounding = "ceil") -> tuple[np.ndarray, np.
 
 
 def halves(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of images that shots are drawn from, and of those that are scored: half of every class.
+    """Draw rows of images for shots and rows of images for the score: half of every class each.
 
     Args:
-        y: (N,) int, classes; of an odd number of images, the one over is for the shots.
-        seed: Of the draw.
+        y: (N,) int, classes; of an odd number of images, the extra one is for the shots.
+        seed: Seed of the draw.
     """
     pool, test = [], []
     for c in np.unique(y):
@@ -46,5 +46,5 @@ def halves(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def harmonic_mean(base: float, new: float) -> float:
-    """2 b n / (b + n); 0 if either is 0."""
+    """Compute 2 b n / (b + n); 0 if either is 0."""
     return 2 * base * new / (base + new) if base > 0 and new > 0 else 0.0

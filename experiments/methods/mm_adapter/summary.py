@@ -1,7 +1,7 @@
 """`python -m experiments mm_adapter_summary FILE ...`: several benchmarks in one table.
 
-A figure is the mean over all tasks and numbers of shots that the files hold, for each seed; its interval is
-over seeds (Student's t). A difference is one of two methods on the same task, shots and seed.
+For each seed, a value is the mean over all tasks and numbers of shots in the files; its interval is over
+seeds (Student's t). A difference is between two methods on the same task, shots and seed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Cell = tuple[str, str, int]
 )
 @click.option("--shots", multiple=True, type=int, help="Only these.  [default: all]")
 def command(files: tuple[Path, ...], shots: tuple[int, ...]) -> None:
-    """Means over the tasks and shots in FILES, as Markdown."""
+    """Print means over the tasks and shots in FILES, as Markdown."""
     rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
     for line in markdown([row for row in rows if not shots or row["shots"] in shots]):
         click.echo(line)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table of the methods, and what they gain over zero-shot and CLIP-Adapter.
+    """Format a table of the methods, with their gains over zero-shot and CLIP-Adapter.
 
     Args:
-        rows: Of `benchmark.measure`, with `data` and `label`.
+        rows: Rows of `benchmark.measure`, with `data` and `label`.
 
     Raises:
         FewShotError: Methods were not all measured on the same tasks, shots and seeds.
@@ -72,7 +72,7 @@ def _shown(rows: Sequence[Mapping[str, Any]], method: str, key: str, other: str 
 
 
 def _by_cell(rows: Sequence[Mapping[str, Any]], method: str, key: str) -> dict[Cell, list[float]] | None:
-    """The figures of every seed by task and shots; None for a method that has none."""
+    """Return the values of every seed by task and shots; None for a method that has none."""
     found = {
         (row["data"], row["label"], row["shots"]): row[key]["seeds"]
         for row in rows

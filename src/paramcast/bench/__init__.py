@@ -1,1 +1,1 @@
-"""Measuring: evaluation, comparison, benchmarks, the demo, and how they are shown."""
+"""Measurements: evaluation, comparison, benchmarks, the demo, and their tables and pages."""

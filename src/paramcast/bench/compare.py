@@ -1,4 +1,4 @@
-"""What a user would do instead: every method on the same devices, tuned alike, and what each costs."""
+"""Comparison of adaptation methods: all on the same devices, tuned in the same way, with their costs."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from paramcast.video.training.model import TrainedModel
 
 VALIDATION_DEVICES = 20
 
-_FORMAT = 2  # of what is kept of a run
+_FORMAT = 2  # version of the kept outcomes
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What is asked for; a run that goes on has to be asked the same.
+    """Options of a comparison; a run that is resumed needs the same options.
 
     Attributes:
-        shift: In which devices differ, see `training.evaluate.evaluate`.
-        devices: Test devices.
-        support: Support clips a device.
-        labels: Labels a device, for methods that take some and have no number of their own.
-        seed: Of everything.
+        shift: Shift by which devices differ, see `training.evaluate.evaluate`.
+        devices: Number of test devices.
+        support: Support clips of each device.
+        labels: Labels of each device, for methods that take labels and have no fixed number.
+        seed: Seed of everything.
     """
 
     shift: str
@@ -57,16 +57,17 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method did on the test devices.
+    """Result of a method on the test devices.
 
     Attributes:
         method: Its name.
         note: See `Method.note`.
-        settings: Those that validation devices chose.
+        settings: Settings that were chosen on validation devices.
         trials: Each with its settings and its mean score on validation devices.
-        values: Figure -> (N,) one a device, in percent.
-        hindsight: Figure -> the highest mean on test devices of any setting in the grid, which nobody could
-            have chosen; for foreign collections, where tuning does not see the shift, else empty.
+        values: Metric -> (N,) one value for each device, in percent.
+        hindsight: Metric -> the highest mean on test devices over all settings of the grid. It cannot be
+            reached by a fair choice. Only for other collections than that of training, where tuning does not
+            see the shift; else empty.
         cost: The ledger of one adaptation.
     """
 
@@ -87,24 +88,24 @@ def compare(
     options: CompareOptions,
     folder: Path,
 ) -> list[Outcome]:
-    """Run every method on the test devices of `evaluate`, after it was tuned on validation devices.
+    """Run every method on the test devices of `evaluate`, after tuning it on validation devices.
 
-    Validation devices are drawn from the model's validation clips under the same shift. Where the test
-    collection is another than that of training, nothing of it may be used for tuning: then they are of the
-    mix of shifts that the model's own adaptor was selected on.
+    Validation devices are drawn from the model's validation clips under the same shift. If the test
+    collection is not the collection of the training, no part of it may be used for tuning. Then the
+    validation devices have the mix of shifts that the model's own adaptor was selected on.
 
     Args:
         model: Trained.
-        collection: Of the test devices.
-        trained_on: That of the training; may be the same.
-        methods: Names; rows of a comparison need 'base' among them.
-        options: The rest.
-        folder: Keeps each method's outcome, so that a run which was stopped goes on. Base models that
-            methods train are kept beside it, for other runs on the same model too.
+        collection: Collection of the test devices.
+        trained_on: Collection of the training; may be the same.
+        methods: Names; `compare_rows` needs 'base' among them.
+        options: All other options.
+        folder: Keeps the outcome of each method, so that a stopped run can be resumed. Base models that
+            methods train are kept beside it, also for other runs on the same model.
 
     Raises:
-        InputError: Too few clips, `trained_on` is another collection, or the folder holds a run that was
-            asked something else.
+        InputError: Too few clips, `trained_on` is another collection, or the folder holds a run with other
+            options.
     """
     used = [*model.config.clips["train"], *model.config.clips["validation"]]
     if any(clip not in trained_on.by_id for clip in used):
@@ -125,7 +126,7 @@ def compare(
 
 
 class _Arena:
-    """The devices on which methods are tuned and tested."""
+    """Devices for tuning and testing methods."""
 
     def __init__(
         self,
@@ -193,7 +194,7 @@ class _Arena:
         samples: Samples,
         supports: Sequence[Support],
     ) -> tuple[list[dict[Metric, float]], list[float]]:
-        """Each device's figures, which may differ in kind, and the milliseconds of each adaptation."""
+        """Return the values of each device, whose metrics may differ, and the ms of each adaptation."""
         figures, taken = [], []
         words = ", ".join(f"{key} {value}" for key, value in settings.items())
         bar = tqdm(
@@ -216,13 +217,13 @@ class _Arena:
 
     @property
     def _shuffles(self) -> bool:
-        """Whether the order of what is shown tells the answer: in retrieval text i is of candidate i."""
+        """Whether the candidates' order tells the answer: in retrieval text i belongs to candidate i."""
         return not self.model.task.has_answers
 
     def _cost(
         self, method: Method, settings: Settings, support: Support, taken: Sequence[float]
     ) -> dict[str, Any]:
-        """The ledger of one adaptation: of the first device; the time is the median of all."""
+        """Compute the ledger of one adaptation, on the first device; the time is the median over devices."""
         traffic, own = method.traffic(support, settings), method.device_work(support, settings)
         adapting = Work() if method.on_cloud else measure(lambda: method.adapt(support, settings, 0))
         ms, query_ms = round(float(np.median(taken)), 3), method.query_ms(support, settings)
@@ -241,13 +242,13 @@ class _Arena:
 
 
 def _bytes_per_query(traffic: Traffic, reuse: int) -> float:
-    """Up and down together, where an adaptation serves `reuse` queries."""
+    """Compute the bytes per query, up and down together, where an adaptation serves `reuse` queries."""
     each = traffic.query_up + traffic.query_down
     return round((traffic.up + traffic.down) / reuse + each, 2)
 
 
 def _blind(asked: Asked, shuffled: bool, device: DeviceData) -> tuple[Asked, Any]:
-    """Candidates in an order that tells nothing, and how to put the columns of scores back."""
+    """Shuffle the candidates, and return the index that restores the order of the columns of scores."""
     if not shuffled:
         return asked, slice(None)
     order = generator_for("candidates", device.device.id).permutation(len(asked.shown))
@@ -255,9 +256,9 @@ def _blind(asked: Asked, shuffled: bool, device: DeviceData) -> tuple[Asked, Any
 
 
 def compare_rows(outcomes: Sequence[Outcome], task: str, options: CompareOptions) -> list[dict[str, Any]]:
-    """A row for each figure and method, by figure and then from the best to the worst.
+    """Make a row for each metric and method, by metric and then from the best to the worst.
 
-    Like those of evaluate: `own` is the method, `gain` is over base, paired over devices.
+    The rows have the form of `evaluate`: `own` is the method, `gain` is over base, paired over devices.
     """
     base = next(outcome for outcome in outcomes if outcome.method == "base").values
     return [
@@ -305,7 +306,7 @@ def _stored(outcome: Outcome) -> dict[str, Any]:
 
 
 def _kept(folder: Path, name: str, run: Mapping[str, Any]) -> Outcome | None:
-    """The outcome that an earlier run left."""
+    """Read the outcome of an earlier run; None if there is none."""
     path = _part(folder, name)
     if not path.exists():
         return None

@@ -1,9 +1,9 @@
-"""What adaptation costs a device: an answer against the base model's, a swap, a cold start, memory.
+"""Cost of adaptation on a device: an answer compared with the base model's, a swap, a cold start, memory.
 
-An *answer* is what a user waits for: from 8 frames as pixels and a question as a string to an answer as a
-string, both trunks included. The *head* is the part of it that adaptation touches: the same from features,
+An *answer* is all that a user waits for: from 8 frames as pixels and a question as a string to an answer as a
+string, both trunks included. The *head* is the part that adaptation changes: from features to the answer,
 without the trunks. Both are compared with the same model exported with its weights as constants and without
-parameter inputs. *Baked*: adapted, with the package's tensors made constants on the device.
+parameter inputs. *Baked* is adapted, with the tensors of the update made constants on the device.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEVICE = "bench"
 QUESTION = "what is the man in the red shirt doing?"
 STARTS = 3
 STARTED = "codes"
-"""The form whose starts, and whose swaps against fine-tuning, are measured."""
+"""Form for which starts, and swaps compared with fine-tuning, are measured."""
 Call = Callable[[], object]
 _COLD = """
 import sys
@@ -65,8 +65,8 @@ def bench_device(seed: int, rounds: int = 30) -> list[dict[str, Any]]:
     """Time one device on models of the default sizes, one for each form, all with the same base.
 
     Args:
-        seed: Of the made-up features and parameters.
-        rounds: Timed answers of each; shorter things are timed more often.
+        seed: Seed of the made-up features and parameters.
+        rounds: Timed answers of each model; shorter operations are timed more often.
     """
     key, rng = make_key(), np.random.default_rng(seed)
     frames = rng.integers(0, 256, (FRAMES, 224, 224, 3), np.uint8)
@@ -115,11 +115,17 @@ def bench_device(seed: int, rounds: int = 30) -> list[dict[str, Any]]:
 
 
 def _answer(runtime: DeviceRuntime, frames: np.ndarray) -> Call:
-    return lambda: runtime.answer(frames, [QUESTION])
+    """An answer about frames that the device sees for the first time."""
+
+    def call() -> None:
+        runtime.clear_cache()
+        runtime.answer(frames, [QUESTION])
+
+    return call
 
 
 def _head(graph: Path | bytes, model: TrainedModel, made: dict[str, np.ndarray], seed: int) -> Call:
-    """One question about a clip whose features are given, on one thread: it is too short for more."""
+    """Return a call that answers one question about given features, on one thread since it is short."""
     config, rng = model.config, np.random.default_rng(seed)
     feed = made | {
         "frames": rng.normal(size=(1, config.frames, config.image_dim)).astype(np.float32),
@@ -130,7 +136,7 @@ def _head(graph: Path | bytes, model: TrainedModel, made: dict[str, np.ndarray],
 
 
 def _plain_bundle(bundle: Path, model: TrainedModel, out: Path) -> Path:
-    """The bundle with the base model alone in its graph, which a runtime loads like any other."""
+    """Copy a bundle, with only the base model in its graph; a runtime loads it like any other bundle."""
     shutil.copytree(bundle, out)
     write_graphs(model, out, adaptable=False)
     save_file({}, out / "base.safetensors")
@@ -143,7 +149,10 @@ def _plain_bundle(bundle: Path, model: TrainedModel, out: Path) -> Path:
 
 
 def _swap(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey, times: int) -> Call:
-    """Check a sealed package, try it and take it up, `count` times; leaves the device adapted."""
+    """Return a call that checks a sealed update, tries it and applies it; it can be called `times` times.
+
+    It leaves the device adapted.
+    """
     ready = deque(_sealed(runtime, number + 1, made, key) for number in range(times))
     return lambda: runtime.apply(ready.popleft())
 
@@ -155,7 +164,7 @@ def _sealed(runtime: DeviceRuntime, sequence: int, made: dict[str, np.ndarray], 
 
 
 def _baked(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey) -> DeviceRuntime:
-    """Another user of the device, whose parameters are constants of the model; the trunks are shared."""
+    """Return another user of the device, with its parameters as constants of the model and shared trunks."""
     baked = runtime.for_user("baked")
     baked.apply(_sealed(baked, 1, made, key))
     baked.bake()
@@ -163,7 +172,7 @@ def _baked(runtime: DeviceRuntime, made: dict[str, np.ndarray], key: SigningKey)
 
 
 def _start_rows(bundle: Path, store: Path) -> list[dict[str, Any]]:
-    """A fresh process, from its start to its first answer, and the most memory that it had."""
+    """Measure a new process: the time from its start to its first answer, and its peak of memory."""
     kinds = {"": ("", ""), "_adapted": (str(store), ""), "_baked": (str(store), "baked")}
     rows = []
     for kind, arguments in kinds.items():
@@ -182,7 +191,7 @@ def _start_rows(bundle: Path, store: Path) -> list[dict[str, Any]]:
 
 
 def _trunk_row(frame: np.ndarray, rounds: int) -> dict[str, Any]:
-    """One frame through the int8 trunk, against the fp32 one."""
+    """Time one frame through the int8 trunk, compared with the fp32 trunk."""
     fp32, int8 = image_encoder("efficientnet-lite0"), image_encoder("efficientnet-lite0-int8")
     calls: dict[str, Call] = {"trunk_fp32": lambda: fp32(frame), "trunk_int8": lambda: int8(frame)}
     return time_row("trunk_int8", in_turns("trunks", calls, rounds), "trunk_fp32")

@@ -1,4 +1,4 @@
-"""What it would take to fine-tune on the device instead: milliseconds, products and memory of a step."""
+"""Cost of fine-tuning on the device instead: milliseconds, products and memory of a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paramcast.methods.meter import measure
 from paramcast.video.training.model import TrainedModel
 
 CLIPS, QUESTIONS = 8, 8
-"""Labeled clips of a step, and questions about each."""
+"""Labeled clips of a step, and questions about each clip."""
 
 LABELS = CLIPS * QUESTIONS
 
@@ -24,15 +24,15 @@ LABELS = CLIPS * QUESTIONS
 def fine_tuning_rows(
     model: TrainedModel, swap: Callable[[], object], seed: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """One full-batch step of Adam on 64 labels, of the answer head alone and of all heads, against a swap.
+    """Measure a full-batch step of Adam on 64 labels, of the answer head and of all heads, against a swap.
 
-    The trunks' features are given: they are computed once, and an adapting device computes them too. torch's
-    own code, some hundred megabytes, is not counted.
+    The trunks' features are given: they are computed once, and an adapting device computes them too. The code
+    of torch, some hundred megabytes, is not counted.
 
     Args:
         model: For questions.
-        swap: Checks, tries and takes up a package.
-        seed: Of the made-up features and labels.
+        swap: Checks, tries and applies an update.
+        seed: Seed of the made-up features and labels.
         rounds: Timed steps.
     """
     steps = {f"fine_tuning_step_{of}": _step(model, of, seed) for of in ("head", "all")}
@@ -49,7 +49,7 @@ def fine_tuning_rows(
 
 
 def _step(model: TrainedModel, of: str, seed: int) -> Callable[[], Tensor]:
-    """A step on a copy of the base model, with the optimizer's state made by a first one."""
+    """Return a step on a copy of the base model; a first step has made the optimizer's state."""
     config, rng = model.config, np.random.default_rng(seed)
     module = copy.deepcopy(model.base).train()
     trained = list((module.get_submodule("head") if of == "head" else module).parameters())
@@ -75,9 +75,15 @@ def _step(model: TrainedModel, of: str, seed: int) -> Callable[[], Tensor]:
 
 
 def observation_row(runtime: DeviceRuntime, frames: np.ndarray, question: str, rounds: int) -> dict[str, Any]:
-    """What a clip of the support set costs that was not answered about: one frame and its queries."""
-    calls: dict[str, Callable[[], object]] = {
-        "answer": lambda: runtime.answer(frames, [question]),
-        "observe": lambda: runtime.observe(frames, [question]),
-    }
+    """Time the observation of a support clip without an answer: one frame and its queries."""
+
+    def answer() -> None:
+        runtime.clear_cache()
+        runtime.answer(frames, [question])
+
+    def observe() -> None:
+        runtime.clear_cache()
+        runtime.observe(frames, [question])
+
+    calls: dict[str, Callable[[], object]] = {"answer": answer, "observe": observe}
     return time_row("observe", in_turns("observing", calls, rounds), "answer")

@@ -1,4 +1,4 @@
-"""Models of the demo's size, one a seed, and where runs of that size are kept: for all benchmarks."""
+"""Models of the demo's size, one for each seed, and the folders of such runs, for all benchmarks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from paramcast.video.training.pipeline import train
 
 
 def demo_sized_models(collection: Collection, seeds: Iterable[int], task: str) -> list[TrainedModel]:
-    """One is trained for each seed, or taken from the cache."""
+    """Train one model for each seed, or read it from the cache."""
     asked = [replace(FULL.training, task=task, seed=seed) for seed in seeds]
     return [train(collection, run_folder("model", collection, options), options) for options in asked]
 
 
 def run_folder(kind: str, collection: Collection, options: TrainingOptions) -> Path:
-    """Where the cache keeps a run of this `kind`: another folder for another size, task or seed."""
+    """Return the cache's folder of a run of this `kind`; size, task and seed have different folders."""
     size = f"{options.frames}-{options.devices}-{options.adaptor_steps}"
     return cache_dir("runs") / f"{kind}-{collection.name}-{options.task}-{size}-{options.seed}"

@@ -1,6 +1,6 @@
-"""Never worse: what the gate keeps of the gain, and how many devices it keeps from losing.
+"""Effect of the gate: the share of the gain that it keeps, and the devices that it protects from a loss.
 
-The same test devices with the same packages, once as the gate lets them through and once all of them.
+The same test devices get the same updates, once as the gate lets them through and once all of them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from paramcast.video.training.outcomes import outcomes
 
 
 class Judged(NamedTuple):
-    """Points over the base model, the mean of the task's figures: (N,) each, a number a device.
+    """Points over the base model, as the mean of the task's metrics: (N,) each, one number for each device.
 
     Attributes:
-        open: With every package.
-        gated: With those that the gate lets through.
-        passed: (N,) bool, which it lets through.
+        open: With every update.
+        gated: With the updates that the gate lets through.
+        passed: (N,) bool, whether the gate lets the update through.
     """
 
     open: np.ndarray
@@ -39,14 +39,14 @@ class Judged(NamedTuple):
 def bench_gate(
     models: Sequence[TrainedModel], collection: Collection, *, shifts: Sequence[str], devices: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each shift, over the devices of all models, and one for all shifts.
+    """Measure a row for each shift, over the devices of all models, and one row for all shifts.
 
     Args:
-        models: Trained for the same task, with seeds of their own.
-        collection: Of the test devices.
+        models: Trained for the same task, with different seeds.
+        collection: Collection of the test devices.
         shifts: See `training.evaluate.evaluate`.
-        devices: Of each model under each shift.
-        seed: Of the devices.
+        devices: Number of devices of each model under each shift.
+        seed: Seed of the devices.
 
     Raises:
         InputError: The collection has too few clips for a model's task, or a shift is unknown.
@@ -59,7 +59,7 @@ def bench_gate(
 
 
 def judge(model: TrainedModel, collection: Collection, shift: str, devices: int, seed: int) -> Judged:
-    """Give every device the package that is made from its support clips, with the gate and without."""
+    """Evaluate every device under the update from its support clips, with the gate and without it."""
     drawn = TestDevices.load(model, collection, devices, seed, shift)
     bank, clips, data = drawn.bank, drawn.clips, drawn.devices
     adaptor, task = model.adaptor, model.task
@@ -72,7 +72,7 @@ def judge(model: TrainedModel, collection: Collection, shift: str, devices: int,
 
 
 def gate_row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any]:
-    """The devices of several models, or shifts, in one row; `kept` is None where there is no sure gain."""
+    """Join devices of several models, or shifts, to one row; `kept` is None where no gain is certain."""
     everything, gated, passed = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     kept = share_interval(gated, everything)
     return {
@@ -91,7 +91,7 @@ def gate_row(shift: str, judged: Sequence[Judged], models: int) -> dict[str, Any
 
 
 def gate_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for a terminal."""
+    """Format the rows for a terminal."""
     head = ["shift", "devices", "gain of all packages", "gain of those let through", "kept"]
     cells = [[*head, "worse: all", "let through", "packages let through"]]
     for row in rows:

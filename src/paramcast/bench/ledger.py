@@ -1,4 +1,4 @@
-"""The cost ledger: what adaptation takes, measured on the real service and a real device."""
+"""Cost ledger of adaptation, measured on the real service and a real device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.serving import OnnxBackend
 
 REUSE = (1, 10, 100, 1000)
-"""Queries that one adaptation may serve."""
+"""Numbers of queries that one adaptation may serve."""
 
 _TIMED_REQUESTS = 20
-_TEXT_TOKENS = 12  # of the text that the trunk's work is counted on; a question has about as many
+_TEXT_TOKENS = 12  # tokens of the text for counting the trunk's work, about as many as in a question
 
 
 def runs_on_device(model: TrainedModel) -> bool:
-    """Whether devices know the task, and both trunks have graphs that a device can run."""
+    """Check that devices support the task, and that both trunks have graphs that a device can run."""
     trunks = image_encoder(model.config.image_encoder), text_encoder(model.config.text_encoder)
     return model.config.task in GRAPHS and all(trunk.onnx_path is not None for trunk in trunks)
 
@@ -36,20 +36,20 @@ def runs_on_device(model: TrainedModel) -> bool:
 def measure_costs(
     model: TrainedModel, data: Path, fleet: Fleet, support_sizes: Sequence[int], folder: Path
 ) -> dict[int, dict[str, Any]]:
-    """Run one test device against the model's service, and write down what it took.
+    """Run one test device against the model's service, and record its costs.
 
     Args:
         model: Trained.
         data: The collection's folder.
-        fleet: Its first device is the one that is run, with the most support clips.
-        support_sizes: One ledger each; they differ in the bytes sent and in the cloud's time.
+        fleet: Its first device is run, with the largest number of support clips.
+        support_sizes: One ledger for each size; they differ in the bytes sent and in the cloud's time.
         folder: For files that are not needed later.
 
     Returns:
         Support size -> ledger: `labels` used; `bytes_up` and `bytes_down` of one adaptation (bodies);
         `bytes_per_query` by reuse; `device_ms`, p50 of an answer with the trunk, and `device_peak_mb`, of the
         device's process; `device_macs` of an answer; `cloud_ms`, p50 of making one device's parameters;
-        `leaves_device`, what the cloud gets to see.
+        `leaves_device`, the kinds of data that the cloud receives.
 
     Raises:
         ProcessError: The service or the device failed.
@@ -76,11 +76,11 @@ def measure_costs(
 
 
 def answer_macs(bundle: Path, model: TrainedModel) -> int:
-    """Multiply-accumulates of one answer about a new clip: both trunks and the task's graphs.
+    """Count the multiply-accumulates of one answer about a new clip: both trunks and the task's graphs.
 
     Args:
-        bundle: What was exported.
-        model: From which it was.
+        bundle: The exported bundle.
+        model: The model that was exported.
     """
     config = model.config
     frames, text = (
@@ -89,7 +89,7 @@ def answer_macs(bundle: Path, model: TrainedModel) -> int:
     )
     tokens = {name: np.ones((1, _TEXT_TOKENS), np.int64) for name in ("input_ids", "attention_mask")}
     macs = config.frames * count_macs(bundle / "image.onnx", {"frames": np.zeros((1, 224, 224, 3), np.uint8)})
-    texts = 1 + model.task.options  # an option is a text as the question is
+    texts = 1 + model.task.options  # every option is a text, like the question
     macs += texts * count_macs(bundle / "text.onnx", tokens)
     inputs = load_file(bundle / "base.safetensors") | {
         "frames": frames[None],
@@ -101,7 +101,7 @@ def answer_macs(bundle: Path, model: TrainedModel) -> int:
 
 
 def _run_device(artifact: Path, data: Path, fleet: Fleet, support: int, folder: Path) -> Mapping[str, Any]:
-    """The figures of the fleet's first device, alone with its service."""
+    """Run the fleet's first device, alone with its service, and return its measurements."""
     device = fleet.devices[0].id
     fleet.save(folder / "fleet.json")
     figures = folder / f"{device}.json"
@@ -111,16 +111,19 @@ def _run_device(artifact: Path, data: Path, fleet: Fleet, support: int, folder: 
 
 
 def _request(device: str, backend: OnnxBackend, support: int) -> AdaptRequest:
-    """A request of `support` clips, with an anchor and a mean query each; its size hangs on no value."""
+    """Make a request of `support` clips, with an anchor and a mean query each.
+
+    Its size does not depend on the values.
+    """
     rng = np.random.default_rng(0)
     anchors, queries = (rng.standard_normal((support, dim), np.float32) for dim in backend.uplink_dims)
     return AdaptRequest(device, backend.model, 0, anchors, queries, np.arange(support))
 
 
 def _generation_ms(backend: OnnxBackend, request: AdaptRequest) -> float:
-    """Median milliseconds of making the parameters of one device."""
+    """Measure the median milliseconds of making the parameters of one device."""
     times = []
-    backend.generate([request])  # the first one of a shape is slower
+    backend.generate([request])  # the first request of a shape is slower
     for _ in range(_TIMED_REQUESTS):
         start = time.perf_counter()
         backend.generate([request])

@@ -1,7 +1,7 @@
-"""A load generator that is not the bottleneck: HTTP/1.1 on kept connections, requests made beforehand.
+"""Load generator that is not the bottleneck: HTTP/1.1 on kept connections, with prepared requests.
 
-It shares the machine with the server that it loads, so it is one thread that waits in `select` and does
-little else.
+It shares the machine with the server under load, so it is one thread that waits in `select` and does little
+else.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
 class LoadError(ParamcastError):
-    """The server under load gave something else than an answer of status 200."""
+    """The server under load did not answer with status 200."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a load met.
+    """Result of a load.
 
     Attributes:
-        taken_ms: Of each request, milliseconds until it was answered.
+        taken_ms: For each request, milliseconds until it was answered.
         seconds: Length of the load, to its last answer.
         busy: Share of that time in which the load generator itself was computing, 0..1.
     """
@@ -50,10 +50,10 @@ class Load:
 
 
 class Connection:
-    """One kept connection, one request at a time.
+    """One kept connection, with one request at a time.
 
     Attributes:
-        since: When the request under way was sent, or due (`time.perf_counter`).
+        since: Time at which the current request was sent, or due (`time.perf_counter`).
     """
 
     def __init__(self, url: str) -> None:
@@ -65,16 +65,16 @@ class Connection:
         self.since = 0.0
 
     def fileno(self) -> int:
-        """For `select`."""
+        """Return the file descriptor, for `select`."""
         return self._socket.fileno()
 
     def send(self, request: bytes, since: float) -> None:
-        """Send a whole request that counts from `since`."""
+        """Send a whole request, whose time counts from `since`."""
         self.since = since
         self._socket.sendall(request)
 
     def receive(self) -> bytes | None:
-        """Take what has come; the body once it is whole, None before.
+        """Read the bytes that have come; return the body once it is complete, None before.
 
         Raises:
             LoadError: The status is not 200, or the server closed the connection.
@@ -98,7 +98,7 @@ class Connection:
         """Send a whole request, return the body of its answer.
 
         Raises:
-            LoadError: As `receive`, or there was no answer in time.
+            LoadError: As in `receive`, or there was no answer in time.
         """
         self.send(request, time.perf_counter())
         while True:
@@ -107,13 +107,13 @@ class Connection:
                 return body
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._socket.close()
 
 
 @contextmanager
 def connections(url: str, count: int) -> Iterator[list[Connection]]:
-    """So many connections to `url`, closed at the end."""
+    """Open `count` connections to `url`, and close them at the end."""
     pool: list[Connection] = []
     try:
         for _ in range(count):
@@ -125,16 +125,16 @@ def connections(url: str, count: int) -> Iterator[list[Connection]]:
 
 
 def http_request(path: str, body: bytes | None = None, headers: str = "") -> bytes:
-    """The bytes of a GET, or of a POST of `body`; `headers` are whole lines."""
+    """Make the bytes of a GET, or of a POST of `body`; `headers` are whole lines."""
     head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: bench\r\n{headers}"
     return head.encode() + (b"\r\n" if body is None else b"content-length: %d\r\n\r\n%b" % (len(body), body))
 
 
 def closed_loop(pool: Sequence[Connection], requests: Iterable[bytes], seconds: float) -> Load:
-    """Every connection sends as soon as it has its answer, for `seconds`.
+    """Load the server for `seconds`: every connection sends a request as soon as it has its answer.
 
     Raises:
-        LoadError: As `Connection.receive`, or there was no answer in time.
+        LoadError: As in `Connection.receive`, or there was no answer in time.
     """
     taken: list[float] = []
     turn, waiting = cycle(requests), list(pool)
@@ -156,19 +156,19 @@ def closed_loop(pool: Sequence[Connection], requests: Iterable[bytes], seconds: 
 
 
 def open_loop(pool: Sequence[Connection], requests: Iterable[bytes], rate: float, seconds: float) -> Load:
-    """Requests are due at a fixed rate whatever the server does, and count from when each was due.
+    """Load the server with requests at a fixed rate, and count their time from the moment when they are due.
 
-    A request that waits for a free connection is waiting already: nothing is left out because the server was
-    slow (no coordinated omission).
+    The rate does not depend on the server. The time of a request includes its wait for a free connection, so
+    no wait is left out because the server was slow (no coordinated omission).
 
     Args:
-        pool: As many connections are used at once at most.
-        requests: Sent in turn, and from the first again once all were sent.
+        pool: Connections; their number limits the requests under way.
+        requests: Sent in turn, and from the first again after the last.
         rate: Requests a second.
-        seconds: For so long.
+        seconds: Length of the load.
 
     Raises:
-        LoadError: As `Connection.receive`, or there was no answer in time.
+        LoadError: As in `Connection.receive`, or there was no answer in time.
     """
     taken: list[float] = []
     turn, free, waiting = cycle(requests), deque(pool), list[Connection]()
@@ -190,7 +190,7 @@ def open_loop(pool: Sequence[Connection], requests: Iterable[bytes], rate: float
 
 
 def _readable(waiting: Sequence[Connection], seconds: float, or_none: bool = False) -> list[Connection]:
-    """The connections on which something has come. Not by epoll, which waits for whole milliseconds."""
+    """Return the connections with new data. Epoll is not used, since it waits for whole milliseconds."""
     ready: list[Connection] = select.select(waiting, (), (), seconds)[0]
     if not ready and not or_none:
         raise LoadError(f"the server gave no answer within {seconds:.0f} s")

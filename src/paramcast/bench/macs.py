@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an ONNX graph, counted from the shapes that it really runs with."""
+"""Multiply-accumulates of an ONNX graph, counted from the shapes of a real run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Shape = tuple[int, ...]
 
 
 def count_macs(path: Path | str, feed: Mapping[str, np.ndarray]) -> int:
-    """Multiply-accumulates of the convolutions and matrix products of one run.
+    """Count the multiply-accumulates of the convolutions and matrix products of one run.
 
-    Shapes are taken from the run itself: graphs that resize their input, or that compute shapes on the way,
-    are beyond static inference.
+    Shapes are taken from the run itself, since static inference fails for graphs that resize their input, or
+    that compute shapes.
 
     Args:
         path: The graph.
@@ -33,7 +33,7 @@ def count_macs(path: Path | str, feed: Mapping[str, np.ndarray]) -> int:
 
 
 def _shapes(model: onnx.ModelProto, names: set[str], feed: Mapping[str, np.ndarray]) -> dict[str, Shape]:
-    """The shape of every tensor of `names`."""
+    """Return the shape of every tensor of `names`."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes |= {name: value.shape for name, value in feed.items()}
     inner = sorted(names - shapes.keys())
@@ -41,7 +41,7 @@ def _shapes(model: onnx.ModelProto, names: set[str], feed: Mapping[str, np.ndarr
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Without fusions, which would do away with the tensors that are asked for.
+    # Fusions are off, since they would remove some of these tensors.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -52,7 +52,7 @@ def _shapes(model: onnx.ModelProto, names: set[str], feed: Mapping[str, np.ndarr
 
 
 def _conv(node: onnx.NodeProto, inputs: Sequence[Shape], output: Shape) -> int:
-    """Every output takes (channels of a group) x (kernel) products."""
+    """Count the products: (channels of a group) x (kernel) for every output."""
     return prod(output) * prod(inputs[1][1:])
 
 

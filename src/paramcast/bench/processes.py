@@ -1,4 +1,4 @@
-"""A real cloud service and real devices, each in a process of its own."""
+"""A real cloud service and real devices, each in its own process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from paramcast.errors import ParamcastError
 
 PARAMCAST = (sys.executable, "-m", "paramcast")
 START_S = 120.0
-"""Seconds that a service may take to start on a busy machine."""
+"""Longest time in seconds in which a service may start on a busy machine."""
 
 STOP_S = 10.0
-"""Seconds that a process may take to end before it is killed."""
+"""Longest time in seconds in which a process may end before it is killed."""
 
 
 class ProcessError(ParamcastError):
@@ -28,13 +28,13 @@ class ProcessError(ParamcastError):
 
 @contextmanager
 def cloud_service(artifact: Path, folder: Path, **settings: object) -> Iterator[str]:
-    """Run `paramcast serve` on a free port until the block ends; gives its URL.
+    """Run `paramcast serve` on a free port until the block ends; yields its URL.
 
     Args:
-        artifact: What it serves.
-        folder: Where its key (`cloud.key`), its state (`cloud.db`), its log and the file that says it is
-            ready are.
-        settings: Of `paramcast.server.settings`.
+        artifact: The artifact to serve.
+        folder: Folder of its key (`cloud.key`), its state (`cloud.db`), its log and the file that says that
+            it is ready.
+        settings: Settings of `paramcast.server.settings`.
 
     Raises:
         ProcessError: It did not start; the message has the last line of its log.
@@ -67,7 +67,7 @@ def cloud_service(artifact: Path, folder: Path, **settings: object) -> Iterator[
 def start_device(
     bundle: Path, url: str, data: Path, device: str, fleet: Path, support: int, figures: Path
 ) -> subprocess.Popen[bytes]:
-    """Start `paramcast device run`: adapts over HTTP and answers; `finish_device` gives its figures."""
+    """Start `paramcast device run`, which adapts over HTTP and answers; `finish_device` reads its results."""
     options = {
         "--bundle": bundle,
         "--cloud": url,
@@ -85,10 +85,10 @@ def start_device(
 
 
 def finish_device(process: subprocess.Popen[bytes], figures: Path) -> dict[str, Any]:
-    """Wait for a device; what it wrote to `figures`.
+    """Wait for a device, and read the results that it wrote to `figures`.
 
     Raises:
-        ProcessError: It failed; the message has the last line that it wrote.
+        ProcessError: It failed; the message has the last line of its log.
     """
     try:
         code = process.wait()
@@ -101,7 +101,7 @@ def finish_device(process: subprocess.Popen[bytes], figures: Path) -> dict[str, 
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process and wait for it; one that does not listen is killed."""
+    """End a process and wait for it; kill it if it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:

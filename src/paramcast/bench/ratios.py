@@ -8,15 +8,15 @@ from paramcast.training.statistics import RESAMPLES, Interval, interval
 
 
 def share_interval(part: np.ndarray, whole: np.ndarray, seed: int = 0) -> Interval | None:
-    """mean(part) / mean(whole) and its 95 % percentile bootstrap, paired over the same streams or devices.
+    """Compute mean(part) / mean(whole) and its 95 % percentile bootstrap, paired over streams or devices.
 
     Args:
-        part: (N,) one figure each.
-        whole: (N,) likewise.
-        seed: Of the resampling.
+        part: (N,) one value for each stream or device.
+        whole: (N,) one value for each stream or device.
+        seed: Seed of the resampling.
 
     Returns:
-        None where the interval of mean(whole) is not above zero: of nothing there is no share.
+        None where the interval of mean(whole) is not above zero, since there is no share of zero.
     """
     if interval(whole, seed).low <= 0:
         return None

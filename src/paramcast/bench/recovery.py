@@ -1,4 +1,4 @@
-"""How much of what could be gained adaptation gains, under each shift alone and under all at once."""
+"""Share of the possible gain that adaptation reaches, under each shift alone and under all at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SUPPORT = 8
 def bench_recovery(
     model: TrainedModel, collection: Collection, *, devices: int, seed: int, shifts: Sequence[str] = SHIFTS
 ) -> list[dict[str, Any]]:
-    """Rows of evaluate at 8 support clips, of test devices under every shift.
+    """Measure rows of `evaluate` at 8 support clips, on test devices under every shift.
 
     Args:
         model: Trained.
         collection: The devices are drawn from its clips that training never saw.
-        devices: How many under each shift.
-        seed: Of the devices.
+        devices: Number of devices under each shift.
+        seed: Seed of the devices.
         shifts: See `training.evaluate.evaluate`.
     """
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Rows of the benchmarks, and the one way in which things are timed against each other."""
+"""Rows of the benchmarks, and the common way to compare times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def row(
     name: str, value: float, unit: str, against: str | None = None, ratio: float | None = None
 ) -> dict[str, Any]:
-    """A row of a results file; `ratio` is value / value of what it was measured against."""
+    """Make a row of a results file; `ratio` is the value divided by the value of its reference `against`."""
     return {
         "name": name,
         "value": round(float(value), 4),
@@ -35,11 +35,11 @@ Times = Mapping[str, NDArray[np.float64]]
 
 
 def in_turns(what: str, calls: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Time calls in turns, A B C A B C, so that what else the machine does hits all alike.
+    """Time calls in turns, A B C A B C, so that other load on the machine affects all of them.
 
     Args:
-        what: They do, for the progress bar.
-        calls: Name -> what is timed; each is called a few times before.
+        what: Text for the progress bar.
+        calls: Name -> call to time. Before the timing, each is called three times.
         rounds: Timed calls of each.
     """
     for call in calls.values():
@@ -55,16 +55,17 @@ def in_turns(what: str, calls: Mapping[str, Callable[[], object]], rounds: int) 
 
 
 def time_row(name: str, times: Times, against: str | None = None) -> dict[str, Any]:
-    """The row of a call's median milliseconds; its ratio is the median of the rounds' ratios.
+    """Make the row of a call's median milliseconds; its ratio is the median of the rounds' ratios.
 
-    A round's calls follow each other closely, so that its ratio is true even where the machine is not idle.
+    The calls of a round follow each other closely, so that its ratio is correct even if the machine is not
+    idle.
     """
     ratio = None if against is None else float(np.median(times[name] / times[against]))
     return row(name, float(np.median(times[name])), "ms", against, ratio)
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for the terminal; with their intervals, where they have some."""
+    """Format the rows for the terminal, with the intervals of rows that have one."""
     cells = [["", "value", "unit", "ratio", "against"]]
     for one in rows:
         ratio = "-" if one["ratio"] is None else f"{one['ratio']:.3f}"
@@ -78,12 +79,12 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def evaluation_rows(
     results: Sequence[Result], task: str, shift: str, costs: Mapping[int, Mapping[str, Any]] | None
 ) -> list[dict[str, Any]]:
-    """A row for each metric and support size of an evaluation.
+    """Make a row for each metric and support size of an evaluation.
 
     Args:
-        results: Of `training.evaluate.evaluate`.
+        results: Results of `training.evaluate.evaluate`.
         task: 'qa', 'choice' or 'retrieval'.
-        shift: As it was asked for.
+        shift: The shift in the notation of `evaluate`.
         costs: Support size -> its ledger; None where the model cannot run on a device.
     """
     return [

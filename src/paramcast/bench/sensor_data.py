@@ -1,8 +1,8 @@
-"""Sets of real users' signals: `*.npz` files, each user of which is one device.
+"""Sets of real users' signals: `*.npz` files, in which each user is one device.
 
-The layout of the files: a real value is `signals * scale` (+ `shift`). Where there are `offsets`, `signals`
-is (samples, channels) and recording i is `signals[offsets[i]:offsets[i+1]]`, with a label for each sample and
-a user for each recording. Else the first axis of `signals` counts examples, and so do `labels` and `users`.
+The layout of the files: a real value is `signals * scale` (+ `shift`). If there are `offsets`, `signals` is
+(samples, channels) and recording i is `signals[offsets[i]:offsets[i+1]]`, with a label for each sample and a
+user for each recording. Otherwise the first axis of `signals`, `labels` and `users` counts examples.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from paramcast.training.scores import Score
 from paramcast.training.seeding import generator_for
 
 HELD_BACK = 3
-"""One user of this number is kept for testing where no other users are given."""
+"""About one user of this number is kept for testing where no other users are given."""
 LEAST = 1.5
 """A user with fewer examples than this multiple of the support set is left out."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """How examples are made of a set.
+    """Way to make examples from a set.
 
     Attributes:
         window: Samples of a window; None: a recording, or a row of `signals`, is an example.
         hop: Samples from a window to the next; None: windows do not overlap.
-        length: Samples of an example that is a whole recording: its middle, or stretched to it.
-        middle: Whether the middle of a recording is taken, instead of the whole being stretched.
+        length: Samples of an example that is a whole recording, either its middle or stretched to this
+            length.
+        middle: Whether the middle of a recording is taken; otherwise the whole is stretched.
         left_out: Classes that are no part of the task.
         support: Examples that a device adapts with.
-        most: The most examples of a user; more are thinned out evenly.
+        most: Largest number of examples of a user; more are thinned out evenly.
         regression: Whether labels are numbers.
     """
 
@@ -64,10 +65,10 @@ TASKS: dict[str, Task] = {
     "metabolics": Task(regression=True),
     "sign_digits": Task(support=4),
 }
-"""The sets that are known. A window holds one label."""
+"""The known sets. All samples of a window have the same label."""
 
 WATTS = 100.0
-"""The unit in watts in which numbers are learned."""
+"""Unit of the learned numbers, in watts."""
 
 
 def _watts(outputs: Any, labels: Any) -> float:
@@ -79,11 +80,11 @@ WATT_ERROR = Score(_watts, "mean_absolute_error_watts", higher_is_better=False)
 
 @dataclass(frozen=True)
 class SensorSet:
-    """A set as devices.
+    """A set in the form of devices.
 
     Attributes:
         name: The file's name without its ending.
-        devices: The users, by id; the examples of each in a random order.
+        devices: The users, by id; the examples of each user in a random order.
         classes: Number of classes; 0 for numbers.
         task: How the examples were made.
     """
@@ -95,7 +96,7 @@ class SensorSet:
 
     @property
     def score(self) -> str | Score:
-        """What devices are scored by."""
+        """The score of devices."""
         return "accuracy" if self.classes else WATT_ERROR
 
 
@@ -103,11 +104,11 @@ def read_set(path: Path, seed: int = 0) -> SensorSet:
     """Read one set.
 
     Args:
-        path: A `*.npz` file whose name says the set.
-        seed: Of the order of each user's examples.
+        path: A `*.npz` file, named after the set.
+        seed: Seed of the order of each user's examples.
 
     Raises:
-        InputError: An unknown set, or a file that is not of the layout above.
+        InputError: An unknown set, or a file without the layout above.
     """
     name = path.stem
     if name not in TASKS:
@@ -140,10 +141,10 @@ def read_set(path: Path, seed: int = 0) -> SensorSet:
 
 
 def list_sets(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
-    """List the sets of a folder, all or the named ones, by name.
+    """List the sets of a folder by name: all sets, or the named ones.
 
     Raises:
-        InputError: There is none, or a named one is missing.
+        InputError: There are no sets, or a named set is missing.
     """
     found = {path.stem: path for path in sorted(folder.glob("*.npz"))}
     if missing := [name for name in names if name not in found]:
@@ -155,7 +156,7 @@ def list_sets(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def is_held_back(set_name: str, user: str, share: int = HELD_BACK) -> bool:
-    """Tell by a hash of the user's id whether a user is for testing."""
+    """Decide by a hash of the user's id whether a user is for testing."""
     digest = hashlib.sha256(f"{set_name}/{user}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % share == 0
 
@@ -163,9 +164,9 @@ def is_held_back(set_name: str, user: str, share: int = HELD_BACK) -> bool:
 def split(
     devices: Sequence[DeviceData], set_name: str, share: int = HELD_BACK
 ) -> tuple[list[DeviceData], list[DeviceData]]:
-    """Divide users in two by a hash of the id: the greater part, and about one of `share`.
+    """Divide users into two parts by a hash of the id: the greater part, and about one user of `share`.
 
-    Each part gets at least two users, or one where there are only three.
+    Each part gets at least two users; with only three users, the second part may get one.
     """
     ranked = sorted(devices, key=lambda d: hashlib.sha256(f"{set_name}/{d.id}".encode()).digest())
     held = [device for device in devices if is_held_back(set_name, device.id, share)]
@@ -217,7 +218,7 @@ def _counted(arrays: Mapping[str, np.ndarray], task: Task) -> Examples:
         inputs: tuple[np.ndarray, ...] = (values.transpose(0, 2, 1), arrays["static"].astype(np.float32))
         labels = arrays["labels"].astype(np.float32) / WATTS
     else:
-        if min(values.shape[1:]) >= 64:  # photos: half as fine
+        if min(values.shape[1:]) >= 64:  # photos: half the resolution
             n, height, width = values.shape
             values = values.reshape(n, height // 2, 2, width // 2, 2).mean((2, 4))
         inputs, labels = (values[:, None],), arrays["labels"].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Small networks for users' signals; the inputs are batch-normalized first, so that they can be aligned."""
+"""Small networks for users' signals. The inputs are batch-normalized first, so that they can be aligned."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 WIDTH = 32
 FEATURES = 48
-"""Length of what the last layer reads."""
+"""Length of the input of the last layer."""
 
 
 class SignalNet(nn.Module):
-    """Convolutions over windows (N, channels, samples), with numbers beside them if there are some.
+    """Convolutions over windows (N, channels, samples), optionally with numbers beside them.
 
-    `frame` mixes the channels first: it is where a turned sensor or a shifted band can be made good.
+    `frame` mixes the channels first, so that it can correct a turned sensor or a shifted band.
 
     Args:
-        channels: Of the signal.
-        samples: Of a window.
-        outputs: Classes, or 1 for a number.
-        beside: Numbers that describe an example beside its signal.
+        channels: Channels of the signal.
+        samples: Samples of a window.
+        outputs: Number of classes, or 1 for a number.
+        beside: Count of the numbers that describe an example beside its signal.
     """
 
     def __init__(self, channels: int, samples: int, outputs: int, beside: int = 0) -> None:
@@ -49,7 +49,7 @@ class SignalNet(nn.Module):
         self.head = nn.Linear(FEATURES, outputs)
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """(N, channels, samples) -> (N, outputs)."""
+        """Compute (N, channels, samples) -> (N, outputs)."""
         hidden = self.convs(self.frame(self.norm(x)))
         pooled = torch.cat([hidden.mean(-1), hidden.amax(-1)], -1)
         if self.beside is not None and beside is not None:
@@ -62,7 +62,7 @@ class PictureNet(nn.Module):
     """Convolutions over pictures or spectrograms (N, 1, height, width).
 
     Args:
-        outputs: Classes.
+        outputs: Number of classes.
     """
 
     def __init__(self, outputs: int) -> None:
@@ -86,6 +86,6 @@ class PictureNet(nn.Module):
         self.head = nn.Linear(FEATURES, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, height, width) -> (N, outputs)."""
+        """Compute (N, 1, height, width) -> (N, outputs)."""
         out: Tensor = self.head(self.drop(self.features(self.pool(self.convs(self.norm(x))).flatten(1))))
         return out

@@ -1,4 +1,4 @@
-"""Simulated users: domain randomization for each kind of signal; all examples of a device change alike."""
+"""Simulated users: domain randomization for each kind of signal. All examples of a device change alike."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TILT = {
     "utd_mhad": 15.0,
     "metabolics": 4.0,
 }
-"""Standard deviation, in degrees, by which a sensor that measures three axes is turned."""
+"""Standard deviation in degrees of the random rotation of a three-axis sensor."""
 
 
 class Randomized:
-    """Draws a variant of a device, as `fit(augment=...)` takes it.
+    """Draws a variant of a device, for `fit(augment=...)`.
 
     Args:
-        name: Of the set.
-        strength: How far users differ, where 1 is what makes a good base.
+        name: Name of the set.
+        strength: Size of the differences between users; 1 gives a good base.
     """
 
     def __init__(self, name: str, strength: float = 1.0) -> None:
@@ -67,7 +67,7 @@ def _moved(x: Tensor, tilt: float, rng: np.random.Generator, *, timed: bool) -> 
 
 
 def _rotation(vector: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3) about a vector by its length."""
+    """Compute the rotation (3, 3) about a vector by its length."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-9:
         return np.eye(3)
@@ -78,7 +78,7 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
 
 
 def _stretched(x: Tensor, pace: float) -> Tensor:
-    """Play signals (N, C, L) faster or slower; what lies beyond the end is mirrored."""
+    """Play signals (N, C, L) faster or slower; values beyond the end are mirrored."""
     length = x.shape[-1]
     at = (np.arange(length) - (length - 1) / 2) * pace + (length - 1) / 2
     at = np.abs(at)
@@ -89,7 +89,7 @@ def _stretched(x: Tensor, pace: float) -> Tensor:
 
 
 def _muscles(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
-    """Shift a band of 8 electrodes (N, 16, L) round the arm, and scale it and each electrode."""
+    """Shift a band of 8 electrodes (N, 16, L) around the arm, and scale it and each electrode."""
     shift = float(np.clip(rng.normal(0, 0.6 * strength), -2, 2))
     whole, part = int(np.floor(shift)), shift - float(np.floor(shift))
     gains = torch.tensor(

@@ -1,7 +1,7 @@
-"""`paramcast bench sensors`: does adaptation pay on real users, against what a device can do for free?
+"""`paramcast bench sensors`: gain of adaptation on real users, compared with free baselines of a device.
 
-Every user is one device. A base and a hypernetwork are trained on users of a set, and evaluated on others.
-Each of these adapts with a few unlabeled examples in a random order.
+Every user is one device. A base and a hypernetwork are trained on users of a set, and evaluated on other
+users. Each of these adapts with a few unlabeled examples in a random order.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from paramcast.training.seeding import seed_from
 CONTROLS = ("base", "constant", "shuffled", "own", "best_free")
 ADAPTER = Basis(32)
 SIMULATED = 1.5
-"""So much farther off than the simulated users of a base are those of a hypernetwork."""
+"""Strength of the simulated users of a hypernetwork, where the simulated users of a base have 1."""
 STEPS = 240
-"""Optimizer steps of a base; a hypernetwork takes half as many."""
+"""Optimizer steps of a base; a hypernetwork takes half of this number."""
 FOLDS = 3
-"""Bases that have not seen a part of the training users."""
+"""Number of bases for cross-fitting, each trained without a part of the training users."""
 DEVELOPMENT = 3
-"""One of this many training users selects the training step, the gain predictor and the free baseline."""
+"""About one of this number of training users is for choosing the step, gain predictor and free baseline."""
 
 
 def bench_sensors(
@@ -42,14 +42,15 @@ def bench_sensors(
     """Measure every set of a folder.
 
     Args:
-        data: A folder of `*.npz` sets; their users are learned from.
+        data: A folder of `*.npz` sets; the training users are from it.
         test: A folder with other users of the same sets; None: about a third of the users is kept back.
-        names: Sets; all that are there if empty.
-        seed: Of everything.
-        steps: Optimizer steps of a base; a hypernetwork takes half as many.
+        names: Sets; all sets of the folder if empty.
+        seed: Seed of everything.
+        steps: Optimizer steps of a base; a hypernetwork takes half of this number.
 
     Returns:
-        A row a set: the controls with their intervals over users, and own against the best free baseline.
+        A row for each set: the controls with their intervals over users, and own against the best free
+            baseline.
 
     Raises:
         InputError: A file is missing or malformed, or both folders hold the same users.
@@ -106,11 +107,11 @@ def _row(known: SensorSet, other: SensorSet | None, seed: int, steps: int) -> di
 
 
 def sensor_model(known: SensorSet, seed: int) -> AdaptableModel:
-    """Make an untrained model for a set: a small network, and what of it is adapted.
+    """Make an untrained model for a set: a small network, with the targets of adaptation.
 
     Args:
         known: The set.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
     torch.manual_seed(seed_from("sensors", known.name, seed))
     signals, *beside = known.devices[0].inputs
@@ -127,7 +128,7 @@ def sensor_model(known: SensorSet, seed: int) -> AdaptableModel:
 
 
 def sensors_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows for the terminal."""
+    """Format the rows for the terminal."""
     cells = [["set", "users", "support", *CONTROLS, "own - best_free"]]
     for row in rows:
         means = [

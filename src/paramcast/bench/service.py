@@ -1,4 +1,4 @@
-"""What the cloud service does: adaptations a second, against the bare generator; latencies; bytes."""
+"""Load tests of the cloud service: adaptations a second, against the bare generator; latencies; bytes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from paramcast.video.training.serving import OnnxBackend
 
 DEVICES, CONNECTIONS, SIGNERS = 64, 32, 512
 PROMISED = 1000
-"""Adaptations a second that every machine should have room for: latency is measured at half of it, too."""
+"""Adaptations a second that every machine should reach; latency is also measured at half of this rate."""
 
 LOADED_FORM = "codes"
-"""The form of the default model: it is put under load, of the others an adaptation is timed alone."""
+"""Form of the default model, which is put under load; other forms are only timed one request at a time."""
 
 OTHER_FORMS = tuple(form for form in FORMS if form != LOADED_FORM)
 _TURNS = 8
@@ -37,13 +37,13 @@ Item = TypeVar("Item")
 
 
 def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> list[dict[str, Any]]:
-    """Load a real server in a process of its own over loopback.
+    """Load a real server in its own process over loopback.
 
-    Without a model, ones of the default sizes with random parameters are made: they cost the same time.
+    Without a model, models of the default sizes with random parameters are made: they take the same time.
 
     Args:
         model_dir: A trained model; its form is then the only one.
-        seed: Of the made-up requests.
+        seed: Seed of the made-up requests.
         seconds: Length of each load.
     """
     forms = [TrainedModel.load(model_dir).config.form] if model_dir else [LOADED_FORM, *OTHER_FORMS]
@@ -67,11 +67,11 @@ def bench_service(model_dir: Path | None, seed: int, seconds: float = 4.0) -> li
 def _load_rows(
     url: str, backend: OnnxBackend, requests: Sequence[AdaptRequest], signers: Signers, seconds: float
 ) -> list[dict[str, Any]]:
-    """Throughput in short turns with what it is compared with, so that what else the machine does hits all.
+    """Measure throughput in short turns with its references, so that other load on the machine affects all.
 
-    That is, in this process, on as many requests a call as the server's batches had: the bare generator, and
-    the service without HTTP, which decodes, generates and seals. The generator runs on one thread, there as
-    here; threads of its own for each of two processes made this comparison worthless.
+    The references run in this process, with as many requests in a call as the server's mean batch: the bare
+    generator, and the service without HTTP, which decodes, generates and seals. The generator runs on one
+    thread in both processes. With several threads in each of two processes, this comparison was meaningless.
     """
     bodies = [request.encode() for request in requests]
     sent = [http_request("/v1/adapt", body) for body in bodies]
@@ -126,7 +126,7 @@ def _load_rows(
 
 
 def _latency_rows(load: Load, end: str, against: str) -> list[dict[str, Any]]:
-    """Median and 99th percentile of an open-loop load."""
+    """Make rows of the median and the 99th percentile of an open-loop load."""
     return [
         row(f"latency_p{share}{end}", np.percentile(load.taken_ms, share), "ms", against)
         for share in (50, 99)
@@ -136,9 +136,9 @@ def _latency_rows(load: Load, end: str, against: str) -> list[dict[str, Any]]:
 def _costed(
     pool: Sequence[Connection], requests: Iterable[bytes], rate: float, seconds: float
 ) -> tuple[Load, float]:
-    """An open-loop load, and the server's processor time for each of its answers in milliseconds.
+    """Run an open-loop load; return it, and the server's processor time for an answer in milliseconds.
 
-    Processor time is disturbed least by what else the machine does.
+    Processor time is the measure that other load on the machine disturbs least.
     """
     before = counters(pool[0])
     load = open_loop(pool, requests, rate, seconds)
@@ -147,7 +147,7 @@ def _costed(
 
 
 def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: int, seconds: float) -> float:
-    """Items a second that `call` works on, `batch` at a time."""
+    """Measure the items a second that `call` processes, `batch` at a time."""
     turn, calls, start = cycle(items), 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         call(list(islice(turn, batch)))
@@ -156,17 +156,17 @@ def _calls(call: Callable[[list[Item]], object], items: Sequence[Item], batch: i
 
 
 def counters(connection: Connection) -> dict[str, float]:
-    """What the server counts."""
+    """Read the counters of the server."""
     return parsed(connection.exchange(http_request("/metrics")).decode())
 
 
 def parsed(metrics: str) -> dict[str, float]:
-    """Name -> value of what has no labels in a text of Prometheus'."""
+    """Parse the values without labels of a text in Prometheus' format: name -> value."""
     return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", metrics, re.MULTILINE)}
 
 
 def _mean_batch(before: dict[str, float], after: dict[str, float]) -> int:
-    """Requests a batch between two looks at the counters, at least 1."""
+    """Compute the mean number of requests in a batch between two readings of the counters, at least 1."""
     requests, batches = (
         after[name] - before[name] for name in ("paramcast_requests_total", "paramcast_batches_total")
     )
@@ -174,7 +174,7 @@ def _mean_batch(before: dict[str, float], after: dict[str, float]) -> int:
 
 
 def _form_rows(form: str, url: str, body: bytes, seconds: float) -> list[dict[str, Any]]:
-    """Bytes of the bodies, and milliseconds from sending to having the package whole, one at a time."""
+    """Measure the bytes of the bodies, and the ms from sending to the whole update, one request at a time."""
     sent = http_request("/v1/adapt", body)
     with connections(url, 1) as pool:
         down = len(pool[0].exchange(sent))

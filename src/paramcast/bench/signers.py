@@ -18,10 +18,13 @@ PATH = "/v1/adapt"
 
 
 class Signers:
-    """Signed requests without end, of each device in turn: never two of one device under way at once."""
+    """Endless iterator of signed requests, of each device in turn.
+
+    A device never has two requests under way at once.
+    """
 
     def __init__(self, state: Path | str, requests: Sequence[AdaptRequest], devices: int) -> None:
-        """Enroll `count` devices in `state`, which ask what `requests` ask."""
+        """Enroll `devices` devices in `state`; they send the content of `requests`."""
         database, keys = Database.open(state), [make_key() for _ in range(devices)]
         with database.writing() as connection:
             now_ms = int(1000 * time.time())
@@ -38,15 +41,15 @@ class Signers:
         self._ready: deque[bytes] = deque()
 
     def sign(self, count: int) -> None:
-        """Sign `count` requests beforehand, so that the load generator does not while it measures."""
+        """Sign requests until `count` are ready, so that none is signed during the measurement."""
         self._ready.extend(self._signed() for _ in range(count - len(self._ready)))
 
     def __iter__(self) -> Iterator[bytes]:
-        """The next ones."""
+        """Return this iterator."""
         return self
 
     def __next__(self) -> bytes:
-        """The next one."""
+        """Return the next signed request."""
         return self._ready.popleft() if self._ready else self._signed()
 
     def _signed(self) -> bytes:

@@ -13,7 +13,7 @@ CONTROLS = {
     "own": "its own package",
     "oracle": "given the true domain",
 }
-"""Control -> what the device runs."""
+"""Control -> parameters that the device runs."""
 
 METRICS = {
     "top1": "top1: questions answered right, whatever the case, blanks, articles and punctuation",
@@ -21,27 +21,27 @@ METRICS = {
     "match3": "match3: sentences whose best picture, of those of their clip, is the right one",
     "r@1": "r@k: captions whose clip is among the best k; clips that score the same count by chance",
 }
-"""Metric -> what it is."""
+"""Metric -> its meaning."""
 
 QUESTION_CONTROLS = {
     "black": "no adaptation, black pictures",
     "question_only": "no adaptation, no pictures",
     "ceiling": "questions whose answer is known",
 }
-"""Further controls of questions, of the base model: what it gets right without looking, and what it could."""
+"""Further controls of questions, all of the base model: two without looking at the clip, and a limit."""
 
 
 def controls_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The controls of an evaluation: a block for each metric, a column for each support size.
+    """Format the controls of an evaluation: a block for each metric, a column for each support size.
 
     Args:
-        rows: Of a results file of `evaluate`.
+        rows: Rows of a results file of `evaluate`.
     """
     return "\n\n".join(_block(block) for block in by_metric(rows).values())
 
 
 def by_metric(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows by metric and gallery, as 'r@10 among all clips'; the order is kept."""
+    """Group rows by metric and gallery, such as 'r@10 among all clips'; the order is kept."""
     blocks: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         blocks.setdefault(metric_name(row), []).append(row)
@@ -49,7 +49,7 @@ def by_metric(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 
 
 def metric_name(row: Mapping[str, Any]) -> str:
-    """The metric, and among what a text's clip is looked for."""
+    """Name the metric, and the clips among which the clip of a text is searched."""
     among = {"device": " among the device's clips", "collection": " among all clips"}
     return f"{row['metric']}{among.get(row.get('gallery', ''), '')}"
 
@@ -63,7 +63,7 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [["support", *(str(row["support"]) for row in rows)]]
     for control, meaning in (CONTROLS | QUESTION_CONTROLS).items():
         if control not in first["controls"]:
-            continue  # no oracle where nobody knows the true domains
+            continue  # there is no oracle where the true domains are not known
         cells.append([f"{control} ({meaning})", *(interval_text(row["controls"][control]) for row in rows)])
     cells.append(["gain: own - max(base, constant)", *(interval_text(row["gain"], "+") for row in rows)])
     cells.append(["own - shuffled", *(interval_text(row["own_minus_shuffled"], "+") for row in rows)])
@@ -74,7 +74,7 @@ def _block(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def align(cells: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width; the first to the left, the others to the right, a rule under the first row."""
+    """Format columns of equal width: the first to the left, others to the right, a rule under the header."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [
         "  ".join(
@@ -87,7 +87,7 @@ def align(cells: Sequence[Sequence[str]]) -> str:
 
 
 def interval_text(value: Mapping[str, float], sign: str = "") -> str:
-    """A mean and its interval, to one decimal; `sign` is '+' for differences."""
+    """Format a mean and its interval, to one decimal; `sign` is '+' for differences."""
     return f"{value['mean']:{sign}.1f} [{value['low']:{sign}.1f}, {value['high']:{sign}.1f}]"
 
 
@@ -96,10 +96,10 @@ def _share(value: float | None) -> str:
 
 
 def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What an adaptation costs, a column for each support size.
+    """Format the costs of an adaptation, a column for each support size.
 
     Args:
-        rows: Of a results file of `evaluate`, all with a cost.
+        rows: Rows of a results file of `evaluate`, all with a cost.
     """
     costs = {row["support"]: row["cost"] for row in rows}
     cells = [["costs; support clips", *map(str, costs)]]
@@ -108,10 +108,10 @@ def costs_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The methods of a comparison, best first: a block for each metric, and one of what they take.
+    """Format the methods of a comparison, best first: a block for each metric, and one block of costs.
 
     Args:
-        rows: Of a results file of `compare`.
+        rows: Rows of a results file of `compare`.
     """
     blocks = list(by_metric(rows).values())
     costs = [[row["method"], *(show(row) for show in METHOD_COSTS.values())] for row in blocks[0]]
@@ -131,7 +131,7 @@ def _methods_block(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    """What is said of these methods -> how it is shown."""
+    """Return the columns of scores for these methods: name -> function that formats a row."""
     columns = dict(METHOD_COLUMNS)
     if any(row["hindsight"] is not None for row in rows):
         columns["in hindsight"] = lambda row: f"{row['hindsight']:.1f}"
@@ -141,7 +141,7 @@ def method_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Map
 
 
 def milliseconds(row: Mapping[str, Any]) -> str:
-    """Of adapting, and where: on the device, or on the cloud."""
+    """Format the milliseconds of adapting, and the place: the device, or the cloud."""
     cost = row["cost"]
     if cost["cloud_query_ms"] is not None:
         return f"{cost['cloud_query_ms']:.1f} cloud, each query"
@@ -163,7 +163,7 @@ METHOD_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "gain over base": lambda row: interval_text(row["gain"], "+"),
     "worse": lambda row: _share(row["worse_share"]),
 }
-"""How well every method does -> how it is shown."""
+"""Scores of every method: name of the column -> function that formats a row."""
 
 METHOD_COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "labels": lambda row: str(row["cost"]["labels"]),
@@ -175,8 +175,9 @@ METHOD_COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "ms": milliseconds,
     "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
 }
-"""What every method takes -> how it is shown; products, memory and milliseconds are those of adapting, and `a
-query at n` is the bytes up and down for a query where an adaptation serves n of them."""
+"""Costs of every method: name of the column -> function that formats a row. Products, memory and milliseconds
+are of adapting. `a query at n` is the bytes up and down of a query where an adaptation serves n queries.
+"""
 
 
 COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -190,4 +191,4 @@ COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "cloud: ms to make parameters (p50)": lambda cost: f"{cost['cloud_ms']:.1f}",
     "leaves the device": lambda cost: ", ".join(cost["leaves_device"]),
 }
-"""What a ledger says -> how it is shown."""
+"""Entries of a ledger: name -> function that formats it."""

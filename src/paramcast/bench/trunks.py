@@ -1,4 +1,4 @@
-"""What an int8 image trunk costs in accuracy: a model trained on fp32 features, run on int8 ones."""
+"""Loss of accuracy by an int8 image trunk: a model trained on fp32 features runs on int8 features."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from paramcast.video.training.model import TrainedModel, feature_store
 from paramcast.video.training.views import Views
 
 DEVICES = 20
-"""Test devices a model; they share its test clips, so more say little more."""
+"""Test devices of a model. They share its test clips, so more devices would add little information."""
 
 
 def trunk_accuracy_rows(
     models: Sequence[TrainedModel], collection: Collection, seed: int
 ) -> list[dict[str, Any]]:
-    """The base model's accuracy with each trunk, in the mean over models and test devices; nothing shifts.
+    """Measure the base model's accuracy with each trunk, as the mean over models and test devices.
+
+    The devices have no shift.
 
     Args:
-        models: Trained with an fp32 trunk that has an int8 twin.
-        collection: Has the clips that they were not trained on.
-        seed: Of the devices.
+        models: Trained with an fp32 trunk that has an int8 version.
+        collection: Has clips that the models were not trained on.
+        seed: Seed of the devices.
     """
     fp32, int8 = (
         float(np.mean([_accuracy(model, collection, seed, suffix) for model in models]))

@@ -1,4 +1,4 @@
-"""Models of the default sizes with random parameters: as good as trained ones where only time counts."""
+"""Models of the default sizes with random parameters, for measurements of time alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ IMAGE_FEATURES, TEXT_FEATURES, SHARED, FRAMES, ANSWERS = 1664, 768, 384, 8, 1000
 
 
 def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
-    """A model over the default trunks, whose adaptor makes other parameters for every context.
+    """Make a model over the default trunks, whose adaptor makes different parameters for every context.
 
     Args:
-        form: Of the generated parameters.
+        form: Form of the generated parameters.
         task: 'qa' or 'choice' (with 1000 answers), or 'retrieval'.
-        seed: Of its parameters.
+        seed: Seed of its parameters.
     """
     torch.manual_seed(seed)
     config = ModelConfig(
@@ -51,7 +51,7 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
     uplinks = [_uplink(rng, *dims) for dims in ((IMAGE_FEATURES, IMAGE_DIM), (TEXT_FEATURES, TEXT_DIM))]
     model = TrainedModel(config, *uplinks)
     for parameter in model.adaptor.fda.generator.heads.parameters():  # type: ignore[union-attr]
-        nn.init.normal_(parameter, std=0.01)  # they start at zero, and would make the base model for all
+        nn.init.normal_(parameter, std=0.01)  # at their initial zeros, all would get the base model
     if model.adaptor.centre and model.adaptor.start:
         for basis in model.adaptor.centre.parameters():
             nn.init.normal_(basis, std=0.1)
@@ -60,12 +60,12 @@ def untrained_model(form: str, task: str = "qa", seed: int = 0) -> TrainedModel:
 
 
 def untrained_artifact(model: TrainedModel, folder: Path) -> Path:
-    """The server's half of a model's artifact, in `folder`; benches of the service need no other."""
+    """Write the server's half of a model's artifact to `folder`, which is enough to bench the service."""
     return write_server_side(server_side(model), folder)
 
 
 def made_up_request(model: TrainedModel, device: str, clips: int = 8, seed: int = 0) -> AdaptRequest:
-    """A request of random uplink features with one query a clip."""
+    """Make a request of random uplink features with one query for each clip."""
     rng = np.random.default_rng(seed)
     anchors, queries = (
         rng.normal(size=(clips, uplink.matrix.shape[1])).astype(np.float32)

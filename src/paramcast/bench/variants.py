@@ -1,4 +1,4 @@
-"""Compare adaptors that differ in one thing: the same base models, training and devices."""
+"""Comparison of adaptors that differ in one thing: the same base models, training and devices."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SHIFT = "category+camera+vocabulary"
 SUPPORT = 8
 
 METRICS = {"qa": Metric("top1"), "retrieval": Metric("r@1", "device")}
-"""The figure by which adaptors are compared; every device has it, also with a camera."""
+"""Metric by which adaptors are compared. Every device has it, also a device with a camera."""
 
 
 @dataclass(frozen=True)
 class TestDevices:
-    """Devices whose clips training never saw, with all shifts at once if no other is asked for.
+    """Devices whose clips training never saw, by default with all shifts at once.
 
     Attributes:
         bank: Features.
-        clips: All test clips as they are.
-        devices: With 8 support clips and more.
+        clips: All test clips, unchanged.
+        devices: Devices with 8 support clips and more.
     """
 
-    __test__ = False  # no tests, whatever pytest thinks of its name
+    __test__ = False  # the name would make pytest look for tests here
 
     bank: Bank
     clips: Sequence[ClipData]
@@ -48,7 +48,7 @@ class TestDevices:
     def load(
         cls, model: TrainedModel, collection: Collection, devices: int, seed: int, shift: str = SHIFT
     ) -> TestDevices:
-        """Draw and encode them; `model` is any of those that share a base model.
+        """Draw and encode the devices; `model` is any of the models that share a base model.
 
         Raises:
             InputError: The collection has too few clips.
@@ -65,20 +65,24 @@ class TestDevices:
         return cls(bank, clips, data)
 
     def support(self, device: DeviceData) -> tuple[ClipData, ...]:
-        """The clips that a device adapts by."""
+        """Return the clips that a device adapts with."""
         return device.clips[: min(SUPPORT, device.support)]
 
     def packages(
         self, model: TrainedModel, condition: str = "support", table: UplinkTable | None = None
     ) -> dict[str, Tensor]:
-        """Package tensors (N, *shape), as they are generated; of the model's own table if of no other."""
+        """Generate the tensors (N, *shape) of the updates; without a table, use that of the model."""
         table = table or model.table(self.bank)
         return generate(model.adaptors[condition], table, self.devices, SUPPORT)
 
     def scores(
         self, name: str, model: TrainedModel, packages: Sequence[dict[str, Tensor] | None]
     ) -> np.ndarray:
-        """(N,) float64, percent: every device under its package (1, *shape), or the base model for None."""
+        """Score every device under its update (1, *shape), or under the base model for None.
+
+        Returns:
+            (N,) float64, percent.
+        """
         metric, adapted, found = METRICS[model.config.task], model.adaptor.adapted, []
         bar = tqdm(self.devices, desc=name, unit="device", disable=None)
         for device, values in zip(bar, packages, strict=True):
@@ -86,7 +90,7 @@ class TestDevices:
         return np.array(found)
 
     def reference(self, name: str, model: TrainedModel) -> np.ndarray:
-        """(N,) percent: the better of no package, and the one that the constant control has for all."""
+        """Score without an update, and with the constant control's; return the better, (N,) percent."""
         constant = one_by_one(self.packages(model, "constant"))
         ways = (
             self.scores(f"{name}: base", model, [None] * len(constant)),
@@ -95,25 +99,25 @@ class TestDevices:
         return max(ways, key=lambda values: float(values.mean()))
 
     def bytes_up(self, model: TrainedModel) -> float:
-        """Bytes of a request, for all clips together; mean over the devices."""
+        """Compute the bytes of a request, for all clips together; mean over the devices."""
         table, digest = model.table(self.bank), model.sha256()
         requests = (table.request(each.device.id, digest, self.support(each)) for each in self.devices)
         return float(np.mean([len(request.encode()) for request in requests]))
 
 
 def one_by_one(packages: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Packages (N, *shape) as N of (1, *shape)."""
+    """Split updates (N, *shape) into N updates of (1, *shape)."""
     return [one_of(packages, place) for place in range(len(next(iter(packages.values()))))]
 
 
 def interval_row(
     name: str, values: np.ndarray, unit: str, against: str | None = None, ratio: float | None = None
 ) -> dict[str, Any]:
-    """A row of a mean over devices or clips, values (N,), with its 95 % bootstrap interval."""
+    """Make a row of a mean over devices or clips, values (N,), with its 95 % bootstrap interval."""
     found = interval(values).json()
     return row(name, found["mean"], unit, against, ratio) | {edge: found[edge] for edge in ("low", "high")}
 
 
 def share(value: float, best: float) -> float | None:
-    """How much of the best is had; None where the best gains nothing."""
+    """Compute the share of the best gain; None where the best gains nothing."""
     return value / best if best > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from paramcast.artifact.onnx_file import bake
 from paramcast.device.bundle import GRAPHS, Bundle
 from paramcast.device.errors import BundleError
 from paramcast.device.inputs import Frames, Parameters
+from paramcast.device.recent import RecentFeatures
 from paramcast.protocol.quantize import Float32
 
 MAX_TOKENS = 64
+RECENT_FRAMES, RECENT_TEXTS = 256, 256
+"""Numbers of frames and of texts whose features are kept in memory: about 2 MB."""
 # The graph resizes frames as float32; a run of this many pixels takes about 200 MB.
 _PIXELS_PER_RUN = 8 * 1024 * 1024
 _FRAMES_PER_RUN = 16
@@ -44,6 +48,7 @@ class Graphs:
                     f"{bundle.path / name} needs {sorted(unknown)}, which base.safetensors lacks"
                 )
         self._tokenizer = _tokenizer(bundle)
+        self._frames, self._texts = RecentFeatures(RECENT_FRAMES), RecentFeatures(RECENT_TEXTS)
         self.bundle = bundle.opened()
 
     def baked(self, parameters: Parameters) -> Graphs:
@@ -58,8 +63,14 @@ class Graphs:
     def image(self, frames: Frames) -> Float32:
         """Compute trunk features (T, D) float32 of checked frames (T, H, W, 3) uint8.
 
-        The frames are split into runs of bounded memory.
+        Frames that are among the last encoded ones are not encoded again. The other frames are split into
+        runs of bounded memory.
         """
+        size = frames.shape[1:3]
+        keys = [blake2b(repr(size).encode() + frame.tobytes(), digest_size=16).digest() for frame in frames]
+        return self._frames.get(keys, lambda places: self._encoded(frames[places]))
+
+    def _encoded(self, frames: Frames) -> Float32:
         step = max(1, min(_FRAMES_PER_RUN, _PIXELS_PER_RUN // (frames.shape[1] * frames.shape[2])))
         parts = [
             self._run("image.onnx", {"frames": frames[start : start + step]})
@@ -70,10 +81,22 @@ class Graphs:
     def text(self, texts: Sequence[str]) -> Float32:
         """Compute trunk features (N, Dt) float32 of 1 or more texts; each text is cut after 64 tokens.
 
+        Texts that are among the last encoded ones are not encoded again.
+
         The texts are run one by one. With padding, or with the scales that a quantized trunk computes from
         the whole batch, the features of a text would depend on the other texts.
         """
-        return np.concatenate([self._run("text.onnx", self._tokens(text)) for text in texts])
+        return self._texts.get(
+            [text.encode("utf-8", "surrogatepass") for text in texts],
+            lambda places: np.concatenate(
+                [self._run("text.onnx", self._tokens(texts[place])) for place in places]
+            ),
+        )
+
+    def clear_cache(self) -> None:
+        """Drop the cached features of frames and texts."""
+        self._frames.clear()
+        self._texts.clear()
 
     def answer(self, features: Float32, questions: Float32, parameters: Parameters) -> Float32:
         """Compute logits (N, A) of questions (N, Dt) about one clip (T, D)."""

@@ -142,6 +142,19 @@ class DeviceRuntime(DeviceCore):
             self._when_expired,
         )
 
+    def at_base(self) -> DeviceRuntime:
+        """Return this device with the base model and without a store; the model in memory is shared."""
+        return DeviceRuntime(
+            self.bundle,
+            self._graphs,
+            self.device_id,
+            None,
+            self._parameters.keys,
+            self._noise,
+            self.root,
+            self._when_expired,
+        )
+
     def observe(self, frames: Frames, queries: Sequence[str]) -> None:
         """Add a clip to the support set: its middle frame, and the mean of its first 8 queries' features.
 
@@ -242,6 +255,13 @@ class DeviceRuntime(DeviceCore):
         scores = embeddings @ query
         best = np.argsort(-scores, kind="stable")[:top]
         return [Hit(ids[place], float(scores[place])) for place in best]
+
+    def clear_cache(self) -> None:
+        """Drop the cached features of the last 256 frames and 256 texts.
+
+        The support set and the gallery stay.
+        """
+        self._graphs.clear_cache()
 
     def status(self) -> dict[str, Any]:
         """Return `DeviceCore.status` with the bundle's `task` and `form`, and the length of the `gallery`."""

@@ -1,4 +1,4 @@
-"""Adaptation methods, one folder each; a name is imported when first used, with what its method needs."""
+"""Adaptation methods, one folder each; a name is imported with its dependencies when it is first used."""
 
 from __future__ import annotations
 

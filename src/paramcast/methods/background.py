@@ -1,4 +1,4 @@
-"""What methods may know before any device asks: the model, its training clips, simulated training devices."""
+"""Data of methods before any device asks: the model, its training clips, simulated training devices."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from paramcast.video.training.plan import ITEMS_A_CLIP, Plan
 from paramcast.video.training.views import UplinkTable, Views
 
 REFERENCE_CLIPS = 256
-"""Training clips that statistics of the training set are taken from."""
+"""Number of training clips for statistics of the training set."""
 
 TRAINING_DEVICES = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Clips as they are, and devices with their clips as they see them, as rows of one bank.
+    """Unchanged clips, and devices with their clips as their cameras see them, as rows of one bank.
 
     Attributes:
-        bank, table: Features.
-        clips, devices: Rows of them.
-        collection: Where the pictures are.
+        bank, table: Features of the rows.
+        clips, devices: Clips and devices that refer to the rows.
+        collection: Source of the pictures.
     """
 
     bank: Bank
@@ -53,12 +53,12 @@ class Samples:
 
     @property
     def asked(self) -> Asked:
-        """Every question about the clips as they are, or every caption and its clip."""
+        """Every question about the unchanged clips, or every caption and its clip."""
         items = np.concatenate([clip.items for clip in self.clips])
         return Asked(items[:, 0], items[:, 1], items[:, 3:])
 
     def pictures(self, row: int, config: ModelConfig) -> np.ndarray:
-        """(T, H, W, 3) uint8: what a row of the bank shows, as its device's cameras see it."""
+        """Read the frames (T, H, W, 3) uint8 of a row of the bank, as the cameras of its device see them."""
         clip, cameras, frame = list(self.bank.clip_rows)[row]
         shown = read_frames(self.collection.by_id[clip], config.frames, config.sampling)
         for camera in cameras:
@@ -72,10 +72,10 @@ class Background:
 
     Attributes:
         model: Never changed; methods change a copy of its base.
-        collection: Of the training.
-        shift: In which training devices differ; None for the mix that the model was trained for.
-        seed: Of training devices.
-        folder: Keeps what takes long to train, so that it is trained once.
+        collection: Collection of the training.
+        shift: Shift by which training devices differ; None for the mix that the model was trained for.
+        seed: Seed of the training devices.
+        folder: Keeps models that take long to train, so that they are trained once.
     """
 
     model: TrainedModel
@@ -86,7 +86,7 @@ class Background:
 
     @cached_property
     def reference(self) -> Samples:
-        """Some training clips as they are, always the same ones."""
+        """Some unchanged training clips, always the same ones."""
         order = sorted(self.model.config.clips["train"], key=lambda clip: seed_from("reference", clip))
         return load_samples(self.model, self.collection, order[:REFERENCE_CLIPS], ())
 
@@ -98,10 +98,10 @@ class Background:
 
     @cached_property
     def material(self) -> Material:
-        """What the base model was trained on, for methods that train others: clips, and devices of a mix.
+        """Training material of the base model, for methods that train other base models: clips and devices.
 
         Raises:
-            InputError: The collection is not as it was then.
+            InputError: The collection has changed since the model was trained.
         """
         config = self.model.config
         options = TrainingOptions(
@@ -124,7 +124,7 @@ class Background:
         return Material(plan)
 
     def draw(self, split: Split, count: int, support: int) -> tuple[Device, ...]:
-        """About `count` devices of the clips of 'train' or 'validation'."""
+        """Draw about `count` devices of the clips of 'train' or 'validation'."""
         clips = self.model.config.clips[split]
         if self.shift is None:
             pool: dict[str, Sequence[str]] = {split: clips}
@@ -135,14 +135,14 @@ class Background:
         ).devices
 
     def module(self) -> nn.Module:
-        """A copy of the base model, in evaluation mode, to be changed at will."""
-        with uncounted():  # a device would change the model that it has
+        """Copy the base model, in evaluation mode. The copy may be changed."""
+        with uncounted():  # a real device would change its model in place
             return deepcopy(self.frozen)
 
     @cached_property
     def frozen(self) -> nn.Module:
-        """The base model in evaluation mode, not to be changed."""
-        # Built anew: the model's own carries the hooks of its adaptors.
+        """The base model in evaluation mode; it must not be changed."""
+        # It is built anew, since the base in the model carries the hooks of its adaptors.
         config = self.model.config
         with torch.random.fork_rng():
             built = self.model.task.build(
@@ -159,7 +159,7 @@ def load_samples(
     devices: Sequence[Device],
     items_a_clip: int | None = None,
 ) -> Samples:
-    """Encode clips as they are and devices' clips; see `training.views.Views`."""
+    """Encode unchanged clips and the clips of devices; see `training.views.Views`."""
     bank, plain, data = Views(
         collection,
         clips,
@@ -176,6 +176,9 @@ def load_samples(
 
 
 def _pooled(bank: Bank) -> Bank:
-    """One frame a row, the mean: all that the retrieval model takes of a clip, and an eighth of the work."""
+    """Replace the frames of a row by their mean, which is all that the retrieval model uses of a clip.
+
+    It takes an eighth of the work.
+    """
     means = torch.from_numpy(bank.means())[:, None]
     return replace(bank, frames=means, mask=torch.ones(means.shape[:2], dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""What a method of `paramcast compare` has to say: settings to try, how a device adapts, what that sends."""
+"""Interface of a method of `paramcast compare`: settings to try, adaptation to a device, traffic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paramcast.video.training.arrays import ClipData
 
 TRIALS = 6
-"""Settings that a method may try on validation devices, at most: the same for all."""
+"""Largest number of settings that a method may try on validation devices; the limit is the same for all."""
 
 Settings = Mapping[str, float | str]
 Predictor = Callable[[Asked], Tensor]
@@ -26,12 +26,12 @@ Predictor = Callable[[Asked], Tensor]
 
 @dataclass(frozen=True)
 class Labeled:
-    """Questions or sentences, and what a person said of them.
+    """Questions or sentences, and their labels.
 
     Attributes:
         asked: N questions or sentences.
-        answers: (N,) int64. The answer's number, -1 for one that the model does not know; the right option's
-            place; or the place of a sentence's clip among the candidates.
+        answers: (N,) int64. The number of the answer, -1 for an answer that the model does not know; or the
+            place of the right option; or the place of a sentence's clip among the candidates.
     """
 
     asked: Asked
@@ -40,14 +40,16 @@ class Labeled:
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """What a device may adapt with.
+    """Data that a device may adapt with.
 
     Attributes:
         device: Its id.
-        samples: The bank that rows refer to, and what the cloud receives of them.
+        samples: The bank that rows refer to, and the data that the cloud receives of them.
         clips: The support clips as the device sends them: no items, no hints.
-        asked: The questions about them, or their captions and them, unpaired and in no order that tells.
-        labeled: The first labels of the support set, as many as the method takes; None for one without.
+        asked: The questions about the clips. In retrieval, the captions and the clips, unpaired, in an order
+            that does not reveal the pairs.
+        labeled: The first labels of the support set, up to the number that the method takes; None for a
+            method without labels.
     """
 
     device: str
@@ -59,12 +61,14 @@ class Support:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is sent, in bytes.
+    """Bytes that are sent.
 
     Attributes:
-        up, down: Of one adaptation.
-        leaves: What leaves the device: of 'features', 'gradients', 'labels', 'pixels', 'texts'.
-        query_up, query_down: Of every query, however many an adaptation serves.
+        up, down: Bytes of one adaptation.
+        leaves: Kinds of data that leave the device: some of 'features', 'gradients', 'labels', 'pixels',
+            'texts'.
+        query_up, query_down: Bytes of every query. They do not depend on the number of queries that an
+            adaptation serves.
     """
 
     up: int = 0
@@ -75,16 +79,16 @@ class Traffic:
 
 
 class Method(ABC):
-    """A way to make a model fit a device.
+    """Way to fit a model to a device.
 
-    One object serves one comparison: `prepare` comes first, then any number of `adapt`.
+    One object serves one comparison. `prepare` is called first, then `adapt` any number of times.
 
     Attributes:
-        tasks: What it serves.
-        swapped: Each device adapts with another one's support set: a control, not a method.
-        on_cloud: `adapt` runs on the cloud; the device does only what `device_work` says.
-        note: What it is if not an adaptation of the base model, in a few words.
-        labels: Labels that it takes of each device.
+        tasks: Tasks that it serves.
+        swapped: Each device adapts with the support set of another device: a control, not a method.
+        on_cloud: `adapt` runs on the cloud; the device does only the work that `device_work` returns.
+        note: A few words about a method that does not adapt the base model.
+        labels: Number of labels that it takes of each device.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("qa", "choice", "retrieval")
@@ -92,42 +96,42 @@ class Method(ABC):
     on_cloud: ClassVar[bool] = False
     note: ClassVar[str] = ""
     identity: ClassVar[Settings | None] = None
-    """Settings under which nothing is adapted, where there are such; never in the grid."""
+    """Settings that adapt nothing, if the method has such settings. They are never in the grid."""
 
     def __init__(self, labels: int = 0) -> None:
         self.labels = labels
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """At most `TRIALS` settings, of which validation devices choose one."""
+        """Return at most `TRIALS` settings; the scores on validation devices choose one of them."""
         return ({},)
 
     def prepare(self, background: Background) -> None:
-        """Work that no device is needed for, such as statistics of the training clips."""
+        """Do the work that needs no device, such as statistics of the training clips."""
         self.background = background
 
     @abstractmethod
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Adapt to one device; the base model must stay as it is.
+        """Adapt to one device; the base model must not change.
 
         Args:
-            support: Of the device.
-            settings: One of the grid, or the identity.
-            seed: Of whatever is drawn.
+            support: The support set of the device.
+            settings: Settings of the grid, or the identity.
+            seed: Seed of all random draws.
         """
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """What an adaptation, and every query, sends; nothing unless a method says otherwise."""
+        """Return the bytes of an adaptation and of every query; none unless a method overrides this."""
         return Traffic()
 
     def device_work(self, support: Support, settings: Settings) -> Work:
-        """What the device does besides `adapt`, such as turns in rounds of training."""
+        """Return the work of the device besides `adapt`, such as its turns in rounds of training."""
         return Work()
 
     def query_ms(self, support: Support, settings: Settings) -> float | None:
-        """Milliseconds of the cloud for every query; None where the device answers by itself."""
+        """Return the milliseconds of the cloud for every query; None where the device answers without it."""
         return None
 
 
 def shrunk(count: int, prior: float) -> float:
-    """Weight in [0, 1] of a statistic of `count` clips against one that is worth `prior` clips."""
+    """Compute the weight in [0, 1] of a statistic of `count` clips beside one that is worth `prior` clips."""
     return count / (count + prior)

@@ -1,4 +1,4 @@
-"""Other base models on the material of the model: trained once, kept, and gone on with after a kill."""
+"""Further base models on the training material of the model: trained once, kept, and resumed after a kill."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from paramcast.training.fitting import fit
 from paramcast.training.seeding import seed_from
 
 Beside = Callable[[nn.Module, np.random.Generator], Tensor]
-"""Module and generator -> a loss () beside the task's."""
+"""Module and generator -> a loss () that is added to the task's loss."""
 
 
 def new_base(background: Background, name: str) -> nn.Module:
-    """A base model with parameters of its own, drawn by name, and the norms of the model's."""
+    """Make a base model with new parameters, drawn from a seed of `name`, and with the norms of the model."""
     config, frozen = background.model.config, background.frozen
     with torch.random.fork_rng():
         torch.manual_seed(seed_from("base", name, config.seed) % 2**62)
         module = background.model.task.build(
             config.image_dim, config.text_dim, config.shared_dim, config.answers
         )
-    # Norms are buffers, fitted to the training clips: the same for all.
+    # Norms are buffers that are fitted to the training clips, so all base models share them.
     module.load_state_dict(dict(frozen.named_buffers()), strict=False)
     return module
 
@@ -32,17 +32,17 @@ def new_base(background: Background, name: str) -> nn.Module:
 def train_base(
     background: Background, name: str, module: nn.Module, beside: Beside | None = None, **more: nn.Module
 ) -> nn.Module:
-    """Train a base model as `training.stages` does, on the same clips; on 20 devices of the model's mix.
+    """Train a base model as `training.stages` does, on the same clips and on 20 devices of the model's mix.
 
     Args:
-        background: Says on what, and where it is kept.
-        name: Of the run; part of its seed, and of its checkpoint's name.
+        background: Says on which clips to train, and where to keep the result.
+        name: Name of the run; part of its seed and of the file name of its checkpoint.
         module: Trained in place.
-        beside: Added to the loss of every step.
-        more: Modules that are trained with it, and not needed later.
+        beside: A loss that is added in every step.
+        more: Modules that are trained with it and are not needed later.
 
     Returns:
-        `module`, in evaluation mode, at its best on validation devices.
+        `module`, in evaluation mode, with its best state on validation devices.
     """
     task, data = background.model.task, background.material
     lessons = data.seen_by(None)

@@ -1,4 +1,4 @@
-"""`cloud`: frames go up with every query, and a bigger model answers there.
+"""`cloud`: frames go up with every query, and a bigger model answers on the cloud.
 
 The bigger model is a deep ensemble: Lakshminarayanan, Pritzel, Blundell, "Simple and scalable predictive
 uncertainty estimation using deep ensembles" (NeurIPS 2017, arXiv 1612.01474).
@@ -23,24 +23,24 @@ from paramcast.video.encoders import image_encoder, text_encoder
 from paramcast.video.tasks.base import Asked
 
 MEMBERS = 5
-"""Of the ensemble; the paper sees little gain beyond."""
+"""Members of the ensemble; the paper finds little gain with more."""
 
 SIDE = 224
-"""Pixels of a frame's sides as it is sent: the trunk makes it so small anyway."""
+"""Side of a sent frame in pixels; the trunk reduces frames to this size anyway."""
 
-_QUALITY = 80  # of WebP: Pillow's default
-_TOP = 10  # clips that a search gives
+_QUALITY = 80  # Pillow's default for WebP
+_TOP = 10  # number of clips that a search returns
 _TIMES = 5
 
 
 class Cloud(Method):
-    """Mean of the probabilities, or of the cosines, of base models that differ in their seeds."""
+    """Mean of the probabilities, or of the cosines, of base models with different seeds."""
 
     on_cloud = True
     note: ClassVar[str] = "a bigger model answers"
 
     def prepare(self, background: Background) -> None:
-        """Train the members, or read them."""
+        """Train the members, or read them from the folder."""
         super().prepare(background)
         self._members = [
             train_base(background, name, new_base(background, name))
@@ -48,7 +48,7 @@ class Cloud(Method):
         ]
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Nothing is adapted: every query is the cloud's."""
+        """Return the answers of the ensemble; nothing is adapted."""
         task, bank = self.background.model.task, support.samples.bank
 
         def predict(asked: Asked) -> Tensor:
@@ -61,9 +61,9 @@ class Cloud(Method):
         return predict
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """Every query: a clip's frames as WebP pictures and a text up, an answer or ten numbers down.
+        """Return the bytes of every query: frames as WebP and a text up, an answer or ten numbers down.
 
-        Means over the support clips and what is asked about them.
+        The bytes are means over the support clips and over the questions or captions about them.
         """
         config, samples = self.background.model.config, support.samples
         frames = [_webp_bytes(samples.pictures(clip.row, config)) for clip in support.clips]
@@ -74,7 +74,7 @@ class Cloud(Method):
         return Traffic(query_up=up, query_down=round(float(answer)), leaves=("pixels", "texts"))
 
     def query_ms(self, support: Support, settings: Settings) -> float:
-        """Median milliseconds of one query: the trunks and all members."""
+        """Measure the median milliseconds of one query: the trunks and all members."""
         config, samples = self.background.model.config, support.samples
         image, text = image_encoder(config.image_encoder), text_encoder(config.text_encoder)
         pictures = _resized(samples.pictures(support.clips[0].row, config))
@@ -91,12 +91,12 @@ class Cloud(Method):
 
 
 def _resized(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) uint8 -> (T, SIDE, SIDE, 3) uint8."""
+    """Resize (T, H, W, 3) uint8 -> (T, SIDE, SIDE, 3) uint8."""
     return np.stack([np.asarray(Image.fromarray(frame).resize((SIDE, SIDE))) for frame in frames])
 
 
 def _webp_bytes(frames: np.ndarray) -> int:
-    """Bytes of frames (T, H, W, 3) uint8 as pictures."""
+    """Count the bytes of frames (T, H, W, 3) uint8 as WebP pictures."""
     total = 0
     for frame in _resized(frames):
         file = io.BytesIO()

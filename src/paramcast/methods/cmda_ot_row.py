@@ -1,6 +1,6 @@
-"""`cmda_ot`: other devices move their labeled features to the device's, and a head is trained on those.
+"""`cmda_ot`: clients move their labeled features to the device's features, on which a new head is trained.
 
-CMDA-OT (arXiv 2404.06599, `methods.cmda_ot`): clients are training devices, the target is the device.
+CMDA-OT (arXiv 2404.06599, `methods.cmda_ot`): the clients are training devices, the target is the device.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CLIENTS = 8
 """Training devices that take part for each device."""
 
 ANSWERS = 20
-"""The most frequent ones are the classes: a plan that is regularized by class needs samples of each."""
+"""Number of frequent answers that are the classes. A class-regularized plan needs samples of each class."""
 
 DIRECTIONS = 64
-"""Principal ones of what the head is given, in which everything is done."""
+"""Number of principal directions of the head's input. All computations use these coordinates."""
 
 _SMALL: dict[str, Any] = {
     "clusters_per_class": 1,
@@ -41,26 +41,30 @@ _SMALL: dict[str, Any] = {
     "tune_steps": 8,
     "final_steps": 64,
     "hidden": 64,
-}  # options of `CMDAOT` under which a device takes seconds of one core
+}  # options of `CMDAOT` with which an adaptation takes seconds of one core
 _FLOAT64 = 8
 
 
 class CmdaOt(Method):
-    """p'(a) = p(C) ((1 - weight) p(a | C) + weight q(a)) for the commonest answers C; the rest keep theirs.
+    """p'(a) = p(C) ((1 - weight) p(a | C) + weight q(a)) for the most frequent answers C.
 
-    p is the base model's, q is CMDA-OT's. What it costs is what all who work for the device do: every client
-    moves its source to this target, and takes its turns in the rounds.
+    The other answers keep their probabilities. p is of the base model, q is of CMDA-OT. The cost includes the
+    work of all clients for this device: every client moves its source to this target, and takes its turns in
+    the rounds.
     """
 
     tasks = ("qa",)
     identity: ClassVar[Settings | None] = {"alignment": "none", "weight": 0.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """How each side scales its features by itself, and how much the new head says; 1 is CMDA-OT alone."""
+        """Return the choices of the scaling of features on each side, and of the weight of the new head.
+
+        Each client and the target scale their features by themselves. Weight 1 is CMDA-OT alone.
+        """
         return [{"alignment": own, "weight": w} for own in ("none", "quantiles") for w in (0.1, 0.3, 1.0)]
 
     def prepare(self, background: Background) -> None:
-        """The principal directions of training clips, and the clients' sources.
+        """Compute the principal directions of training clips, and the sources of the clients.
 
         Raises:
             InputError: The training devices have answers of fewer than two classes.
@@ -105,7 +109,7 @@ class CmdaOt(Method):
         return predict
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """The messages of a real run: of the device, and of all clients that it keeps busy."""
+        """Return the bytes of the messages of a real run, of the device and of all its clients together."""
         model = self._model(settings, 0)
         clients = [_Overheard(client) for client in self._clients(model)]
         target = self._features(support.samples.bank, support.asked)
@@ -115,7 +119,10 @@ class CmdaOt(Method):
         return Traffic(up, down, ("features", "gradients"))
 
     def device_work(self, support: Support, settings: Settings) -> Work:
-        """The clients' plans, which no torch operation makes; as if every one took all of its iterations."""
+        """Compute the cost of the clients' plans, which use no torch operation.
+
+        The cost assumes that every plan takes all of its iterations.
+        """
         plans, target = TransportSettings(), len(support.asked.texts)
         dims, most = self._directions.shape[1], max(len(X) for X, _ in self._sources)
         macs = 0
@@ -128,7 +135,7 @@ class CmdaOt(Method):
 
     def _model(self, settings: Settings, seed: int) -> CMDAOT:
         small = {"alignment": settings["alignment"], **_SMALL}
-        return CMDAOT(**small, random_state=seed % 2**16)  # which it multiplies
+        return CMDAOT(**small, random_state=seed % 2**16)  # bounded, since CMDAOT multiplies it
 
     def _clients(self, model: CMDAOT) -> list[Client]:
         return [
@@ -141,7 +148,7 @@ class CmdaOt(Method):
             return fused(self.background.model.task, self.background.frozen, bank, asked)
 
     def _project(self, z: Tensor) -> np.ndarray:
-        """(N, W) -> (N, DIRECTIONS) float64."""
+        """Project (N, W) -> (N, DIRECTIONS) float64."""
         projected: np.ndarray = ((z - self._mean) @ self._directions).double().numpy()
         return projected
 
@@ -150,7 +157,7 @@ class CmdaOt(Method):
 
 
 class _Overheard:
-    """A client, and the bytes of what it sends and is sent."""
+    """A client that counts the bytes of the messages that it sends and receives."""
 
     def __init__(self, client: Client) -> None:
         self.name, self._client = client.name, client

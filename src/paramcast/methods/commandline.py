@@ -1,4 +1,4 @@
-"""What the command lines of the methods (`python -m paramcast.methods.NAME`) have in common."""
+"""Shared parts of the command lines of the methods (`python -m paramcast.methods.NAME`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ json_option = click.option(
 
 
 def run(command: click.Command) -> None:
-    """Run a command; what the user can mend is one line, without a traceback."""
+    """Run a command; print an error that the user can correct as one line, without a traceback."""
     try:
         command()
     except ParamcastError as error:

@@ -1,4 +1,4 @@
-"""`csls`: take from a candidate's scores how near it is to any text (hubs are near to all).
+"""`csls`: reduce the scores of a candidate that is near to many texts (a hub).
 
 Conneau et al., "Word translation without parallel data" (arXiv 1710.04087), eq. 3; for retrieval with a bank
 of other queries, Bogolin et al., "Cross modal retrieval with querybank normalization" (arXiv 2112.12777).
@@ -19,20 +19,20 @@ from paramcast.video.tasks.retrieval import embedded
 
 
 class Csls(Method):
-    """s'(t, v) = cos(t, v) - r(v) / 2; r(v): mean cosine of v and its k nearest texts of a bank.
+    """s'(t, v) = cos(t, v) - r(v) / 2; r(v) is the mean cosine of v and its k nearest texts of a bank.
 
-    The term of the text, r(t), is left out: it is the same for all candidates.
+    The term of the text, r(t), is left out, since it is the same for all candidates.
     """
 
     tasks = ("retrieval",)
     identity: ClassVar[Settings | None] = {"bank": "support", "k": 0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Which texts are in the bank, and how many neighbors."""
+        """Return the choices of the texts in the bank and of the number of neighbors."""
         return [{"bank": bank, "k": k} for bank in ("support", "training", "both") for k in (1, 5)]
 
     def prepare(self, background: Background) -> None:
-        """Embeddings of training captions."""
+        """Embed training captions."""
         super().prepare(background)
         with torch.no_grad():
             _, self._texts = embedded(
@@ -40,7 +40,7 @@ class Csls(Method):
             )
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Embed the device's own captions."""
+        """Embed the captions of the device."""
         module, bank, k = self.background.frozen, support.samples.bank, int(settings["k"])
         with torch.no_grad():
             own = embedded(module, bank, support.asked)[1]
@@ -62,5 +62,5 @@ class Csls(Method):
         return predict
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """The training captions' embeddings, where they are used, in float16."""
+        """Return the bytes of the training captions' embeddings in float16, where they are used."""
         return Traffic(down=0 if settings["bank"] == "support" else 2 * self._texts.numel())

@@ -1,4 +1,4 @@
-"""`dann_base`: a base model whose inner features are not to tell one domain from another.
+"""`dann_base`: a base model that is trained to have inner features without information on the domain.
 
 Ganin et al., "Domain-adversarial training of neural networks" (JMLR 2016, arXiv 1505.07818).
 """
@@ -24,27 +24,27 @@ from paramcast.video.training.bank import Bank
 from paramcast.video.training.plan import PLAIN_SHARE
 
 STRENGTHS = (0.1, 0.3, 1.0)
-"""Factors of the discriminator's loss. The same all the time: fit's steps know no progress."""
+"""Factors of the discriminator's loss. They are constant, since the steps of `fit` know no progress."""
 
-_BATCH = 64  # clips of training devices in a step
+_BATCH = 64  # number of clips of training devices in a step
 _HIDDEN = 128
 
 
 class DannBase(Method):
     """Task's loss + strength · cross-entropy of the training devices' domains, behind a gradient reversal.
 
-    A domain is what is known of a training device: its cameras' kinds, whether it has words of its own, and
-    the category that it sees most.
+    The domain of a training device is the kinds of its cameras, whether it has its own vocabulary, and the
+    most frequent category of its clips.
     """
 
     note: ClassVar[str] = "another base model"
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Strength of the discriminator."""
+        """Return the choices of the discriminator's strength."""
         return [{"strength": strength} for strength in STRENGTHS]
 
     def prepare(self, background: Background) -> None:
-        """Train a base model for every strength, or read it."""
+        """Train a base model for every strength, or read it from the folder."""
         super().prepare(background)
         self._bases = {strength: self._trained(strength) for strength in STRENGTHS}
 
@@ -54,7 +54,7 @@ class DannBase(Method):
         return predictor(self.background.model.task, base, support.samples.bank)
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """The model, once."""
+        """Return the bytes of the model, which is sent once."""
         tensors = self._bases[float(settings["strength"])].state_dict().values()
         return Traffic(down=sum(4 * tensor.numel() for tensor in tensors))
 
@@ -89,7 +89,7 @@ class DannBase(Method):
 def inner_features(
     task: Task, module: nn.Module, bank: Bank, items: np.ndarray, rng: np.random.Generator
 ) -> Tensor:
-    """What the last layer is given, or both embeddings side by side, of items (N, 3 + options): (N, W)."""
+    """Compute inputs of the last layer, or both embeddings side by side, (N, W) of items (N, 3 + options)."""
     frames, mask = bank.some_frames(items[:, 0], rng)
     texts = bank.some_texts(items[:, 1])
     if task.name == "retrieval":
@@ -104,7 +104,7 @@ def inner_features(
 
 
 def _domain(device: Device) -> tuple[str, bool, str]:
-    """Kinds of its cameras, whether it has words of its own, and its commonest category."""
+    """Return the kinds of a device's cameras, whether it has its own vocabulary, and its main category."""
     shares = device.categories
     kinds = "+".join(camera.kind for camera in device.cameras)
     return kinds, device.vocabulary is not None, max(shares, key=lambda name: shares[name]) if shares else ""

@@ -1,4 +1,4 @@
-"""`fedavg`: one model from many devices; `fedavg_ft`: then fine-tuned with the device's own labels.
+"""`fedavg`: one model from many devices; `fedavg_ft`: then fine-tuned with the labels of the device.
 
 McMahan et al., "Communication-efficient learning of deep networks from decentralized data"
 (arXiv 1602.05629).
@@ -23,22 +23,22 @@ from paramcast.video.training.arrays import DeviceData
 
 RATES = (1e-4, 1e-3)
 SNAPSHOTS = (2, 5, 10)
-"""Rounds after which a model is kept for validation devices to choose from."""
+"""Rounds after which a model is kept; the scores on validation devices choose one."""
 
 _DEVICES_A_ROUND, _LOCAL_STEPS, _CLIPS_A_STEP = 5, 4, 12
-_ALL = 1_000_000  # labels: every one
+_ALL = 1_000_000  # labels: all of them
 
 State = dict[str, Tensor]
 
 
 class FedAvg(Method):
-    """Rounds over labeled training devices, from the base model on; each device gets the same model."""
+    """Training in rounds over labeled training devices, from the base model on; all devices get one model."""
 
     identity: ClassVar[Settings | None] = {"rate": 0.0, "rounds": 0}
     rates: ClassVar[tuple[float, ...]] = RATES
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Local learning rate and number of rounds."""
+        """Return the choices of the local learning rate and of the number of rounds."""
         return [{"rate": rate, "rounds": rounds} for rate in self.rates for rounds in SNAPSHOTS]
 
     def prepare(self, background: Background) -> None:
@@ -54,19 +54,19 @@ class FedAvg(Method):
         return predictor(self.background.model.task, self.common(settings), support.samples.bank)
 
     def common(self, settings: Settings) -> nn.Module:
-        """The model of these rounds."""
+        """Return the common model after the rounds of these settings."""
         module = self.background.module()
         module.load_state_dict(self._states[float(settings["rate"]), int(settings["rounds"])])
         return module
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """Of a device that takes its turns in the rounds: the model down and up, and down once at the end."""
+        """Return the bytes of a device: the model down and up in each turn, and down once at the end."""
         size = sum(4 * tensor.numel() for tensor in self._states[0.0, 0].values())
         turns = _turns(settings)
         return Traffic(round(turns * size), round((turns + 1) * size), ("gradients",))
 
     def device_work(self, support: Support, settings: Settings) -> Work:
-        """Its turns, as the first training device takes them."""
+        """Return the work of a device's turns, measured on the first training device."""
         device, state = self.background.training.devices[0], self._states[0.0, 0]
         turn = measure(lambda: self._local(device, state, self.rates[0], np.random.default_rng(0)))
         return Work(round(_turns(settings) * turn.macs), turn.peak_bytes)
@@ -89,7 +89,7 @@ class FedAvg(Method):
     def _local(
         self, device: DeviceData, state: State, rate: float, rng: np.random.Generator
     ) -> tuple[State, int]:
-        """A device's model after its steps, and its number of labels, by which it is weighted."""
+        """Return a device's model after its local steps, and its number of labels, which is its weight."""
         task, bank = self.background.model.task, self.background.training.bank
         module = self.background.module().requires_grad_()
         module.load_state_dict(state)
@@ -104,13 +104,16 @@ class FedAvg(Method):
 
 
 class FedAvgTuned(FedAvg, FineTuning):
-    """The common model, fine-tuned with the device's labels: half of the trials go to each part."""
+    """The common model, fine-tuned with the device's labels.
+
+    The trials vary the rounds of the common model and the tuned parameters, at one learning rate each.
+    """
 
     identity: ClassVar[Settings | None] = {"of": "head", "rate": 0.0, "rounds": 0}
     rates = RATES[:1]
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Rounds of the common model, and what is fine-tuned."""
+        """Return the choices of the rounds of the common model and of the parameters that are fine-tuned."""
         tuning = FineTuning.grid(self, task)[1::2]
         return [{"rate": one["rate"], "of": one["of"], "rounds": n} for one in tuning for n in (2, 10)]
 
@@ -121,7 +124,7 @@ class FedAvgTuned(FedAvg, FineTuning):
 
 
 def _turns(settings: Settings) -> float:
-    """Rounds that a device takes part in, on average."""
+    """Compute the mean number of rounds that a device takes part in."""
     return int(settings["rounds"]) * _DEVICES_A_ROUND / TRAINING_DEVICES
 
 

@@ -1,4 +1,4 @@
-"""`foa`: adaptation by forward passes alone; a small edit is found by CMA-ES.
+"""`foa`: adaptation by forward passes alone, with a small edit that CMA-ES finds.
 
 Niu et al., "Test-time model adaptation with only forward passes" (ICML 2024, arXiv 2404.01650).
 """
@@ -22,7 +22,7 @@ from paramcast.video.tasks.base import Asked
 from paramcast.video.tasks.retrieval import embedded
 
 DIRECTIONS = 16
-"""Of each modality: how many numbers of the edit."""
+"""Number of coefficients of the edit for each modality."""
 
 POPULATION, ITERATIONS = 14, 4
 
@@ -32,20 +32,20 @@ Moments = tuple[Tensor, Tensor]
 class Foa(Method):
     """A shift of the features along principal directions, two times 16 numbers.
 
-    Fitness of an edit: entropy of the answers + weight · (|mean - usual mean| + |spread - usual spread|), the
-    moments those of what the heads are given, usual those of training clips. The paper edits prompts of a
-    transformer, which these models do not have.
+    The fitness of an edit is the entropy of the answers + weight · (|mean - usual mean| + |spread - usual
+    spread|). The moments are taken over the inputs of the head, or over the embeddings; the usual moments are
+    taken over training clips. The paper edits prompts of a transformer, which these models do not have.
     """
 
     tasks = ("qa", "retrieval")
     identity: ClassVar[Settings | None] = {"weight": 1.0, "sigma": 0.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Weight of the statistics, and how far the first edits reach, in standard deviations."""
+        """Return the choices of the weight of the statistics and of the first edits' standard deviation."""
         return [{"weight": weight, "sigma": sigma} for weight in (0.1, 1.0, 10.0) for sigma in (0.05, 0.3)]
 
     def prepare(self, background: Background) -> None:
-        """Statistics of training clips; principal directions, which the uplinks hold."""
+        """Compute statistics of training clips, and take the principal directions from the uplinks."""
         super().prepare(background)
         with torch.no_grad():
             self._usual = _moments(self._seen(background.frozen, background.reference)[0])
@@ -55,7 +55,7 @@ class Foa(Method):
         }
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Search; the mean of the last population is the edit."""
+        """Search with CMA-ES; the mean of the last population is the edit."""
         module, task = self.background.module(), self.background.model.task
         asked = few_a_clip(task, support.asked)
         means = {name: norm.mean.clone() for name, norm in norms_of(module).items()}
@@ -76,7 +76,7 @@ class Foa(Method):
         return predictor(task, module, support.samples.bank)
 
     def _seen(self, module: nn.Module, samples: Samples, asked: Asked | None = None) -> tuple[Tensor, Tensor]:
-        """What the heads are given, or the embeddings (N, W); and scaled logits."""
+        """Compute the inputs of the head, or the embeddings, (N, W), and the scaled logits."""
         asked = samples.asked if asked is None else asked
         if self.background.model.task.name == "qa":
             z = fused(self.background.model.task, module, samples.bank, asked)
@@ -90,7 +90,7 @@ class Foa(Method):
 
 
 def _search(fitness: Callable[[np.ndarray], float], sigma: float, seed: int) -> np.ndarray:
-    """CMA-ES from no edit."""
+    """Run CMA-ES, starting without an edit."""
     options = {"popsize": POPULATION, "maxiter": ITERATIONS, "seed": seed % 2**31 + 1, "verbose": -9}
     search = cma.CMAEvolutionStrategy(np.zeros(2 * DIRECTIONS), sigma, options)
     while not search.stop():
@@ -102,5 +102,5 @@ def _search(fitness: Callable[[np.ndarray], float], sigma: float, seed: int) -> 
 
 def _moments(x: Tensor) -> Moments:
     scale, mean = math.sqrt(x.shape[1]), x.mean(0)
-    # Six times as fast as `std` along the rows.
+    # This is six times as fast as `std` along the rows.
     return mean / scale, (x - mean).square().mean(0).sqrt() / scale

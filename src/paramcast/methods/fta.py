@@ -1,4 +1,4 @@
-"""`fta`: fine-tuning-based adaptation with a few labels of the device: heads, biases or low-rank edits.
+"""`fta`: fine-tuning of heads, biases or low-rank edits with a few labels of the device.
 
 Biases: Ben Zaken et al., "BitFit" (arXiv 2106.10199). Low rank: Hu et al., "LoRA" (arXiv 2106.09685).
 """
@@ -21,7 +21,7 @@ from paramcast.video.tasks.base import Asked
 
 STEPS = 30
 HELD_FROM = 8
-"""From this number of labels on, a quarter of them decides when to stop; with fewer all are learned from."""
+"""From this number of labels on, a quarter of them is held out for early stopping; below it none is."""
 
 _FEW_STEPS = 10
 _RANK = 4
@@ -30,12 +30,12 @@ Loss = Callable[[Labeled], Tensor]
 
 
 class FineTuning(Method):
-    """Adam on the cross-entropy of the device's labels, stopped early."""
+    """Adam on the cross-entropy of the device's labels, with early stopping."""
 
     identity: ClassVar[Settings | None] = {"of": "head", "rate": 0.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """What is trained, and the learning rate."""
+        """Return the choices of the trained parameters and of the learning rate."""
         rates = {"head": (1e-4, 1e-3), "bias": (1e-3, 1e-2), "lora": (1e-3, 1e-2)}
         return [{"of": of, "rate": rate} for of, pair in rates.items() for rate in pair]
 
@@ -47,7 +47,7 @@ class FineTuning(Method):
         """Fine-tune `module` in place.
 
         Raises:
-            ValueError: The support set carries no labels.
+            ValueError: The support set has no labels.
         """
         if support.labeled is None:
             raise ValueError("fine-tuning needs labels")
@@ -79,15 +79,15 @@ class FineTuning(Method):
 def fit_labels(
     trained: Sequence[Tensor], loss: Loss, labeled: Labeled, shared: bool, rate: float, seed: int
 ) -> None:
-    """Full-batch Adam; leaves `trained` at the step of the lowest loss on the labels that are held out.
+    """Run full-batch Adam; leave `trained` at the step of the lowest loss on the labels that are held out.
 
     Args:
         trained: Tensors that are changed in place.
-        loss: Of some labels.
-        labeled: All labels that there are.
-        shared: Candidates are shared by all labels, and stay whole where some are held out.
+        loss: Computes the loss of given labels.
+        labeled: All labels.
+        shared: All labels share their candidates, which then stay whole when labels are held out.
         rate: Learning rate.
-        seed: Draws which labels are held out.
+        seed: Draws the labels that are held out.
     """
     learned, held = _split(labeled, shared, seed)
     optimizer = torch.optim.Adam(trained, lr=rate)
@@ -110,7 +110,7 @@ def fit_labels(
 
 @contextmanager
 def _once_each(module: nn.Module, part: str, loss: Loss) -> Iterator[Loss]:
-    """The same loss, where a part that nobody trains runs once for the same labels."""
+    """Yield the same loss, which runs the frozen submodule `part` only once for the same labels."""
     outputs: dict[int, Tensor] = {}
     original, asked = module.get_submodule(part), 0
 
@@ -133,7 +133,7 @@ def _once_each(module: nn.Module, part: str, loss: Loss) -> Iterator[Loss]:
 
 
 def _split(labeled: Labeled, shared: bool, seed: int) -> tuple[Labeled, Labeled | None]:
-    """What is learned from, and what is held out to stop by; `shared` candidates stay whole in both."""
+    """Split the labels into training and held-out labels; `shared` candidates stay whole in both."""
     count = len(labeled.answers)
     if count < HELD_FROM:
         return labeled, None
@@ -154,13 +154,13 @@ def _parameters(module: nn.Module, task: str, of: str) -> list[nn.Parameter]:
 
 
 def _lora(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Factors A of zeros and B of random numbers: the first step starts at the base model."""
+    """Make factors A of zeros and B of random numbers, so that the first step starts at the base model."""
     generator = torch.Generator().manual_seed(seed % 2**63)
     values = {}
     for name, shape in shapes.items():
         value = torch.zeros(shape)
         if name.endswith(".b"):
             value = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
-        # LoRA leaves biases as they are.
+        # LoRA does not change biases.
         values[name] = value.requires_grad_(not name.endswith(".bias"))
     return values

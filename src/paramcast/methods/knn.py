@@ -21,15 +21,15 @@ from paramcast.video.tasks.retrieval import embedded
 class Knn(Method):
     """logits' = logits + alpha · sum over examples i of exp(-beta (1 - cos(f, f_i))) · y_i.
 
-    Questions: f is what the head is given, y_i the answer, one-hot. Retrieval: f is the caption's embedding
-    and y_i(v) = cos(v, v_i), of the clip that the example's caption belongs to.
+    Questions: f is the input of the head, y_i the answer, one-hot. Retrieval: f is the embedding of the
+    caption, and y_i(v) = cos(v, v_i), where v_i is the clip of example i.
     """
 
     tasks = ("qa", "retrieval")
     identity: ClassVar[Settings | None] = {"alpha": 0.0, "beta": 5.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Weight and sharpness; cosines are a twelfth of the scale of logits."""
+        """Return the choices of weight and sharpness; the scale of cosines is a twelfth of that of logits."""
         weights = (0.1, 0.3, 1.0) if task == "retrieval" else (1.0, 3.0, 10.0)
         return [{"alpha": alpha, "beta": beta} for alpha in weights for beta in (5.0, 20.0)]
 
@@ -37,7 +37,7 @@ class Knn(Method):
         """Fill the cache.
 
         Raises:
-            ValueError: The support set carries no labels.
+            ValueError: The support set has no labels.
         """
         if support.labeled is None:
             raise ValueError("a cache of labeled examples needs labels")

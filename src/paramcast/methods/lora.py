@@ -18,21 +18,21 @@ from paramcast.methods.modules import labeled_loss, predictor
 
 
 class Lora(Method):
-    """W + B A of rank r, B zero at first, on the layers that the cloud's packages edit; biases stay."""
+    """W + B A of rank r, with B zero at first, on the layers that the cloud's updates change; biases stay."""
 
     identity: ClassVar[Settings | None] = {"rank": 4, "rate": 0.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Rank, and learning rate."""
+        """Return the choices of rank and learning rate."""
         return [{"rank": rank, "rate": rate} for rank in (2, 8) for rate in (1e-3, 3e-3, 1e-2)]
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
         """Put adapters into a copy of the base model, and train them.
 
         Raises:
-            ValueError: The support set carries no labels.
+            ValueError: The support set has no labels.
         """
-        from peft import LoraConfig, inject_adapter_in_model  # takes seconds: not before it is used
+        from peft import LoraConfig, inject_adapter_in_model  # slow: the import takes seconds
 
         if support.labeled is None:
             raise ValueError("fine-tuning needs labels")
@@ -52,7 +52,7 @@ class Lora(Method):
 
 
 def _targets(module: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Names of the linear layers among those whose parameters the cloud makes."""
+    """Return the names of the linear layers whose parameters the cloud's updates change."""
     chosen = select_targets(module, [pattern.removesuffix(".bias") for pattern in patterns])
     layers = dict.fromkeys(name.rpartition(".")[0] for name in chosen)
     return [name for name in layers if isinstance(module.get_submodule(name), nn.Linear)]

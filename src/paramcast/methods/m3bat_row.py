@@ -1,7 +1,7 @@
-"""`m3bat`: the base model trained on, so that nothing in it tells the device from those of the training.
+"""`m3bat`: train the base model further, so that its features do not tell the device from training devices.
 
-M3BAT (arXiv 2404.17391, `methods.m3bat`) with the base model as its network: a branch for images, one for
-texts, and what they are joined to as the shared representation.
+M3BAT (arXiv 2404.17391, `methods.m3bat`) with the base model as its network: a branch for images, a branch
+for texts, and the joined features as the shared representation.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ from paramcast.video.tasks import Task
 from paramcast.video.training.bank import Bank
 
 STEPS, BATCH = 40, 32
-"""Of each device: about a second of one core. A step takes this number of source and target items."""
+"""Steps for each device, about a second of one core; number of source and of target items in a step."""
 
 _HIDDEN = 64
-_ANALYSED = 1000  # items of the source at most, for the shift analysis
+_ANALYSED = 1000  # at most this number of source items enters the shift analysis
 _FLOAT16, _FLOAT32 = 2, 4
 
 
 class M3bat(Method):
-    """L = L_task + sum_b w_b lambda(p) L_dom,b, from the base model on.
+    """L = L_task + sum_b w_b lambda(p) L_dom,b, starting from the base model.
 
-    Source: the items of the training devices, with their labels. Target: what the device asked, without. The
-    training is the cloud's, which has the source: features go up, the trained layers come down.
+    The source is the items of the training devices, with their labels. The target is the device's questions
+    or captions, without labels. The training runs on the cloud, which has the source: features go up, the
+    trained layers come down.
     """
 
     on_cloud = True
     identity: ClassVar[Settings | None] = {"rate": 0.0, "strength": 1.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Learning rate, and factor of the domain losses."""
+        """Return the choices of the learning rate and of the factor of the domain losses."""
         return [{"rate": rate, "strength": factor} for rate in (1e-4, 3e-4, 1e-3) for factor in (0.1, 1.0)]
 
     def prepare(self, background: Background) -> None:
-        """The source, and its features for the shift analysis."""
+        """Collect the source, and compute its features for the shift analysis."""
         super().prepare(background)
         task, samples = background.model.task, background.training
         items = np.concatenate([clip.items for device in samples.devices for clip in device.clips])
@@ -82,7 +83,7 @@ class M3bat(Method):
         return predictor(task, module.requires_grad_(False), bank)
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """In float16: all features of the support clips and of their texts up, the trained layers down."""
+        """Return the bytes in float16: all features of support clips and texts up, trained layers down."""
         bank, asked = support.samples.bank, support.asked
         frames = int(bank.mask[np.unique(asked.shown)].sum())
         texts = len(np.unique(np.concatenate([asked.texts, asked.options.ravel()])))
@@ -90,7 +91,7 @@ class M3bat(Method):
         return Traffic(up, _FLOAT16 * self._size(), ("features",))
 
     def device_work(self, support: Support, settings: Settings) -> Work:
-        """No products; what it sends, what it gets, and the layers that are in it."""
+        """Return the memory: the bytes sent and received, and the trained layers in float32. No products."""
         sent = self.traffic(support, settings)
         return Work(0, sent.up + sent.down + _FLOAT32 * self._size())
 
@@ -101,12 +102,13 @@ class M3bat(Method):
 class Branches(nn.Module):
     """The base model as a network of M3BAT, with a domain discriminator for each of its representations.
 
-    Where embeddings are compared nothing is joined, so there is no shared representation: two branches.
+    In retrieval, embeddings are compared and not joined. So there is no shared representation, only two
+    branches.
 
     Args:
-        task: Of the base model.
+        task: Task of the base model.
         module: The base model, trained in place.
-        banks: Of the source, and of the target.
+        banks: Banks of the source and of the target.
         rng: Draws the frames that a step sees.
     """
 
@@ -125,15 +127,16 @@ class Branches(nn.Module):
 
     @staticmethod
     def rows(bank: int, items: np.ndarray) -> Tensor:
-        """Items (N, 3 + options) of a bank, 0 being the source's -> (N, 4 + options) int64."""
+        """Convert items (N, 3 + options) of a bank (0 is the source's) to rows (N, 4 + options) int64."""
         return torch.from_numpy(np.insert(items, 0, bank, axis=1))
 
     def encode(self, x: Tensor, opened: bool = True) -> list[Tensor]:
-        """Representations of items x (B, 4 + options): the bank's number, then as `ClipData.items`.
+        """Encode items x (B, 4 + options): the number of the bank, then as in `ClipData.items`.
 
         Returns:
-            Questions: the fused (B, N, W) of N texts each, and if `opened` the frames' (B, T, V) and the
-            texts' (B, N, V). Retrieval: embeddings of images and of texts, (B, E) each.
+            For questions, the fused features (B, N, W) of N texts each and, if `opened`, those of the frames
+            (B, T, V) and of the texts (B, N, V). For retrieval, embeddings of images and of texts, (B, E)
+            each.
         """
         bank, items = self._banks[int(x[0, 0])], x[:, 1:].numpy()
         frames, mask = bank.some_frames(items[:, 0], self._rng)
@@ -158,7 +161,7 @@ class Branches(nn.Module):
         return [fused, *(branches if opened else ())]
 
     def predict(self, encoded: Sequence[Tensor]) -> Tensor:
-        """Logits of the answers (B, A), or of every text against every image of the batch (B, B)."""
+        """Compute logits of the answers (B, A), or of every text against every image of the batch (B, B)."""
         if self.task.has_answers:
             head = self.base.get_submodule(HEADS[self.task.name][0])
             logits: Tensor = head(encoded[0]).flatten(1)
@@ -167,14 +170,14 @@ class Branches(nn.Module):
         return RetrievalModel.temperature * texts @ images.T
 
     def domains(self, encoded: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (B,) of being target, one tensor a representation, behind a gradient reversal."""
+        """Compute logits (B,) of being target for each representation, behind a gradient reversal."""
         means = [z.mean(1) if z.dim() == 3 else z for z in encoded]
-        pairs = zip(self.discriminators, means, strict=False)  # branches that are not open are not there
+        pairs = zip(self.discriminators, means, strict=False)  # closed branches are absent
         return [judge(reverse_gradient(z))[:, 0] for judge, z in pairs]
 
 
 def modalities(bank: Bank, items: np.ndarray) -> dict[str, np.ndarray]:
-    """The trunks' features of items (N, 3 + options): image (N, Di), mean over frames, and text (N, Dt)."""
+    """Compute trunk features of items (N, 3 + options): image (N, Di), the mean over frames; text (N, Dt)."""
     rows, back = np.unique(items[:, 0], return_inverse=True)
     images = masked_mean(bank.frames[rows], bank.mask[rows]).numpy()
     return {"image": images[back], "text": bank.texts[items[:, 1]].numpy()}
@@ -183,12 +186,12 @@ def modalities(bank: Bank, items: np.ndarray) -> dict[str, np.ndarray]:
 def branch_weights(
     source: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray], shared: bool
 ) -> tuple[float, ...]:
-    """w_b: mean |d| (Cohen's) of a modality's features, where the mean of all w_b is 1.
+    """Compute w_b: mean |d| (Cohen's) of a modality's features, scaled so that the mean of all w_b is 1.
 
     Args:
         source: Modality -> features (N, D).
         target: The same modalities, (M, D).
-        shared: Whether a shared representation comes first, whose mean is that of all features.
+        shared: Whether a shared representation comes first; its mean is the mean over all features.
     """
     found = [np.abs(cohens_d(source[name], target[name])) for name in source]
     means = [each.mean() for each in ([np.concatenate(found)] if shared else []) + found]
@@ -196,13 +199,13 @@ def branch_weights(
 
 
 def _trained(task: Task, module: nn.Module) -> list[nn.Parameter]:
-    """All of the base model, but for what is fixed by the trunks: the heads alone in retrieval."""
+    """Return the parameters that are trained: all, or in retrieval the parameters of the heads alone."""
     parts = [module] if task.has_answers else [module.get_submodule(name) for name in HEADS[task.name]]
     return [parameter for part in parts for parameter in part.parameters()]
 
 
 def _target(support: Support) -> np.ndarray:
-    """(N, 3 + options) items without answers; in retrieval clips and captions as they come, unpaired."""
+    """Make items (N, 3 + options) without answers; in retrieval, clips and captions are unpaired."""
     asked = support.asked
     count = max(len(asked.shown), len(asked.texts))
     shown, texts = np.resize(asked.shown, count), np.resize(asked.texts, count)
@@ -212,7 +215,7 @@ def _target(support: Support) -> np.ndarray:
 
 
 def _loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """L_task: cross-entropy of the answers, or InfoNCE of a batch, where text i belongs to image i."""
+    """Return L_task: cross-entropy of the answers, or InfoNCE of a batch, where text i belongs to image i."""
     if task.has_answers:
         return F.cross_entropy
 

@@ -1,4 +1,4 @@
-"""What work takes of a device: multiply-accumulates, and the most memory at once."""
+"""Cost of work on a device: multiply-accumulates, and the peak of memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-_ATTENTION = {  # torch's own table has that of other devices only; the arguments are shapes
+_ATTENTION = {  # torch's table lacks attention on CPUs; the arguments are shapes
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v)  # type: ignore[no-untyped-call]
     ),
@@ -29,12 +29,12 @@ _COUNTED: ContextVar[bool] = ContextVar("counted", default=True)
 
 @dataclass(frozen=True)
 class Work:
-    """What some work takes.
+    """Cost of some work.
 
     Attributes:
         macs: Multiply-accumulates of matrix products and convolutions, backward passes included.
-        peak_bytes: The most bytes of tensors that were there at once and not before: activations, gradients,
-            the optimizer's moments.
+        peak_bytes: Peak of the bytes of the tensors that the work makes: activations, gradients, the
+            moments of the optimizer.
     """
 
     macs: int = 0
@@ -42,7 +42,7 @@ class Work:
 
 
 def measure(work: Callable[[], object]) -> Work:
-    """Do some work, and count what it takes; what an operation takes inside while it runs is not seen."""
+    """Do some work and count its cost; the temporary memory inside an operation is not counted."""
     with _Storages() as storages, FlopCounterMode(display=False, custom_mapping=_ATTENTION) as flops:
         work()
     return Work(flops.get_total_flops() // 2, storages.peak)
@@ -50,7 +50,7 @@ def measure(work: Callable[[], object]) -> Work:
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """What is made here is no part of the work, such as copies that only a simulation needs."""
+    """Exclude the tensors that are made here from the count, such as copies that only a simulation needs."""
     before = _COUNTED.set(False)
     try:
         yield
@@ -59,7 +59,7 @@ def uncounted() -> Iterator[None]:
 
 
 class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that an operation makes until nobody holds it."""
+    """Follows every storage that an operation makes, until it is freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,7 +67,7 @@ class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and count what it made."""
+        """Run an operation, and count the storages that it makes."""
         for given in _storages((args, kwargs)):
             self._follow(given, 0)
         made = func(*args, **(kwargs or {}))

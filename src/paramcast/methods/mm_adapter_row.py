@@ -1,4 +1,4 @@
-"""`mm_adapter`: a text and what it may mean attend to each other; trained with a few labels of the device.
+"""`mm_adapter`: attention between a text and its candidates, trained with a few labels of the device.
 
 Multi-Modal Adapter (arXiv 2409.02958, `methods.mm_adapter`).
 """
@@ -20,31 +20,35 @@ from paramcast.video.tasks.base import Asked
 from paramcast.video.tasks.retrieval import embedded
 
 ANSWERS = 50
-"""The most frequent ones are the classes of questions: every question attends to each of them."""
+"""Number of frequent answers that are the classes of questions. Every question attends to each of them."""
 
-_SHORT = {"steps": 60, "patience": 40}  # of `MultiModalAdapter`: seconds of one core a device
-_AT_ONCE = 16  # texts, each with a sequence of all candidates
+_SHORT = {"steps": 60, "patience": 40}  # options of `MultiModalAdapter`: seconds of one core for a device
+_AT_ONCE = 16  # texts in a batch, each with a sequence of all candidates
 
 
 class MmAdapter(Method):
-    """logits_c = scale · <x', t'_c>: a vector x and the classes t_1 .. t_C, shifted by attention among them.
+    """logits_c = scale · <x', t'_c>: attention shifts a vector x and the classes t_1 .. t_C.
 
-    Retrieval: x is a text's embedding, the classes are those of the clips. Questions: x is what the head is
-    given, the classes are the head's rows w_a of the commonest answers; lengths and biases stay.
+    Retrieval: x is the embedding of a text, the classes are the embeddings of the clips. Questions: x is the
+    input of the head, the classes are the rows w_a of the head for the most frequent answers; lengths and
+    biases do not change.
     """
 
     tasks = ("qa", "retrieval")
     identity: ClassVar[Settings | None] = {"mask": "bias", "blend": 0.0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """The attention's mask, and the shift's share; the paper's share is 0.2."""
+        """Return the choices of the attention mask and of the shift's share; the paper's share is 0.2."""
         return [{"mask": mask, "blend": blend} for mask in ("bias", "strict") for blend in (0.05, 0.1, 0.2)]
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Train the adapter on the labels; where these tell of fewer than two classes nothing is adapted.
+        """Train the adapter on the labels.
+
+        Nothing is adapted if, in retrieval, there are fewer than two clips, or if no label of a question is
+        one of the `ANSWERS` most frequent answers.
 
         Raises:
-            ValueError: The support set carries no labels.
+            ValueError: The support set has no labels.
         """
         if support.labeled is None:
             raise ValueError("a few-shot adapter needs labels")
@@ -96,7 +100,7 @@ class MmAdapter(Method):
 
 
 def _cosines(adapter: MultiModalAdapter, x: Tensor, classes: Tensor) -> Tensor:
-    """(N, E), (C, E) -> (N, C): cosines after the adapter."""
+    """Compute cosines after the adapter: (N, E), (C, E) -> (N, C)."""
     x, classes = F.normalize(x, dim=-1), F.normalize(classes, dim=-1)
     with torch.no_grad():
         return torch.cat([adapter.network_.cosines(some, classes) for some in torch.split(x, _AT_ONCE)])

@@ -1,4 +1,4 @@
-"""What several methods do with a copy of the base model."""
+"""Functions that several methods use with a copy of the base model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from paramcast.video.tasks.base import Asked
 from paramcast.video.training.bank import Bank
 
 HEADS = {"qa": ("head",), "choice": ("score",), "retrieval": ("image", "text")}
-"""Task -> the last layers of its model."""
+"""Task -> names of the last layers of its model."""
 
 _QUESTIONS_A_CLIP = 4
 
 
 def predictor(task: Task, module: nn.Module, bank: Bank) -> Predictor:
-    """Answer with a module as it is now."""
+    """Make a predictor that answers with the present state of a module."""
 
     def predict(asked: Asked) -> Tensor:
         with torch.no_grad():
@@ -29,19 +29,19 @@ def predictor(task: Task, module: nn.Module, bank: Bank) -> Predictor:
 
 
 def logits(task: Task, module: nn.Module, bank: Bank, asked: Asked) -> Tensor:
-    """Outputs (N, A or G) on the scale that the model was trained with: softmax gives probabilities."""
+    """Compute outputs (N, A or G) on the scale of the training, where softmax gives probabilities."""
     temperature: float = getattr(module, "temperature", 1.0)
     return task.outputs(module, bank, asked) * temperature
 
 
 def entropy(scaled: Tensor) -> Tensor:
-    """Mean entropy () in nats of the softmax over the last axis."""
+    """Compute the mean entropy () in nats of the softmax over the last axis."""
     log = scaled.log_softmax(-1)
     return -(log.exp() * log).sum(-1).mean()
 
 
 def few_a_clip(task: Task, asked: Asked) -> Asked:
-    """The first few questions of each clip, for methods that run the model many times; captions all stay."""
+    """Keep the first few questions of each clip, or all captions. Some methods run the model many times."""
     if not task.has_answers:
         return asked
     rows = [np.flatnonzero(asked.shown == row)[:_QUESTIONS_A_CLIP] for row in np.unique(asked.shown)]
@@ -50,14 +50,14 @@ def few_a_clip(task: Task, asked: Asked) -> Asked:
 
 
 def labeled_loss(task: Task, module: nn.Module, bank: Bank, labeled: Labeled) -> Tensor:
-    """Cross-entropy () over the labels that the model knows; zero where it knows none."""
+    """Compute the cross-entropy () over the labels that the model knows; zero where it knows none."""
     scaled = logits(task, module, bank, labeled.asked)
     total = F.cross_entropy(scaled, labeled.answers, ignore_index=-1, reduction="sum")
     return total / (labeled.answers >= 0).sum().clamp(min=1)
 
 
 def fused(task: Task, module: nn.Module, bank: Bank, asked: Asked) -> Tensor:
-    """(N, W): what the answer head of question answering is given. Changes no module."""
+    """Compute the input (N, W) of the answer head in question answering. The module stays as it is."""
     assert isinstance(module.head, nn.Module)
     head, module.head = module.head, nn.Identity()
     try:

@@ -1,4 +1,4 @@
-"""`paramcast`: a package from the cloud for each device; `shuffled`: another device's."""
+"""`paramcast`: an update from the cloud for each device; `shuffled`: the update of another device."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 from paramcast.video.tasks.base import Asked
 
-_EXPIRES = 2_000_000_000  # any time: all have as many bytes
+_EXPIRES = 2_000_000_000  # any time, since all times take the same number of bytes
 
 
 class Paramcast(Method):
-    """The model's own adaptor: features of anchor frames and queries up, parameters down."""
+    """The model's own adaptor: features of anchor frames and queries go up, parameters come down."""
 
     on_cloud = True
 
     def prepare(self, background: Background) -> None:
-        """Nothing: the adaptor is trained."""
+        """Compute the digest of the model; the adaptor is already trained."""
         super().prepare(background)
         self._digest = background.model.sha256()
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """One forward pass of the adaptor."""
+        """Run the adaptor once."""
         model, bank = self.background.model, support.samples.bank
         values = self._generate(support)
         adapted = model.adaptor.adapted
@@ -39,7 +39,7 @@ class Paramcast(Method):
         return predict
 
     def traffic(self, support: Support, settings: Settings) -> Traffic:
-        """The bytes of the real request and of the real sealed package."""
+        """Return the bytes of the real request and of the real sealed update."""
         request = support.samples.table.request(support.device, self._digest, support.clips)
         tensors = {name: tensor[0].numpy() for name, tensor in self._generate(support).items()}
         form = self.background.model.config.form
@@ -49,7 +49,11 @@ class Paramcast(Method):
         return Traffic(len(request.encode()), len(seal(package, make_key())), ("features",))
 
     def device_work(self, support: Support, settings: Settings) -> Work:
-        """The projections of an anchor and of a mean query a clip; request, package and its tensors."""
+        """Return the products and the memory of a request and an update.
+
+        The products are the projections of an anchor and of a mean query for each clip. The memory holds the
+        request, the update and its tensors.
+        """
         model, sent = self.background.model, self.traffic(support, settings)
         macs = len(support.clips) * (model.image_uplink.matrix.size + model.text_uplink.matrix.size)
         tensors = sum(4 * value.numel() for value in self._generate(support).values())
@@ -64,6 +68,6 @@ class Paramcast(Method):
 
 
 class Shuffled(Paramcast):
-    """Another device's package: what it gains is not the device's own."""
+    """The update of another device: its gain does not come from the device's own data."""
 
     swapped = True

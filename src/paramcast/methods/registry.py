@@ -1,4 +1,4 @@
-"""The methods that `paramcast compare` knows: one line a method, each imported when it is used."""
+"""Methods of `paramcast compare`: one line for each method, which is imported when it is used."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from paramcast.errors import InputError
 from paramcast.methods.base import Method
 
 ASKED = -1
-"""Labels: as many as the command line says."""
+"""Number of labels: the number given on the command line."""
 
 EVERY = 1_000_000
-"""Labels: all that the device has."""
+"""Number of labels: all labels of the device."""
 
 METHODS: dict[str, tuple[str, str, int]] = {
     "base": ("static", "Static", 0),
@@ -40,14 +40,14 @@ METHODS: dict[str, tuple[str, str, int]] = {
     "mm_adapter": ("mm_adapter_row", "MmAdapter", ASKED),
     "cloud": ("cloud", "Cloud", 0),
 }
-"""Name -> module below `paramcast.methods`, class, labels of each device."""
+"""Name -> module below `paramcast.methods`, class, number of labels of each device."""
 
 
 def make_method(name: str, labels: int = 16) -> Method:
-    """The method of that name; those without a number of their own take `labels` labels.
+    """Make the method with this name; a method without a fixed number of labels takes `labels` labels.
 
     Raises:
-        InputError: There is none.
+        InputError: No method has this name.
     """
     if name not in METHODS:
         raise InputError(f"no method is called {name!r}; there are: {', '.join(METHODS)}")
@@ -59,10 +59,12 @@ def make_method(name: str, labels: int = 16) -> Method:
 
 
 def chosen(names: str, task: str) -> list[str]:
-    """Names of methods that serve `task`: of 'all', or of a list with commas; 'base' always among them.
+    """Return the names of the methods in `names` ('all', or a list with commas), always with 'base'.
+
+    'all' stands for the methods that serve `task`.
 
     Raises:
-        InputError: A name that is not known, or that of a method which does not serve the task.
+        InputError: A name is not known, or its method does not serve the task.
     """
     if names == "all":
         return [name for name in METHODS if task in make_method(name).tasks]

@@ -9,11 +9,11 @@ from paramcast.methods.modules import predictor
 
 
 class Static(Method):
-    """The base model as it is: what every gain is counted from."""
+    """The unchanged base model, against which every gain is measured."""
 
     identity: ClassVar[Settings | None] = {}
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Nothing is done."""
+        """Return the answers of the base model."""
         background = self.background
         return predictor(background.model.task, background.frozen, support.samples.bank)

@@ -1,8 +1,8 @@
-"""`centre` and `whiten`: the device's own statistics in place of the training set's.
+"""`centre` and `whiten`: the statistics of the device in place of the statistics of the training set.
 
 Li et al., "Revisiting batch normalization for practical domain adaptation" (arXiv 1603.04779); with
 shrinkage, Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation"
-(arXiv 2006.16971). Of embeddings: Mu, Viswanath, "All-but-the-top" (arXiv 1702.01417) take the mean away.
+(arXiv 2006.16971). For embeddings: Mu, Viswanath, "All-but-the-top" (arXiv 1702.01417) subtract the mean.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Moments = tuple[Tensor, Tensor]
 
 
 def norms_of(module: nn.Module) -> dict[str, FeatureNorm]:
-    """The norms of what the trunks give: 'image' and 'text'."""
+    """Return the norms of the trunks' features by modality: 'image' and 'text'."""
     found = {name: part for name, part in module.named_modules() if isinstance(part, FeatureNorm)}
     return {"text" if name.endswith("text_norm") else "image": part for name, part in found.items()}
 
 
 def feature_moments(bank: Bank, asked: Asked) -> dict[str, Moments]:
-    """Mean and standard deviation (D,) of the features of what is shown and of what is said of it."""
+    """Compute the mean and standard deviation (D,) of the features of the clips and texts, by modality."""
     frames = bank.all_frames(np.unique(asked.shown).tolist())
     texts = bank.texts[torch.from_numpy(np.unique(asked.texts))]
     return {
@@ -43,18 +43,18 @@ def feature_moments(bank: Bank, asked: Asked) -> dict[str, Moments]:
 
 
 class Statistics(Method):
-    """Moves the statistics that features are normalized by towards the device's, in proportion to its clips.
+    """Moves the statistics of feature normalization towards those of the device.
 
     mean' = mean + w (mean of the device - mean of the training clips), w = n / (n + prior) for n clips.
     """
 
     def prepare(self, background: Background) -> None:
-        """Statistics of training clips."""
+        """Compute the statistics of training clips."""
         super().prepare(background)
         self._reference = feature_moments(background.reference.bank, background.reference.asked)
 
     def normalized(self, support: Support, settings: Settings, spread: bool) -> nn.Module:
-        """A copy of the base model with the norms of the modalities in question moved."""
+        """Make a copy of the base model, with the norms of the chosen modalities moved."""
         module = self.background.module()
         weight = shrunk(len(support.clips), float(settings["prior"]))
         own = feature_moments(support.samples.bank, support.asked)
@@ -69,14 +69,14 @@ class Statistics(Method):
 
 
 class Centre(Statistics):
-    """Takes the support set's mean away: from the features, or from what is fused or embedded of them."""
+    """Subtracts the mean of the support set from features, from fused features, or from embeddings."""
 
     identity: ClassVar[Settings | None] = {"of": "image+text", "prior": float("inf")}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Features or embeddings; as many clips' worth of trust in the training mean."""
+        """Return the choices of the vectors, and of the clips that the training mean counts as."""
         features = [{"of": of, "prior": prior} for of in ("image", "image+text") for prior in (2.0, 16.0)]
-        if task == "choice":  # what is fused of all options moves alike: no choice changes
+        if task == "choice":  # the fused features of all options move alike: no choice changes
             return features
         if task == "qa":
             return [*features, {"of": "fused", "prior": 2.0}, {"of": "fused", "prior": 16.0}]
@@ -88,7 +88,7 @@ class Centre(Statistics):
         return [*embeddings, features[1], features[3]]
 
     def prepare(self, background: Background) -> None:
-        """Means of features and of what the base model makes of them."""
+        """Compute the means of features and of the base model's fused features or embeddings."""
         super().prepare(background)
         task = background.model.task
         if task.name == "qa":
@@ -138,12 +138,12 @@ class Centre(Statistics):
 
 
 class Whiten(Statistics):
-    """Takes the support set's mean and spread, feature by feature: an adaptive norm."""
+    """Normalizes every feature by the mean and spread of the support set: an adaptive norm."""
 
     identity: ClassVar[Settings | None] = {"of": "image+text", "prior": float("inf")}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Which modalities; as many clips' worth of trust in the training statistics."""
+        """Return the choices of the modalities, and of the clips that the training statistics count as."""
         return [{"of": of, "prior": p} for of in ("image", "image+text") for p in (4.0, 16.0, 64.0)]
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:

@@ -1,4 +1,4 @@
-"""A device's support set, cut down to what a method may see."""
+"""The part of a device's support set that a method may see."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from paramcast.video.training.arrays import ClipData, DeviceData
 
 
 def support_of(task: Task, samples: Samples, device: DeviceData, size: int, labels: int) -> Support:
-    """The first `size` support clips of a device, and up to `labels` labels of them.
+    """Select the first `size` support clips of a device, and up to `labels` labels of them.
 
-    Questions come with their clips; captions do not, as which clip a caption belongs to is the label.
+    Questions come with their clips. Captions come without, since the clip of a caption is its label.
     """
     clips = device.clips[: min(size, device.support)]
     items = np.concatenate([clip.items for clip in clips])
     if task.has_answers:
         asked = Asked(items[:, 0], items[:, 1], items[:, 3:])
     else:
-        # Sorted before they are shuffled: nothing of the pairing is left.
+        # Sorted before they are shuffled, so that the order does not reveal the pairs.
         rng = generator_for("unpaired", device.device.id)
         texts = rng.permutation(np.unique(items[:, 1]))
         asked = Asked(np.unique(items[:, 0]), texts, np.zeros((len(texts), 0), np.int64))
@@ -37,7 +37,7 @@ def support_of(task: Task, samples: Samples, device: DeviceData, size: int, labe
 
 
 def labeled_of(task: Task, clips: Sequence[ClipData], labels: int) -> Labeled:
-    """The first `labels` labels of clips, one clip after the other in turn."""
+    """Take the first `labels` labels of clips, in turns: the first of each clip, then the second, etc."""
     in_turn = chain.from_iterable(zip_longest(*(_pairs(task, clip) for clip in clips)))
     rows = np.stack([pair for pair in in_turn if pair is not None][:labels])
     if task.has_answers:
@@ -48,7 +48,7 @@ def labeled_of(task: Task, clips: Sequence[ClipData], labels: int) -> Labeled:
 
 
 def _pairs(task: Task, clip: ClipData) -> np.ndarray:
-    """(n, 3 + options) items; where a clip is told as a whole, its further captions too."""
+    """Return the items (n, 3 + options) of a clip; if they show it as a whole, with its further captions."""
     told_whole = bool(len(clip.items)) and clip.items[0, 0] == clip.row
     if task.has_answers or not told_whole:
         return clip.items

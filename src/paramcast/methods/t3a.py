@@ -1,4 +1,4 @@
-"""`t3a`: prototypes of answers, moved by what the device is sure of.
+"""`t3a`: prototypes of answers, moved by the support features with confident predictions.
 
 Iwasawa, Matsuo, "Test-time classifier adjustment module for model-agnostic domain generalization"
 (NeurIPS 2021).
@@ -19,22 +19,23 @@ from paramcast.methods.modules import fused, predictor
 
 
 class T3a(Method):
-    """Direction of answer a: mean of w_a / |w_a| and of the M surest support features answered a.
+    """Direction of answer a: mean of w_a / |w_a| and of M support features that the model answers with a.
 
-    The paper's prototypes have unit norms and no bias; here each answer keeps its own, without which rare
-    answers of so long a list would be as likely as common ones. And features count from the training mean, or
-    what all have in common would speak for every answer that was given at all.
+    The M features are the ones with the lowest entropy. The paper's prototypes have unit norms and no bias.
+    Here each answer keeps its norm and its bias; without them, rare answers of the long list would be as
+    likely as common ones. The training mean is subtracted from the features; otherwise the part that all
+    features share would raise every answer that the model gave at least once.
     """
 
     tasks = ("qa",)
     identity: ClassVar[Settings | None] = {"kept": 0}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Features kept an answer; the paper's choices, the largest being all."""
+        """Return the choices of the features kept for an answer, as in the paper; the largest keeps all."""
         return [{"kept": kept} for kept in (1, 5, 20, 50, 100, 10_000)]
 
     def prepare(self, background: Background) -> None:
-        """The mean of what the head is given of training clips."""
+        """Compute the mean input of the head over training clips."""
         super().prepare(background)
         reference = background.reference
         with torch.no_grad():
@@ -42,7 +43,7 @@ class T3a(Method):
         self._mean = seen.mean(0)
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Answer the support questions, keep the surest of each answer, average."""
+        """Answer the support questions, keep the most confident ones of each answer, and average them."""
         module, bank = self.background.module(), support.samples.bank
         head = cast(nn.Linear, module.head)
         with torch.no_grad():
@@ -60,7 +61,7 @@ class T3a(Method):
         return predictor(self.background.model.task, module, bank)
 
     def _surest(self, log: Tensor, most: int) -> Tensor:
-        """(n,) int64: rows of log probabilities (N, A), by answer the `most` of lowest entropy."""
+        """Return rows (n,) int64 of log probabilities (N, A): for each answer the `most` least uncertain."""
         uncertain = -(log.exp() * log).sum(-1)
         answers, chosen = log.argmax(-1), []
         for answer in set(answers.tolist()):

@@ -1,4 +1,4 @@
-"""CSV tables as the command line takes them: a header, numbers, and the label in a column of its own."""
+"""CSV tables of the command line: a header, numbers, and a separate column for the label."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from paramcast.files import replacing
 
 
 class TableError(InputError, ValueError):
-    """A table cannot be used; the message says which, where and why."""
+    """A table cannot be used; the message names the table, the place and the reason."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One domain.
+    """Table of one domain.
 
     Attributes:
         columns: Names of the features.
@@ -32,10 +32,10 @@ class Table:
     y: np.ndarray | None
 
     def ordered(self, columns: tuple[str, ...], path: Path) -> np.ndarray:
-        """X with its columns in the order asked for.
+        """Return X with its columns in the given order.
 
         Raises:
-            TableError: Some are missing, or there are others.
+            TableError: A column is missing, or there are other columns.
         """
         for have, want, problem in (
             (self.columns, columns, "lacks"),
@@ -55,7 +55,7 @@ def read_table(path: Path, label: str) -> Table:
         label: Name of the column of labels, which may be absent.
 
     Raises:
-        TableError: It cannot be read, has no rows, or a cell is no finite number; the message
+        TableError: The file cannot be read, has no rows, or a cell is no finite number; the message
             names the line and the column.
     """
     try:
@@ -79,12 +79,12 @@ def read_table(path: Path, label: str) -> Table:
 
 
 def read_source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.ndarray]:
-    """A labeled table, its columns in the order of the target's.
+    """Read a labeled table, and put its columns in the order of the target's columns.
 
     Args:
         path: The file.
         label: Name of the column of labels.
-        target: Whose columns it has to have.
+        target: Table with the columns that the source must have.
 
     Returns:
         X (N, D) float64 and y (N,) str.
@@ -101,16 +101,16 @@ def read_source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.n
 
 
 def numbers(labels: np.ndarray, path: Path, label: str) -> np.ndarray:
-    """Labels (N,) str as float64.
+    """Convert labels (N,) str to float64.
 
     Raises:
-        TableError: One is no finite number.
+        TableError: A label is no finite number.
     """
     return np.array([_number(str(cell), path, line, label) for line, cell in enumerate(labels, start=2)])
 
 
 def write_classes(path: Path, label: str, classes: np.ndarray, shares: np.ndarray) -> None:
-    """Write a CSV file, a line for each row of the target: the label, and the probability of each class.
+    """Write a CSV file with a line for each row of the target: the label, and the probability of each class.
 
     Args:
         path: The file, replaced as a whole.
@@ -123,7 +123,7 @@ def write_classes(path: Path, label: str, classes: np.ndarray, shares: np.ndarra
 
 
 def write_numbers(path: Path, label: str, values: np.ndarray) -> None:
-    """Write a CSV file, a line for each row of the target.
+    """Write a CSV file with a line for each row of the target.
 
     Args:
         path: The file, replaced as a whole.

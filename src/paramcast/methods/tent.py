@@ -1,4 +1,4 @@
-"""`tent`: entropy minimisation on the affine parameters of the norms, by back-propagation on the device.
+"""`tent`: entropy minimization over the affine parameters of the norms, by back-propagation on the device.
 
 Wang et al., "Tent: fully test-time adaptation by entropy minimization" (arXiv 2006.10726).
 """
@@ -17,19 +17,19 @@ from paramcast.methods.statistics import norms_of
 
 
 class Tent(Method):
-    """Adam on weights and biases of the LayerNorms; where there are none, on the features' norms.
+    """Adam on weights and biases of the LayerNorms; without LayerNorms, on the norms of the features.
 
-    The paper adapts on the batch that it answers; here, as for every method, on the support set.
+    The paper adapts on the batch that it answers. Here all methods adapt on the support set.
     """
 
     identity: ClassVar[Settings | None] = {"rate": 0.0, "steps": 1}
 
     def grid(self, task: str) -> Sequence[Settings]:
-        """Learning rate and steps."""
+        """Return the choices of learning rate and number of steps."""
         return [{"rate": rate, "steps": steps} for rate in (1e-4, 1e-3, 1e-2) for steps in (1, 10)]
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:
-        """Steps on the mean entropy over the support questions, or over its captions' candidates."""
+        """Minimize the mean entropy of the answers to support questions, or of the captions' candidates."""
         task, module = self.background.model.task, self.background.module()
         affine = [tensor.requires_grad_() for tensor in _affine(module)]
         asked = few_a_clip(task, support.asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from paramcast.files import replacing
 from paramcast.training import examples
 from paramcast.training.devices import DeviceData, folds_of
 from paramcast.training.model import AdaptableModel, device_of
+from paramcast.training.parallel import run_in_turn
 from paramcast.training.scores import Loss, Score, primary
 from paramcast.training.seeding import seed_from
 from paramcast.training.team import ALONE, Team
@@ -26,6 +28,8 @@ FitBase = Callable[[nn.Module, Sequence[DeviceData]], None]
 """Trains a module in place on devices."""
 Augment = Callable[[DeviceData, np.random.Generator], DeviceData]
 """Makes a variant of a device."""
+RunJobs = Callable[[Sequence[Callable[[], None]]], object]
+"""Runs jobs that do not depend on each other."""
 
 
 class SeenDevicesWarning(UserWarning):
@@ -83,10 +87,12 @@ def cross_fitted(
     augment: Augment | None,
     work: Path,
     team: Team = ALONE,
+    run_jobs: RunJobs = run_in_turn,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
     """Return states of the base, each with devices that it has not seen; the module keeps the final one.
 
-    The workers of a team share the bases out: each trains whole ones.
+    The workers of a team share the bases out: each trains whole ones. Alone, `run_jobs` trains them, unless
+    a function of the user does, which may start threads or keep a protocol.
     """
     net = model.net
     if base is False:
@@ -95,19 +101,21 @@ def cross_fitted(
     train_base: FitBase = base if callable(base) else Supervised(loss, augment=augment)
     initial = copied(net)
 
-    def trained(name: str, seen: Sequence[DeviceData]) -> State:
+    def train(name: str) -> None:
+        if file_of(name).exists():
+            return
         # From the same weights and draws, so that the inner spaces of the bases are alike.
-        path = work / f"base-{name}.pt.safetensors"
         restored_to(net, initial)
-        if path.exists():
-            restored_to(net, load_file(path))
-        else:
-            torch.manual_seed(seed_from("base", seed))
-            train_base(net.train(), seen)
+        torch.manual_seed(seed_from("base", seed))
+        train_base(net.train(), seen[name])
+        with replacing(file_of(name)) as temporary:
+            save_file({k: v.cpu().contiguous().clone() for k, v in net.state_dict().items()}, temporary)
 
-            with replacing(path) as temporary:
-                save_file({k: v.cpu().contiguous().clone() for k, v in net.state_dict().items()}, temporary)
-        net.eval()
+    def file_of(name: str) -> Path:
+        return work / f"base-{name}.pt.safetensors"
+
+    def trained(name: str) -> State:
+        restored_to(net, load_file(file_of(name)))
         return copied(net)
 
     parts = folds_of(devices, folds, seed)
@@ -116,7 +124,10 @@ def cross_fitted(
         for place, fold in enumerate(parts)
     }
     seen["all"] = devices
-    mine = {name: trained(name, seen[name]) for name in list(seen)[team.rank :: team.size]}
+    names = list(seen)[team.rank :: team.size]
+    (run_in_turn if callable(base) else run_jobs)([partial(train, name) for name in names])
+    net.eval()
+    mine = {name: trained(name) for name in names}
     states = {name: state for each in team.everyones(mine) for name, state in each.items()}
     restored_to(net, states["all"])
     return [(states[str(place)], fold) for place, fold in enumerate(parts)]

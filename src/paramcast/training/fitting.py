@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from paramcast.errors import ParamcastError
 from paramcast.files import replacing
+from paramcast.training.parallel import bar_line
 from paramcast.training.seeding import seed_from
 from paramcast.training.team import ALONE, Team
 
@@ -101,7 +102,9 @@ def fit(
         step, best, state = _restore(checkpoint, module, trained, optimizer)
     elif may_stay:
         best, state = _validated(module, validate, best, state, team)
-    with tqdm(total=schedule.steps, initial=step, desc=name, unit="step", disable=None) as bar:
+    with tqdm(
+        total=schedule.steps, initial=step, desc=name, unit="step", disable=None, position=bar_line()
+    ) as bar:
         while step < schedule.steps:
             rng = np.random.default_rng(seed_from("step", name, seed, step, *others))
             torch.manual_seed(int(rng.integers(2**62)))
@@ -128,6 +131,18 @@ def fit(
     module.load_state_dict(state)
     module.eval()
     return best
+
+
+def load_fitted(checkpoint: Path, module: nn.Module) -> float:
+    """Load the best state of a finished `fit` of another process into the module, in evaluation mode.
+
+    Returns:
+        The best validation score.
+    """
+    tensors = load_file(checkpoint)
+    module.load_state_dict(_below(tensors, "best/"))
+    module.eval()
+    return float(tensors["progress"][1])
 
 
 def _validated(

@@ -7,13 +7,10 @@ the devices without it, or it comes trained on other devices.
 
 from __future__ import annotations
 
-import copy
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from paramcast.errors import InputError
-from paramcast.files import check_same_run, write_json
 from paramcast.training import examples
 from paramcast.training.bases import (
     Augment,
@@ -37,8 +33,9 @@ from paramcast.training.bases import (
     variant,
     warn_if_seen,
 )
+from paramcast.training.checkpoints import checkpoint_folder
 from paramcast.training.devices import DeviceData, check_devices, domain_names, domains_of
-from paramcast.training.fitting import Schedule, one_thread
+from paramcast.training.fitting import Schedule, load_fitted, one_thread
 from paramcast.training.fitting import fit as fit_steps
 from paramcast.training.layouts import check_rows
 from paramcast.training.model import (
@@ -50,6 +47,7 @@ from paramcast.training.model import (
     without_gradients,
 )
 from paramcast.training.outcomes import fit_gain_predictor, summary
+from paramcast.training.parallel import run_in_turn, run_parallel
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.seeding import seed_from
@@ -176,11 +174,12 @@ def fit(
         run["workers"] = team.size
     from paramcast.training.evaluation import choose_free, choose_start
 
-    with _work(folder, run, team) as work, _threads(model.net):
+    with checkpoint_folder(folder, run, team) as work, _threads(model.net):
+        run_jobs = run_parallel if _is_small(model.net) and team.size == 1 else run_in_turn
         outputs, labels = _first(model, train_devices[0])
         loss, score = chosen_loss(model.loss, outputs, labels), chosen_score(model.score, outputs, labels)
         model.loss, model.score = loss, score
-        lessons = cross_fitted(model, train_devices, base, loss, folds, seed, augment, work, team)
+        lessons = cross_fitted(model, train_devices, base, loss, folds, seed, augment, work, team, run_jobs)
         if not base:
             warn_if_seen(model, train_devices, validation_devices, score)
         check_score(model, validation_devices, score)
@@ -216,22 +215,24 @@ def fit(
         )
         try:
             with without_gradients(model.net):
-                for condition in fitted.hypernets:
-                    fitted.adapted[condition].check([examples.moved(b, device_of(model.net)) for b in batch])
-                    if start and condition == "support":
-                        fitted.summary["start"] = team.agreed(
-                            choose_start(
-                                model,
-                                lessons,
-                                validation_devices,
-                                support,
-                                loss,
-                                score,
-                                seed_from("start", seed),
-                            )
+                for adapted in fitted.adapted.values():
+                    adapted.check([examples.moved(b, device_of(model.net)) for b in batch])
+                if start:
+                    fitted.summary["start"] = team.agreed(
+                        choose_start(
+                            model,
+                            lessons,
+                            validation_devices,
+                            support,
+                            loss,
+                            score,
+                            seed_from("start", seed),
                         )
-                        model.begin_with_start()
-                    _fit_hypernet(plan, condition, work)
+                    )
+                    model.begin_with_start()
+                run_jobs([partial(_fit_hypernet, plan, condition, work) for condition in fitted.hypernets])
+                for condition, hypernet in fitted.hypernets.items():
+                    load_fitted(_checkpoint(work, condition), hypernet)
                 restored_to(model.net, plan.final)
                 fit_gain_predictor(plan)
                 team.align(model.hypernet)
@@ -239,6 +240,10 @@ def fit(
             restored_to(model.net, plan.final)
             model.net.eval()
         fitted.summary |= summary(plan)
+
+
+def _checkpoint(work: Path, condition: str) -> Path:
+    return work / f"hypernet-{condition}.safetensors"
 
 
 def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
@@ -284,7 +289,7 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
         validate,
         schedule,
         plan.seed,
-        work / f"hypernet-{condition}.safetensors",
+        _checkpoint(work, condition),
         team=plan.team,
     )
 
@@ -362,35 +367,14 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _work(folder: Path | str | None, run: dict[str, Any], team: Team) -> Iterator[Path]:
-    """Give the folder of the checkpoints; it is removed when the run is complete."""
-    if folder is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
-        return
-    work = Path(folder)
-    if (work / "run.json").exists():
-        check_same_run(
-            work, "a run", json.loads((work / "run.json").read_text(encoding="utf-8")), copy.deepcopy(run)
-        )
-    elif work.exists() and any(work.iterdir()):
-        raise InputError(f"{work} holds other files; choose an empty folder for checkpoints")
-    team.agreed(None)  # all have looked before the first file is written
-    if team.rank == 0:
-        work.mkdir(parents=True, exist_ok=True)
-        write_json(work / "run.json", run)
-    team.agreed(None)
-    yield work
-    if team.rank == 0:
-        shutil.rmtree(work)
-
-
-@contextmanager
 def _threads(net: nn.Module) -> Iterator[None]:
     """Use one thread for small modules: further threads would wait longer than they work."""
-    small = sum(parameter.numel() for parameter in net.parameters()) < 2_000_000
-    with one_thread() if small else nullcontext():
+    with one_thread() if _is_small(net) else nullcontext():
         yield
+
+
+def _is_small(net: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in net.parameters()) < 2_000_000
 
 
 __all__ = ["CONDITIONS", "SeenDevicesWarning", "Supervised", "fit"]

@@ -25,10 +25,10 @@ def read_frames(
 
     Args:
         path: The file.
-        count: How many frames at most.
+        count: Maximal number of frames.
         sampling: `uniform` over the frames, `time` over the seconds, or `scene` over the scenes.
-        start: Seconds within the file from which frames are taken; None: its begin.
-        end: Seconds within the file up to which frames are taken; None: its end.
+        start: Seconds within the file from which frames are taken; None: the start of the file.
+        end: Seconds within the file up to which frames are taken; None: the end of the file.
 
     Returns:
         (T, H, W, 3) uint8 RGB, 1 <= T <= count, min(H, W) <= 256, aspect ratio kept.
@@ -48,14 +48,14 @@ def train(data: Path | str, task: str, out: Path | str | None = None, **options:
     Args:
         data: The collection: a folder with a clips.jsonl.
         task: `qa`, `choice` or `retrieval`.
-        out: The model's folder; a killed run goes on from it. None: the model is kept in memory alone.
+        out: The model's folder; an interrupted run continues from it. None: the model is kept only in memory.
         options: As in `paramcast.video.training.options.TrainingOptions`: `seed`, `devices`, ...
 
     Returns:
         The model: it has `evaluate`, `export` and `save`.
 
     Raises:
-        InputError: The collection does not serve the task, or `out` holds a run with other options.
+        InputError: The collection cannot be used for the task, or `out` holds a run with other options.
     """
     from paramcast.video.data.collection import Collection
     from paramcast.video.training.options import TrainingOptions

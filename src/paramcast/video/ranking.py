@@ -1,4 +1,4 @@
-"""Places in a ranking where several may be equal: evaluation and devices report the expected value."""
+"""Recall of rankings that may have ties: evaluation and devices report the expected value."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 TIE = 1e-6
-"""Cosines that differ by less are equal: the same clip in two rows of a batch differs by rounding."""
+"""Cosines that differ by less count as equal: one clip in two rows of a batch differs by rounding."""
 
 
 def expected_recall(scores: np.ndarray, right: np.ndarray, ranks: Sequence[int]) -> dict[int, float]:
     """Compute the share of texts whose clip is among the best k, in percent.
 
-    Clips that score the same are in random order, so that a text counts by the chance that its clip comes up
-    among the best k. A model that finds all clips alike has the figures of a guesser.
+    Clips with equal scores are in random order, so that a text counts with the probability that its clip is
+    among the best k. A model that gives all clips the same score has the recall of random guessing.
 
     Args:
-        scores: (N, G), of N texts against G clips; not finite ones are the worst.
+        scores: (N, G), scores of N texts against G clips; scores that are not finite are the worst.
         right: (N,) int, the clip of each text.
-        ranks: The k.
+        ranks: The values of k.
 
     Returns:
         k -> percent.

@@ -1,4 +1,4 @@
-"""The report page of an evaluation: one HTML file that needs nothing else."""
+"""Report page of an evaluation: one HTML file without other files."""
 
 from paramcast.bench.report.evaluation import write_report
 

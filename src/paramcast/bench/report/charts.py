@@ -1,4 +1,4 @@
-"""The charts of the report page."""
+"""Charts of the report page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Row = Mapping[str, Any]
 
 
 def controls_chart(rows: Sequence[Row], width: int) -> str:
-    """Each control against the number of support clips, with its interval as a band.
+    """Draw each control against the number of support clips, with its interval as a band.
 
     Args:
-        rows: Of one metric, by ascending support.
-        width: In pixels.
+        rows: Rows of one metric, by ascending support.
+        width: Width in pixels.
     """
     values = [row["controls"][name][edge] for row in rows for name in CONTROLS for edge in ("low", "high")]
     places = [math.log2(row["support"]) for row in rows]
@@ -54,12 +54,12 @@ def _line(chart: Chart, rows: Sequence[Row], places: Sequence[float], name: str)
 
 
 def devices_chart(devices: Sequence[str], gains: np.ndarray, width: int) -> str:
-    """The gain of every device, from the worst to the best.
+    """Draw the gain of every device, from the worst to the best.
 
     Args:
         devices: Ids.
         gains: (N,) points of own - base.
-        width: In pixels.
+        width: Width in pixels.
     """
     order = np.argsort(gains, kind="stable")
     low, high = room([0.0, *gains.tolist()])
@@ -74,11 +74,11 @@ def devices_chart(devices: Sequence[str], gains: np.ndarray, width: int) -> str:
 
 
 def bytes_chart(rows: Sequence[Row], width: int) -> str:
-    """What an adaptation brings against the bytes that it takes, up and down.
+    """Draw the score after adaptation against the bytes of an adaptation, up and down.
 
     Args:
-        rows: Of one metric, with costs, by ascending support.
-        width: In pixels.
+        rows: Rows of one metric, with costs, by ascending support.
+        width: Width in pixels.
     """
     spent = [row["cost"]["bytes_up"] + row["cost"]["bytes_down"] for row in rows]
     own, base = [row["controls"]["own"] for row in rows], rows[0]["controls"]["base"]

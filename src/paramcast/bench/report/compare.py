@@ -1,4 +1,4 @@
-"""The page of a comparison: methods by score, and what their scores cost."""
+"""Page of a comparison: methods by score, and the costs of their scores."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ KINDS = {
     "labeled": "labels of the device",
     "base": "no adaptation",
 }
-"""Class of the style sheet -> what has its colour."""
+"""Class of the style sheet -> meaning of its color."""
 
-_START = -1.0  # of the horizontal axis: names of what takes nothing have room on both sides
-_AHEAD = ("paramcast", "base", "shuffled")  # whose names are placed first
+_START = -1.0  # start of the horizontal axis: names of methods without costs have room on both sides
+_AHEAD = ("paramcast", "base", "shuffled")  # the names of these methods are placed first
 _BYTES, _MACS = "bytes a query, up and down", "multiply-accumulates of the device to adapt"
 
 
 def write_comparison(path: Path | str, results: Mapping[str, Any]) -> None:
-    """Write the page: one file, no network.
+    """Write the page: one file that needs no network.
 
     Args:
         path: The HTML file.
-        results: Of `paramcast compare`.
+        results: Results of `paramcast compare`.
     """
     metrics = [
         {
@@ -65,7 +65,7 @@ def write_comparison(path: Path | str, results: Mapping[str, Any]) -> None:
 
 
 def score_columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
-    """How well methods do -> how it is shown."""
+    """Return the columns of scores: name -> function that formats a row."""
     columns = dict(METHOD_COLUMNS)
     if any(row["hindsight"] is not None for row in rows):
         columns["in hindsight"] = lambda row: f"{row['hindsight']:.1f}"
@@ -73,14 +73,14 @@ def score_columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 
 
 def cost_chart(rows: Sequence[Row], cost: Cost, shared: Cost | None, title: str, width: int) -> str:
-    """Score against what adaptation takes, by powers of ten; what takes nothing stands at the left edge.
+    """Draw scores against costs of adaptation, by powers of ten; costs of zero are at the left edge.
 
     Args:
-        rows: Of one metric, a method each.
+        rows: Rows of one metric, one for each method.
         cost: Row -> a number >= 0.
-        shared: Row -> what it is where many queries share it: a line goes there.
-        title: Of the horizontal axis.
-        width: In pixels.
+        shared: Row -> its cost where many queries share an adaptation; a line leads there.
+        title: Title of the horizontal axis.
+        width: Width in pixels.
     """
     end = math.ceil(max(1.0, *(_place(cost(row)) for row in rows))) + 0.6
     edges = [row["controls"]["own"][edge] for row in rows for edge in ("low", "high")]
@@ -91,7 +91,7 @@ def cost_chart(rows: Sequence[Row], cost: Cost, shared: Cost | None, title: str,
     chart.path([(_START, base), (end, base)], "line base")
     ahead = [row for name in _AHEAD for row in rows if row["method"] == name]
     order = [*ahead, *(row for row in rows if row not in ahead)]
-    for row in reversed(order):  # the one that it is all about last, so that no other hides it
+    for row in reversed(order):  # the most important dot last, so that no other dot hides it
         own, kind, place = row["controls"]["own"], kind_of(row), _place(cost(row))
         chart.path([(place, own["low"]), (place, own["high"])], f"whisker faint {kind}")
         if shared:
@@ -103,7 +103,7 @@ def cost_chart(rows: Sequence[Row], cost: Cost, shared: Cost | None, title: str,
 
 
 def _name(chart: Chart, places: Sequence[tuple[float, Row]]) -> None:
-    """Names beside the dots."""
+    """Add names beside the dots."""
     points = [chart.at(place, row["controls"]["own"]["mean"]) for place, row in places]
     area = Box(chart.left, chart.top, chart.width - chart.right, chart.height - chart.bottom)
     labels = place_labels(points, [row["method"] for _, row in places], area)
@@ -115,7 +115,7 @@ def _name(chart: Chart, places: Sequence[tuple[float, Row]]) -> None:
 
 
 def kind_of(row: Row) -> str:
-    """The class that the style sheet has a colour for."""
+    """Return the class of a row in the style sheet, which sets its color."""
     own = {"base": "base", "paramcast": "own", "shuffled": "shuffled"}
     return own.get(row["method"], "labeled" if row["cost"]["labels"] else "free")
 
@@ -125,13 +125,13 @@ def _place(value: float) -> float:
 
 
 def power_marks(first: int, last: int, step: int = 1) -> list[tuple[float, str]]:
-    """Powers of ten from 1 to 12 along an axis of logarithms: (value, words)."""
+    """Return powers of ten from 1 to 12 along an axis of logarithms: (value, words)."""
     words = ["10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G", "1 T"]
     return [(float(power), words[power - 1]) for power in range(first, last + 1, step)]
 
 
 def short(number: float, unit: str = "") -> str:
-    """A number >= 0 in three digits: 0, 2.37 kB, 15.6 MB."""
+    """Format a number >= 0 with three digits: 0, 2.37 kB, 15.6 MB."""
     for power, prefix in ((9, "G"), (6, "M"), (3, "k")):
         if number >= 0.9995 * 10**power:
             return f"{number / 10**power:#.3g}".rstrip(".") + f" {prefix}{unit}"
@@ -139,7 +139,7 @@ def short(number: float, unit: str = "") -> str:
 
 
 def _a_query(reuse: str, row: Row) -> float:
-    """Bytes up and down for a query, where an adaptation serves `reuse` of them."""
+    """Return the bytes up and down of a query, where an adaptation serves `reuse` queries."""
     total: float = row["cost"]["bytes_per_query"][reuse]
     return total
 
@@ -167,4 +167,4 @@ COSTS: dict[str, Callable[[Row], str]] = {
     "ms": milliseconds,
     "leaves device": lambda row: ", ".join(row["cost"]["leaves_device"]) or "nothing",
 }
-"""What every method takes -> how it is shown; see `bench.table.METHOD_COSTS`."""
+"""Costs of every method: name of the column -> function that formats it; see `bench.table.METHOD_COSTS`."""

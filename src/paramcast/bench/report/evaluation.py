@@ -1,4 +1,4 @@
-"""From an evaluation to its page."""
+"""Page of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WORST = 8
 
 
 def write_report(path: Path | str, results: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Write the page: one file, no network.
+    """Write the page: one file that needs no network.
 
     Args:
         path: The HTML file.
-        results: Of the evaluation, see `paramcast.results`.
-        evaluation: Where the figures come from: has every device's own.
+        results: Results of the evaluation, see `paramcast.results`.
+        evaluation: The evaluation itself, with the values of every device.
     """
     template = Path(__file__).with_name("evaluation.html.j2")
     write_bytes(path, render(template, results, **_content(results["rows"], evaluation)).encode())
@@ -54,7 +54,7 @@ def _content(rows: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> dict[
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """What the controls allow to be said, in one sentence."""
+    """Conclude in one sentence what the controls show."""
     gain, matters = row["gain"], row["own_minus_shuffled"]
     if gain["low"] <= 0:
         return (
@@ -66,12 +66,12 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def _of_most_support(results: Sequence[Result]) -> Result:
-    """The first metric's result with the most support clips."""
+    """Return the first metric's result with the most support clips."""
     return max((each for each in results if each.metric == results[0].metric), key=lambda each: each.support)
 
 
 def _worst(result: Result, devices: Sequence[Device]) -> list[dict[str, Any]]:
-    """Those devices that gain least."""
+    """Return the devices with the lowest gains."""
     gains = result.values["own"] - result.values["base"]
     return [
         {
@@ -86,7 +86,7 @@ def _worst(result: Result, devices: Sequence[Device]) -> list[dict[str, Any]]:
 
 
 def _domain(device: Device) -> str:
-    """What sets the device apart, in a few words."""
+    """Describe the domain of a device in a few words."""
     parts = [f"{camera.kind} {camera.severity:.1f}" for camera in device.cameras]
     largest = sorted(device.categories.items(), key=lambda item: -item[1])[:2]
     parts += [f"{name} {100 * share:.0f} %" for name, share in largest]

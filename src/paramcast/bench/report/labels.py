@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 CHARACTER, LINE = 7.0, 13.0
-"""Pixels that a character is wide (of bold text of 12 pixels, at most about that) and a line high."""
+"""Width of a character (of bold text of 12 pixels, at most about this), and height of a line, in pixels."""
 
 _GAP, _RADIUS, _STEPS = 8.0, 5.0, 24
-_FAR = 9.0  # from here on a name has a line to its point
+_FAR = 9.0  # from this distance on, a line leads from the name to its point
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Label:
 
     Attributes:
         words: The name.
-        x, y: Where its line of text begins or ends, and its middle's height.
+        x, y: Start or end of its line of text, and the height of its middle.
         anchor: 'start' or 'end'.
         apart: Whether it is so far from its point that a line has to lead there.
     """
@@ -40,12 +40,12 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        """Whether they overlap."""
+        """Check whether two boxes overlap."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
     def holds(self, other: Box) -> bool:
-        """Whether the other is inside."""
+        """Check whether the other box is inside this one."""
         across = self.left <= other.left and other.right <= self.right
         return across and self.top <= other.top and other.bottom <= self.bottom
 
@@ -53,15 +53,15 @@ class Box:
 def place_labels(
     points: Sequence[tuple[float, float]], names: Sequence[str], area: Box
 ) -> list[Label | None]:
-    """Put each name as near to its point as others leave room; the first ones choose first.
+    """Put each name as near to its point as the other names allow; the first names choose first.
 
     Args:
         points: (x, y) in pixels.
-        names: As many.
-        area: Where they may be.
+        names: One for each point.
+        area: Area of the names.
 
     Returns:
-        As many labels; None for a name for which there is no room.
+        One label for each name; None for a name without room.
     """
     taken = [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in points]
     found: list[Label | None] = []
@@ -74,7 +74,7 @@ def place_labels(
 
 
 def _candidates(x: float, y: float, name: str) -> Iterator[Label]:
-    """From the nearest to the furthest, and then with more room between point and name."""
+    """Yield places from the nearest to the furthest, then with more room between point and name."""
     for far in (1.0, 3.0, 7.0, 12.0):
         for step in range(_STEPS):
             for up in (-1, 1) if step else (1,):

@@ -1,4 +1,4 @@
-"""What all reports have: one style, their footer, charts for wide and for narrow screens."""
+"""Common parts of all reports: style, footer, charts for wide and for narrow screens."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import jinja2
 from markupsafe import Markup
 
 WIDE, NARROW = 760, 356
-"""Pixels of a chart on a desk and on a telephone."""
+"""Width in pixels of a chart on a desktop screen and on a telephone."""
 
 
 def render(template: Path, results: Mapping[str, Any], **content: Any) -> str:
-    """A page of a template, which may build on those in this folder.
+    """Render a page from a template, which may extend the templates in this folder.
 
     Args:
         template: Its file.
-        results: A results file, whose command, seed, commit and machine the footer tells.
-        content: What the template asks for.
+        results: A results file; the footer shows its command, seed, commit and machine.
+        content: Variables of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -35,19 +35,19 @@ def render(template: Path, results: Mapping[str, Any], **content: Any) -> str:
 
 
 def both(chart: Any, *arguments: Any) -> Markup:
-    """A chart for wide and one for narrow screens, of which the style sheet shows one."""
+    """Draw a chart for wide and one for narrow screens; the style sheet shows one of them."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
         *(Markup(chart(*arguments, width)) for width in (WIDE, NARROW))
     )
 
 
 def _command(typed: str) -> str:
-    """As it can be typed again; a results file leaves the program's name out where that is `paramcast`."""
+    """Format the command so that it can be typed; results files leave out the program name `paramcast`."""
     return typed if typed.startswith("python ") else f"paramcast {typed}"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    """In one line."""
+    """Format the machine in one line."""
     return ", ".join(
         f"{value} {name}" if name == "cores" else str(value) for name, value in machine.items() if value
     )

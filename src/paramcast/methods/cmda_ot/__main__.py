@@ -18,9 +18,9 @@ _CSV = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """CMDA-OT: label a target from several labeled sources, none of which shares its samples.
+    """Label a target by CMDA-OT with several labeled sources, which do not share their samples.
 
-    With every source in a process of its own: python -m paramcast.methods.cmda_ot.flower
+    To run every source in its own process: python -m paramcast.methods.cmda_ot.flower
     """
 
 
@@ -34,10 +34,10 @@ def command() -> None:
 def adapt(
     sources: tuple[Path, ...], target: Path, label: str, out: Path, seed: int, json_file: Path | None
 ) -> None:
-    """Label the rows of one table from several labeled ones.
+    """Label the rows of one table with the help of several labeled tables.
 
-    Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
-    accuracy that is printed at the end, and for nothing else.
+    Tables are CSV files: a line of names, then numbers. If the target has a column of labels, the column is
+    used only for the accuracy that is printed at the end.
     """
     torch.set_num_threads(1)
     asked = read_table(target, label)
@@ -64,7 +64,7 @@ def adapt(
 
 
 def _part(model: CMDAOT, client: str) -> str:
-    """What a source did."""
+    """Describe what a source did."""
     failed = [each for each in model.left_out_ if each.client == client]
     if client not in model.scores_:
         return f"left out in {failed[-1].step}: {failed[-1].reason}"

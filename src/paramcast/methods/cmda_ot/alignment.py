@@ -1,8 +1,8 @@
 """Marginal alignment: every domain maps each of its features to a common scale by itself, in O(N log N).
 
-In one dimension optimal transport is the map between quantiles, so mapping each feature's quantiles to
-those of N(0, 1) moves every domain to the same marginals before any coupling is computed, with no data
-exchanged.
+In one dimension optimal transport is the map between quantiles. Mapping each feature's quantiles to those of
+N(0, 1) therefore moves every domain to the same marginals before any coupling is computed, without an
+exchange of data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FURTHEST = 10.0
 class CommonScale:
     """The target's units for every domain: mean 0, deviation 1, at most `FURTHEST` deviations away.
 
-    The shift between domains stays, for the transport to see.
+    The shift between domains is not removed; the transport needs it.
 
     Args:
         target: (N, D) float64.
@@ -34,7 +34,7 @@ class CommonScale:
         self._constant = self._scale <= 1e-12 * np.maximum(np.abs(self._mean), 1e-300)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """(M, D) float64 -> (M, D) float64; 0 where the target is constant."""
+        """Scale (M, D) float64 -> (M, D) float64; 0 where the target is constant."""
         scaled = (samples - self._mean) / np.where(self._constant, np.inf, self._scale)
         bounded: np.ndarray = np.clip(scaled, -FURTHEST, FURTHEST)
         return bounded
@@ -45,7 +45,7 @@ class Aligner:
 
     Args:
         kind: `none`; `moments`, mean 0 and standard deviation 1; `quantiles`, normal scores of mid-ranks, so
-            that equal values stay equal. A constant feature becomes 0 with the latter two.
+            that equal values stay equal. `moments` and `quantiles` map a constant feature to 0.
         samples: (N, D) float64, the domain's samples.
     """
 
@@ -54,12 +54,12 @@ class Aligner:
             raise FederationInputError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {kind!r}")
         self.kind = kind
         self._mean, self._scale = samples.mean(0), samples.std(0)
-        # The rounding of a mean alone gives a constant feature a tiny deviation.
+        # Rounding errors of the mean give a constant feature a tiny deviation.
         self._scale[self._scale <= 1e-12 * np.abs(self._mean)] = np.inf
         self._sorted = np.sort(samples, axis=0) if kind == "quantiles" else np.empty((0, 0))
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """(M, D) float64 -> (M, D) float64; unseen values stay within the range of the domain's scores."""
+        """Map (M, D) float64 -> (M, D) float64; unseen values stay in the range of the domain's scores."""
         if self.kind == "none":
             return samples
         if self.kind == "moments":

@@ -1,4 +1,4 @@
-"""A client: holds one labeled source, and never lets a sample of it out."""
+"""Client of a federation: holds one labeled source, and never sends a sample of it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from paramcast.methods.cmda_ot.transport import TransportSettings, transport
 
 
 class Client:
-    """One source of a federation.
+    """Client with one source of a federation.
 
     Args:
         name: Its name.
         X: (n, D) float64, its samples.
         labels: (n,) int, their classes.
         alignment: See `Aligner`.
-        transport: Of the transport to the target.
-        training: Of the local training.
-        steps: Of local training in a round.
-        seed: Of all that it draws.
+        transport: Settings of the transport to the target.
+        training: Settings of the local training.
+        steps: Steps of local training in a round.
+        seed: Seed of all random draws.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class Client:
         self._steps, self._seed = steps, seed
 
     def evidence(self, invitation: Invitation) -> Evidence:
-        """Transport the source to the target; tell what it says of the target's classes.
+        """Transport the source to the target, and return votes for the target's classes.
 
-        It says so twice, by its plan and by a model of the source as it is, so that pseudo-labels are not
-        the plan's alone: the choice between the two sources is to be made by them.
+        There are two votes: one of the plan, and one of a model of the source before the transport. The
+        pseudo-labels later decide between the source and the transported source, so they must not come from
+        the plan alone.
         """
         rng = np.random.default_rng(self._seed)
         classes, common = invitation.classes, CommonScale(invitation.target)
@@ -76,7 +77,7 @@ class Client:
         self._transported = scores[1] > scores[0]
 
     def update(self, message: Global) -> Update:
-        """Train the global model on what was kept."""
+        """Train the global model on the source that was chosen."""
         X = self._moved if self._transported else self._source
         weights = self._trained(message.weights, X, self._steps, message.round)
         return Update(self.name, weights, self._transported)

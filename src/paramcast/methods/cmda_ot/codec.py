@@ -1,4 +1,4 @@
-"""Messages as what Flower carries: bytes (safetensors) and a table of plain values."""
+"""Messages in the form that Flower carries: bytes (safetensors) and a table of plain values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Plain = Mapping[str, Any]
 
 
 class CodecError(ValueError):
-    """The bytes are no message of the kind that was expected."""
+    """The bytes are no message of the expected kind."""
 
 
 def encode(message: Any) -> tuple[bytes, dict[str, Any]]:
-    """A dataclass of `messages`: its arrays as bytes, and its other values by field.
+    """Encode a dataclass of `messages`: its arrays as bytes, and its other values by field.
 
     Decoding gives equal values and dtypes.
     """
@@ -37,10 +37,10 @@ def encode(message: Any) -> tuple[bytes, dict[str, Any]]:
 
 
 def decode(kind: type[Message], data: bytes, plain: Plain) -> Message:
-    """The message of dataclass `kind` that `encode` made `data` and `plain` of.
+    """Decode the `data` and `plain` of `encode` to a message of dataclass `kind`.
 
     Raises:
-        CodecError: The bytes are no safetensors, or other fields than those of `kind` are there.
+        CodecError: The bytes are no safetensors, or the fields are not those of `kind`.
     """
     try:
         arrays = load(data)

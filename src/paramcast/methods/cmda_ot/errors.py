@@ -1,4 +1,4 @@
-"""What goes wrong in a federation."""
+"""Errors of a federation."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class FederationInputError(InputError, ValueError):
 
 
 class FederationError(ParamcastError):
-    """Every client failed, so there is nothing to learn from."""
+    """The federation failed: no client is left, a client reported an error, or a connection failed."""

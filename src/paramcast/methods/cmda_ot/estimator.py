@@ -1,4 +1,4 @@
-"""CMDA-OT as a scikit-learn estimator: clients and server in one process, or clients elsewhere."""
+"""CMDA-OT as a scikit-learn estimator: clients and server in one process, or clients in other processes."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ from paramcast.methods.cmda_ot.transport import TransportSettings
 class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Collaborative multi-source domain adaptation through optimal transport (arXiv 2404.06599).
 
-    Domains follow skada: rows with a positive `sample_domain` are labeled sources, one client a value; rows
-    with a negative one are the target (all of them together), whose labels are never read.
+    Domains follow skada: rows with a positive `sample_domain` are labeled sources, with one client for each
+    value. Rows with a negative value are the target (all of them together); their labels are never read.
 
     Args:
         alignment: `none`, `moments` or `quantiles`: how each domain scales its features by itself.
-        reg_entropy: Of the Sinkhorn transport's entropy, where the mean cost of a batch is 1.
-        reg_class: Of its L1L2 regularization by class, likewise.
+        reg_entropy: Weight of the Sinkhorn transport's entropy, where the mean cost of a batch is 1.
+        reg_class: Weight of its L1L2 regularization by class, where the mean cost of a batch is 1.
         batch_size: Largest number of samples of either side in one transport plan.
         clusters_per_class: Spectral clusters of the target for each class.
-        cluster_weight: Of the clusters beside the clients' votes in a pseudo-label, in [0, 1]; with 0 nothing
-            is clustered.
-        subset_share: Surest share of the target that is the pseudo-labeled subset, in (0, 1].
-        rounds: Of federated averaging.
+        cluster_weight: Weight in [0, 1] of the clusters beside the clients' votes in a pseudo-label; with 0
+            nothing is clustered.
+        subset_share: Share in (0, 1] of the target with the most confident pseudo-labels, which is the
+            pseudo-labeled subset.
+        rounds: Rounds of federated averaging.
         local_steps: Optimizer steps of a client in a round.
         tune_steps: Optimizer steps of the server on the pseudo-labeled subset in a round; 0 for none.
-        final_steps: Optimizer steps of the server on what is believed of the whole target, at the end.
-        hidden: Width of the classifier's one hidden layer.
-        learning_rate: Of its AdamW.
-        weight_decay: Likewise.
+        final_steps: Optimizer steps of the server on the pseudo-labels of the whole target, at the end; 0 for
+            none.
+        hidden: Width of the classifier's hidden layer.
+        learning_rate: Learning rate of its AdamW.
+        weight_decay: Weight decay of its AdamW.
         dropout: Share of the hidden layer that is dropped in training, in [0, 1).
         random_state: Seed >= 0.
 
     Attributes:
         classes_: (C,) labels of the sources.
         n_features_in_: D.
-        weights_: Of the classifier, by name.
+        weights_: Weights of the classifier, by name.
         transported_: Client -> whether it kept the transported source.
         scores_: Client -> accuracy of its last model on the pseudo-labeled subset, in [0, 1].
         left_out_: Clients that failed, by step.
@@ -98,7 +100,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: (N, D) numbers, finite. A constant feature is allowed: alignment makes it 0.
-            y: (N,) labels; those of target rows may be anything.
+            y: (N,) labels; the labels of target rows may be anything.
             sample_domain: (N,) int, positive for sources, negative for the target. A class may be missing
                 in some sources.
 
@@ -118,13 +120,14 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def federate(self, target: Any, classes: Any, clients: Sequence[AnyClient], at_once: int = 1) -> CMDAOT:
-        """Run the federation over clients wherever they are; `fit` does so over clients of its own.
+        """Run the federation over given clients; `fit` makes its own clients.
 
         Args:
             target: (N, D) numbers, finite; `pseudo_rows_` are rows of it.
             classes: (C,) labels in the order of the clients' class numbers.
-            clients: At least one.
-            at_once: How many clients are asked at the same time; more than 1 for clients that are elsewhere.
+            clients: At least one, in this process or elsewhere.
+            at_once: Number of clients that are asked at the same time; more than 1 for clients in other
+                processes.
 
         Raises:
             FederationInputError: A target or an option that cannot be used.
@@ -155,7 +158,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def clients(self, X: np.ndarray, codes: np.ndarray, domain: np.ndarray) -> list[Client]:
-        """One client for each source, in this process.
+        """Make one client for each source, in this process.
 
         Args:
             X: (n, D) float64, rows of all sources.
@@ -168,13 +171,13 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
 
     def client(self, name: str, X: np.ndarray, codes: np.ndarray, number: int) -> Client:
-        """The client of one source with these settings.
+        """Make the client of one source with these settings.
 
         Args:
             name: Its name.
             X: (n, D) float64.
             codes: (n,) int, the classes.
-            number: Of the client among all, from 1 on; its draws depend on it.
+            number: Number of the client among all clients, from 1 on; its random draws depend on it.
         """
         return Client(
             name,
@@ -188,7 +191,10 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """Class probabilities (N, C) float64 of target rows; `sample_domain`, if given, must be negative."""
+        """Compute class probabilities (N, C) float64 of target rows.
+
+        `sample_domain`, if given, must be negative.
+        """
         check_is_fitted(self, "weights_")
         samples = self._samples(X, reset=False)
         if sample_domain is not None and (np.asarray(sample_domain) >= 0).any():
@@ -198,13 +204,13 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return model.probabilities(self.weights_, self._aligner(samples))
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """The most probable label of each target row, (N,)."""
+        """Return the most probable label of each target row, (N,)."""
         best = self.predict_proba(X, sample_domain).argmax(1)
         labels: np.ndarray = self.classes_[best]
         return labels
 
     def _samples(self, X: Any, reset: bool) -> np.ndarray:
-        """(N, D) finite numbers as float64; with `reset` their columns are what later ones must match."""
+        """Check that X is (N, D) finite numbers, and convert it to float64; `reset` stores its columns."""
         try:
             samples: np.ndarray = validate_data(self, X, reset=reset, dtype=np.float64)
         except ValueError as error:
@@ -250,7 +256,7 @@ class CMDAOT(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _domains(rows: int, y: Any, sample_domain: Any) -> np.ndarray:
-    """(rows,) int of `sample_domain`, once it and `y` are as they have to be."""
+    """Check `y` and `sample_domain`, and return the latter as (rows,) int."""
     if y is None:
         raise FederationInputError("requires y to be passed, but the target y is None")
     if sample_domain is None:
@@ -272,7 +278,7 @@ def _domains(rows: int, y: Any, sample_domain: Any) -> np.ndarray:
 
 
 def _encoded(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct labels and the number of each; labels of any one sortable type."""
+    """Return the distinct labels and the number of each label; labels are of any one sortable type."""
     plain = np.array(labels.tolist())
     if plain.ndim != 1 or (plain.dtype.kind == "f" and not np.isfinite(plain).all()) or None in labels:
         raise FederationInputError(

@@ -1,6 +1,6 @@
-"""All that passes between server and clients. No field can hold a source sample: see the shapes.
+"""All messages between server and clients. No field can hold a source sample: see the shapes.
 
-C classes, K clusters of the target, N target samples, D features.
+There are C classes, K clusters of the target, N target samples, D features.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Invitation:
-    """Server to client, once: the target.
+    """Message from the server to a client, once: the target.
 
     Attributes:
-        target: (N, D) float64, target samples as they are.
-        clusters: (N,) int in [0, K), the cluster of each.
+        target: (N, D) float64, target samples before alignment.
+        clusters: (N,) int in [0, K), the cluster of each sample.
         classes: C.
     """
 
@@ -30,16 +30,16 @@ class Invitation:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Client to server, once: what its source says about the classes of the target.
+    """Message from a client to the server, once: votes of its source for the classes of the target.
 
     Attributes:
         client: Its name.
         present: (C,) bool, the classes that its source has.
         distances: (C, K) float64 >= 0, Wasserstein distance of class to cluster; 0 where not present.
         plan: (N, C) float64, the classes that its plan brings to each target sample; rows sum to 1.
-        model: (N, C) float64, what a model of the source as it is says of them; rows sum to 1.
-        cost: Mean cost of its transport plan >= 0, where that of all pairs is 1.
-        samples: Of its source, >= 1.
+        model: (N, C) float64, the votes of a model of the source before the transport; rows sum to 1.
+        cost: Mean cost of its transport plan >= 0, where the mean cost of all pairs is 1.
+        samples: Number of samples of its source, >= 1.
     """
 
     client: str
@@ -53,7 +53,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Server to client, once: the pseudo-labeled subset of the target.
+    """Message from the server to a client, once: the pseudo-labeled subset of the target.
 
     Attributes:
         rows: (M,) int, rows of `Invitation.target`.
@@ -66,7 +66,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Global:
-    """Server to client, every round: the model's weights by name, float32."""
+    """Message from the server to a client, every round: the model's weights by name, float32."""
 
     round: int
     weights: Arrays
@@ -74,7 +74,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Update:
-    """Client to server, every round: its weights, and whether it trained on transported data.
+    """Message from a client to the server, every round: its weights, and whether it used transported data.
 
     Attributes:
         client: Its name.

@@ -1,4 +1,4 @@
-"""The classifier that travels: one hidden layer, its weights a mapping of arrays."""
+"""Classifier that server and clients exchange: one hidden layer, its weights a mapping of arrays."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from paramcast.methods.cmda_ot.messages import Arrays
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How the classifier is trained.
+    """Settings of the classifier's training.
 
     Attributes:
         hidden: Units of the hidden layer.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
         dropout: Share of hidden units dropped in training.
-        batch_size: Samples a step.
+        batch_size: Samples in a step.
     """
 
     hidden: int = 256
@@ -32,7 +32,7 @@ class TrainSettings:
 
 
 def initial(features: int, classes: int, hidden: int, seed: int) -> Arrays:
-    """Weights to start from."""
+    """Make initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _net(features, classes, hidden, 0.0)
@@ -45,12 +45,12 @@ def train(
     """Train from `weights`, with cross-entropy.
 
     Args:
-        weights: Left as they are.
+        weights: Not changed.
         X: (N, D) float64.
         labels: (N,) int.
-        steps: Of the optimizer, each on a fresh draw of samples.
-        settings: Of the training.
-        seed: Of order and dropout.
+        steps: Steps of the optimizer, each with a new random draw of samples.
+        settings: Settings of the training.
+        seed: Seed of order and dropout.
 
     Returns:
         New weights.
@@ -71,7 +71,7 @@ def train(
 
 
 def probabilities(weights: Arrays, X: np.ndarray) -> np.ndarray:
-    """(N, D) float64 -> (N, C) float64, rows summing to 1."""
+    """Compute class probabilities: (N, D) float64 -> (N, C) float64, rows summing to 1."""
     with torch.no_grad():
         logits: Tensor = _loaded(weights, 0.0).eval()(torch.from_numpy(X).float())
         shares: np.ndarray = logits.double().softmax(-1).numpy()
@@ -79,12 +79,12 @@ def probabilities(weights: Arrays, X: np.ndarray) -> np.ndarray:
 
 
 def accuracy(weights: Arrays, X: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples in [0, 1] whose label is the most probable one."""
+    """Compute the share in [0, 1] of samples whose label is the most probable class."""
     return float((probabilities(weights, X).argmax(1) == labels).mean())
 
 
 def average(weights: list[Arrays], shares: np.ndarray) -> Arrays:
-    """The weighted mean, with shares (n,) that sum to 1."""
+    """Compute the weighted mean of weights, with shares (n,) that sum to 1."""
     return {
         name: np.tensordot(shares, np.stack([each[name] for each in weights]), 1).astype(np.float32)
         for name in weights[0]

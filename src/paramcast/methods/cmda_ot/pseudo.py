@@ -1,7 +1,7 @@
 """Pseudo-labels of the target: spectral clustering, hierarchical optimal transport, the clients' votes.
 
 Hierarchical transport (HOT-DA, El Hamri, Bennani, Falih, Ahaggach, arXiv 2112.02073): the cost of matching
-class c to cluster k is their Wasserstein distance; a plan between classes and clusters is the outer level.
+class c to cluster k is their Wasserstein distance. A plan between classes and clusters is the outer level.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from paramcast.methods.cmda_ot.messages import Evidence, Guidance
 
 LARGEST_SPECTRAL = 2000
-"""Samples that spectral clustering sees at most; others take the cluster of their nearest neighbor."""
+"""Largest number of samples for spectral clustering; others get the cluster of their nearest neighbor."""
 LARGEST_GROUP = 50
-"""Samples of a class or cluster that a Wasserstein distance uses at most."""
+"""Largest number of samples of a class or cluster in a Wasserstein distance."""
 NEIGHBOURS = 10
 SPREAD, SPREADINGS = 0.5, 10
-"""Share that a sample takes from its neighbors, and how often."""
+"""Share that a sample takes from its neighbors, and the number of repetitions."""
 TRUST = 0.1
-"""A client whose plan costs this share of the mean cost more than the cheapest counts 1 / e of it."""
+"""A client's weight falls by a factor e if its plan costs this share of the mean more than the cheapest."""
 
 
 def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -34,7 +34,7 @@ def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) 
 
     Args:
         target: (N, D) float64.
-        count: Number of clusters >= 1; never more than a third of the samples.
+        count: Number of clusters >= 1; it is reduced to a third of the number of samples if that is lower.
         rng: Draws the samples and the solver's start.
 
     Returns:
@@ -51,7 +51,7 @@ def spectral_clusters(target: np.ndarray, count: int, rng: np.random.Generator) 
         random_state=int(rng.integers(2**31)),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a graph in several parts is what well separated clusters give
+        warnings.simplefilter("ignore")  # well separated clusters give a graph with several parts
         labels = solver.fit_predict(target[seen])
     if len(seen) < len(target):
         labels = KNeighborsClassifier(1).fit(target[seen], labels).predict(target)
@@ -68,7 +68,7 @@ def class_distances(
     classes: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wasserstein-2 distance of each class of a source to each cluster of the target.
+    """Compute the Wasserstein-2 distance of each class of a source to each cluster of the target.
 
     Args:
         source: (n, D) float64.
@@ -79,8 +79,8 @@ def class_distances(
         rng: Draws the samples of large groups.
 
     Returns:
-        present (C,) bool, and distances (C, K) float64, 0 where a class is not present; all 0 of a single
-        cluster, as there is nothing to choose between.
+        present (C,) bool, and distances (C, K) float64, 0 where a class is not present. With a single cluster
+        all distances are 0, since there is nothing to choose.
     """
     present = np.bincount(labels, minlength=classes) > 0
     distances = np.zeros((classes, clusters.max() + 1))
@@ -98,12 +98,12 @@ def class_distances(
 
 
 def match(evidence: Sequence[Evidence], sizes: np.ndarray, reg: float = 0.05) -> np.ndarray:
-    """The outer plan, from the distances averaged over the clients that have a class.
+    """Compute the outer plan, from the distances averaged over the clients that have a class.
 
     Args:
-        evidence: At least one client's.
-        sizes: (K,) samples of each cluster > 0.
-        reg: Entropy, where the mean excess cost is 1; classes have equal mass.
+        evidence: Of at least one client.
+        sizes: (K,) number of samples of each cluster > 0.
+        reg: Weight of the entropy, where the mean excess cost is 1; classes have equal mass.
 
     Returns:
         (K, C) float64, the class shares of each cluster; 0 for a class that no client has.
@@ -111,7 +111,7 @@ def match(evidence: Sequence[Evidence], sizes: np.ndarray, reg: float = 0.05) ->
     counts: np.ndarray = np.sum([each.present for each in evidence], axis=0)
     known = np.flatnonzero(counts)
     cost = np.sum([each.distances for each in evidence], axis=0)[known] / counts[known, None]
-    # A cluster that is far from every class says nothing by that; the same holds for a class.
+    # The distance that a cluster has to every class has no information; the same holds for a class.
     cost = cost - cost.min(0)
     cost /= max(float(cost.mean()), 1e-300)
     with warnings.catch_warnings():
@@ -131,21 +131,21 @@ def beliefs(
     target: np.ndarray,
     together: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What all clients together say of the class of each target sample, spread along the target's graph.
+    """Combine the votes of all clients for the class of each target sample, and spread them along its graph.
 
-    Plans and models each count by how well clients agree in them: their errors are a client's own, so what
-    they agree in is what the target shows. A client counts the more the more samples it has, as in federated
-    averaging; the less the further its source is from the target; and not at all for a class that it lacks.
-    A sample says what its neighbors say (Zhou et al., NIPS 2003, "Learning with Local and Global
-    Consistency").
+    The weights of plans and of models depend on how well the clients agree in them: the errors of clients are
+    independent, so agreement shows a property of the target. A client with more samples has more weight, as
+    in federated averaging. A client whose source is further from the target has less weight. A client has no
+    weight for a class that it lacks. Each sample takes over a share of the votes of its neighbors (Zhou et
+    al., NIPS 2003, "Learning with Local and Global Consistency").
 
     Args:
-        evidence: At least one client's.
+        evidence: Of at least one client.
         clusters: (N,) int in [0, K).
-        weight: In [0, 1]; that of the cluster's class shares, beside 1 - weight of the clients' votes.
+        weight: Weight in [0, 1] of the cluster's class shares; the clients' votes have weight 1 - weight.
         target: (N, D) float64, aligned.
-        together: (N, C) float64, once there is one: what the clients' common model says, which then is half
-            of what models say.
+        together: (N, C) float64, predictions of the clients' common model once it exists. They then are half
+            of the votes of models.
 
     Returns:
         (N, C) float64, rows summing to 1.
@@ -163,7 +163,7 @@ def beliefs(
 
 
 def trusts(evidence: Sequence[Evidence]) -> np.ndarray:
-    """(clients, C) float64: how much each client counts for each class; 0 for one that it lacks."""
+    """Compute (clients, C) float64, the weight of each client for each class; 0 for a class that it lacks."""
     costs = np.array([each.cost for each in evidence])
     trust = np.exp(-(costs - costs.min()) / max(TRUST * float(costs.mean()), 1e-300))
     counts = trust * [each.samples for each in evidence]
@@ -172,34 +172,37 @@ def trusts(evidence: Sequence[Evidence]) -> np.ndarray:
 
 
 def _voted(votes: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """(N, C) float64: the clients' votes of one kind, averaged by their weights; rows sum to 1."""
+    """Average the clients' votes of one kind by their weights: (N, C) float64; rows sum to 1."""
     mean = np.einsum("ec,enc->nc", weights, votes) / np.maximum(weights.sum(0), 1e-300)
     shares: np.ndarray = mean / np.maximum(mean.sum(1, keepdims=True), 1e-300)
     return shares
 
 
 def plan_share(plans: Sequence[np.ndarray], models: Sequence[np.ndarray]) -> float:
-    """How much the plans count beside the models: their share of both squared reliabilities, in [0, 1].
+    """Compute the weight of the plans beside the models: their share in [0, 1] of the squared reliabilities.
 
     Args:
         plans: (N, C) votes of each client.
-        models: The same.
+        models: (N, C) votes of each client.
     """
     squares = [reliability(each) ** 2 for each in (plans, models)]
     return squares[0] / sum(squares)
 
 
 def reliability(votes: Sequence[np.ndarray]) -> float:
-    """Of the mean of the clients' votes, in (0, 1], from how well single ones agree (Spearman-Brown).
+    """Compute the reliability in (0, 1] of the clients' mean vote from their agreement (Spearman-Brown).
 
-    n k / (1 + (n - 1) k), k being the agreement, at least 0.01, and n the number of clients.
+    It is n k / (1 + (n - 1) k), k being the agreement, at least 0.01, and n the number of clients.
     """
     count, kappa = len(votes), max(agreement(votes), 0.01)
     return count * kappa / (1 + (count - 1) * kappa)
 
 
 def agreement(votes: Sequence[np.ndarray]) -> float:
-    """Cohen's kappa between the most probable classes of two clients, averaged over all pairs; 1 of one."""
+    """Compute Cohen's kappa between the classes of two clients, averaged over all pairs; 1 for one client.
+
+    The class of a client is its most probable one.
+    """
     best = [np.eye(each.shape[1])[each.argmax(1)] for each in votes]
     kappas = []
     for first, second in itertools.combinations(best, 2):
@@ -209,7 +212,7 @@ def agreement(votes: Sequence[np.ndarray]) -> float:
 
 
 def spread(belief: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(N, C) float64 -> the same, each sample's mixed with its neighbors'; rows sum to 1."""
+    """Mix the votes (N, C) float64 of each sample with those of its neighbors; rows sum to 1."""
     if len(target) <= NEIGHBOURS:
         return belief
     graph = _graph(target)
@@ -221,7 +224,7 @@ def spread(belief: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _graph(target: np.ndarray) -> csr_matrix:
-    """(N, N) affinities of nearest neighbors, normalized on both sides."""
+    """Compute the (N, N) affinities of nearest neighbors, normalized on both sides."""
     distances, rows = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(target).kneighbors()
     affinity = np.exp(-(distances**2) / max(float(np.median(distances[:, -1] ** 2)), 1e-300))
     starts = np.arange(0, affinity.size + 1, NEIGHBOURS)
@@ -232,12 +235,12 @@ def _graph(target: np.ndarray) -> csr_matrix:
 
 
 def guidance(belief: np.ndarray, share: float) -> Guidance:
-    """Pseudo-label the target and keep the surest of every class.
+    """Pseudo-label the target and keep the most confident samples of every class.
 
     Args:
         belief: (N, C) float64.
-        share: In (0, 1]; of the samples with one pseudo-label, those of the widest margin between the two
-            best classes are kept, at least one.
+        share: In (0, 1]. Of the samples with the same pseudo-label, this share with the widest margin between
+            the two best classes is kept, at least one sample.
     """
     labels = belief.argmax(1)
     best = np.sort(np.pad(belief, ((0, 0), (1, 0))), axis=1)

@@ -1,4 +1,4 @@
-"""The server: holds the unlabeled target, asks clients, averages what they answer."""
+"""Server of a federation: holds the unlabeled target, asks clients, averages their answers."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ Answer = TypeVar("Answer")
 
 
 class AnyClient(Protocol):
-    """What the server needs of a client; it may sit in this process or behind a network."""
+    """Interface of a client; it may be in this process or behind a network."""
 
     name: str
 
     def evidence(self, invitation: Invitation) -> Evidence:
-        """What its source says of the target."""
+        """Return the votes of its source for the classes of the target."""
 
     def choose(self, guidance: Guidance) -> None:
         """Decide whether the transported source is kept."""
 
     def update(self, message: Global) -> Update:
-        """One round of local training."""
+        """Run one round of local training."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the server does.
+    """Settings of the server.
 
     Attributes:
         clusters_per_class: Spectral clusters of the target for each class.
-        cluster_weight: In [0, 1], see `pseudo.guidance`.
+        cluster_weight: In [0, 1], see `pseudo.beliefs`.
         subset_share: In (0, 1], see `pseudo.guidance`.
-        rounds: Of training.
-        tune_steps: Of the optimizer on the pseudo-labeled subset after each averaging; 0 for none.
-        final_steps: Of the optimizer on the pseudo-labels of the whole target, at the end; 0 for none.
+        rounds: Rounds of training.
+        tune_steps: Optimizer steps on the pseudo-labeled subset after each averaging; 0 for none.
+        final_steps: Optimizer steps on the pseudo-labels of the whole target, at the end; 0 for none.
     """
 
     clusters_per_class: int = 3
@@ -58,7 +58,7 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A client that failed: in which step (`evidence`, `choose`, `round 1`, ...), and why."""
+    """A client that failed: the step (`evidence`, `choose`, `round 1`, ...), and the reason."""
 
     step: str
     client: str
@@ -69,16 +69,17 @@ class Server:
     """Runs a federation over clients.
 
     A client that raises, or answers with numbers that are not finite or of a wrong shape, is left out of that
-    step, which goes on with the others; it is asked again in the next round.
+    step, which goes on with the others. A client that fails in a round is asked again in the next round. A
+    client that fails before the rounds is not asked again.
 
     Args:
-        target: (N, D) float64, as it is.
+        target: (N, D) float64, before alignment.
         alignment: See `Aligner`.
         classes: C.
-        settings: What it does.
-        training: Of the guided fine-tuning.
-        seed: Of all that it draws.
-        at_once: How many clients are asked at the same time.
+        settings: Settings of the server.
+        training: Settings of the fine-tuning on pseudo-labels.
+        seed: Seed of all random draws.
+        at_once: Number of clients that are asked at the same time.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Server:
         self.settings, self._training, self._seed = settings, training, seed
         self._at_once = at_once
         self._target = Aligner(alignment, target)(target)
-        # Clusters that count for nothing are not looked for.
+        # Clusters without weight are not computed.
         count = settings.clusters_per_class * classes if settings.cluster_weight else 1
         clusters = spectral_clusters(CommonScale(target)(target), count, np.random.default_rng(seed))
         self.invitation = Invitation(target, clusters, classes)
@@ -103,10 +104,10 @@ class Server:
         self.scores: dict[str, float] = {}
 
     def run(self, clients: Sequence[AnyClient]) -> Arrays:
-        """The whole federation: evidence, choice, rounds.
+        """Run the whole federation: evidence, choice, rounds, and a last fine-tuning.
 
         Returns:
-            The weights of the last round.
+            The final weights.
 
         Raises:
             FederationError: In some step no client was left.
@@ -125,7 +126,7 @@ class Server:
             weights = self._round(number, weights, joined)
         if not self.settings.final_steps:
             return weights
-        # All of the target as it is believed to be; no dropout, as these samples are what is asked for.
+        # This trains on the whole target without dropout, since exactly these samples will be predicted.
         belief = self._believed(evidence, model.probabilities(weights, self._target))
         everything, training = guidance(belief, 1.0).labels, replace(self._training, dropout=0.0)
         steps = self.settings.final_steps
@@ -149,7 +150,7 @@ class Server:
             name: model.accuracy(update.weights, subset, self.guidance.labels)
             for name, update in updates.items()
         }
-        # Some mass each, so that clients which all score 0 are averaged evenly.
+        # A small constant is added, so that clients that all score 0 are averaged evenly.
         shares = np.array(list(self.scores.values())) + 1e-6
         averaged = model.average([update.weights for update in updates.values()], shares / shares.sum())
         return model.train(
@@ -168,7 +169,7 @@ class Server:
         call: Callable[[AnyClient], Answer],
         check: Callable[[Answer], None],
     ) -> dict[str, Answer]:
-        """Ask every client; leave out the ones that fail, whatever the failure."""
+        """Ask every client; leave out the clients that fail with any exception."""
 
         def attempt(client: AnyClient) -> Answer | Exception:
             try:

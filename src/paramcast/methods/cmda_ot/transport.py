@@ -1,7 +1,7 @@
 """Sinkhorn transport with L1L2 class regularization, in mini-batches: memory O(batch^2 + N (D + C)).
 
 Courty, Flamary, Tuia, Rakotomamonjy, "Optimal Transport for Domain Adaptation" (TPAMI 2017): the plan
-minimises <G, M> + reg_entropy * sum G (log G - 1) + reg_class * sum_j sum_c ||G[class c, j]||_2 over the
+minimizes <G, M> + reg_entropy * sum G (log G - 1) + reg_class * sum_j sum_c ||G[class c, j]||_2 over the
 couplings of two uniform measures, so that a target sample receives mass of few classes. Mini-batches:
 Fatras et al., AISTATS 2020.
 """
@@ -16,21 +16,25 @@ import numpy as np
 import ot
 
 WORST = 60.0
-"""Entropies by which a pair may cost more than the best of its column: a mass of e^-60 is none."""
+"""Bound of the excess cost of a pair over the best pair of its column, in units of the entropy weight.
+
+A mass of e^-60 is as good as zero.
+"""
 RIDGE = 0.03
-"""Of the linear map, where the mean variance of a feature is 1."""
+"""Ridge of the linear map, where the mean variance of a feature is 1."""
 
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """How plans are computed.
+    """Settings of the plans.
 
     Attributes:
         reg_entropy: Weight of the entropy > 0, where the mean cost of a batch is 1.
         reg_class: Weight of the class regularization >= 0; 0 is plain Sinkhorn.
         batch_size: Largest number of samples of either side in one plan.
-        refinements: Times that a linear map of the source is fitted to its images before the last plan.
-        iterations: Of conditional gradient, each with `inner` Sinkhorn iterations.
+        refinements: Number of times that a linear map of the source is fitted to its images before the last
+            plan.
+        iterations: Iterations of conditional gradient, each with `inner` Sinkhorn iterations.
         inner: See `iterations`.
     """
 
@@ -45,23 +49,23 @@ class TransportSettings:
 def plan(
     source: np.ndarray, labels: np.ndarray, target: np.ndarray, settings: TransportSettings
 ) -> np.ndarray:
-    """The coupling of two batches.
+    """Compute the coupling of two batches.
 
     Args:
         source: (n, D) float64.
         labels: (n,) int, its classes.
         target: (m, D) float64.
-        settings: Of the regularization.
+        settings: Settings of the regularization.
 
     Returns:
         (n, m) float64 >= 0, which sums to about 1. Where the class-regularized solver breaks down (weights
-        too small for float64), it is the plan of plain Sinkhorn computed on logarithms.
+        too small for float64), it is the plan of plain Sinkhorn.
     """
     a, b = np.full(len(source), 1 / len(source)), np.full(len(target), 1 / len(target))
     cost = ot.dist(source, target)
     cost /= max(float(cost.mean()), 1e-300)
-    # A constant taken from a column changes no plan; with the bound, the kernel stays far from the smallest
-    # floats, which are both inexact and slow.
+    # Subtracting a constant from a column does not change the plan. The bound keeps the kernel far from the
+    # smallest floats, which are inexact and slow.
     cost = np.minimum(cost - cost.min(0), WORST * settings.reg_entropy)
     membership = np.eye(labels.max() + 1)[labels]  # (n, C)
 
@@ -77,7 +81,7 @@ def plan(
         return slope
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # POT warns where it stops before convergence; what it gives is checked below.
+        # POT warns where it stops before convergence; its result is checked below.
         warnings.simplefilter("ignore")
         coupling = ot.optim.gcg(
             a,
@@ -94,7 +98,7 @@ def plan(
 
 
 def _sinkhorn(a: np.ndarray, b: np.ndarray, cost: np.ndarray, settings: TransportSettings) -> np.ndarray:
-    """The plan without classes, on logarithms where float64 does not do."""
+    """Compute the plan without classes, on logarithms where float64 is not sufficient."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         coupling = ot.bregman.sinkhorn(a, b, cost, settings.reg_entropy, numItermax=settings.inner)
@@ -104,7 +108,7 @@ def _sinkhorn(a: np.ndarray, b: np.ndarray, cost: np.ndarray, settings: Transpor
 
 
 def _sound(coupling: np.ndarray) -> bool:
-    """Whether every sample on either side is moved."""
+    """Check whether every sample on either side is moved."""
     return bool(np.isfinite(coupling).all() and coupling.sum(0).all() and coupling.sum(1).all())
 
 
@@ -123,15 +127,16 @@ def transport(
         source: (n, D) float64.
         labels: (n,) int in [0, classes).
         target: (m, D) float64.
-        places: (m, E) float64, where target samples are in the space that the source is to be moved to.
+        places: (m, E) float64, the target samples in the space that the source moves to.
         classes: C.
-        settings: Of the plans.
+        settings: Settings of the plans.
         rng: Draws the batches.
 
     Returns:
         (n, E) barycentric images of the source, diag(1 / G 1) G places; (m, C) the class shares of the mass
-        that each target sample receives, rows summing to 1; and the mean cost of the plans, where that of all
-        pairs is 1: how far the source is from the target, whatever their units.
+        that each target sample receives, rows summing to 1; and the mean cost of the plans, where the mean
+        cost of all pairs is 1. This cost is a distance of the source from the target that does not depend on
+        their units.
     """
     source = refined(source, labels, target, settings, rng)
     costs = []
@@ -158,9 +163,9 @@ def refined(
 ) -> np.ndarray:
     """Move the source by a linear map, fitted in turns with a plan (cf. Perrot et al., NIPS 2016).
 
-    A plan alone follows whatever offset and rotation lies between two domains; a map that is fitted to its
-    images takes the common part of the shift away, so that the next plan is between like and like. The map
-    is a ridge regression toward the identity, on one batch.
+    A plan alone follows any offset and rotation between two domains. A map that is fitted to its images
+    removes the common part of the shift, so that the next plan connects similar samples. The map is a ridge
+    regression toward the identity, on one batch.
 
     Returns:
         (n, D) float64.
@@ -182,7 +187,7 @@ def refined(
 
 
 def _batches(n: int, m: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of random batches that cover both sides; the smaller side is passed through again."""
+    """Yield pairs of random batches that cover both sides; samples of the smaller side occur repeatedly."""
     count = -(-max(n, m) // size)
     sides = [_split(rng.permutation(length), count, size, rng) for length in (n, m)]
     yield from zip(*sides, strict=True)

@@ -24,7 +24,7 @@ _MOST_SHIFTED = 10
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """M3BAT: label a target from labeled sources whose sensors read differently."""
+    """Label a target by M3BAT with labeled sources whose sensors have different readings."""
 
 
 @command.command()
@@ -64,16 +64,16 @@ def adapt(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """Label the rows of one table from labeled ones, and tell how far each column has shifted.
+    """Label the rows of one table with the help of labeled tables, and print the shift of each column.
 
-    Tables are CSV files: a line of names, then numbers. A column of labels in the target is used for the
-    score that is printed at the end, and for nothing else.
+    Tables are CSV files: a line of names, then numbers. If the target has a column of labels, the column is
+    used only for the score that is printed at the end.
     """
     torch.set_num_threads(1)
     asked, regression = read_table(target, label), task == "numbers"
     samples, labels = zip(*(read_source(path, label, asked) for path in sources), strict=True)
     known = [numbers(y, path, label) if regression else y for y, path in zip(labels, sources, strict=True)]
-    # What stands at the target's rows is never read.
+    # The labels at the target's rows are never read.
     y = np.concatenate([*known, np.full(len(asked.X), np.nan if regression else "")])
     domain = np.repeat([*range(1, len(sources) + 1), -1], [*map(len, known), len(asked.X)])
     kind: Any = M3BATRegressor if regression else M3BATClassifier
@@ -107,7 +107,7 @@ def adapt(
 
 
 def _modalities(given: Sequence[str], table: Table) -> dict[str, list[int]] | None:
-    """NAME=COLUMN,... -> name -> places of the columns; None where none is given."""
+    """Parse NAME=COLUMN,... to name -> places of the columns; None if no modality is given."""
     found = {}
     for each in given:
         name, equals, columns = each.partition("=")
@@ -122,7 +122,7 @@ def _modalities(given: Sequence[str], table: Table) -> dict[str, list[int]] | No
 
 
 def _scored(model: Any, X: np.ndarray, y: np.ndarray, target: Path, label: str) -> tuple[str, float]:
-    """Accuracy in percent, or the mean absolute error, on the labels that the target's table has."""
+    """Compute the accuracy in percent, or the mean absolute error, on the labels of the target's table."""
     if isinstance(model, M3BATClassifier):
         return "accuracy", round(100 * float(model.score(X, y)), 2)
     truth = numbers(y, target, label)

@@ -1,4 +1,4 @@
-"""Which columns (or channels) go through which branch."""
+"""Columns (or channels) of each branch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ REST = "rest"
 
 
 def by_modality(modalities: Mapping[str, Sequence[Any]], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """One branch a modality.
+    """Make one branch for each modality.
 
     Args:
-        modalities: Name -> columns, each an index or a column's name. Columns in none of them form one more
+        modalities: Name -> columns, each an index or a column's name. Columns in no modality form one more
             branch, `rest`.
         names: (F,) names of the columns of X (or of a window's channels).
 
@@ -43,11 +43,11 @@ def by_modality(modalities: Mapping[str, Sequence[Any]], names: Sequence[str]) -
 
 
 def by_shift(d: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """Branches of equal size (to one column), from the least to the most shifted features.
+    """Make branches of equal size (to one column), from the least to the most shifted features.
 
     Args:
         d: (F,) Cohen's d.
-        count: Number of branches >= 1; never more than there are columns.
+        count: Number of branches >= 1; it is reduced to the number of columns if that is lower.
     """
     groups = np.array_split(np.argsort(np.abs(d), kind="stable"), min(count, len(d)))
     return {f"shift {number}": np.sort(group) for number, group in enumerate(groups, start=1)}

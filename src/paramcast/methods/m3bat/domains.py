@@ -1,4 +1,4 @@
-"""Source and target rows, in skada's convention: positive domain labels are source, negative ones target."""
+"""Source and target rows in skada's convention: positive domain labels are source, negative are target."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MASKED_CLASS = -1
 
 
 def source_rows(sample_domain: Any, rows: int) -> np.ndarray:
-    """Which rows are source.
+    """Find the source rows.
 
     Args:
-        sample_domain: (N,) int, or None: then every row is source, so that the estimator also runs where
-            scikit-learn knows of no domains.
+        sample_domain: (N,) int, or None: then every row is source, so that the estimator also runs in
+            scikit-learn tools without domains.
         rows: N, the number of rows of X.
 
     Returns:
@@ -55,13 +55,13 @@ def source_rows(sample_domain: Any, rows: int) -> np.ndarray:
 
 
 def source_labels(y: Any, source: np.ndarray, task: Task, masked: bool) -> np.ndarray:
-    """The labels of the source rows. The others are dropped before anything looks at a label.
+    """Return the labels of the source rows. The other labels are dropped before any label is read.
 
     Args:
-        y: (N,) or (N, 1) labels; what stands at target rows is never read.
+        y: (N,) or (N, 1) labels; the values at target rows are never read.
         source: (N,) bool.
         task: Says which labels are usable.
-        masked: Whether there are target rows, so that a mask (-1, NaN) at a source row is a mistake.
+        masked: Whether there are target rows. If so, a mask (-1, NaN) at a source row is a mistake.
 
     Returns:
         (Ns,) labels; float64 for regression.
@@ -84,14 +84,14 @@ def source_labels(y: Any, source: np.ndarray, task: Task, masked: bool) -> np.nd
 
 
 def mask_targets(y: np.ndarray, sample_domain: np.ndarray) -> np.ndarray:
-    """A copy of y (N,) with the labels of the target rows masked: -1, or NaN where y is floating-point."""
+    """Copy y (N,) with the labels of the target rows masked: -1, or NaN where y is floating-point."""
     hidden = y.copy()
     hidden[np.asarray(sample_domain) < 0] = np.nan if y.dtype.kind == "f" else MASKED_CLASS
     return hidden
 
 
 def _as_array(y: Any) -> np.ndarray:
-    """Turn y into an array; the elements of a list are taken as they are, none is looked at."""
+    """Convert y to an array; the elements of a list are copied without being read."""
     if hasattr(y, "__array__") or not hasattr(y, "__len__"):
         return np.asarray(y)
     return np.fromiter(y, dtype=object, count=len(y))

@@ -1,4 +1,4 @@
-"""What is wrong with the input, one class each; every one is also a ValueError, as scikit-learn expects."""
+"""Errors of the input, one class for each kind. Every class is also a ValueError, as scikit-learn expects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class DomainError(InputError, ValueError):
 
 
 class LabelsError(InputError, ValueError):
-    """The labels of the source rows cannot be learnt from."""
+    """The labels of the source rows cannot be used for training."""
 
 
 class OptionError(InputError, ValueError):
-    """An option of the estimator has a value that it cannot have, or that does not fit the data."""
+    """An option of the estimator has an invalid value, or a value that does not fit the data."""

@@ -1,7 +1,8 @@
 """M3BAT as scikit-learn estimators.
 
 M3BAT (Meegahapola et al., IMWUT 8(2), 2024, arXiv 2404.17391): unsupervised domain adaptation of multi-modal
-sensing by multi-branch adversarial training. docs/methods/m3bat.md says what is the paper's and what is ours.
+sensing by multi-branch adversarial training. docs/methods/m3bat.md says what is from the paper and what is
+not.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from paramcast.methods.m3bat.selection import Trial, choose, folds, judge, targe
 from paramcast.methods.m3bat.shift import ShiftTable, cohens_d, shift_table, summarize_windows
 from paramcast.methods.m3bat.training import Alignment, Plan, TaskLoss, train
 
-FURTHEST = 50.0  # deviations of the source; a value further out is taken as this far
+FURTHEST = 50.0  # deviations of the source; values are clipped to this distance
 STRENGTHS: dict[Alignment, tuple[float, ...]] = {
     "adversarial": (0.0, 0.1, 0.3, 1.0),
     "coral": (0.0, 1.0, 10.0, 100.0),
     "none": (0.0,),
 }
-"""What `strength=None` chooses from; 0 is the source model."""
-_AT_ONCE = 1024  # rows that are answered together
+"""Candidates of `strength=None`; 0 is the source model."""
+_AT_ONCE = 1024  # rows in a batch of predictions
 _CHOICES = {
     "branches": ("auto", "modality", "shift", "one"),
     "weighting": ("shift", "uniform"),
@@ -44,7 +45,7 @@ _CHOICES = {
 
 
 class _M3BAT(BaseEstimator):  # type: ignore[misc]
-    """What classifier and regressor share."""
+    """Common parts of classifier and regressor."""
 
     _task: Task
 
@@ -91,17 +92,17 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: (N, F) table, or (N, T, C) raw windows of C channels; finite. A column that is constant over
-                the source says nothing about y and is ignored.
-            y: (N,) labels; at target rows they are masked (-1 for classes, NaN for numbers) and in any case
-                never read.
+                the source has no information on y and is ignored.
+            y: (N,) labels. The labels of target rows are never read; they may be masked (-1 for classes, NaN
+                for numbers).
             sample_domain: (N,) whole numbers, positive for source and negative for target. None: every row is
-                source, nothing is adapted.
+                source, and nothing is adapted.
 
         Raises:
             SamplesError: X is not finite or of the wrong shape.
             DomainError: `sample_domain` does not name both source and target rows.
             LabelsError: Source labels are missing, masked or of one class only.
-            OptionError: An option has a value that it cannot have.
+            OptionError: An option has an invalid value.
             M3BATDivergedError: The loss became infinite.
         """
         strengths = self._check_options()
@@ -120,7 +121,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.randint(2**31 - 1)))
             network = self._network(data)
-            # Networks of one number begin alike whatever their strength.
+            # Networks with the same number start with the same weights at every strength.
             network.take(list(range(self.networks)) * len(strengths))
             losses = train(
                 network,
@@ -132,7 +133,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
                 rng,
                 [np.setdiff1d(np.arange(len(inputs)), rows) for rows in held_out],
             )
-        # Double precision, so that a row's answer does not depend on the rows beside it.
+        # In double precision, the answer to a row does not depend on the other rows of its batch.
         self.network_ = network.double()
         self.trials_ = (
             self._trials(strengths, inputs, labels, targets, held_out) if len(strengths) > 1 else ()
@@ -152,7 +153,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         target: np.ndarray,
         held_out: Sequence[np.ndarray],
     ) -> tuple[Trial, ...]:
-        """What is known of every strength without target labels."""
+        """Evaluate every strength without target labels."""
         by_strength = (len(strengths), self.networks)
         scaled = [self._scaled(side) for side in (source, target)]
         flat = [side.numpy() if side.ndim == 2 else summarize_windows(side.mT.numpy()) for side in scaled]
@@ -165,7 +166,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         )
 
     def _answers(self, X: Any) -> np.ndarray:
-        """(N, K) probabilities, or (N, 1) values in deviations of the source labels, float64."""
+        """Compute (N, K) probabilities, or (N, 1) values in deviations of the source labels, float64."""
         check_is_fitted(self)
         data = self._samples(X, reset=False)
         if data.shape[1:] != self.window_shape_:
@@ -174,7 +175,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         return mean
 
     def _networks(self, scaled: Tensor) -> np.ndarray:
-        """What every network answers, (M, N, K)."""
+        """Compute the answers of every network, (M, N, K)."""
         network, answers = self.network_, []
         with torch.inference_mode():
             for rows in torch.split(scaled, _AT_ONCE):
@@ -192,7 +193,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         return data
 
     def _check_options(self) -> tuple[float, ...]:
-        """The strengths to choose from."""
+        """Check the options, and return the strengths to choose from."""
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -212,7 +213,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         return strengths
 
     def _fit_scale(self, source: np.ndarray) -> None:
-        """Standardize by the source alone, so that no method is adapted already by its scaling."""
+        """Standardize by the source alone, so that the scaling is not an adaptation."""
         axes = tuple(range(source.ndim - 1))
         deviation = source.std(axes)
         self.mean_ = source.mean(axes)
@@ -220,7 +221,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         self.inverse_scale_ = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
 
     def _scaled(self, data: np.ndarray) -> Tensor:
-        """(N, F) or channels first (N, C, T), float64."""
+        """Standardize to (N, F), or to channels first (N, C, T), float64."""
         scaled = np.clip((data - self.mean_) * self.inverse_scale_, -FURTHEST, FURTHEST)
         return torch.from_numpy(scaled if data.ndim == 2 else np.ascontiguousarray(scaled.transpose(0, 2, 1)))
 
@@ -245,7 +246,7 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
         self.weights_ = self._branch_weights()
 
     def _branch_weights(self) -> dict[str, float]:
-        """w_b of the shared representation and the branches: mean |d|, divided by the mean of these means."""
+        """Compute w_b of the shared representation and of each branch: mean |d| over the mean of these."""
         names = ["shared", *(self.branches_ if len(self.branches_) > 1 else ())]
         if self.weighting == "uniform" or self.shift_ is None:
             return dict.fromkeys(names, 1.0)
@@ -281,19 +282,19 @@ class _M3BAT(BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _encode_labels(self, labels: np.ndarray) -> Tensor:
-        """(Ns,) labels as the loss wants them."""
+        """Convert (Ns,) labels to the targets of the loss."""
 
     @abstractmethod
     def _output_size(self) -> int:
-        """Number of outputs of the network."""
+        """Return the number of outputs of the network."""
 
     @abstractmethod
     def _task_loss(self) -> TaskLoss:
-        """L_task: (outputs (M, N, K), labels (M, N)) -> (M,)."""
+        """Return L_task: (outputs (M, N, K), labels (M, N)) -> (M,)."""
 
 
 def _column_shift(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """|d| of every column (F,), or the mean |d| of every channel's mean and deviation (C,)."""
+    """Compute |d| of every column (F,), or the mean |d| of every channel's mean and deviation (C,)."""
     if source.ndim == 2:
         return np.asarray(np.abs(cohens_d(source, target)))
     both = np.abs(cohens_d(summarize_windows(source), summarize_windows(target)))
@@ -305,17 +306,18 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
 
         L = L_task + strength * lambda(p) * sum_b w_b L_dom,b
 
-    The classes are those of all source domains together: what one source lacks is learnt from the others.
+    The classes are the union of the classes of all source domains. A class that one source lacks is learned
+    from the other sources.
 
     Args:
         modalities: Name -> columns (indices or column names; of windows: channel indices).
         branches: 'modality', 'shift' (equal groups by |d|), 'one' (a single branch, that is DANN); 'auto' is
             'modality' where modalities are given, else 'shift'.
         shift_branches: Number of groups for 'shift'.
-        strength: Factor of the domain losses, >= 0. Of several, the one is used that does best by what can be
-            told without target labels (`selection`). None: 0, 0.1, 0.3, 1 (of 'coral' 0, 1, 10, 100).
-        networks: So many networks are trained for every strength, each without another part of the source,
-            and answer together; 1 holds nothing out.
+        strength: Factor of the domain losses, >= 0. Of several factors, the best one by an estimate without
+            target labels is used (`selection`). None: 0, 0.1, 0.3, 1 (for 'coral' 0, 1, 10, 100).
+        networks: Number of networks for every strength. Each network is trained without another part of the
+            source, and their answers are averaged; 1 holds nothing out.
         weighting: w_b from the branch's mean |d|, or all 1.
         discriminators: One for each branch, or one of all representations together.
         schedule: 'staged' (source only, then shared, then modality-specific) or 'end_to_end'.
@@ -326,7 +328,7 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
         steps: Optimizer steps.
         batch_size: Rows of either domain in a step.
         learning_rate: Peak rate of AdamW.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         random_state: Seed; the same seed, data and options give the same model.
         progress: Show a progress bar on a terminal.
 
@@ -336,19 +338,23 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
         weights_: w_b of 'shared' and of every branch.
         shift_: ShiftTable, None without target rows.
         strength_: The strength that is used; 0 is the source model.
-        trials_: What was known of every strength, () where there was one.
+        trials_: Evaluations of all strengths; () if there was only one strength.
         losses_: (steps,) of training, mean over the networks that are used.
     """
 
     _task: Task = "classification"
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """(N,) most probable classes; `sample_domain`, skada's convention, changes nothing."""
+        """Return the most probable classes (N,); `sample_domain`, skada's convention, is ignored."""
         answers = self._answers(X)
         return np.asarray(self.classes_[answers.argmax(1)])
 
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """(N, K) probabilities, mean over the networks; columns in the order of `classes_`, rows sum to 1."""
+        """Return probabilities (N, K), mean over the networks.
+
+        Columns are in the order of `classes_`, rows sum to 1. `sample_domain`, skada's convention, is
+        ignored.
+        """
         return self._answers(X)
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:
@@ -363,16 +369,19 @@ class M3BATClassifier(ClassifierMixin, _M3BAT):  # type: ignore[misc]
 
 
 class M3BATRegressor(RegressorMixin, _M3BAT):  # type: ignore[misc]
-    """Multi-branch adversarial adaptation, for numbers: options and attributes of M3BATClassifier.
+    """Multi-branch adversarial adaptation, for numbers; options and attributes as in M3BATClassifier.
 
-    L_task is Huber's loss of the standardized value, between the absolute error that is reported and the
-    squared one that trains smoothly.
+    L_task is Huber's loss of the standardized value, a compromise between the absolute error that is reported
+    and the squared error that trains smoothly.
     """
 
     _task: Task = "regression"
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """(N,) float64, mean over the networks; `sample_domain`, skada's convention, changes nothing."""
+        """Return values (N,) float64, mean over the networks.
+
+        `sample_domain`, skada's convention, is ignored.
+        """
         return self._answers(X)[:, 0] * self.label_scale_ + self.label_mean_
 
     def _encode_labels(self, labels: np.ndarray) -> Tensor:

@@ -1,7 +1,7 @@
 """Encoders, domain discriminators and the network of branches, for many networks side by side.
 
-All of a fit's networks are trained at once: every weight has a leading axis M, one entry a network, and
-nothing crosses it. On small tables that costs little more than training one.
+All networks of a fit are trained at once: every weight has a leading axis M with one entry for each network,
+and the networks do not interact. On small tables that costs little more than training one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _CHANNELS = (16, 24)
 _KERNELS = (8, 5)
 _STRIDES = (4, 2)
 _LEAST_VARIANCE = 1e-5
-"""Of a unit over time: a root has no slope at 0."""
+"""Added to the variance of a unit over time, since the gradient of a square root is infinite at 0."""
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
-    """Identity on the way forward, minus the gradient on the way back (Ganin et al., JMLR 2016)."""
+    """Return x in the forward pass, and minus the gradient in the backward pass (Ganin et al., JMLR 2016)."""
     return 2 * x.detach() - x
 
 
 class Linear(nn.Module):
-    """A linear layer, or M side by side, that begins as torch's does, or at zero.
+    """A linear layer, or M side by side, with torch's initialization or zeros.
 
     Args:
-        inputs: Width of what comes in.
-        outputs: Width of what goes out.
+        inputs: Width of the input.
+        outputs: Width of the output.
         members: () for one layer, (M,) for M.
-        zero: Begin at zero.
+        zero: Initialize with zeros.
     """
 
     def __init__(self, inputs: int, outputs: int, members: Members = (), zero: bool = False) -> None:
@@ -43,7 +43,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(_uniform(bound, *members, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., N, inputs) -> (..., N, outputs)."""
+        """Compute (..., N, inputs) -> (..., N, outputs)."""
         return x @ self.weight + self.bias
 
 
@@ -58,14 +58,14 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(_uniform(bound, *members, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, M * inputs, T) -> (N, M * outputs, about T / stride)."""
+        """Compute (N, M * inputs, T) -> (N, M * outputs, about T / stride)."""
         weight = self.weight.flatten(0, 1)
         padding, groups = weight.shape[-1] // 2, len(self.weight)
         return F.conv1d(x, weight, self.bias.flatten(), stride=self.stride, padding=padding, groups=groups)
 
 
 class TableEncoder(nn.Sequential):
-    """(..., N, F) -> (..., N, hidden)."""
+    """Encoder of table rows: (..., N, F) -> (..., N, hidden)."""
 
     def __init__(self, features: int, hidden: int, dropout: float, members: Members = ()) -> None:
         super().__init__(
@@ -78,10 +78,10 @@ class TableEncoder(nn.Sequential):
 
 
 class WindowEncoder(nn.Module):
-    """(M, N, C, T) -> (M, N, hidden), for any length T >= 1.
+    """Encoder of windows: (M, N, C, T) -> (M, N, hidden), for any length T >= 1.
 
-    1-D convolutions, then mean and deviation over time: how much a signal moves says what is done, also where
-    a sensor is worn the other way round.
+    It has 1-D convolutions, then mean and deviation over time. The size of a signal's movements shows the
+    activity, even if a sensor is worn the other way round.
     """
 
     def __init__(self, channels: int, hidden: int, dropout: float, members: Members) -> None:
@@ -93,7 +93,7 @@ class WindowEncoder(nn.Module):
         self.last = Linear(2 * wide, hidden, members)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, N, C, T) -> (M, N, hidden)."""
+        """Compute (M, N, C, T) -> (M, N, hidden)."""
         side_by_side = x.transpose(0, 1).flatten(1, 2)
         found = F.relu(self.second(F.relu(self.first(side_by_side))))
         found = found.view(len(found), len(x), -1, found.shape[-1])
@@ -103,27 +103,26 @@ class WindowEncoder(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """(..., N, D) representation -> (..., N, 1) logit of being target."""
+    """Domain discriminator: (..., N, D) representation -> (..., N, 1) logit of being target."""
 
     def __init__(self, dim: int, hidden: int, members: Members = ()) -> None:
         super().__init__(Linear(dim, hidden, members), nn.ReLU(), Linear(hidden, 1, members))
 
 
 class BranchNetwork(nn.Module):
-    """M networks: a shared encoder of all columns, beside it one encoder a branch; linear heads, added up.
+    """M networks: a shared encoder of all columns and one encoder for each branch. Linear heads are added up.
 
-    The branches' heads start at zero, so that a network is exactly its shared encoder at the moment at which
-    its branches open.
+    The branches' heads start at zero, so that opening the branches does not change the output.
 
     Args:
         members: M, number of networks.
         branches: Columns (or channels) of each branch; one branch alone is the shared encoder.
-        columns: Number of columns (or channels) in all.
+        columns: Number of all columns (or channels).
         windows: Whether inputs are raw windows (C, T) rather than rows of a table (F,).
         outputs: Number of classes, or 1 for regression.
         hidden: Width of every representation.
         dropout: Share of units dropped in training, in [0, 1).
-        joint: One discriminator of all representations together, instead of one for each.
+        joint: Use one discriminator for all representations together, instead of one for each.
     """
 
     def __init__(
@@ -158,16 +157,16 @@ class BranchNetwork(nn.Module):
         )
 
     def take(self, members: Sequence[int]) -> None:
-        """Keep these networks, in this order; one may be named more than once."""
+        """Keep these networks, in this order; an index may occur more than once."""
         for parameter in self.parameters():
             parameter.data = parameter.data[list(members)]
         self.members = len(members)
 
     def encode(self, x: Tensor, opened: bool = True) -> list[Tensor]:
-        """Representations (M, N, hidden): the shared one, then (if the branches are opened) one a branch.
+        """Compute representations (M, N, hidden): the shared one, then one for each branch if these are open.
 
         Args:
-            x: (M, N, F) or (M, N, C, T), every network's own rows.
+            x: (M, N, F) or (M, N, C, T), separate rows for every network.
             opened: Whether the branches are used.
         """
         used = len(self.columns) if opened else 1
@@ -177,15 +176,15 @@ class BranchNetwork(nn.Module):
         ]
 
     def predict(self, encoded: Sequence[Tensor]) -> Tensor:
-        """Representations -> (M, N, outputs)."""
+        """Compute representations -> (M, N, outputs)."""
         return torch.stack([head(z) for head, z in zip(self.heads, encoded, strict=False)]).sum(0)
 
     def domains(self, encoded: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (M, N) of being target, one tensor a discriminator, behind a gradient reversal."""
+        """Compute logits (M, N) of being target for each discriminator, behind a gradient reversal."""
         reversed_ = [reverse_gradient(z) for z in encoded]
         if self.joint:
             together = torch.cat(reversed_, dim=-1)
-            # Branches that are not open yet are silent.
+            # Branches that are not open yet are filled with zeros.
             reversed_ = [F.pad(together, (0, self.width - together.shape[-1]))]
         return [d(z)[..., 0] for d, z in zip(self.discriminators, reversed_, strict=False)]
 

@@ -1,17 +1,21 @@
-"""Choosing the strength of the alignment without a single target label.
+"""Choice of the strength of the alignment without any target label.
 
 A strength is evaluated by an estimate of its risk on the target:
 
     R = L + S + max(0, D - D_0)
 
-L is the loss of source rows that a network did not learn from. S is the distance, beyond chance, between the
-labels given to the target and those given to the source, once its rows are weighted so that it looks like the
-target: where more of the people are ill, alignment would hide it, and the weighted source says so; where a
-sensor reads differently, no weights explain it, and alignment has to. D is how much networks that were
-trained alike disagree about the target, D_0 how much those of strength 0 do. Alignment lowers D whether it is
-right or wrong, so that is no merit; but networks that contradict each other are not aligned, they are lost.
+L is the loss on source rows that a network did not learn from.
 
-Strength 0, the source model, is a candidate, and another one has to be clearly better.
+S is the distance, beyond chance, between the labels given to the target and the labels given to the source.
+The source rows are first weighted so that they look like the target. Suppose that more people are ill in the
+target: alignment would hide it, but the weighted source shows the higher share, so S grows. Suppose
+that a sensor has different readings: no weights explain it, and alignment has to correct it.
+
+D is the disagreement about the target between networks that were trained in the same way. D_0 is the
+disagreement at strength 0. Alignment lowers D whether it is right or wrong, so a low D earns nothing. But
+networks with a higher D contradict each other: their alignment failed.
+
+Strength 0, the source model, is a candidate. Another strength has to be clearly better.
 """
 
 from __future__ import annotations
@@ -29,16 +33,16 @@ from paramcast.methods.m3bat.domains import Task
 _TINY = 1e-12
 RIDGE = 1e-2
 COVERED = 0.02
-"""Share of the source rows that weights have to spread over, in effect, to count."""
+"""Weights count only if their effective number of rows is at least this share of the source rows."""
 MARGIN = 0.05
-"""By this share of the source model's risk another strength has to be better."""
+"""The risk of another strength has to be lower than that of the source model by this share."""
 ENOUGH_DOMAINS = 4
-"""So many source domains, and whole domains are held out, as the target is a domain apart too."""
+"""From this number of source domains on, whole domains are held out, since the target is a new domain too."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is known of one strength without target labels.
+    """Evaluation of one strength without target labels.
 
     Attributes:
         strength: Factor of the alignment loss.
@@ -54,14 +58,17 @@ class Trial:
 
 
 def risks(trials: Sequence[Trial]) -> list[float]:
-    """R of every trial; without one of strength 0, D_0 is the lowest D."""
+    """Compute R of every trial; without a trial of strength 0, D_0 is the lowest D."""
     plain = [trial.disagreement for trial in trials if trial.strength == 0]
     usual = min(plain or [trial.disagreement for trial in trials])
     return [trial.source_loss + trial.label_shift + max(0.0, trial.disagreement - usual) for trial in trials]
 
 
 def choose(trials: Sequence[Trial]) -> int:
-    """Index of the lowest risk; the source model's, where it is a candidate and that is not MARGIN below."""
+    """Return the index of the lowest risk.
+
+    If strength 0 is a candidate, and the lowest risk is not MARGIN below its risk, return its index instead.
+    """
     found = risks(trials)
     best = int(np.argmin(found))
     for index, trial in enumerate(trials):
@@ -71,7 +78,7 @@ def choose(trials: Sequence[Trial]) -> int:
 
 
 def folds(domains: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows that network 0, 1, ... may not learn from: each row is held out by one network.
+    """Choose the rows that network 0, 1, ... may not learn from; each row is held out by one network.
 
     Args:
         domains: (Ns,) domain labels of the source rows.
@@ -79,7 +86,8 @@ def folds(domains: np.ndarray, count: int, rng: np.random.Generator) -> list[np.
         rng: Draws the parts.
 
     Returns:
-        `count` index arrays; empty ones where there is one network alone, or too few rows to hold any out.
+        `count` index arrays. They are empty for a single network, and where there are too few rows to hold
+        any out.
     """
     if count < 2 or len(domains) < 2 * count:
         return [np.empty(0, dtype=np.int64)] * count
@@ -99,16 +107,16 @@ def judge(
     held_out: Sequence[np.ndarray],
     weights: np.ndarray,
 ) -> Trial:
-    """Judge the P networks of one strength by what they answer.
+    """Evaluate the P networks of one strength by their answers.
 
     Args:
-        task: Says what an answer is.
-        strength: Theirs.
+        task: Classification or regression, which sets the form of an answer.
+        strength: Strength of the networks.
         source: (P, Ns, K) answers to the source rows: probabilities, or (P, Ns, 1) values in deviations of y.
         target: (P, Nt, K) answers to the target rows.
         labels: (Ns,) class numbers, or values in deviations of y.
-        held_out: P index arrays, the source rows that each network did not learn from; where there are none,
-            it is evaluated on those that it did.
+        held_out: P index arrays, the source rows that each network did not learn from. A network with an
+            empty array is evaluated on all source rows.
         weights: (Ns,) of the source rows, from `target_weights`.
     """
     rows = [each if len(each) else np.arange(len(labels)) for each in held_out]
@@ -126,13 +134,13 @@ def judge(
 
 
 def target_weights(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Weights of the source rows with which their means are the target's, and which differ least otherwise.
+    """Compute weights of the source rows so that their means equal the target's, as evenly as possible.
 
         w_i = exp(theta x_i) / Z with sum_i w_i x_i = mean of the target
 
-    (entropy balancing: Hainmueller, Political Analysis 20, 2012). Where the target's means lie outside of
-    what the source covers, a few rows would have to carry it all: then no weights explain the shift, and all
-    are 1.
+    (entropy balancing: Hainmueller, Political Analysis 20, 2012). If the means of the target lie outside the
+    range of the source, a few rows would get all the weight. Then no weights explain the shift, and all
+    weights are 1.
 
     Args:
         source: (Ns, F) standardized.
@@ -154,22 +162,25 @@ def target_weights(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _effective(weights: np.ndarray) -> float:
-    """So many rows of equal weight tell as much."""
+    """Compute the effective sample size: the number of equally weighted rows with the same information."""
     return float(weights.sum() ** 2 / np.sum(weights**2))
 
 
 def _information(answers: np.ndarray) -> float:
-    """Mutual information of answer and network, in nats: 0 where all P networks agree; of (P, N, K)."""
+    """Compute the mutual information in nats of answer and network, (P, N, K); 0 where all P agree."""
     return float((_entropy(answers.mean(0)) - _entropy(answers).mean(0)).mean())
 
 
 def _spread(answers: np.ndarray) -> float:
-    """Mean distance of a network's value from the mean of all; of (P, N, 1)."""
+    """Compute the mean distance of a network's value from the mean of all networks, of (P, N, 1)."""
     return float(np.abs(answers - answers.mean(0)).mean())
 
 
 def _label_shift(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
-    """Wasserstein distance of answers (Ns, K), (Nt, K), less two standard errors of a difference of means."""
+    """Compute the Wasserstein distance of answers (Ns, K), (Nt, K), beyond chance.
+
+    Chance is two standard errors of a difference of means.
+    """
     chance = 2 * (1 / _effective(weights) + 1 / len(target)) ** 0.5
     beyond = [
         max(0.0, float(wasserstein_distance(given, asked, weights) - chance * asked.std()))

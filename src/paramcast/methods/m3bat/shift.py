@@ -1,4 +1,4 @@
-"""How far each feature moved between source and target: Cohen's d, as a table and as a plot."""
+"""Shift of each feature between source and target: Cohen's d, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 LIMIT = 10.0
-"""|d| beyond which nothing overlaps any more; also what a feature gets that is constant on both sides at
-different values, where d is infinite."""
+"""Bound of |d|. Beyond it the two distributions do not overlap. A feature that is constant on both sides with
+different values, where d is infinite, gets this value too.
+"""
 
 
 def cohens_d(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Standardized difference of means, positive where the target's is higher.
+    """Compute the standardized difference of means, positive where the target's mean is higher.
 
         d = (mean_t - mean_s) / s,   s^2 = ((n_s - 1) s_s^2 + (n_t - 1) s_t^2) / (n_s + n_t - 2)
 
@@ -31,7 +32,7 @@ def cohens_d(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     squares = [((side - side.mean(0)) ** 2).sum(0) for side in (source, target)]
     deviation = np.sqrt((squares[0] + squares[1]) / freedom)
     difference = target.mean(0) - source.mean(0)
-    # A constant's mean is off by rounding; that must not count as a shift of a feature without spread.
+    # The mean of a constant has a rounding error, which must not count as a shift of a constant feature.
     rounding = 1e-12 * np.maximum(np.abs(source).max(0), np.abs(target).max(0))
     difference = np.where(np.abs(difference) <= rounding, 0.0, difference)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -55,12 +56,12 @@ class ShiftTable:
     d: np.ndarray
 
     def by_branch(self) -> dict[str, float]:
-        """Mean |d| of every branch, in order of appearance."""
+        """Compute the mean |d| of every branch, in order of appearance."""
         names = list(dict.fromkeys(self.branches))
         return {name: float(np.abs(self.d[np.array(self.branches) == name]).mean()) for name in names}
 
     def text(self, most: int | None = None) -> str:
-        """The table, the most shifted feature first, cut to `most` lines."""
+        """Format the table, the most shifted feature first, cut to `most` lines."""
         order = np.argsort(-np.abs(self.d), kind="stable")[:most]
         width = max([len("feature"), *(len(self.features[i]) for i in order)])
         wide = max([len("branch"), *(len(self.branches[i]) for i in order)])
@@ -69,7 +70,7 @@ class ShiftTable:
         return "\n".join(lines)
 
     def plot(self, path: Path | str, most: int = 40) -> None:
-        """Draw the `most` shifted features as bars, coloured by branch, into an image (.png, .svg, .pdf)."""
+        """Draw the `most` shifted features as bars, colored by branch, into an image (.png, .svg, .pdf)."""
         from matplotlib.figure import Figure
 
         order = np.argsort(-np.abs(self.d), kind="stable")[:most][::-1]
@@ -86,19 +87,20 @@ class ShiftTable:
 
 
 def summarize_windows(windows: np.ndarray) -> np.ndarray:
-    """(N, T, C) raw windows -> (N, 2C): each channel's mean, then its standard deviation, over time."""
+    """Compute each channel's mean, then its standard deviation, over time: (N, T, C) windows -> (N, 2C)."""
     return np.concatenate([windows.mean(1), windows.std(1)], axis=1)
 
 
 def shift_table(
     source: np.ndarray, target: np.ndarray, branches: dict[str, np.ndarray], names: Sequence[str]
 ) -> ShiftTable:
-    """The table of a pair of domains.
+    """Make the table of a pair of domains.
 
     Args:
-        source: (Ns, F) or windows (Ns, T, C), finite; of a window each channel's mean and standard deviation.
+        source: (Ns, F) or windows (Ns, T, C), finite. Of a window, each channel's mean and standard deviation
+            count.
         target: (Nt, F) or (Nt, T, C).
-        branches: Name -> its columns (or channels), every one in exactly one branch.
+        branches: Name -> its columns (or channels). Every column is in exactly one branch.
         names: (F,) or (C,) names of the columns (or channels).
     """
     branch_of = {int(column): name for name, columns in branches.items() for column in columns}

@@ -1,4 +1,4 @@
-"""The staged training of M3BAT: many networks at once, each with its own strength and its own rows."""
+"""Staged training of M3BAT: many networks at once, each with its own strength and its own rows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from paramcast.methods.m3bat.network import BranchNetwork
 Alignment = Literal["adversarial", "coral", "none"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP, SHARED = 0.1, 0.1
-"""Shares of training: on the source alone, then aligned by the shared encoder; the branches have the rest."""
+"""Shares of training: on the source alone, then aligned by the shared encoder; the branches get the rest."""
 BETAS = (0.5, 0.999)
-"""Of Adam. Encoders and discriminators play against each other, and the usual momentum of 0.9 makes such
-games swing: with it, networks that differed in their seed alone ended at alignments that contradicted each
-other."""
+"""Betas of AdamW. Encoders and discriminators play a game against each other, and the usual momentum of 0.9
+makes such games oscillate. With it, networks that differed only in their seed ended at contradicting
+alignments.
+"""
 
 
 class M3BATDivergedError(ParamcastError):
@@ -32,16 +33,16 @@ class M3BATDivergedError(ParamcastError):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train.
+    """Options of a training.
 
     Attributes:
-        steps: Optimizer steps in all, >= 1.
-        batch: Rows of the source in a step, and as many of the target.
+        steps: Number of optimizer steps, >= 1.
+        batch: Number of source rows in a step; the number of target rows is the same.
         rate: Peak learning rate of AdamW; it falls to zero by half a cosine.
         decay: Weight decay.
-        strength: Factor of the alignment loss, >= 0; of M networks side by side one for each, (M,).
+        strength: Factor of the alignment loss, >= 0; for M networks side by side, a tuple of M factors.
         weights: (1 + B,) w_b of the shared representation and the branches; (1,) for one discriminator.
-        alignment: By domain discriminators, by covariances (Deep CORAL), or not at all.
+        alignment: By domain discriminators, by covariances (Deep CORAL), or none.
         staged: Warm-up, shared, then branches; otherwise everything from the first step ("end to end").
         progress: Show a progress bar.
     """
@@ -58,21 +59,24 @@ class Plan:
 
 
 def ramp(p: float) -> float:
-    """lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1; p in [0, 1], see `adversarial_share`."""
+    """Compute lambda(p) = 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1.
+
+    p is in [0, 1], see `adversarial_share`.
+    """
     return 2 / (1 + math.exp(-10 * p)) - 1
 
 
 def adversarial_share(p: float, plan: Plan) -> float:
-    """The share in [0, 1] of the aligned part of training that is done, at share p of all of it.
+    """Compute the completed share in [0, 1] of the aligned part of training, at share p of all training.
 
-    Counted from the end of the warm-up, so that alignment begins softly however long that was: counted from
-    the first step, lambda would begin at 0.76.
+    It is counted from the end of the warm-up, so that alignment begins at 0. Counted from the first step,
+    lambda would begin at 0.76.
     """
     return max(0.0, p - WARM_UP) / (1 - WARM_UP) if plan.staged else p
 
 
 def stage(p: float, plan: Plan) -> tuple[bool, bool]:
-    """Whether, at share p of training, the domains are aligned, and whether the branches are open."""
+    """Decide whether, at share p of training, the domains are aligned and the branches are open."""
     aligned = plan.alignment != "none"
     if not plan.staged:
         return aligned, True
@@ -95,15 +99,16 @@ def train(
 
     Args:
         network: Trained in place.
-        source: (Ns, ...) float32, or whatever the network encodes. Its batches are (batch, ...), or
-            (M, batch, ...) where `plan.strength` names M networks.
+        source: (Ns, ...) float32, or any other input of the network. Its batches are (batch, ...), or
+            (M, batch, ...) where `plan.strength` is a tuple for M networks.
         labels: (Ns,) int64 classes, or float32 values.
         target: (Nt, ...), or None: then nothing is aligned. There is no argument for its labels.
         task_loss: (outputs, labels) -> (), or (M,).
         plan: Length, rates, weights, stages.
         rng: Draws the batches.
-        pools: P index arrays: the source rows that network 0, ..., P - 1 may learn from, then network P, ...;
-            M is a multiple of P, and networks that share a pool get the same batches. None: all rows.
+        pools: P index arrays: the source rows that network 0, ..., P - 1 may learn from. Network P starts
+            again with the first array. M is a multiple of P, and networks with the same pool get the same
+            batches. None: all rows.
 
     Returns:
         (steps,) or (steps, M), the loss of every step.
@@ -145,7 +150,9 @@ def train(
 
 
 def domain_loss(source: Tensor, target: Tensor) -> Tensor:
-    """L_dom: binary cross-entropy (...,), each domain with half of the weight whatever its number of rows.
+    """Compute L_dom: binary cross-entropy (...,), each domain with half of the weight.
+
+    The weight does not depend on the domain's number of rows.
 
     Args:
         source: (..., Ns) logits of being target.
@@ -155,7 +162,7 @@ def domain_loss(source: Tensor, target: Tensor) -> Tensor:
 
 
 def coral_loss(source: Tensor, target: Tensor) -> Tensor:
-    """Deep CORAL (Sun and Saenko, 2016): ||C_s - C_t||_F^2 / (4 D^2), (...,).
+    """Compute Deep CORAL (Sun and Saenko, 2016): ||C_s - C_t||_F^2 / (4 D^2), (...,).
 
     Args:
         source: (..., Ns, D) representations.
@@ -177,7 +184,7 @@ def _covariance(x: Tensor) -> Tensor:
 
 
 def _batches(pools: Sequence[np.ndarray], plan: Plan, rng: np.random.Generator) -> Tensor:
-    """(steps, M, batch) rows, or (steps, batch) of one network: all of a pool once before any of it again."""
+    """Draw (steps, M, batch) rows, or (steps, batch) of one network; a row returns after all of its pool."""
     size = min(plan.batch, *(len(pool) for pool in pools))
     drawn = torch.from_numpy(np.stack([endless(pool, size, plan.steps, rng) for pool in pools], axis=1))
     if isinstance(plan.strength, tuple):
@@ -186,7 +193,7 @@ def _batches(pools: Sequence[np.ndarray], plan: Plan, rng: np.random.Generator) 
 
 
 def endless(pool: np.ndarray, size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """(steps, size) rows of a pool."""
+    """Draw (steps, size) rows of a pool from one permutation after another."""
     each_round = len(pool) // size
     rounds = [rng.permutation(pool)[: each_round * size] for _ in range(-(-steps // each_round))]
     return np.concatenate(rounds).reshape(-1, size)[:steps]

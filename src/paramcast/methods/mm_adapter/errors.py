@@ -1,4 +1,4 @@
-"""What is wrong with the input."""
+"""Errors of the input."""
 
 from __future__ import annotations
 

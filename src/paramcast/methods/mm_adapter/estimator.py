@@ -27,7 +27,7 @@ from paramcast.methods.mm_adapter.inputs import (
 from paramcast.methods.mm_adapter.network import MASKS, AdapterNet, Mask
 
 RATES = (1e-3, 3e-3, 1e-2)
-"""Learning rates that are tried by default, and by the trained baselines."""
+"""Learning rates that the adapter (by default) and the trained baselines try."""
 
 _PREDICTED_AT_ONCE = 256
 
@@ -36,23 +36,25 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Few-shot adapter of a CLIP-like dual encoder (arXiv 2409.02958), on embeddings of any such encoder.
 
     Args:
-        mask: Of the attention: `strict` (cross-modal pairs only), `bias` (+1 on cross-modal pairs) or `none`.
+        mask: Mask of the attention: `strict` (cross-modal pairs only), `bias` (+1 on cross-modal pairs) or
+            `none`.
         blend: Share of the shift in an adapted embedding, in [0, 1].
-        scale: Natural logarithm of what cosines are multiplied by, such as that of the encoder (CLIP's is
-            log 100); by default the one in [log 10, log 100] under which unadapted cosines explain the
+        scale: Natural logarithm of the factor of cosines, such as that of the encoder (CLIP's is log 100). By
+            default, it is fitted: the value in [log 10, log 100] with which unadapted cosines explain the
             training labels best.
-        learning_rate: Of Adam; of several, the best on validation.
-        steps: Of Adam, at most.
-        patience: Steps without a better validation after which training stops.
-        batch_size: Images a step.
-        random_state: Of the initial network, of held-out images and of the order of images.
+        learning_rate: Learning rate of Adam; of several rates, the best on validation is used.
+        steps: Largest number of steps of Adam.
+        patience: Number of steps without a better validation after which training stops.
+        batch_size: Images in a step.
+        random_state: Seed of the initial network, of held-out images and of the order of images.
 
     Attributes:
         network_: The trained `AdapterNet`.
         texts_: (C, D) float32, class texts of the fit, L2-normalized.
         classes_: (C,) rows of the class texts, 0 to C - 1; without class texts, the labels found in y.
-        learning_rate_, scale_: What was chosen.
-        validation_: Accuracy in [0, 1] and minus the cross-entropy on validation images, of what was chosen.
+        learning_rate_, scale_: The chosen values.
+        validation_: Accuracy in [0, 1] and minus the cross-entropy on validation images, with the chosen
+            values.
         n_features_in_: D.
     """
 
@@ -85,7 +87,7 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: (N, D) image embeddings; normalized here. An image of zeros is equally near to all texts.
             y: (N,) rows of `class_texts`: int in [0, C). A class without images is allowed, as its text still
                 names it. Without class texts: labels of any kind.
-            class_texts: (C, D) text embeddings, C >= 2. By default the mean image of a class stands for it.
+            class_texts: (C, D) text embeddings, C >= 2. By default the mean image of a class is its text.
             X_val: (M, D) image embeddings for early stopping; by default half of every class's images.
             y_val: (M,) their labels.
 
@@ -112,11 +114,12 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any, class_texts: Any = None) -> np.ndarray:
-        """Class probabilities.
+        """Compute class probabilities.
 
         Args:
             X: (N, D) image embeddings.
-            class_texts: (C', D) texts of other classes, seen in training or not; default: those of the fit.
+            class_texts: (C', D) texts of other classes, seen in training or not; default: the texts of the
+                fit.
 
         Returns:
             (N, C') float32, rows summing to 1.
@@ -134,12 +137,12 @@ class MultiModalAdapter(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return shares
 
     def predict(self, X: Any, class_texts: Any = None) -> np.ndarray:
-        """(N,) of `classes_`; with class texts given here, rows of these."""
+        """Return (N,) of `classes_`; with class texts given here, their row numbers."""
         rows: np.ndarray = self.predict_proba(X, class_texts).argmax(1)
         return self.classes_[rows] if class_texts is None else rows
 
     def score(self, X: Any, y: Any, class_texts: Any = None) -> float:
-        """Accuracy in [0, 1]; y as `predict` gives it."""
+        """Compute the accuracy in [0, 1]; y has the form that `predict` returns."""
         predicted = self.predict(X, class_texts)
         if np.shape(y) != predicted.shape:
             raise FewShotError(

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 Logits = Callable[[Tensor], Tensor]
 
 EVERY = 5
-"""Steps from one validation to the next."""
+"""Number of steps from one validation to the next."""
 
 SCALES = (math.log(10), math.log(100))
-"""Bounds of a fitted scale; the upper one is CLIP's own."""
+"""Bounds of a fitted scale; the upper bound is the scale of CLIP."""
 
 
 class Validation(NamedTuple):
-    """Score how well validation images are classified: the greater tuple is the better one.
+    """Score of predictions on validation images: the greater tuple is the better one.
 
     Attributes:
         accuracy: In [0, 1].
@@ -35,14 +35,15 @@ class Validation(NamedTuple):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long and how fast.
+    """Length and rate of a training.
 
     Attributes:
-        learning_rate: Of Adam.
-        steps: Of the optimizer, at most.
-        patience: Steps without a better validation after which training stops. Passes over the shots are no
-            measure: of a few shots a pass is a single step, and an adapter does not move before some fifty.
-        batch_size: Images a step.
+        learning_rate: Learning rate of Adam.
+        steps: Largest number of optimizer steps.
+        patience: Number of steps without a better validation after which training stops. Passes over the
+            shots are not used as the unit: a pass over few shots is a single step, and an adapter changes
+            little in the first fifty steps.
+        batch_size: Images in a step.
     """
 
     learning_rate: float = 1e-3
@@ -62,14 +63,14 @@ class Shots:
 
 
 def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, seed: int) -> Validation:
-    """Train `module` in place and leave it at its best by validation; the start takes part.
+    """Train `module` in place and leave it at its best validation, which may be its state at the start.
 
     Args:
-        module: Whose parameters are trained.
+        module: Module with the trained parameters.
         logits: Images (B, D) -> (B, C), through `module`.
         shots: Labels index the C classes.
-        settings: Of the training.
-        seed: Of the order of the images.
+        settings: Settings of the training.
+        seed: Seed of the order of the images.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     best, found = Validation(-math.inf, -math.inf), 0
@@ -92,13 +93,13 @@ def fit(module: nn.Module, logits: Logits, shots: Shots, settings: FitSettings, 
 
 
 def _endless(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Rows of [0, count), at most `size` at a time: all of them once before any again."""
+    """Yield rows of [0, count), at most `size` at a time: all rows once before any row again."""
     while True:
         yield from torch.split(torch.randperm(count, generator=generator), size)
 
 
 def validate(logits: Logits, shots: Shots) -> Validation:
-    """Score what gives `logits` on the validation images."""
+    """Score `logits` on the validation images."""
     with torch.no_grad():
         scores = logits(shots.val_images)
         loss = F.cross_entropy(scores, shots.val_labels)
@@ -107,9 +108,9 @@ def validate(logits: Logits, shots: Shots) -> Validation:
 
 
 def fitted_scale(cosines: Tensor, labels: Tensor) -> float:
-    """The logarithm of the scale under which cosines explain labels best, within `SCALES`.
+    """Fit the logarithm of the scale with which cosines explain labels best, within `SCALES`.
 
-    A poor encoder explains them best with a scale near 1, under which no adapter learns: hence the bounds.
+    A poor encoder would get a scale near 1, with which no adapter learns: hence the bounds.
 
     Args:
         cosines: (N, C), unadapted.

@@ -1,4 +1,4 @@
-"""Checks of what callers hand in."""
+"""Checks of the input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paramcast.methods.mm_adapter.fitting import Shots
 
 
 def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
-    """(N, D) finite numbers -> (N, D) float32, L2-normalized; a row of zeros stays one."""
+    """Check and L2-normalize (N, D) finite numbers -> (N, D) float32; a row of zeros stays as it is."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -27,13 +27,13 @@ def embeddings(values: Any, what: str, dim: int | None = None) -> Tensor:
         raise FewShotError(f"{what} has {array.shape[1]} columns, but {dim} are needed: use one dual encoder")
     if not np.isfinite(array).all():
         raise FewShotError(f"{what} holds NaN or infinity")
-    largest = np.abs(array).max(1, keepdims=True)  # so that squares of no finite number overflow
+    largest = np.abs(array).max(1, keepdims=True)  # without it, squares of large numbers overflow
     scaled = np.divide(array, largest, out=np.zeros_like(array), where=largest > 0)
     return F.normalize(torch.from_numpy(scaled.astype(np.float32)), dim=-1)
 
 
 def text_embeddings(values: Any, dim: int) -> Tensor:
-    """(C, D), C >= 2, no row of zeros -> (C, D) float32, L2-normalized."""
+    """Check and L2-normalize (C, D), C >= 2, without a row of zeros -> (C, D) float32."""
     texts = embeddings(values, "class_texts", dim)
     if len(texts) < 2:
         raise FewShotError("class_texts has one row; at least two classes are needed")
@@ -45,7 +45,7 @@ def text_embeddings(values: Any, dim: int) -> Tensor:
 
 
 def row_labels(y: Any, rows: int, classes: int) -> Tensor:
-    """(N,) whole numbers in [0, classes) -> (N,) int64."""
+    """Check (N,) whole numbers in [0, classes) -> (N,) int64."""
     array = column(y, rows, "y")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
         raise FewShotError(f"y must hold row numbers of class_texts: whole numbers from 0 to {classes - 1}")
@@ -53,7 +53,7 @@ def row_labels(y: Any, rows: int, classes: int) -> Tensor:
 
 
 def class_labels(y: Any, rows: int) -> tuple[np.ndarray, Tensor]:
-    """(N,) labels of any kind -> the classes, sorted, and (N,) int64 rows of them."""
+    """Convert (N,) labels of any kind to the sorted classes, and (N,) int64 rows of the classes."""
     array = column(y, rows, "y")
     try:
         assert_all_finite(array, input_name="y")
@@ -65,7 +65,7 @@ def class_labels(y: Any, rows: int) -> tuple[np.ndarray, Tensor]:
 
 
 def shots_of(images: Tensor, rows: Tensor, validation: tuple[Tensor, Tensor] | None, seed: int) -> Shots:
-    """Validation as given; else half of every class is held out, or all is used twice if nothing can be."""
+    """Use the given validation; else hold out half of every class, or use all images twice if none can be."""
     if validation is not None:
         return Shots(images, rows, *validation)
     train, held = draw_shots(rows.numpy(), len(rows), seed)
@@ -75,7 +75,7 @@ def shots_of(images: Tensor, rows: Tensor, validation: tuple[Tensor, Tensor] | N
 
 
 def column(y: Any, rows: int, what: str) -> np.ndarray:
-    """Labels of any kind, one an image -> (N,)."""
+    """Check (N,) labels of any kind, one for each image."""
     if y is None:
         raise FewShotError(f"MultiModalAdapter requires {what} to be passed, but the target {what} is None")
     try:
@@ -95,7 +95,7 @@ def draw_shots(y: np.ndarray, shots: int, seed: int) -> tuple[np.ndarray, np.nda
     Args:
         y: (N,) int, classes.
         shots: At least 1.
-        seed: Of the draw. More shots with the same seed draw a superset for training.
+        seed: Seed of the draw. More shots with the same seed draw a superset for training.
 
     Returns:
         Row numbers of training and of validation images.

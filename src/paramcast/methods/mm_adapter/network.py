@@ -18,15 +18,15 @@ BOTTLENECK = 32
 WIDTH = 128
 HEADS = 4
 _ROUNDING = 1e-4
-"""Unit vectors that differ by less are the same."""
+"""Unit vectors that differ by less count as equal."""
 
 
 def attention_mask(classes: int, mask: Mask) -> Tensor:
-    """What is added to the attention scores of a sequence of `classes` texts and, last, one image.
+    """Make the addend to the attention scores of a sequence of `classes` texts and, last, one image.
 
     Returns:
-        (C + 1, C + 1) float32. `strict`: -inf within a modality, so that only cross-modal pairs attend; then
-        every text attends to the image alone, and all class texts are shifted by the same vector. `bias`: +1
+        (C + 1, C + 1) float32. `strict`: -inf within a modality, so that only cross-modal pairs attend. Every
+        text then attends to the image alone, and all class texts are shifted by the same vector. `bias`: +1
         on cross-modal pairs. `none`: 0.
     """
     image: Tensor = torch.arange(classes + 1) == classes
@@ -37,12 +37,12 @@ def attention_mask(classes: int, mask: Mask) -> Tensor:
 
 
 class AdapterNet(nn.Module):
-    """Embeddings in, embeddings out; 107,712 parameters at 512 dimensions.
+    """Network that shifts embeddings; 107,712 parameters at 512 dimensions.
 
     Args:
         dim: Length D of an embedding.
         mask: See `attention_mask`.
-        blend: Share of the shift in what comes out, in [0, 1].
+        blend: Share of the shift in the output, in [0, 1].
     """
 
     def __init__(self, dim: int, mask: Mask = "strict", blend: float = 0.2) -> None:
@@ -51,19 +51,19 @@ class AdapterNet(nn.Module):
         self.down = nn.Sequential(nn.Linear(dim, BOTTLENECK), nn.Linear(BOTTLENECK, WIDTH))
         self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         self.narrow, self.widen = nn.Linear(WIDTH, BOTTLENECK), nn.Linear(BOTTLENECK, dim)
-        # The usual biases are as large as what a layer makes of a unit vector, and add up through the layers:
-        # shifts, being normalized, would begin as one and the same for all inputs, and long stay so.
+        # The usual biases are as large as a layer's output for a unit vector, and add up through the layers.
+        # The normalized shifts would then be almost equal for all inputs, at first and for many steps.
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
 
     @torch.no_grad()
     def look_at(self, embeddings: Tensor) -> None:
-        """Begin the bottleneck at the directions in which embeddings differ most.
+        """Initialize the bottleneck with the directions in which embeddings differ most.
 
-        At random directions, what few shots differ in is lost behind what all embeddings have in common. Each
-        principal direction is divided by the root of its deviation, and all are centred and scaled to a mean
-        variance of 1. Where there are fewer than 32 of them, the other rows stay as they were.
+        With random directions, the common part of all embeddings hides the differences between few shots.
+        Each principal direction is divided by the root of its deviation, and all are centered and scaled to a
+        mean variance of 1. If there are fewer than 32 directions, the other rows do not change.
 
         Args:
             embeddings: (N, D) float32, L2-normalized, of images and texts.
@@ -79,25 +79,26 @@ class AdapterNet(nn.Module):
             weight[:count], bias[:count] = rows, -rows @ centre
 
     def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapt.
+        """Adapt embeddings.
 
         Args:
             images: (B, D) float32, L2-normalized.
-            texts: (C, D) float32, L2-normalized, one a class.
+            texts: (C, D) float32, L2-normalized, one for each class.
 
         Returns:
-            Images (B, D), and for each image its own texts (B, C, D), L2-normalized.
+            Images (B, D), and the adapted texts of each image (B, C, D), L2-normalized.
         """
         shift = F.normalize(self.widen(self._inner(images, texts)), dim=-1)
         adapted = F.normalize(self.blend * shift + (1 - self.blend) * _sequences(texts, images), dim=-1)
         return adapted[:, -1], adapted[:, :-1]
 
     def cosines(self, images: Tensor, texts: Tensor) -> Tensor:
-        """(B, D), (C, D) -> (B, C) cosines in [-1, 1] of the adapted embeddings.
+        """Compute the cosines in [-1, 1] of the adapted embeddings: (B, D), (C, D) -> (B, C).
 
-        Equal to those of what `forward` returns, without its (B, C, D) numbers: a text's shift is u = W g + b
-        with g of 32 numbers, so that lengths and products of shifts are forms in g. Unit vectors s and
-        u / |u| blend to a length of sqrt(blend² + (1 - blend)² + 2 blend (1 - blend) <s, u> / |u|).
+        They equal the cosines of the output of `forward`, without its (B, C, D) numbers. The shift of a text
+        is u = W g + b with g of 32 numbers, so that lengths and products of shifts are forms in g. A blend of
+        unit vectors s and u / |u| has a length of sqrt(blend² + (1 - blend)² + 2 blend (1 - blend) <s, u> /
+        |u|).
         """
         inner = self._inner(images, texts)
         weight, bias = self.widen.weight, self.widen.bias
@@ -113,9 +114,9 @@ class AdapterNet(nn.Module):
         return (self.blend * to_image + own * adapted @ texts.T) / blended
 
     def _inner(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The 32 numbers of which the last layer makes each shift, (B, C + 1, 32)."""
+        """Compute the 32 inputs of the last layer for each shift, (B, C + 1, 32)."""
         attention = self.attention
-        # The texts are projected once, not once an image.
+        # The texts are projected once, not for every image.
         parts = [
             F.linear(self.down(rows), attention.in_proj_weight, attention.in_proj_bias)
             for rows in (texts, images)
@@ -124,12 +125,12 @@ class AdapterNet(nn.Module):
         query, key, value = sequences.view(*sequences.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)
         mask = attention_mask(len(texts), self.mask).to(sequences)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
-        # No activation lies between the attention's output layer and the next: they are one matrix.
+        # Without an activation between the attention's output layer and the next layer, they are one matrix.
         out, narrow = attention.out_proj, self.narrow
         both = F.linear(mixed, narrow.weight @ out.weight, narrow.weight @ out.bias + narrow.bias)
         return F.gelu(both)
 
 
 def _sequences(texts: Tensor, images: Tensor) -> Tensor:
-    """(C, D) and (B, D) -> (B, C + 1, D): for each image all texts and, last, the image."""
+    """Join for each image all texts and, last, the image: (C, D) and (B, D) -> (B, C + 1, D)."""
     return torch.cat([texts.expand(len(images), *texts.shape), images[:, None]], dim=1)

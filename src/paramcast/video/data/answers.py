@@ -1,8 +1,9 @@
-"""When two answers count as the same: the field's evaluation scripts, in one place.
+"""Comparison of answers, by the rules of the field's evaluation scripts.
 
-Answers are compared without regard to case, blanks, articles, hyphens within words and punctuation; numbers
-below a hundred may be words or digits, contractions may lack their apostrophe. So do the scripts of VQA and
-of those who follow it (GT-Vision-Lab/VQA). What is compared is not shown: an answer keeps its own spelling.
+The comparison ignores case, blanks, articles, hyphens within words and punctuation. Numbers below a hundred
+may be words or digits, and contractions may lack their apostrophe. The scripts of VQA (GT-Vision-Lab/VQA) and
+of the data sets that follow it have the same rules. The compared form is not shown to users: an answer keeps
+its spelling.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _BEFORE_UNIT = re.compile(r"(?<=\d)\s+(?=[%°])")
 
 @lru_cache(maxsize=65536)
 def normalized(answer: str) -> str:
-    """Bring an answer into the form in which answers are compared; 'The  Donut.' gives 'donut'.
+    """Convert an answer to the form in which answers are compared; 'The  Donut.' gives 'donut'.
 
-    An answer of nothing but articles or punctuation stays as it is, without its blanks.
+    An answer that consists only of articles or punctuation is kept, without surplus blanks.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", answer).casefold()).translate(_MARKS)
     text = _SPAN.sub("-", _APOSTROPHE.sub("", text))
@@ -51,13 +52,13 @@ def _in_number(found: re.Match[str]) -> str:
 
 
 def _blank(found: re.Match[str]) -> str:
-    """What takes the place of a sign: accents stay, what is not seen goes."""
+    """Choose the replacement of a character: accents stay, invisible ones vanish, others become a blank."""
     kind = unicodedata.category(found.group())
     return found.group() if kind[0] == "M" else "" if kind in ("Cf", "Cc") else " "
 
 
 def _numbered(words: list[str]) -> list[str]:
-    """The words, with number words as digits: 'twenty one' is 21."""
+    """Convert number words to digits: 'twenty one' is 21."""
     found: list[str] = []
     tens = 0
     for word in words:
@@ -71,22 +72,22 @@ def _numbered(words: list[str]) -> list[str]:
 
 
 def same_answer(one: str, other: str) -> bool:
-    """Whether two answers count as the same."""
+    """Check whether two answers count as equal."""
     return normalized(one) == normalized(other)
 
 
 def most_given(answers: Sequence[str]) -> str:
-    """The answer that was given most often, the first of those; in its most frequent spelling."""
+    """Return the most frequent answer, in its most frequent spelling; the first answer in case of a tie."""
     counts = Counter(map(normalized, answers))
     best = max(counts, key=lambda answer: counts[answer])
     return Counter(answer for answer in answers if normalized(answer) == best).most_common(1)[0][0]
 
 
 def classes(counts: Mapping[str, int]) -> list[str]:
-    """The answers to tell apart, the most frequent first, each in its most frequent spelling.
+    """Return the different answers, the most frequent first, each in its most frequent spelling.
 
     Args:
-        counts: Answer as it is spelled -> how often it is given.
+        counts: Spelling of an answer -> its frequency.
     """
     totals: Counter[str] = Counter()
     spelled: dict[str, str] = {}
@@ -97,7 +98,7 @@ def classes(counts: Mapping[str, int]) -> list[str]:
 
 
 def variants(answers: Iterable[str]) -> dict[str, list[str]]:
-    """The answers that are spelled in several ways: compared form -> its spellings, sorted."""
+    """Find the answers with several spellings: compared form -> its spellings, sorted."""
     spellings: dict[str, set[str]] = {}
     for answer in answers:
         spellings.setdefault(normalized(answer), set()).add(answer)
@@ -105,11 +106,13 @@ def variants(answers: Iterable[str]) -> dict[str, list[str]]:
 
 
 def consensus(matches: int, given: int) -> float:
-    """VQA's accuracy, 0..1: the mean over all but one of the people of min(1, those who agree / 3).
+    """Compute VQA's accuracy of an answer, 0..1.
+
+    Each person is left out once. The accuracy is the mean of min(1, matches among the other people / 3).
 
     Args:
-        matches: People whose answer is the one that is scored.
-        given: People who answered, >= 1.
+        matches: Number of people who gave the scored answer.
+        given: Number of people who answered, >= 1; with one person, the accuracy is `matches`.
     """
     if given == 1:
         return float(matches)

@@ -1,7 +1,7 @@
-"""The feature cache: arrays by content in one SQLite database, for several processes, proof against a kill.
+"""Feature cache: arrays by content in one SQLite database, safe for several processes and against a kill.
 
-Every call opens and closes its own connection: nothing is shared with forks or threads, and nothing is left
-open. In WAL mode a batch is either there or not, whenever the process dies.
+Each call opens and closes its own connection: nothing is shared with forks or threads, and nothing stays
+open. In WAL mode, a batch is stored completely or not at all, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEYS_A_QUERY = 500  # SQLite allows 999 in old builds
 
 
 def digest(*parts: object) -> bytes:
-    """A key (32 bytes) of `parts`; each goes in with its length, so that no two lists run together."""
+    """Compute a key (32 bytes) of `parts`; it includes their lengths, so that different lists differ."""
     state = blake2b(digest_size=32)
     for part in parts:
         text = part if isinstance(part, bytes) else str(part).encode()
@@ -38,7 +38,7 @@ def digest(*parts: object) -> bytes:
 
 
 def digest_files(paths: Sequence[Path]) -> bytes:
-    """A key (32 bytes) of the bytes of `paths`, in order. Files are streamed. Raises OSError."""
+    """Compute a key (32 bytes) of the bytes of `paths`, in order. Files are streamed. Raises OSError."""
     state = blake2b(digest_size=32)
     for path in paths:
         state.update(path.stat().st_size.to_bytes(8, "little"))
@@ -55,7 +55,7 @@ class FeatureCache:
         self.path = path or cache_dir("features") / "features.sqlite"
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The (rows, columns) float32 arrays, read-only, of those `keys` that are there."""
+        """Return the arrays, (rows, columns) float32, read-only, of the `keys` that are stored."""
 
         def read(connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
             found = {}
@@ -69,7 +69,7 @@ class FeatureCache:
         return self._with_connection(read)
 
     def put(self, values: Mapping[bytes, np.ndarray]) -> None:
-        """Store (rows, columns) arrays with columns >= 1 as float32, all or none."""
+        """Store (rows, columns) arrays with columns >= 1 as float32, all or none of them."""
         rows = [
             (key, value.shape[1], np.ascontiguousarray(value, "<f4").tobytes())
             for key, value in values.items()
@@ -81,12 +81,12 @@ class FeatureCache:
         self._with_connection(write)
 
     def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction; a broken database is set aside and the work done on a new one."""
+        """Run `work` in a transaction; if the database is broken, set it aside and use a new one."""
         try:
             with self._connection() as connection:
                 return work(connection)
         except sqlite3.OperationalError:
-            raise  # locked, disk full, read-only: the file is not to blame
+            raise  # locked, disk full, read-only: the file itself is not broken
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
             with self._connection() as connection:
@@ -96,7 +96,7 @@ class FeatureCache:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection, connection:
             execute_patiently(connection, "PRAGMA journal_mode=WAL", BUSY_SECONDS)
-            connection.execute("PRAGMA synchronous=NORMAL")  # WAL: a power cut may lose a batch, not the file
+            connection.execute("PRAGMA synchronous=NORMAL")  # WAL: a power cut may lose a batch, no more
             connection.execute(_TABLE)
             yield connection
 

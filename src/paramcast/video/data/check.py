@@ -1,4 +1,4 @@
-"""Everything that is wrong with a collection, at once."""
+"""Check a collection and report all its problems at once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from paramcast.video.data.frames import undecodable
 
 
 def check_collection(path: Path | str) -> list[Problem]:
-    """Every problem of the collection in folder `path`, by line; every frame of every clip is decoded.
+    """Find all problems of the collection in folder `path`, by line; decode every frame of every clip.
 
     Raises:
-        CollectionError: there is no `clips.jsonl` to read, or it names no clip.
+        CollectionError: `clips.jsonl` cannot be read, or it names no clip.
     """
     return inspect_collection(path)[1]
 
 
 def inspect_collection(path: Path | str) -> tuple[list[Clip], list[Problem]]:
-    """The clips whose lines are right, and every problem; raises as `check_collection` does."""
+    """Return the clips with correct lines, and all problems; raises as `check_collection` does."""
     root = Path(path)
     clips: list[Clip] = []
     problems: list[Problem] = []
@@ -45,7 +45,7 @@ def inspect_collection(path: Path | str) -> tuple[list[Clip], list[Problem]]:
 
 
 def write_right(path: Path | str, problems: list[Problem], target: Path) -> int:
-    """Write to `target` those lines of the collection in folder `path` that have no problem; how many."""
+    """Write the lines without a problem, of the collection in `path`, to `target`; return their number."""
     wrong = {problem.line for problem in problems}
     lines = (Path(path) / CLIPS_FILE).read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     right = [line for number, line in enumerate(lines, start=1) if number not in wrong and line.strip()]

@@ -1,4 +1,4 @@
-"""Clips and questions, and what can be wrong with them."""
+"""Clips, questions and the problems of a collection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a collection: where it is and how to mend it."""
+    """A fault of a collection: where it is and how to correct it."""
 
     line: int
     id: str | None
@@ -28,7 +28,7 @@ class Problem:
 
 
 class CollectionError(InputError):
-    """A collection cannot be used; `problem` names line and clip, None when the folder itself is wrong."""
+    """A collection cannot be used; `problem` names line and clip, or is None if the folder is wrong."""
 
     def __init__(self, root: Path, problem: Problem | str) -> None:
         super().__init__(problem if isinstance(problem, str) else f"{root}{os.sep}{problem}")
@@ -41,11 +41,11 @@ class Question:
 
     Attributes:
         question: The question.
-        answer: The right answer; of several, the one that was given most often.
-        answers: All that were given, where there are several: any of them is right.
-        options: The data set's own answers to choose from, the right one among them; empty where it has none.
-        kind: What kind of question it is, where the data set says so.
-        extra: The keys that paramcast does not know, as they were read.
+        answer: The right answer; if there are several, the most frequent one.
+        answers: All given answers if there are several, each of them right; else empty.
+        options: The data set's answers to choose from, the right one among them; empty if it has none.
+        kind: The kind of the question, if the data set names one.
+        extra: The keys that paramcast does not know, unchanged.
     """
 
     question: str
@@ -57,19 +57,19 @@ class Question:
 
     @property
     def right(self) -> tuple[str, ...]:
-        """Every answer that was given, in order, as often as it was."""
+        """All given answers, in order, with repetitions."""
         return self.answers or (self.answer,)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video, or a part of one: a file or a folder of ordered frames, with what is known about it.
+    """A video or a part of a video, as a file or as ordered frames, with its texts and labels.
 
     Exactly one of `frames` (not empty) and `video` is set; both hold paths relative to `root`. `line` is the
-    line number in `clips.jsonl`, from 1. `frame_captions` is empty or has one sentence a frame. `start` and
-    `end` are seconds within the video; None is its own. `split` is that of the data set, one of SPLITS.
-    `source` names what the clip is cut from. `extra` holds the keys that paramcast does not know, as they
-    were read. `made` says that the questions are not the data set's own.
+    line number in `clips.jsonl`, from 1. `frame_captions` is empty or has one sentence for each frame.
+    `start` and `end` are seconds within the video; None is the start or end of the video. `split` is the
+    split of the data set, one of SPLITS. `source` names the video that the clip was cut from. `extra` holds
+    the keys that paramcast does not know, unchanged. `made` is True if the questions were made from captions.
     """
 
     id: str
@@ -95,5 +95,5 @@ class Clip:
         return tuple(self.root / name for name in self.frames or (self.video or "",))
 
     def error(self, message: str) -> CollectionError:
-        """A CollectionError that names this clip and its line."""
+        """Make a CollectionError that names this clip and its line."""
         return CollectionError(self.root, Problem(self.line, self.id, message))

@@ -1,7 +1,7 @@
-"""Questions made from captions: every word of a caption that is a known answer is asked for.
+"""Questions made from captions: one question for each word of a caption that is a known answer.
 
-MSRVTT-QA's own questions were made from captions by rules (Xu et al., ACM Multimedia 2017). Captions of clips
-that nobody asked about are lessons, too: docs/log.md says what they are worth.
+The questions of MSRVTT-QA were made from captions by rules, too (Xu et al., ACM Multimedia 2017). Made
+questions add training data from clips without questions; docs/log.md reports the gain.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _BEFORE_NOUNS = frozenset(_ARTICLES.split())
 _EMPTY = _BEFORE_NOUNS.union(_OTHERS.split())
 _WHO = frozenset(_PEOPLE.split())
 _LONG = 5
-"""Words before a verb beyond which they are not its subject alone."""
+"""If more words than this precede a verb, they are not only its subject."""
 
 
 def clozes(caption: str, answers: frozenset[str]) -> list[Question]:
-    """Questions whose answer is a word of `caption`, in base form, that is one of `answers`.
+    """Make a question for each word of `caption` that is one of `answers`, in base form or unchanged.
 
-    'a man is driving a car' gives 'what is a man doing' (drive), 'who driving a car' ... in the plain words
-    of the caption: good enough to learn from, not to be shown to anyone.
+    'a man is driving a car' gives 'what is a man doing' (drive), 'who is driving a car' (man), and so on.
+    The grammar may be wrong: the questions are good enough for training, but not for users.
     """
     words = _WORD.findall(caption.lower())
     found = []
@@ -48,9 +48,9 @@ def clozes(caption: str, answers: frozenset[str]) -> list[Question]:
 
 
 def with_clozes(clips: Iterable[Clip], answers: Iterable[str]) -> list[Clip]:
-    """The clips with the questions that their captions make in place of their own; without those of none.
+    """Copy the clips, with questions made from their captions instead of the clips' questions.
 
-    The new clips have ids of their own and the same pictures.
+    Clips whose captions give no question are left out. The copies have new ids and the same frames.
     """
     known = frozenset(answers)
     made = []

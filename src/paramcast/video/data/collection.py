@@ -1,4 +1,4 @@
-"""Collections: a folder with `clips.jsonl`, a clip a line, read strictly and without decoding anything."""
+"""Collections: a folder with `clips.jsonl`, one clip per line, read strictly and without decoding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Collection:
-    """The clips of a folder, in the order of its `clips.jsonl`."""
+    """Clips of a folder, in the order of its `clips.jsonl`."""
 
     root: Path
     name: str
@@ -37,15 +37,16 @@ class Collection:
 
     @classmethod
     def open(cls, path: Path | str, skipped: list[Problem] | None = None) -> Collection:
-        """Read the collection in folder `path`; every file must be there, none is decoded.
+        """Read the collection in folder `path`; every file must exist, and none is decoded.
 
         Args:
             path: The folder.
-            skipped: Where problems go of lines that are then left out; None: the first one is raised.
+            skipped: List that receives the problems; lines with problems are then left out. None: the first
+                problem is raised.
 
         Raises:
-            CollectionError: `clips.jsonl` is missing or empty, or a line of it is wrong: the first such line
-                is named with its clip, what is wrong and how to mend it.
+            CollectionError: `clips.jsonl` is missing or has no usable clip, or `skipped` is None and a line
+                is wrong. The message names the first wrong line, its clip, the fault and how to correct it.
         """
         root = Path(path)
         clips = []
@@ -66,9 +67,9 @@ class Collection:
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """Clip id -> what the clip is cut from: `groups.groups`.
+        """Clip id -> name of the clip's group, see `groups.groups`.
 
-        Where all is of one or two videos, none could be kept for testing: there each clip stands for itself.
+        With fewer groups than splits, no group could be kept for testing: then each clip is its own group.
         """
         found = groups(self.clips)
         return found if len(set(found.values())) >= len(SPLITS) else {clip.id: clip.id for clip in self.clips}
@@ -79,25 +80,25 @@ class Collection:
         return Distractors(self.clips)
 
     def without(self, ids: Iterable[str]) -> Collection:
-        """The same without some clips."""
+        """Return the collection without the clips with these ids."""
         left_out = set(ids)
         clips = tuple(clip for clip in self.clips if clip.id not in left_out)
         return Collection(self.root, self.name, clips, {clip.id: clip for clip in clips})
 
     def extended(self, clips: Iterable[Clip]) -> Collection:
-        """The same with further clips, whose ids are new."""
+        """Return the collection with further clips; their ids must be new."""
         more = tuple(clips)
         by_id = self.by_id | {clip.id: clip for clip in more}
         return Collection(self.root, self.name, self.clips + more, by_id)
 
 
 def read_lines(root: Path) -> Iterator[Clip | list[Problem]]:
-    """Yield for each line of `root`'s `clips.jsonl` its clip, or all that is wrong with the line.
+    """Yield the clip of each line of `clips.jsonl` in `root`, or all problems of the line.
 
     Blank lines are skipped.
 
     Raises:
-        CollectionError: the file cannot be read at all.
+        CollectionError: the file cannot be read.
     """
     first_line: dict[str, int] = {}
     try:
@@ -118,7 +119,7 @@ def read_lines(root: Path) -> Iterator[Clip | list[Problem]]:
 
 
 def missing_files(clip: Clip) -> list[Problem]:
-    """A problem for each file that `clip` names and that is not there."""
+    """Return a problem for each file that `clip` names and that does not exist."""
     return [
         Problem(clip.line, clip.id, f"missing file {path}; {_found_instead(path, name)}")
         for path, name in zip(clip.paths, clip.frames or (clip.video or "",), strict=True)
@@ -127,7 +128,7 @@ def missing_files(clip: Clip) -> list[Problem]:
 
 
 def _found_instead(path: Path, name: str) -> str:
-    """How a missing file may be mended."""
+    """Suggest how to correct a missing file."""
     if "://" in name:
         return "addresses are not fetched: download the file into the folder and name it there"
     if "%0" in name or "*" in name:

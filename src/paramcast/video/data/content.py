@@ -1,4 +1,4 @@
-"""What a collection holds, as one number: lines and files, wherever they lie."""
+"""Hash of the content of a collection: its lines and files, independent of their location."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NOT_CONTENT = ("root", "line", "made")
 
 
 def content_of(collection: Collection) -> str:
-    """Hash what the clips say and what their files hold; hex.
+    """Compute a hash, as hex, of the lines and the files of a collection.
 
-    Every file is read. Order and place of the lines, and where the folder lies, do not count.
+    Every file is read. The order of the lines and the location of the folder do not change the hash.
 
     Raises:
         CollectionError: A file cannot be read.
@@ -38,6 +38,6 @@ def _file(collection: Collection, path: Path) -> bytes:
 
 
 def _said(clip: Clip) -> str:
-    """A clip's line, whatever the order of its keys."""
+    """Write the fields of a clip as JSON with sorted keys, without location, line number and `made`."""
     said = {key: value for key, value in asdict(clip).items() if key not in _NOT_CONTENT}
     return json.dumps(said, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""Features of clips and texts: read, spoilt by cameras, encoded and cached, each only once."""
+"""Features of clips and texts: read, changed by simulated cameras, encoded and cached, each only once."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ READERS = os.cpu_count() or 1
 
 
 class AnyCamera(Protocol):
-    """What a feature store needs of a camera."""
+    """Interface of a camera, as a feature store uses it."""
 
     @property
     def key(self) -> str:
-        """Exact and stable: equal keys give equal pictures."""
+        """Exact and stable key: equal keys give equal pictures."""
 
     def apply(self, frames: np.ndarray) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> the same shape and dtype."""
+        """Change frames (T, H, W, 3) uint8; return a new array of the same shape and dtype."""
 
 
 Request = tuple[str, Sequence[AnyCamera]]
 Known = Iterable[tuple[Request, np.ndarray]]
-"""Clips as cameras show them, and their features (T, D) float32, read-only."""
+"""Clips with their cameras, and their features (T, D) float32, read-only."""
 
 Frames = list[tuple[bytes, np.ndarray]]
 
 
 class FeatureStore:
-    """The features of a collection's clips and of any texts.
+    """Store of the features of a collection's clips and of any texts.
 
-    Results are kept in memory and in the feature cache, by content: an interrupted run goes on where it was,
-    a clip that is in two collections is encoded once, and a file that changes is encoded again (by the next
-    store; files must not change under one that is open).
+    Features are kept in memory and in the feature cache, by content. So an interrupted run continues, a clip
+    in two collections is encoded once, and a changed file is encoded again. A store does not notice changes
+    of files while it is open; the next store does.
 
     Args:
-        collection: where clip ids are looked up.
-        image: encodes frames.
-        text: encodes texts.
-        frames: how many frames a clip at most.
-        sampling: how they are chosen, see `read_frames`.
+        collection: collection of the clips.
+        image: encoder of frames.
+        text: encoder of texts.
+        frames: maximal number of frames of a clip.
+        sampling: how the frames are chosen, see `read_frames`.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class FeatureStore:
         self._content: dict[str, bytes] = {}
 
     def clips(self, requests: Sequence[Request]) -> list[np.ndarray]:
-        """The features of clips as their cameras show them.
+        """Return the features of clips, seen through their cameras.
 
         Args:
-            requests: (clip id, cameras) each; cameras are applied in order, () is the clip itself.
+            requests: Pairs (clip id, cameras); cameras are applied in order, () leaves the clip unchanged.
 
         Returns:
             For each request (T, D) float32, read-only, 1 <= T <= frames.
@@ -98,9 +98,9 @@ class FeatureStore:
         return [self._memory[key] for key in keys]
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """The features of N >= 0 texts: (N, D) float32, L2-normalized."""
+        """Return the features of N >= 0 texts: (N, D) float32, L2-normalized."""
         wanted = {digest("text", self.text.fingerprint, text): text for text in texts}
-        # By length, so that the encoder finds texts of about as many tokens in one batch.
+        # Sort by length, so that the texts of a batch have similar numbers of tokens.
         missing = sorted(self._recall(list(wanted)), key=lambda key: len(wanted[key]))
         with tqdm(total=len(missing), desc="texts", unit="text", disable=_quiet(missing)) as bar:
             for first in range(0, len(missing), TEXTS_A_BATCH):
@@ -112,13 +112,13 @@ class FeatureStore:
         return np.concatenate([np.empty((0, self.text.dim), np.float32), *rows])
 
     def remember(self, known: Known) -> None:
-        """Take features that another store has made of the same clips, into memory alone."""
+        """Keep features of the same clips from another store, only in memory."""
         for (clip_id, cameras), features in known:
             self._hash({clip_id: None})
             self._memory[self._clip_key(clip_id, cameras)] = features
 
     def forget(self) -> None:
-        """Let go what is in memory; the cache keeps it."""
+        """Remove all features from memory; the cache keeps them."""
         self._memory.clear()
 
     def _clip(self, clip_id: str) -> Clip:
@@ -128,7 +128,7 @@ class FeatureStore:
             raise InputError(f"there is no clip {clip_id!r} in collection {self.collection.name!r}") from None
 
     def _hash(self, clip_ids: dict[str, None]) -> None:
-        """Hash the files of those clips that this store meets for the first time."""
+        """Hash the files of the clips that this store has not hashed yet."""
         new = [self._clip(clip_id) for clip_id in clip_ids if clip_id not in self._content]
         with ThreadPoolExecutor(READERS) as pool:
             for clip, content in zip(new, pool.map(_content, new), strict=True):
@@ -147,7 +147,7 @@ class FeatureStore:
         return digest("clip", self._content[clip_id], *settings, *(camera.key for camera in cameras))
 
     def _recall(self, keys: list[bytes]) -> list[bytes]:
-        """Fetch from the cache what is not in memory yet; returns the keys that are in neither."""
+        """Load the features that are not in memory from the cache; return the keys that are in neither."""
         unknown = [key for key in keys if key not in self._memory]
         if unknown:
             self._memory.update(self._cache.get(unknown))
@@ -160,14 +160,14 @@ class FeatureStore:
         self._memory.update(features)
 
     def _encode_clips(self, missing: dict[bytes, Request]) -> None:
-        """Encode and keep `missing`, in batches of frames of one size, which may come from several clips."""
+        """Encode and keep `missing`, in batches of frames of one size; a batch may hold several clips."""
         waiting: dict[tuple[int, ...], Frames] = {}
         with tqdm(total=len(missing), desc="clips", unit="clip", disable=_quiet(missing)) as bar:
 
             def encode(some: Frames) -> None:
                 features = self.image(np.concatenate([frames for _, frames in some]))
                 ends = np.cumsum([len(frames) for _, frames in some])[:-1]
-                # Copies: a view would keep the features of the whole batch alive.
+                # Copy: a view would keep the features of the whole batch in memory.
                 parts = [part.copy() for part in np.split(features, ends)]
                 self._keep({key: part for (key, _), part in zip(some, parts, strict=True)})
                 bar.update(len(some))
@@ -175,7 +175,7 @@ class FeatureStore:
             for key, frames in self._read(missing):
                 some = waiting.setdefault(frames.shape[1:], [])
                 some.append((key, frames))
-                # Bounded in all, not only a size: clips of many sizes must not pile up.
+                # The total is limited too: clips of many sizes would fill the memory.
                 if sum(len(frames) for _, frames in some) >= FRAMES_A_BATCH:
                     encode(waiting.pop(frames.shape[1:]))
                 elif sum(len(each) for each in waiting.values()) >= FRAMES_A_BATCH:
@@ -184,7 +184,7 @@ class FeatureStore:
                 encode(some)
 
     def _read(self, missing: dict[bytes, Request]) -> Iterator[tuple[bytes, np.ndarray]]:
-        """Yield key and frames of `missing`; readers run ahead, but only as far as a few batches reach."""
+        """Yield key and frames of `missing`; readers work ahead, but only by a limited number of clips."""
         by_clip: dict[str, list[tuple[bytes, Sequence[AnyCamera]]]] = {}
         for key, (clip_id, cameras) in missing.items():
             by_clip.setdefault(clip_id, []).append((key, cameras))
@@ -201,7 +201,7 @@ class FeatureStore:
             pool.shutdown(cancel_futures=True)
 
     def _views(self, clip: Clip, views: list[tuple[bytes, Sequence[AnyCamera]]]) -> Frames:
-        """Read a clip once and show it through each of `views`."""
+        """Read a clip once and apply the cameras of each of `views` to it."""
         frames = read_frames(clip, self.frames, self.sampling)
         seen = []
         for key, cameras in views:
@@ -214,7 +214,7 @@ class FeatureStore:
 
 @cache
 def _decoder() -> str:
-    """The decoder's version: others may give other colors (findings/pyav_bt709_by_version.sh)."""
+    """Return the decoder's version: colors may differ by version (findings/pyav_bt709_by_version.sh)."""
     try:
         return version("av")
     except PackageNotFoundError:
@@ -222,7 +222,7 @@ def _decoder() -> str:
 
 
 def _span(clip: Clip) -> tuple[str, ...]:
-    """What tells parts of one file apart."""
+    """Return a part of the cache key that differs between parts of one file."""
     return () if clip.start is None and clip.end is None else (f"{clip.start} to {clip.end} s",)
 
 
@@ -234,5 +234,5 @@ def _content(clip: Clip) -> bytes:
 
 
 def _quiet(missing: object) -> bool | None:
-    """For tqdm's `disable`: no bar when nothing is missing, else one on a terminal only."""
+    """Choose tqdm's `disable`: no bar if nothing is missing, else a bar only on a terminal."""
     return None if missing else True

@@ -1,4 +1,4 @@
-"""Frames out of video files and frame folders, small and few, however large or long the clip is."""
+"""Read a few small frames from a video file or a folder of frames, even if the clip is large or long."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FRAMES_VERSION = 3
-"""Part of every cache key: raise it when the same file would give other pixels."""
+"""Part of every cache key: raise it when a change of the code changes the pixels of a file."""
 LOOK_SECONDS = 0.1
 LOOK_SIZE = (48, 27)
 
@@ -41,20 +41,22 @@ LOOK_SIZE = (48, 27)
 def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.ndarray:
     """Read at most `count` frames of `clip`, in order.
 
-    Full-size frames are never held together: each is shrunk as it is decoded.
+    The memory never holds several frames of full size: each frame is shrunk as soon as it is decoded.
 
     Args:
-        clip: a video file or a list of pictures. Pictures of another size than the first are stretched to it.
-        count: how many frames at most, >= 1; a clip with fewer gives all it has.
-        sampling: `uniform` takes the centres of equal segments of the frames, `time` those of equal spans of
-            time (they differ at a variable frame rate; pictures have no time, there it is `uniform`), `scene`
-            cuts where the colours change and spreads the frames over the scenes.
+        clip: a video file or a list of pictures. Pictures are resized to the size of the first, which may
+            change their aspect ratio.
+        count: maximal number of frames, >= 1; a clip with fewer frames gives all of them.
+        sampling: `uniform` takes the centers of equal segments of the frames. `time` takes the centers of
+            equal spans of time, which differ at a variable frame rate; for pictures, which have no time, it
+            is the same as `uniform`. `scene` finds scenes by changes of the colors and distributes the
+            frames over the scenes.
 
     Returns:
         (T, H, W, 3) uint8 RGB, 1 <= T <= count, min(H, W) <= 256, aspect ratio kept.
 
     Raises:
-        CollectionError: a file is missing, broken or holds no frame; names clip and line.
+        CollectionError: a file is missing, broken or holds no frame; the error names clip and line.
         InputError: wrong `count` or `sampling`.
         MissingExtraError: PyAV or Pillow is not installed.
     """
@@ -62,7 +64,7 @@ def read_frames(clip: Clip, count: int = 8, sampling: str = "uniform") -> np.nda
     _require_decoders()
     try:
         frames = _read_video(clip, count, sampling) if clip.video else _read_folder(clip, count, sampling)
-    except Exception as error:  # what decoders raise on a broken file is an open list (SyntaxError is on it)
+    except Exception as error:  # decoders raise many types on a broken file, even SyntaxError
         raise clip.error(_undecodable(error, clip.paths[0] if clip.video else None)) from error
     return np.stack(frames)
 
@@ -77,7 +79,7 @@ def read_clip(
     """Read at most `count` frames of the video at `path`, from `start` to `end` seconds; see `read_frames`.
 
     Raises:
-        InputError: As `read_frames`, named by the file.
+        InputError: As in `read_frames`; the message names the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,7 +93,7 @@ def read_clip(
 
 
 def undecodable(clip: Clip) -> list[str]:
-    """Decode every frame of `clip`: a message for each file that is broken. Raises MissingExtraError."""
+    """Decode every frame of `clip`; return a message for each broken file. Raises MissingExtraError."""
     _require_decoders()
     faults = []
     for path in clip.paths:
@@ -120,7 +122,7 @@ def _undecodable(error: Exception, path: Path | None = None) -> str:
 
 
 def _reason(error: Exception, path: Path | None) -> str:
-    """What is wrong with a file, in words; decoders' own are for their authors."""
+    """Describe the fault of a file in plain words, because messages of decoders do not help users."""
     with suppress(OSError):
         head = _head(path) if path else b"?"
         if not head:
@@ -129,7 +131,7 @@ def _reason(error: Exception, path: Path | None) -> str:
             return "the file is a web page: the download failed"
         if head.startswith(b"version https://git-lfs"):
             return "the file is a pointer of Git LFS: run `git lfs pull`"
-    if type(error).__module__.startswith("av."):  # its numbers are for those who write decoders
+    if type(error).__module__.startswith("av."):  # FFmpeg's error numbers do not help users
         return "no video that can be read, or its data are damaged or cut off"
     return str(error) or type(error).__name__
 
@@ -157,14 +159,14 @@ def _read_folder(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
 
 
 _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
-"""Formats whose further pictures are frames; those of others are pages or thumbnails."""
+"""Formats in which several pictures are frames; in other formats they are pages or thumbnails."""
 
 
 def read_image(path: Path, size: tuple[int, ...] | None = None) -> np.ndarray:
     """Decode the picture at `path`, upright: (H, W, 3) uint8 RGB of `size` (width, height), else fitted.
 
     Raises:
-        Exception: whatever Pillow raises on a broken file; its message is prefixed with the file's name.
+        ValueError: the file is broken or an animation; the message starts with the file's name.
     """
     from PIL import Image, ImageOps
 
@@ -175,7 +177,7 @@ def read_image(path: Path, size: tuple[int, ...] | None = None) -> np.ndarray:
                 raise ValueError(f"an animation of {pictures} pictures; name it as `video`")
             image.draft("RGB", fitted(*image.size))  # JPEG shrinks while decoding
             upright = ImageOps.exif_transpose(image)
-            # Palettes with transparency go to RGB by way of RGBA, Pillow warns otherwise.
+            # Palettes with transparency are converted to RGBA first; otherwise Pillow warns.
             rgb = upright.convert("RGBA" if "transparency" in upright.info else "RGB").convert("RGB")
             wanted = (size[0], size[1]) if size else fitted(*rgb.size)
             return np.asarray(_resized(rgb, wanted))
@@ -193,12 +195,12 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _read_video(clip: Clip, count: int, sampling: str) -> list[np.ndarray]:
-    """Frames by the container's packets where these are right, else by decoding and counting."""
+    """Read frames by the container's packets if these are right, else by decoding and counting."""
     path = clip.paths[0]
     line = _timeline(path, _stamp(path))
     for seek in (True, False):
         if line is not None:
-            with suppress(WrongIndexError):  # a wrong index may still lead to the frames from the start
+            with suppress(WrongIndexError):  # if seeking fails, reading from the start may still work
                 return _chosen(clip, line, count, sampling, seek)
     return _chosen(clip, _counted(path, _stamp(path)), count, sampling)
 
@@ -224,7 +226,7 @@ def _chosen(clip: Clip, line: Timeline, count: int, sampling: str, seek: bool = 
     return frames
 
 
-# Many clips may be parts of one video, mostly one after the other: its timeline is found once.
+# Many clips may be parts of one video, mostly in sequence. The cache finds the video's timeline only once.
 
 
 @lru_cache(maxsize=32)
@@ -238,13 +240,13 @@ def _counted(path: Path, stamp: tuple[int, int]) -> Timeline:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes with a file."""
+    """Return the size and the modification time of a file, which change when the file changes."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 def _apart(times: np.ndarray) -> np.ndarray:
-    """The places of frames at least LOOK_SECONDS apart, from the first on."""
+    """Choose the indices of frames that are at least LOOK_SECONDS apart, beginning with the first."""
     places = [0]
     for place, time in enumerate(times.tolist()):
         if time >= times[places[-1]] + LOOK_SECONDS - 1e-6:
@@ -253,5 +255,5 @@ def _apart(times: np.ndarray) -> np.ndarray:
 
 
 def _look(frame: av.VideoFrame) -> np.ndarray:
-    """Colors of a frame, small: see `color_histogram`."""
+    """Compute the `color_histogram` of a small copy of a frame."""
     return color_histogram(frame.reformat(*LOOK_SIZE, format="rgb24", interpolation="AREA").to_ndarray())

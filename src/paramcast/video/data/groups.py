@@ -1,4 +1,4 @@
-"""Which clips are of one video: they must not lie on both sides of a split."""
+"""Groups of clips that come from one video: a group must not be in two splits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from paramcast.video.data.clip import Clip
 
 
 def groups(clips: Iterable[Clip]) -> dict[str, str]:
-    """Name for each clip what it is cut from.
+    """Find the group of each clip: clips of one group come from the same video.
 
-    Clips are of one group that name the same `source`, or share a file: lines for each question of a video,
-    or with other `start` and `end`. A clip that shares nothing is a group by itself, named by its id.
+    Two clips are in one group if they name the same `source` or share a file. For example, a collection may
+    have one line for each question of a video, or lines with different `start` and `end`. A clip that shares
+    nothing is a group by itself, named by its id.
 
     Returns:
         Clip id -> name of its group, equal for clips of one group.
@@ -42,9 +43,9 @@ def groups(clips: Iterable[Clip]) -> dict[str, str]:
 
 
 def _files(clip: Clip) -> list[str]:
-    """The files of a clip, however they are written; links count as what they lead to.
+    """Return the files of a clip in a form that can be compared; links are replaced by their targets.
 
-    Names are relative to the collection where they can be: it may move.
+    Names are relative to the collection where possible, because the folder may move.
     """
     root = os.path.realpath(clip.root)
     found = [os.path.realpath(path) for path in clip.paths]

@@ -1,4 +1,4 @@
-"""Reads a line of `clips.jsonl`: strictly, and with every fault of it."""
+"""Strict parser of a line of `clips.jsonl`; it reports all faults of the line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPLITS = {name: name for name in SPLITS} | {
 
 
 def parse_line(root: Path, number: int, raw: bytes) -> Clip | list[Problem]:
-    """The clip that line `number` describes, or (never empty) all that is wrong with the line."""
+    """Parse line `number`: return its clip, or a list (never empty) of all its problems."""
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
@@ -40,7 +40,7 @@ def parse_line(root: Path, number: int, raw: bytes) -> Clip | list[Problem]:
 
 
 def _place(answer: object, options: tuple[str, ...]) -> int | None:
-    """The place among `options` that a number names, also one in a string; None where it is an answer."""
+    """Return the index of an option that `answer` gives as int or digits; None if it is a text to compare."""
     if not options or isinstance(answer, bool):
         return None
     if isinstance(answer, str) and answer.strip().isdecimal():
@@ -52,7 +52,7 @@ _CLOCK = re.compile(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)\s*")
 
 
 def clock(text: str) -> float | None:
-    """Seconds of a text such as '62.5', '1:02.5' or '00:01:02,5'; None where it is no time."""
+    """Convert a text such as '62.5', '1:02.5' or '00:01:02,5' to seconds; None if it is no time."""
     found = _CLOCK.fullmatch(text)
     if found is None:
         return None
@@ -70,12 +70,12 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _written(value: object) -> object:
-    """A number as text; anything else as it is."""
+    """Convert a number to text; return anything else unchanged."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _whole(value: object) -> object:
-    """A whole number as text; anything else as it is."""
+    """Convert a whole number to text; return anything else unchanged."""
     return _written(value) if isinstance(value, int) else value
 
 
@@ -88,13 +88,13 @@ def _no_constant(name: str) -> None:
 
 
 def _kind(value: object) -> str:
-    """What JSON calls the type of `value`."""
+    """Return the name of the type of `value` in JSON."""
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
     return "null" if value is None else names.get(type(value), "an object")
 
 
 class _Fields:
-    """Takes the known keys out of a line's object and notes every fault instead of stopping at the first."""
+    """Reader of the known keys of a line's object; it collects all faults and does not stop at the first."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.left = dict(record)
@@ -103,7 +103,7 @@ class _Fields:
         self._keys = list(record)
 
     def clip(self, root: Path, line: int) -> Clip:
-        """The clip; meaningful only while there are no faults."""
+        """Build the clip; it is valid only if there are no faults."""
         if "id" in self.left:
             self.name = self._text("id", _whole(self.left.pop("id")))
         else:
@@ -118,7 +118,7 @@ class _Fields:
             )
         qa = tuple(filter(None, map(self._question, *self._numbered("qa"))))
         category = self._label("category")
-        if category is None:  # beside a category, a domain is an unknown key like any other
+        if category is None:  # if there is a category, `domain` is an unknown key
             category = self._label("domain")
         device = self._label("device")
         start, end = self._span(video)
@@ -142,7 +142,7 @@ class _Fields:
         )
 
     def _span(self, video: str | None) -> tuple[float | None, float | None]:
-        """Start and end in seconds; null and missing are None."""
+        """Read start and end in seconds; null and missing are None."""
         start, end = self._seconds("start"), self._seconds("end")
         if (start, end) != (None, None) and video is None:
             self._fault("start and end are seconds of a video; of pictures, name those that are meant")
@@ -177,7 +177,7 @@ class _Fields:
         self.faults.append(message)
 
     def _text(self, key: str, value: object) -> str | None:
-        """`value` when it is text that is not blank and can be stored, else None and a fault."""
+        """Return `value` if it is text that is not blank and can be stored, else note a fault."""
         if not isinstance(value, str):
             self._fault(f"{key} must be a string, not {_kind(value)}")
         elif not value.strip():
@@ -189,7 +189,7 @@ class _Fields:
         return None
 
     def _numbered(self, key: str) -> tuple[list[str], list[Any]]:
-        """Names and values of the list at `key`; missing and null are the empty list."""
+        """Return names and values of the list at `key`; missing and null are the empty list."""
         value = self.left.pop(key, None)
         if value is None:
             return [], []
@@ -247,7 +247,7 @@ class _Fields:
         return texts if len(texts) == len(value) else ()
 
     def _answers(self, key: str, given: object, options: tuple[str, ...]) -> tuple[str, ...]:
-        """All answers of a question; a number is the place of an option, from 0, where there are options."""
+        """Read all answers of a question; if there are options, a number is the index of one, from 0."""
         if isinstance(given, list):
             if not given:
                 self._fault(f"{key}.answers is an empty list; give at least one answer")
@@ -266,12 +266,12 @@ class _Fields:
         return tuple(answer.strip() for answer in found if answer is not None)
 
     def _label(self, key: str) -> str | None:
-        """A string or a whole number as a string; missing and null are None."""
+        """Read a string or a whole number as a string; missing and null are None."""
         value = self.left.pop(key, None)
         return None if value is None else self._text(key, _whole(value))
 
     def _sources(self) -> tuple[tuple[str, ...], str | None]:
-        """Frames and video: exactly one of the two, relative and inside the collection."""
+        """Read frames and video: exactly one of them, relative and inside the collection."""
         video = self.left.pop("video", None)
         if (self.left.get("frames") is None) == (video is None):
             self.left.pop("frames", None)
@@ -290,7 +290,7 @@ class _Fields:
         path = self._text(key, value)
         if path is None:
             return None
-        # Both readings of the path: a collection made on one system must not reach outside on the other.
+        # Check the path by the rules of POSIX and of Windows: it must stay inside the folder on both systems.
         readings = PurePosixPath(path), PureWindowsPath(path)
         if any(reading.anchor or ".." in reading.parts for reading in readings):
             self._fault(

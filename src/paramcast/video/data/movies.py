@@ -1,7 +1,7 @@
-"""Video files: which frames a player shows and when, and getting some of them without decoding the others.
+"""Video files: find the frames that a player shows and their times, and read some without decoding all.
 
-The packets of a container tell where its frames are, mostly. Where they do not, every frame is decoded and
-counted. What is given out is always what a player shows: `Timeline` says which way it was found.
+In most files, the packets of the container give the times of the frames. In other files, every frame is
+decoded and counted. Both ways find the frames that a player shows; `Timeline` says which way was used.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import av
 
 HIDDEN_FRAMES = frozenset({"vp8"})
-"""Codecs with packets of their own for frames that are never shown."""
+"""Codecs with separate packets for frames that are never shown."""
 
 
 class WrongSpanError(ValueError):
-    """A part of a video is meant that is not there."""
+    """The requested part of a video does not exist."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,10 @@ class Timeline:
 
     Attributes:
         times: (n,) float64, seconds from the start of the file, ascending; n >= 1.
-        end: Seconds; when the last frame ceases to show.
-        positions: (n,) int, presentation times in the stream's units, by which frames are sought; None where
-            the container's times cannot be believed: frames are then found by counting.
-        keys: (k,) int: the positions of those frames at which decoding can begin.
+        end: Seconds; the time at which the last frame disappears.
+        positions: (n,) int, presentation times in the stream's units, for seeking; None if the container's
+            times are not reliable: frames are then found by counting.
+        keys: (k,) int: the positions of the frames at which decoding can begin.
     """
 
     times: np.ndarray
@@ -46,22 +46,22 @@ class Timeline:
     keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def between(self, start: float | None, end: float | None) -> tuple[int, int, float]:
-        """Find what shows from `start` to `end` (seconds from the file's start).
+        """Find the frames from `start` to `end` (seconds from the file's start).
 
-        Frames that begin in the span count; where none does, the one that shows at its start.
+        These are the frames that begin in the span. If no frame does, it is the frame that shows at `start`.
 
         Returns:
-            First place, place behind the last, and the moment at which the last ceases to show.
+            Index of the first frame, index after the last frame, and the time at which the last disappears.
 
         Raises:
-            WrongSpanError: The video is over before `start`.
+            WrongSpanError: The video ends before `start`.
         """
         if start is None and end is None:
             return 0, len(self.times), self.end
         start = start or 0.0
         if start >= self.end:
             raise WrongSpanError(f"start {start:g} s lies behind the end of the video, {self.end:g} s")
-        edge = 1e-6  # seconds; times are multiples of fractions that binary numbers do not hit
+        edge = 1e-6  # seconds; binary floats do not represent the times exactly
         first = int(np.searchsorted(self.times, start - edge))
         last = len(self.times) if end is None else int(np.searchsorted(self.times, end - edge))
         if first >= last:
@@ -75,14 +75,15 @@ class WrongIndexError(Exception):
 
 
 def timeline(path: Path) -> Timeline | None:
-    """Read the timeline from the packets alone; None where they cannot be believed.
+    """Read the timeline from the packets alone; return None if the packets are not reliable.
 
-    Packets that are there to decode from, and not to be shown, are left out: a cut by copy has them before
-    its start, `stream.frames` counts them (findings/pyav_counts_discarded_packets.sh).
+    Packets that only help to decode other frames, and are not shown, are left out: a file that was cut
+    without encoding has them before its start, and `stream.frames` counts them
+    (findings/pyav_counts_discarded_packets.sh).
 
     Raises:
         ValueError: The file holds no video stream.
-        av.FFmpegError: It cannot be read.
+        av.FFmpegError: The file cannot be read.
     """
     if is_animation(path):
         return None
@@ -103,13 +104,13 @@ def timeline(path: Path) -> Timeline | None:
 
 
 def counted(path: Path) -> Timeline:
-    """Decode every frame and note when it shows.
+    """Decode every frame and record its time.
 
-    A clock that goes back, as in joined files, begins anew where the frame before it ends. So does one of a
-    transport or program stream that leaps ahead.
+    Where the clock goes back, as in joined files, the times continue from the end of the frame before. The
+    same holds where the clock of a transport or program stream leaps ahead.
 
     Raises:
-        ValueError: No video stream, no frame, or a damaged one.
+        ValueError: There is no video stream or no frame, or a frame is damaged.
         av.FFmpegError: The file cannot be read.
     """
     if is_animation(path):
@@ -121,7 +122,7 @@ def counted(path: Path) -> Timeline:
         frames = [(frame.pts, frame.dts, frame.duration) for frame in decoded(container, stream)]
         if not frames:
             raise ValueError("the video holds no frames")
-        if container.format.name == "avi":  # it says when packets are decoded, not when frames show
+        if container.format.name == "avi":  # AVI has times of decoding, but no times of presentation
             times = _followed([dts for _, dts, _ in frames], unit, frame_rate(stream))
         elif all(pts is not None for pts, _, _ in frames):
             origin = _origin(container, stream, frames[0][0] or 0)
@@ -133,7 +134,7 @@ def counted(path: Path) -> Timeline:
 
 
 def _followed(due: Sequence[int | None], unit: float, rate: float) -> np.ndarray:
-    """Count times (n,) from the first frame by when each came out; where that is unknown, a frame further."""
+    """Compute times (n,) from the first frame by the decoding times; an unknown time is one frame later."""
     times = [0.0]
     for at in due[1:]:
         after = times[-1] + 1 / rate
@@ -142,7 +143,7 @@ def _followed(due: Sequence[int | None], unit: float, rate: float) -> np.ndarray
 
 
 def unrolled(times: np.ndarray, jump: float = np.inf) -> np.ndarray:
-    """Make times (n,) ascend: a clock that goes back, or more than `jump` ahead, has been set anew."""
+    """Make times (n,) ascend: where the clock goes back, or ahead by more than `jump`, it was reset."""
     steps = np.diff(times)
     anew = (steps <= 0) | (steps > jump)
     step = float(np.median(steps[~anew])) if not anew.all() else 1.0
@@ -155,16 +156,16 @@ def frames_at(path: Path, line: Timeline, places: Sequence[int] | np.ndarray, se
     """Yield the frames at `places` (ascending), in order.
 
     Args:
-        path: Of the video.
-        line: Its timeline.
-        places: Among the frames of the timeline.
-        seek: Whether to skip what lies between them, where that can be.
+        path: Path of the video.
+        line: Timeline of the video.
+        places: Indices of frames of the timeline.
+        seek: Whether to skip the frames between them, where the file allows it.
 
     Yields:
         `av.VideoFrame`.
 
     Raises:
-        WrongIndexError: The timeline was read from packets, and the frames are not as they say.
+        WrongIndexError: The timeline was read from packets, and the frames do not agree with the packets.
         ValueError: A frame is damaged.
     """
     import av
@@ -205,19 +206,19 @@ def _by_count(path: Path, places: Sequence[int] | np.ndarray) -> Iterator[Any]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video: the container and its first stream of moving pictures.
+    """Open a video: yield the container and the stream of moving pictures that players play.
 
     Raises:
-        ValueError: It has none.
+        ValueError: The file has no such stream.
     """
     import av
 
-    with av.open(path.absolute()) as container:  # else a colon in its name would be a protocol's
+    with av.open(path.absolute()) as container:  # a relative name with a colon would be read as a protocol
         yield container, moving_stream(container)
 
 
 def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    """Frames from where the container stands; damaged ones raise ValueError."""
+    """Yield the frames from the current position of the container; raise ValueError for a damaged frame."""
     for frame in container.decode(stream):
         if frame.is_corrupt:
             raise ValueError(f"damaged frame at {frame.time} s")
@@ -225,10 +226,10 @@ def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
 
 
 def _believed(container: Any, stream: Any, packets: Sequence[Any], shown: Sequence[Any]) -> bool:
-    """Whether each packet that is to be shown gives the frame of its presentation time."""
+    """Check whether each packet in `shown` reliably gives the frame of its presentation time."""
     if any(packet.pts is None or packet.is_corrupt for packet in packets):
         return False
-    # AVI has no presentation times; with B-frames those that FFmpeg makes up are in the wrong order
+    # AVI has no presentation times; FFmpeg makes them up, and with B-frames they are in the wrong order
     # (findings/avi_bframes_out_of_order.sh).
     if container.format.name == "avi" and not all(packet.is_keyframe for packet in packets):
         return False
@@ -241,7 +242,7 @@ def _believed(container: Any, stream: Any, packets: Sequence[Any], shown: Sequen
 
 
 def _broken_off(packet: Any, after: Any) -> bool:
-    """Whether the clock goes back between two packets, or packets between them seem to be lost."""
+    """Check whether the clock goes back between two packets, or packets between them seem to be lost."""
     if packet.dts is None or after.dts is None:
         return False
     step = after.dts - packet.dts
@@ -249,14 +250,14 @@ def _broken_off(packet: Any, after: Any) -> bool:
 
 
 def _origin(container: Any, stream: Any, first: int) -> float:
-    """The start of the file, from which players count, in units of the stream."""
+    """Return the start of the file, from which players count, in units of the stream."""
     if container.start_time is None:
         return first
     return float(container.start_time / 1_000_000 / stream.time_base)
 
 
 def _end(times: np.ndarray, shows_for: float) -> float:
-    """When the last frame ceases to show; as long as the median frame where nobody says."""
+    """Return when the last frame disappears; an unknown duration is the median duration of the frames."""
     if shows_for <= 0:
         shows_for = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     return float(times[-1]) + shows_for

@@ -1,4 +1,4 @@
-"""What is not wrong with a collection, and will surprise the one who trains on it."""
+"""Notes on a collection: properties that are no errors, but may have unexpected effects on training."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ _MEANT_OF_QUESTIONS = {
     "question_type": "type",
 }
 _AROUND = re.compile(r"^(t|clip)_|_(time|sec|secs|seconds|s|ms|path|file|list)$")
-"""What people put before and behind the name of a key."""
+"""Common prefixes and suffixes of the names of keys."""
 MANY_ANSWERS = 1000
 _FEW_ANSWERS = 20
 _SHOWN = 3
 
 
 def notes(clips: Sequence[Clip]) -> list[str]:
-    """Say what a collection holds that is not used as one may think, most harmful first."""
+    """List the parts of a collection that are not used as a user may expect, the most harmful first."""
     return [
         *_nothing(clips),
         *_keys(clips),
@@ -89,7 +89,7 @@ def _nothing(clips: Sequence[Clip]) -> Iterable[str]:
 
 
 def _keys(clips: Sequence[Clip]) -> Iterable[str]:
-    """Keys that are not used, and look like one that is."""
+    """Yield notes on keys that are not used and look like a known key."""
     found = Counter(key for clip in clips for key in clip.extra)
     for key, count in found.items():
         meant = _look_alike(key, KEYS, _MEANT)
@@ -117,7 +117,7 @@ def _look_alike(key: str, known: Sequence[str], meant: dict[str, str]) -> str | 
 
 
 def _splits(clips: Sequence[Clip]) -> Iterable[str]:
-    """Videos on both sides of the data set's split; lines without one."""
+    """Yield notes on videos in several splits, and on lines without a split."""
     given = [clip for clip in clips if clip.split is not None]
     if given and len(given) < len(clips):
         yield f"{_lines(len(clips) - len(given))} no `split`, others have; they are taken for training"
@@ -181,7 +181,7 @@ def _answers(clips: Sequence[Clip]) -> Iterable[str]:
 
 
 def _nearly(counts: Counter[str]) -> list[str]:
-    """Rare answers one letter away from a frequent one."""
+    """Find rare answers that are spelled almost like a frequent answer."""
     known = Counter[str]()
     for answer, count in counts.items():
         known[normalized(answer)] += count

@@ -1,8 +1,8 @@
-"""Options of a multiple-choice question: the data set's own, or answers to other questions of the same kind.
+"""Options of a multiple-choice question: the data set's options, or answers to questions of the same kind.
 
-Wrong options that come from anywhere give the right one away: of "street, brown, two, fly, kitchen" only one
-says how many. So they are drawn from the answers to questions of the same kind, each as often as it is given:
-who knows only the question cannot tell them from the right one.
+Wrong options of other kinds would reveal the right one: of "street, brown, two, fly, kitchen" only one
+answers "how many". So the wrong options are drawn from the answers to questions of the same kind, in
+proportion to their frequency. Then the question alone does not reveal the right option.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from paramcast.video.data.answers import normalized
 from paramcast.video.data.clip import Clip, Question
 
 OPTIONS = 5
-"""Answers to choose from, the right one among them, where the data set has no options of its own."""
+"""Number of options, the right one among them, where the data set has no options."""
 
 _WORD = re.compile(r"\w+")
 
 
 class Distractors:
-    """The answers of a collection by kind of question, and wrong options that are drawn from them.
+    """Answers of a collection by kind of question, from which wrong options are drawn.
 
-    Which ones, and in which order, follows from the collection, the clip and the question alone: training,
-    evaluation and devices ask the same.
+    The options and their order depend only on the collection, the clip and the question. So training,
+    evaluation and devices use the same options.
 
     Args:
-        clips: Whose answers; clips with made questions are left out.
+        clips: The clips of the collection; clips with made questions are ignored.
     """
 
     def __init__(self, clips: Iterable[Clip]) -> None:
@@ -38,9 +38,9 @@ class Distractors:
                     self._pools.setdefault(kind, []).append(question.answer)
 
     def options(self, clip_id: str, question: Question, count: int = OPTIONS) -> list[str]:
-        """The right answer among the question's own options, or among `count` - 1 answers of its kind.
+        """Return the question's options, or its right answer among `count` - 1 wrong answers of its kind.
 
-        Where the collection has fewer, there are fewer options.
+        If the collection has fewer answers, there are fewer options.
         """
         if question.options:
             return list(question.options)
@@ -59,13 +59,13 @@ class Distractors:
 
 
 def right_option(question: Question, options: Sequence[str]) -> int:
-    """The place of the right answer among the options of a question."""
+    """Return the index of the right answer in the options of a question."""
     wanted = normalized(question.answer)
     return next(place for place, option in enumerate(options) if normalized(option) == wanted)
 
 
 def _kinds(question: Question) -> Iterator[str]:
-    """From the narrowest: what the data set says, then by the first words; all questions are of the last."""
+    """Yield the kinds of a question, narrowest first; the last kind includes all questions."""
     words = [word.lower() for word in _WORD.findall(question.question)]
     if question.kind is not None:
         yield f"{question.kind} {' '.join(words[:2])}"

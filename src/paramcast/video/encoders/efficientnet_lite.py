@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 as an ONNX graph, preprocessing included, made once from the weights of its package.
 
-The graph is written node by node instead of exported: the network is a chain of convolutions, the current
-exporter of torch gives wrong numbers for it, and torch is then needed only to open the file of weights.
+The graph is written node by node and not exported: the network is a chain of convolutions, and the current
+exporter of torch gives wrong numbers for it. So torch is needed only to open the file of weights.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = 2
-"""In the names of the cached graphs: raise it when this file makes another graph of the same weights."""
+"""Part of the names of the cached graphs: raise it when a change of this file changes the graph."""
 SIDE = 224
 DIM = 1280
 STRIDE_2_BLOCKS = (1, 3, 5, 11)
-# The few channels at the beginning have very different ranges: in 8 bits the worst frames lose twice as much.
+# The few channels of the first layers have very different ranges: with these layers in 8 bits, the error of
+# the worst frames is twice as large.
 KEPT_IN_FLOAT = (
     "_conv_stem",
     "_conv_stem.relu6",
@@ -38,17 +39,17 @@ IR_VERSION, OPSET = 9, 18
 
 
 def fp32() -> OnnxImageEncoder:
-    """The trunk in float32: the reference. Raises MissingExtraError."""
+    """Make the encoder in float32, the reference. Raises MissingExtraError."""
     return OnnxImageEncoder("efficientnet-lite0", graph_path(), notice=EFFICIENTNET_LITE0.notice)
 
 
 def int8() -> OnnxImageEncoder:
-    """The trunk with 8-bit convolutions: a quarter of the bytes. Raises MissingExtraError."""
+    """Make the encoder with 8-bit convolutions, a quarter of the bytes. Raises MissingExtraError."""
     return OnnxImageEncoder("efficientnet-lite0-int8", int8_graph_path(), notice=EFFICIENTNET_LITE0.notice)
 
 
 def graph_path() -> Path:
-    """The float32 graph, made on first use. Raises MissingExtraError."""
+    """Return the path of the float32 graph, made on first use. Raises MissingExtraError."""
 
     def write(path: Path) -> None:
         path.write_bytes(build_graph(load_weights()).SerializeToString(deterministic=True))
@@ -57,7 +58,7 @@ def graph_path() -> Path:
 
 
 def int8_graph_path() -> Path:
-    """The graph with 8-bit convolutions, made on first use. Raises MissingExtraError."""
+    """Return the path of the graph with 8-bit convolutions, made on first use. Raises MissingExtraError."""
 
     def write(path: Path) -> None:
         from paramcast.video.encoders.quantize import quantize_graph
@@ -68,7 +69,7 @@ def int8_graph_path() -> Path:
 
 
 def load_weights() -> dict[str, np.ndarray]:
-    """The arrays of the package's state dict by name. Raises ImportError, or WrongWeightsError."""
+    """Load the arrays of the package's state dict by name. Raises ImportError or WrongWeightsError."""
     import torch
 
     state = torch.load(io.BytesIO(EFFICIENTNET_LITE0.read()), weights_only=True)
@@ -76,7 +77,7 @@ def load_weights() -> dict[str, np.ndarray]:
 
 
 def build_graph(weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """The whole graph: `frames` (N, H, W, 3) uint8 -> `features` (N, 1280) float32."""
+    """Build the whole graph: `frames` (N, H, W, 3) uint8 -> `features` (N, 1280) float32."""
     import onnx
     from onnx import helper
 
@@ -96,7 +97,7 @@ def build_graph(weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
 
 
 class _Builder:
-    """Appends nodes; every method takes and returns names of tensors."""
+    """Builder that appends nodes to a graph; its methods take and return names of tensors."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         self.weights = weights
@@ -104,11 +105,12 @@ class _Builder:
         self.initializers: list[onnx.TensorProto] = []
 
     def preprocess(self, frames: str) -> str:
-        """(N, H, W, 3) uint8 -> (N, 3, 224, 224) float32 in [-1, 1]."""
+        """Convert frames (N, H, W, 3) uint8 to (N, 3, 224, 224) float32 in [-1, 1]."""
         planes = self._node("Transpose", [frames], "planes", perm=[0, 3, 1, 2])
         pixels = self._node("Cast", [planes], "pixels", to=1)
-        # All four sizes: with sizes of two axes ONNX Runtime (1.32) wires a wrong graph when it moves the
-        # Transpose. `exclude_outside`, or its antialiasing differs from Pillow's and torch's at the border.
+        # Give the sizes of all four axes: with two sizes, ONNX Runtime (1.32) makes a wrong graph when it
+        # moves the Transpose. Without `exclude_outside`, its antialiasing differs from Pillow's and torch's
+        # at the border.
         shape = self._node("Shape", [planes], "shape", start=0, end=2)
         side = self._constant("side", np.array([SIDE, SIDE], np.int64))
         sizes = self._node("Concat", [shape, side], "sizes", axis=0)
@@ -118,7 +120,7 @@ class _Builder:
         return self._node("Div", [centred, self._constant("scale", np.float32(128.0))], "scaled")
 
     def features(self, image: str) -> None:
-        """The trunk and its global average pool, ending in `features`."""
+        """Append the network and its global average pool, with the output `features`."""
         tensor = self._conv(image, "_conv_stem", "_bn0", stride=2)
         last = max(
             int(match[1]) for match in map(re.compile(r"_blocks\.(\d+)\.").match, self.weights) if match
@@ -129,7 +131,7 @@ class _Builder:
         self._node("Flatten", [pooled], "features")
 
     def _block(self, inputs: str, prefix: str, stride: int) -> str:
-        """One inverted bottleneck: expand (but in the first), depthwise, project, add what came in."""
+        """Append an inverted bottleneck: expand (not in the first), depthwise, project, add the input."""
         tensor = inputs
         if f"{prefix}_expand_conv.weight" in self.weights:
             tensor = self._conv(tensor, f"{prefix}_expand_conv", f"{prefix}_bn0")
@@ -143,9 +145,9 @@ class _Builder:
     def _conv(
         self, inputs: str, conv: str, norm: str, stride: int = 1, groups: int = 1, active: bool = True
     ) -> str:
-        """A convolution with its batch norm folded in (in float64), then ReLU6 if `active`.
+        """Append a convolution with its batch norm folded in (in float64), then ReLU6 if `active`.
 
-        SAME_UPPER is TensorFlow's padding: at stride 2 the odd pixel goes to the right and the bottom.
+        SAME_UPPER is TensorFlow's padding: at stride 2, the odd pixel is added at the right and the bottom.
         """
         gamma, beta, mean, variance = (
             self.weights[f"{norm}.{part}"].astype(np.float64)

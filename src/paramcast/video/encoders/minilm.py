@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = 3
-"""In the names of the cached files: raise it when this file makes others of the same packages."""
+"""Part of the names of the cached files: raise it when a change of this module changes these files."""
 NAME = "minilm-l6-int8"
 TOKENS = 64
 DIM = 768
@@ -26,22 +26,26 @@ BATCH = 32
 
 
 def int8() -> MiniLM:
-    """The encoder from the installed packages, made on first use. Raises MissingExtraError."""
+    """Make the encoder from the installed packages; its files are made on first use.
+
+    Raises:
+        MissingExtraError: A package is not installed.
+    """
     graph = cached_file(f"{NAME}-v{FORMAT}.onnx", _write_graph)
     tokenizer = cached_file(f"minilm-l6-tokenizer-v{FORMAT}.json", _write_tokenizer)
     return MiniLM(NAME, graph, tokenizer)
 
 
 class MiniLM:
-    """Texts to features: 384 of the sentence, then 384 of its words. They do not depend on other texts.
+    """Text encoder: 384 numbers of the sentence, then 384 of its words. They do not depend on other texts.
 
-    The first half is the usual sentence embedding; the second is the mean of the words' input embeddings.
-    The words themselves matter to short questions: with both halves a question answerer gained 1.6 points
-    over the sentence alone, as much as trained word embeddings gave it (docs/log.md).
+    The first half is the usual sentence embedding; the second half is the mean of the words' input
+    embeddings. The words themselves are important in short questions: with both halves, a model for question
+    answering gained 1.6 points over the sentence alone. Trained word embeddings gained as much (docs/log.md).
 
-    Padding changes the last bits of a feature, so only texts with the same number of tokens share a batch;
-    so does a batch of one (ONNX Runtime then takes another path through its products), so a text that is
-    left alone is run as two. Nothing of a text behind its first 64 tokens counts.
+    Padding changes the last bits of a feature, so only texts with the same number of tokens are in one batch.
+    A batch of one also changes them, because ONNX Runtime then computes products in another way. So a single
+    text is run twice in one batch. The encoder ignores everything after the first 64 tokens of a text.
     """
 
     dim = DIM
@@ -56,7 +60,7 @@ class MiniLM:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """N >= 0 texts -> (N, 768) float32, each half L2-normalized."""
+        """Encode N >= 0 texts: (N, 768) float32, each half L2-normalized."""
         features = np.empty((len(texts), DIM), np.float32)
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
@@ -68,24 +72,24 @@ class MiniLM:
         return features
 
     def _run(self, ids: np.ndarray) -> np.ndarray:
-        """(N >= 1, tokens) int64, without padding -> (N, 768) float32."""
+        """Encode token ids (N >= 1, tokens) int64, without padding: (N, 768) float32."""
         rows = np.repeat(ids, 2, axis=0) if len(ids) == 1 else ids
         feed = {"input_ids": rows, "attention_mask": np.ones_like(rows)}
         return np.asarray(self._session.run(["features"], feed)[0])[: len(ids)]
 
 
 def _write_tokenizer(path: Path) -> None:
-    """The model's tokenizer, but cutting at TOKENS and not padding: a device reads it so too."""
+    """Write the model's tokenizer, with truncation at TOKENS and without padding, as devices use it."""
     words = BERT_VOCABULARY.read().decode().removesuffix("\n").split("\n")
     path.write_text(json.dumps(bert_tokenizer(words, TOKENS), ensure_ascii=False), "utf-8")
 
 
 def bert_tokenizer(words: Sequence[str], tokens: int) -> dict[str, Any]:
-    """The settings of BERT's uncased tokenizer, as the package `tokenizers` reads them.
+    """Return the settings of BERT's uncased tokenizer, in the format of the package `tokenizers`.
 
     Args:
-        words: The vocabulary, by number.
-        tokens: What a text is cut at.
+        words: The vocabulary, in the order of the token ids.
+        tokens: Maximal number of tokens; longer texts are truncated.
     """
     vocabulary = {word: number for number, word in enumerate(words)}
 
@@ -137,11 +141,11 @@ def _write_graph(path: Path) -> None:
 
 
 def pooled(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give a BERT graph both halves of the features, pooled and normalized, and spare it the token types.
+    """Append both halves of the features, pooled and normalized, to a BERT graph; remove its token types.
 
     Args:
         model: `input_ids`, `attention_mask`, `token_type_ids` -> `last_hidden_state` (batch, sequence, D);
-            opset 13 to 17. It is changed.
+            opset 13 to 17. It is changed in place.
 
     Returns:
         The model: `input_ids`, `attention_mask` (int64) -> `features` (batch, 2 D) float32: sentence, words.
@@ -184,9 +188,10 @@ _FRAMING_TOKENS = {"first": 101, "end": 102}
 
 
 def _looked_up_in_8_bits(graph: onnx.GraphProto) -> str:
-    """Let words' rows become floats once they are looked up; the name of the looked-up rows.
+    """Convert rows of the 8-bit word table to floats after the lookup; return the name of the rows' tensor.
 
-    Where the table is made floats of first, ONNX Runtime does that when it opens the graph: 47 MB.
+    If the whole table is converted before the lookup, ONNX Runtime stores the floats when it opens the graph,
+    which takes 47 MB.
     """
     from onnx import helper
 
@@ -213,7 +218,7 @@ def _looks_up_words(node: onnx.NodeProto) -> bool:
 
 
 def _normed_mean(name: str, values: str, mask: str) -> list[tuple[str, list[str], str, dict[str, Any]]]:
-    """Nodes for the L2-normalized mean of `values` (batch, sequence, D) under `mask` (batch, sequence)."""
+    """Make nodes for the L2-normalized mean of `values` (batch, sequence, D), `mask` (batch, sequence)."""
     return [
         ("Unsqueeze", [mask, "pool.last"], f"{name}.weights", {}),
         ("Mul", [values, f"{name}.weights"], f"{name}.kept", {}),

@@ -1,6 +1,7 @@
-"""Encoders from open_clip, timm and torchvision, for those who have the packages and the weights.
+"""Encoders from open_clip, timm and torchvision; they need these packages and their weights.
 
-They run in torch and have no ONNX file: for measuring in the cloud, not for a device bundle.
+They run in torch and have no ONNX file. So they serve for experiments on a server, and cannot be exported to
+devices.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BATCH = 32
 
 
 class TorchImageEncoder:
-    """An image trunk in torch: resize with antialias, scale, normalize, encode."""
+    """An image encoder in torch: resize with antialiasing, scale, normalize, encode."""
 
     onnx_path: Path | None = None
 
@@ -35,14 +36,14 @@ class TorchImageEncoder:
         is_dual: bool = False,
         **preprocessing: Any,
     ) -> None:
-        """Wrap a trunk.
+        """Wrap an encoder.
 
         Args:
-            name: the name that makes it.
+            name: the registry's name of the encoder.
             encode: (N, 3, S, S) float tensor -> (N, dim) tensor.
-            owner: the module that `encode` belongs to; its weights make the fingerprint.
-            is_dual: whether the text encoder of the same name gives features of the same space.
-            preprocessing: `side` in pixels, `mean` and `std` of the channels, of pixels in [0, 1].
+            owner: the module that `encode` belongs to; the fingerprint depends on its weights.
+            is_dual: whether the text encoder of the same name gives features in the same space.
+            preprocessing: `side` in pixels; `mean` and `std` of the channels, for pixels in [0, 1].
         """
         self.name = name
         self._encode = encode
@@ -52,7 +53,7 @@ class TorchImageEncoder:
         self.text_space = TextSpace(name, self.dim) if is_dual else None
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB -> (N, dim) float32; N may be 0."""
+        """Encode frames (N, H, W, 3) uint8 RGB: (N, dim) float32; N may be 0."""
         batches = [self._run(frames[first : first + BATCH]) for first in range(0, len(frames), BATCH)]
         return np.concatenate([np.empty((0, self.dim), np.float32), *batches])
 
@@ -71,13 +72,13 @@ class TorchImageEncoder:
 
 
 class TorchTextEncoder:
-    """A text trunk in torch with its tokenizer."""
+    """A text encoder in torch with its tokenizer."""
 
     onnx_path: Path | None = None
     tokenizer_path: Path | None = None
 
     def __init__(self, name: str, tokenize: Callable[[list[str]], Any], model: Any) -> None:
-        """Wrap `model.encode_text`, which takes what `tokenize` gives."""
+        """Wrap `model.encode_text`, which takes the output of `tokenize`."""
         self.name = name
         self._tokenize = tokenize
         self._model = model
@@ -85,7 +86,7 @@ class TorchTextEncoder:
         self.dim = self._run([""]).shape[1]
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """N >= 0 texts -> (N, dim) float32, L2-normalized."""
+        """Encode N >= 0 texts: (N, dim) float32, L2-normalized."""
         batches = [self._run(list(texts[first : first + BATCH])) for first in range(0, len(texts), BATCH)]
         return np.concatenate([np.empty((0, self.dim), np.float32), *batches])
 
@@ -98,7 +99,7 @@ class TorchTextEncoder:
 
 
 def open_clip_image(rest: str) -> TorchImageEncoder:
-    """`open_clip:ARCH:PRETRAINED`, PRETRAINED a tag or the path of a checkpoint."""
+    """Make the image encoder of `open_clip:ARCH:PRETRAINED`; PRETRAINED is a tag or a checkpoint's path."""
     open_clip, model, _ = _open_clip(rest)
     visual = model.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
@@ -108,7 +109,7 @@ def open_clip_image(rest: str) -> TorchImageEncoder:
 
 
 def open_clip_text(rest: str) -> TorchTextEncoder:
-    """The text half of `open_clip:ARCH:PRETRAINED`."""
+    """Make the text encoder of `open_clip:ARCH:PRETRAINED`."""
     open_clip, model, architecture = _open_clip(rest)
     return TorchTextEncoder(f"open_clip:{rest}", open_clip.get_tokenizer(architecture), model)
 
@@ -126,7 +127,7 @@ def _open_clip(rest: str) -> tuple[Any, Any, str]:
 
 
 def timm_image(rest: str) -> TorchImageEncoder:
-    """`timm:NAME`, with its pretrained weights and without its classifier."""
+    """Make the encoder `timm:NAME`, with its pretrained weights and without its classifier."""
     timm = _package("timm", "timm")
     try:
         model = timm.create_model(rest, pretrained=True, num_classes=0).eval()
@@ -138,7 +139,10 @@ def timm_image(rest: str) -> TorchImageEncoder:
 
 
 def torchvision_image(rest: str) -> TorchImageEncoder:
-    """`torchvision:NAME`, with its default weights; the features are what its classifier is given."""
+    """Make the encoder `torchvision:NAME`, with its default weights and without its classifier.
+
+    The features are the inputs of the removed classifier.
+    """
     models = _package("torchvision.models", "timm")
     import torch
 
@@ -165,10 +169,11 @@ def _package(name: str, extra: str) -> Any:
 
 
 def _import_torchvision() -> None:
-    """Import torchvision, if it is there, beside any build of torch.
+    """Import torchvision, if it is installed, with any build of torch.
 
-    Where its compiled part is of another build (beside the CPU's torch it often is), its import fails for the
-    want of two operators of object detection. No encoder calls them: it is enough to declare them.
+    If its compiled part belongs to another build of torch, as it often does with torch for the CPU, the
+    import fails because two operators of object detection are missing. No encoder calls these operators, so
+    declaring them is enough.
     """
     try:
         with contextlib.suppress(ImportError):
@@ -180,7 +185,7 @@ def _import_torchvision() -> None:
             signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{name}", signature)
         for module in [each for each in sys.modules if each.partition(".")[0] == "torchvision"]:
-            del sys.modules[module]  # what was half imported
+            del sys.modules[module]  # partly imported modules
         importlib.import_module("torchvision")
 
 

@@ -1,4 +1,4 @@
-"""Static 8-bit quantization of an image trunk, calibrated on pictures that are made here: no data needed."""
+"""Static 8-bit quantization of an image encoder, calibrated on generated pictures: no data needed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SIDE = 224
 
 
 def calibration_frames(count: int = CALIBRATION_FRAMES, seed: int = 0) -> np.ndarray:
-    """Pictures with the statistics of photographs, (count, 224, 224, 3) uint8.
+    """Make pictures with the statistics of photographs: (count, 224, 224, 3) uint8.
 
-    Coloured 1/f noise (the spectrum of natural scenes) of many contrasts and tints gives texture and smooth
-    light; flat ellipses and bars laid over it give edges.
+    Colored 1/f noise (the spectrum of natural scenes) of many contrasts and tints gives texture and smooth
+    light. Ellipses and bars drawn over it give edges.
     """
     rng = np.random.default_rng(seed)
     return np.stack([_picture(rng) for _ in range(count)])
@@ -34,7 +34,7 @@ def _picture(rng: np.random.Generator) -> np.ndarray:
     for _ in range(rng.integers(0, 12)):
         y, x = rng.uniform(0, SIDE, 2)
         height, width = rng.uniform(5, 70, 2)
-        power = rng.choice([2, 20])  # an ellipse, or nearly a rectangle
+        power = rng.choice([2, 20])  # 2: an ellipse, 20: almost a rectangle
         inside = ((rows - y) / height) ** power + ((columns - x) / width) ** power < 1
         light = rng.uniform(-0.5, 0.5) * (rows + columns - y - x)[inside]
         picture[:, inside] = rng.uniform(0, 255, (3, 1)) + light
@@ -42,13 +42,13 @@ def _picture(rng: np.random.Generator) -> np.ndarray:
 
 
 class _CalibrationReader:
-    """Hands the calibration frames to ONNX Runtime, a few at a time."""
+    """Reader that gives the calibration frames to ONNX Runtime in small batches."""
 
     def __init__(self) -> None:
         self._batches = iter(np.split(calibration_frames(), CALIBRATION_FRAMES // 4))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next (4, 224, 224, 3) batch as a feed, None at the end."""
+        """Return the next batch (4, 224, 224, 3) as a feed, None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {"frames": batch}
 
@@ -56,13 +56,16 @@ class _CalibrationReader:
 def quantize_graph(source: Path, target: Path, in_float: Sequence[str]) -> None:
     """Write the graph at `source` (input `frames`) to `target` with 8-bit convolutions.
 
-    Weights are int8 a channel, activations uint8. The preprocessing stays as it is: features are compared
-    between a device and the cloud, so both must see the same pixels. Raises ImportError without onnx.
+    Weights are int8 with one scale per channel, activations are uint8. The preprocessing stays unchanged:
+    features are compared between a device and the server, so both must see the same pixels.
 
     Args:
-        source: a float32 graph.
-        target: where the quantized one goes.
+        source: path of a float32 graph.
+        target: path of the quantized graph.
         in_float: names of nodes that stay in float32.
+
+    Raises:
+        ImportError: `onnx` is not installed.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
 

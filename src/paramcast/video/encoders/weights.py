@@ -1,4 +1,4 @@
-"""The weights that trunks are made of: which file of which package, what it must hold, and whose it is."""
+"""Weights of the encoders: the packages and files that hold them, their hashes, authors and licenses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from paramcast.errors import InputError
 
 
 class WrongWeightsError(InputError):
-    """A file of weights is not the one that paramcast was made for."""
+    """A file of weights differs from the file that paramcast expects."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights that a package brings.
+    """A file of weights in a package.
 
     Attributes:
-        package: The module it lies in.
-        file: Its path there.
-        sha256: Of the file, hex. A package of the same name and version could bring any other.
-        notice: Whose it is and under which license; it goes where the weights go.
+        package: The module that contains the file.
+        file: Path of the file in the module's folder.
+        sha256: Hash of the file, hex. A package of the same name and version could contain another file.
+        notice: Authors and license of the weights; it is distributed together with the weights.
     """
 
     package: str
@@ -33,11 +33,11 @@ class Weights:
     notice: str
 
     def read(self) -> bytes:
-        """The file's bytes, which are those that are checked.
+        """Read the bytes of the file and check them.
 
         Raises:
-            ImportError: If the package is not installed.
-            WrongWeightsError: If it brings another file.
+            ImportError: The package is not installed.
+            WrongWeightsError: The package contains another file.
         """
         spec = find_spec(self.package)
         if spec is None or spec.origin is None:
@@ -46,10 +46,10 @@ class Weights:
 
 
 def checked(path: Path, sha256: str) -> bytes:
-    """The bytes of a file that has this sha256.
+    """Read the bytes of a file and check that they have this sha256.
 
     Raises:
-        WrongWeightsError: If it cannot be read or has another one.
+        WrongWeightsError: The file cannot be read or has another sha256.
     """
     try:
         data = path.read_bytes()
@@ -96,10 +96,12 @@ YAMNET_SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb5
 
 
 def notices_of(encoders: Mapping[str, object]) -> str:
-    """The text of a file `NOTICES`: whose the trunks in a folder are, and the license that most of them have.
+    """Compose the text of a file `NOTICES`: authors and licenses of a folder's encoders.
+
+    The text of the Apache License 2.0 follows, because most encoders have this license.
 
     Args:
-        encoders: File -> the trunk that it holds; one without a `notice` is its user's own.
+        encoders: Name of a file -> its encoder; the license of an encoder without `notice` is unknown.
     """
     parts = ["Parts of this folder are the work of others.\n"]
     for file, encoder in encoders.items():
@@ -112,7 +114,7 @@ def notices_of(encoders: Mapping[str, object]) -> str:
 
 
 def _apache_license() -> str:
-    """The license's text, which is paramcast's own too; '' where paramcast is not installed."""
+    """Return the text of the Apache License, which paramcast has too; '' if paramcast is not installed."""
     try:
         return distribution("paramcast").read_text("licenses/LICENSE") or ""
     except PackageNotFoundError:

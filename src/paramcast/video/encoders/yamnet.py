@@ -1,9 +1,9 @@
-"""YAMNet with 8-bit weights as one ONNX graph, spectrogram included: sound in, embeddings out.
+"""YAMNet with 8-bit weights as one ONNX graph from sounds to embeddings, spectrogram included.
 
-YAMNet is by Plakal and Ellis (2019): a MobileNet v1 trained to name 521 sounds of AudioSet. The file of 8-bit
-weights that is read here is an export that others made, and it comes without a license: paramcast may neither
-bring nor install it. The variable `PARAMCAST_YAMNET` names a copy. What comes before the network is written
-as nodes of the graph, so that a device cannot disagree.
+YAMNet is by Plakal and Ellis (2019): a MobileNet v1 trained to classify 521 sounds of AudioSet. The file of
+8-bit weights was exported by others and has no license. So paramcast may neither distribute nor install it;
+the environment variable `PARAMCAST_YAMNET` names the user's copy. The preprocessing before the network
+consists of nodes of the graph, so that it is the same on every device.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = 1
-"""In the name of the cached graph: raise it when this file makes another graph of the same weights."""
+"""Part of the name of the cached graph: raise it when a change of this file changes the graph."""
 RATE = 16_000
-"""Samples a second."""
+"""Samples per second."""
 WINDOW = 15_600
 """Samples of a window: 96 frames of the spectrogram, 0.975 s."""
 DIM = 1024
 VARIABLE = "PARAMCAST_YAMNET"
-"""The environment's variable that names the file of weights."""
+"""The environment variable that names the file of weights."""
 FILE = "YamNet_w8a8.onnx.zip"
 FRAME, HOP, FFT = 400, 160, 512
 BANDS, LOWEST, HIGHEST, OFFSET = 64, 125.0, 7500.0, 1e-3
 
 
 class YAMNet:
-    """The trunk; see `paramcast.video.encoders.AudioEncoder`."""
+    """Audio encoder; see `paramcast.video.encoders.AudioEncoder`."""
 
     name, dim, rate, window = "yamnet-int8", DIM, RATE, WINDOW
 
@@ -48,18 +48,18 @@ class YAMNet:
         self._session = onnx_session(path)
 
     def __call__(self, sounds: np.ndarray) -> np.ndarray:
-        """(N, 15600) float32 in [-1, 1], 16 kHz mono -> (N, 1024) float32; N may be 0."""
+        """Encode sounds (N, 15600) float32 in [-1, 1], 16 kHz mono: (N, 1024) float32; N may be 0."""
         if not len(sounds):
             return np.empty((0, self.dim), np.float32)
         return np.asarray(self._session.run(["features"], {"sounds": sounds})[0])
 
 
 def int8() -> YAMNet:
-    """The encoder of the file that `PARAMCAST_YAMNET` names, made on first use.
+    """Make the encoder from the file that `PARAMCAST_YAMNET` names; its graph is made on first use.
 
     Raises:
-        MissingExtraError: If a package of the extra `audio` is not installed.
-        InputError: If no file is named, or it is another one.
+        MissingExtraError: A package of the extra `audio` is not installed.
+        InputError: The variable is not set, or it names another file.
     """
 
     def write(path: Path) -> None:
@@ -69,11 +69,11 @@ def int8() -> YAMNet:
 
 
 def load_network() -> onnx.ModelProto:
-    """The network in the file of weights, spectrogram patch to class scores.
+    """Load the network in the file of weights: spectrogram patch -> class scores.
 
     Raises:
-        ImportError: If `onnx` is not installed.
-        InputError: If no file is named, or it is another one.
+        ImportError: `onnx` is not installed.
+        InputError: The variable is not set, or it names another file.
     """
     import onnx
     from onnx.external_data_helper import uses_external_data
@@ -99,7 +99,7 @@ def load_network() -> onnx.ModelProto:
 
 
 def build_graph(network: onnx.ModelProto) -> onnx.ModelProto:
-    """The whole graph: `sounds` (N, 15600) float32 -> `features` (N, 1024), what the classifier gets."""
+    """Build the graph: `sounds` (N, 15600) float32 -> `features` (N, 1024), the inputs of the classifier."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -153,7 +153,7 @@ def build_graph(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fourier() -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines (257, 400) float32 of a frame under a periodic Hann window."""
+    """Compute cosines and sines, each (257, 400) float32, of a frame under a periodic Hann window."""
     times = np.arange(FRAME)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * times / FRAME)
     angles = 2 * np.pi * np.arange(FFT // 2 + 1)[:, None] * times / FFT
@@ -161,13 +161,13 @@ def fourier() -> tuple[np.ndarray, np.ndarray]:
 
 
 def mel_bands() -> np.ndarray:
-    """(64, 257) float32: triangles of equal width on the mel scale, over the frequencies of the spectrum."""
+    """Compute triangles of equal width on the mel scale over the frequencies: (64, 257) float32."""
     mels = _mel(np.linspace(0, RATE / 2, FFT // 2 + 1))
     edges = np.linspace(_mel(LOWEST), _mel(HIGHEST), BANDS + 2)
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (mels - lower) / (centre - lower), (upper - mels) / (upper - centre)
     bands = np.maximum(0, np.minimum(rising, falling))
-    bands[:, 0] = 0  # no constant part
+    bands[:, 0] = 0  # the constant part of the sound is ignored
     return np.asarray(bands, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Collections out of the formats that people have: one function a format, one line here."""
+"""Importers that make collections from common formats: one function and one line here for each format."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""What all importers share: where videos lie, what was kept and what was lost."""
+"""Code that all importers share: finding videos, writing records and counting lost data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VIDEOS = frozenset(
         ".webp",
     ]
 )
-"""Endings of files that are taken for videos."""
+"""Endings of video files."""
 
 Record = dict[str, Any]
 """A line of `clips.jsonl`."""
@@ -48,11 +48,11 @@ class Job:
     """One import.
 
     Attributes:
-        source: A folder or file with annotations; for shards and data sets on a hub their name.
+        source: A folder or file with annotations, or the name of shards or of a data set on a hub.
         videos: The folder with the video files.
         out: The collection's folder.
-        columns: Key of a clip -> the names of the columns that hold it, of tables.
-        lost: What could not be brought -> how often.
+        columns: For tables: key of a clip -> the names of the columns that hold it.
+        lost: Description of data that is not imported -> how often it occurs.
     """
 
     source: str
@@ -66,7 +66,7 @@ class Job:
         """The source as a folder of annotation files.
 
         Raises:
-            InputError: It is none.
+            InputError: The source is not a folder.
         """
         path = Path(self.source)
         if not path.is_dir():
@@ -74,10 +74,10 @@ class Job:
         return path
 
     def files(self, *patterns: str) -> list[Path]:
-        """The annotation files of these names, anywhere in the source.
+        """Find the annotation files that match any of these patterns, anywhere in the source.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no such file.
         """
         found = sorted({path for pattern in patterns for path in self.folder.rglob(pattern)})
         if not found:
@@ -85,16 +85,16 @@ class Job:
         return found
 
     def video(self, *names: str) -> str | None:
-        """The path, within the collection, of the first of `names` (with or without an ending) that is there.
+        """Find the first of `names` (with or without ending) that exists; return its path in the collection.
 
-        Where there is none, that is noted as lost.
+        If no video is found, return None and count the clip as lost.
         """
         for name in names:
             path = Path(name)
             found = self._known.get(name) or self._known.get(path.name)
             if (
                 found is None and path.suffix.lower() in VIDEOS
-            ):  # kept in another container than it was named in
+            ):  # the file may have another ending than the annotations say
                 found = self._known.get(path.stem)
             if found is not None:
                 return self._inside(found)
@@ -102,7 +102,7 @@ class Job:
         return None
 
     def all_videos(self) -> list[Path]:
-        """The video files, relative to their folder, sorted; hidden ones are nobody's."""
+        """List the video files, relative to their folder, sorted, without hidden files."""
         files = (path for path in self.videos.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
         inside = (path.relative_to(self.videos) for path in files)
         return sorted(
@@ -110,12 +110,12 @@ class Job:
         )
 
     def inside(self, video: Path) -> str:
-        """The path within the collection of a video of `all_videos`."""
+        """Return the path in the collection of a video of `all_videos`."""
         return self._inside(video)
 
     @cached_property
     def _known(self) -> dict[str, Path]:
-        """Videos by whole name, by name without ending, and by path."""
+        """Map from name, name without ending, path, and path without ending to the path of a video."""
         if not self.videos.is_dir():
             raise InputError(f"{self.videos} is no folder; give that of the video files with --videos")
         known: dict[str, Path] = {}
@@ -125,7 +125,7 @@ class Job:
         return known
 
     def _inside(self, video: Path) -> str:
-        """By a link in the collection where the videos lie elsewhere."""
+        """Return the path of a video in the collection; link the videos' folder if it is elsewhere."""
         root, videos = self.out.resolve(), self.videos.resolve()
         if videos.is_relative_to(root):
             return (videos.relative_to(root) / video).as_posix()
@@ -139,10 +139,10 @@ class Job:
 
 
 def write_records(job: Job, records: Iterable[Record]) -> Counter[str]:
-    """Write the collection, whole or not at all; what it holds now.
+    """Write the collection, completely or not at all, and return the counts of its content.
 
     Raises:
-        InputError: Not one clip was found.
+        InputError: No clip was found.
     """
     kept: Counter[str] = Counter()
     with replacing(job.out / CLIPS_FILE) as path, path.open("w", encoding="utf-8") as lines:
@@ -162,7 +162,7 @@ def write_records(job: Job, records: Iterable[Record]) -> Counter[str]:
 
 
 def _usable(job: Job, records: Iterable[Record]) -> Iterator[Record]:
-    """The records as lines that can be read: without faulty questions, and each with its own id."""
+    """Yield the records that are valid lines, without faulty questions and with unique ids."""
     seen: Counter[str] = Counter()
     first: dict[str, str] = {}  # kind of fault -> its first message
 
@@ -186,7 +186,7 @@ def _usable(job: Job, records: Iterable[Record]) -> Iterator[Record]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, UTF-16 or, where it is neither, the encoding of old Windows."""
+    """Read a text file in UTF-8, UTF-16 (with byte order mark) or, if it is neither, Windows-1252."""
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16")
@@ -197,7 +197,7 @@ def read_text(path: Path) -> str:
 
 
 def split_of(path: Path) -> str | None:
-    """The split that a file's name names, such as 'train_qa.json' or 'LSMDC16_annos_training.csv'."""
+    """Find the split in a file's name, such as 'train_qa.json' or 'LSMDC16_annos_training.csv'."""
     words = set(re.split(r"[^a-z]+", re.sub(r"\d+", "", path.stem.lower())))
     for split, names in {
         "train": {"train", "training"},
@@ -210,7 +210,7 @@ def split_of(path: Path) -> str | None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file. Raises InputError."""
+    """Read a JSON file. Raises InputError."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -218,7 +218,7 @@ def read_json(path: Path) -> Any:
 
 
 def by_clip(found: Iterable[tuple[str, Record]]) -> Iterator[Record]:
-    """Join what belongs to one clip: lists are put together, other keys are those of the first.
+    """Join the parts of each clip: lists are concatenated without repetitions, else the first value stays.
 
     Args:
         found: (id, part of a record) in any order.

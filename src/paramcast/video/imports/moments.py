@@ -1,4 +1,4 @@
-"""Moments of long videos, with sentences: DiDeMo, YouCook2, LSMDC."""
+"""Importers of moments of long videos with sentences: DiDeMo, YouCook2, LSMDC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SUBSETS = {"training": "train", "validation": "validation", "testing": "test"}
 
 
 def didemo(job: Job) -> Iterator[Record]:
-    """`train_data.json` and so on: each moment is a span of five-second pieces, as most people marked it."""
+    """Read `train_data.json` and so on; a moment is the span that most people marked, in steps of 5 s."""
     for path in job.files("train_data.json", "val_data.json", "test_data.json"):
         for moment in read_json(path):
             video = job.video(moment["video"])
@@ -32,7 +32,7 @@ def didemo(job: Job) -> Iterator[Record]:
 
 
 def youcook2(job: Job) -> Iterator[Record]:
-    """`youcookii_annotations_trainval.json`: steps of recipes."""
+    """Read `youcookii_annotations_trainval.json`: steps of recipes."""
     for path in job.files("*annotations*.json"):
         for name, video in read_json(path)["database"].items():
             found = job.video(name)
@@ -55,7 +55,7 @@ def youcook2(job: Job) -> Iterator[Record]:
 
 
 def lsmdc(job: Job) -> Iterator[Record]:
-    """`LSMDC16_annos_training.csv` and so on: separated by tabs, no header; a file a clip."""
+    """Read `LSMDC16_annos_training.csv` and so on: separated by tabs, no header; one video file per clip."""
     for path in job.files("*annos*.csv"):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             name, *times, sentence = line.rstrip("\n").split("\t")

@@ -1,4 +1,4 @@
-"""Question answering sets: MSRVTT-QA, MSVD-QA, TGIF-QA, NExT-QA, ActivityNet-QA."""
+"""Importers of question answering data sets: MSRVTT-QA, MSVD-QA, TGIF-QA, NExT-QA, ActivityNet-QA."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from paramcast.video.imports.job import Job, Record, by_clip, read_json, split_of
 
 Found = Iterator[tuple[str, Record]]
-_LETTERS = 5  # options of a question of TGIF-QA and NExT-QA
+_LETTERS = 5  # number of options of a question of TGIF-QA and NExT-QA
 
 
 def msrvtt_qa(job: Job) -> Iterator[Record]:
-    """`train_qa.json`, `val_qa.json`, `test_qa.json`: a list of questions each; `video7010.mp4`."""
+    """Read lists of questions in `train_qa.json`, `val_qa.json`, `test_qa.json`; videos: `video7010.mp4`."""
     return by_clip(_qa_json(job, "video"))
 
 
 def msvd_qa(job: Job) -> Iterator[Record]:
-    """As MSRVTT-QA; videos are `vid12.avi`, or by `youtube_mapping.txt` those of YouTube."""
+    """Read files as in MSRVTT-QA; videos: `vid12.avi`, or YouTube names by `youtube_mapping.txt`."""
     return by_clip(_qa_json(job, "vid"))
 
 
@@ -38,7 +38,7 @@ def _qa_json(job: Job, prefix: str) -> Found:
 
 
 def _youtube_names(folder: Path) -> dict[str, tuple[str, ...]]:
-    """'vid12' -> the name of its video on YouTube, where the mapping of MSVD is there."""
+    """Read the mapping of MSVD, if there is one: 'vid12' -> the name of its video on YouTube."""
     for path in folder.rglob("youtube_mapping.txt"):
         pairs = (line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         return {own: (theirs,) for theirs, own, *_ in pairs}
@@ -46,7 +46,7 @@ def _youtube_names(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def tgif_qa(job: Job) -> Iterator[Record]:
-    """`Train_frameqa_question.csv` and its like, separated by tabs; action and transition have options."""
+    """Read `Train_frameqa_question.csv` and so on, separated by tabs; action and transition have options."""
     return by_clip(_tgif_qa(job))
 
 
@@ -55,7 +55,7 @@ def _tgif_qa(job: Job) -> Found:
         "*_frameqa_question.csv", "*_action_question.csv", "*_transition_question.csv", "*_count_question.csv"
     ):
         if path.stem.startswith("Total"):
-            continue  # all of them again
+            continue  # this file repeats the questions of the others
         kind = path.stem.split("_")[1]
         for row in _rows(path, "\t"):
             video = job.video(row["gif_name"])
@@ -70,7 +70,7 @@ def _tgif_qa(job: Job) -> Found:
 
 
 def next_qa(job: Job) -> Iterator[Record]:
-    """`train.csv`, `val.csv`, `test.csv`: five options, the answer is the place of one, or none (NExT-OE)."""
+    """Read `train.csv`, `val.csv`, `test.csv`: five options and an index; NExT-OE has no options."""
     return by_clip(_next_qa(job))
 
 
@@ -85,7 +85,7 @@ def _next_qa(job: Job) -> Found:
                 continue
             about = {"video": video, "split": split_of(path)}
             job.lost["ids of questions (qid)"] += 1
-            if "a0" not in row:  # NExT-OE: the same without options
+            if "a0" not in row:  # NExT-OE: the same format without options
                 answers = [row["answer"], row.get("additional_ref_answer") or ""]
                 given = {"answers": [answer for answer in answers if answer.strip()]}
                 yield (
@@ -102,7 +102,7 @@ def _next_qa(job: Job) -> Found:
 
 
 def activitynet_qa(job: Job) -> Iterator[Record]:
-    """`train_q.json` and `train_a.json`, and so on; `v_NAME.mp4`."""
+    """Read `train_q.json` and `train_a.json`, and so on; videos: `v_NAME.mp4`."""
     return by_clip(_activitynet_qa(job))
 
 
@@ -127,7 +127,7 @@ def _activitynet_qa(job: Job) -> Found:
 
 
 def _place(row: dict[str, str]) -> int | None:
-    """The place of the right option; None where it is not given."""
+    """Return the index of the right option; None if it is not given."""
     given = (row["answer"] or "").strip()
     return int(given) if given.isdecimal() else None
 

@@ -1,6 +1,6 @@
-"""Collections that come as a stream: WebDataset shards and data sets of Hugging Face `datasets`.
+"""Importers of streams: WebDataset shards and data sets of Hugging Face `datasets`.
 
-Samples are taken one by one; only their videos are kept, as files.
+Samples are read one by one; only their videos are kept, as files.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _SPLITS = {
 
 
 def webdataset(job: Job) -> Iterator[Record]:
-    """Shards, as the library `webdataset` names them: `shards/{000000..000099}.tar`, or a folder of them.
+    """Read shards, named as in the library `webdataset` (`shards/{000000..000099}.tar`), or a folder of them.
 
-    Members are put together here: the library splits names at their first dot, so that all clips called
-    '0001_American_Beauty_00.00.51-00.00.54' become one (findings/webdataset_splits_at_first_dot.sh).
+    The members of a sample are grouped here, because the library splits names at their first dot: all clips
+    with names such as '0001_American_Beauty_00.00.51-00.00.54' would become one sample
+    (findings/webdataset_splits_at_first_dot.sh).
     """
     try:
         from webdataset.shardlists import expand_urls
@@ -42,7 +43,7 @@ def webdataset(job: Job) -> Iterator[Record]:
     for url in urls:
         split = split_of(Path(url))
         with ExitStack() as stack:
-            if Path(url).is_file():  # the library leaves files open
+            if Path(url).is_file():  # opened here, because the library does not close files
                 opened = iter([{"url": url, "stream": stack.enter_context(Path(url).open("rb"))}])
             else:
                 opened = url_opener([{"url": url}])
@@ -53,7 +54,7 @@ def webdataset(job: Job) -> Iterator[Record]:
 
 
 def _samples(members: Iterator[dict[str, Any]]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Members that follow each other and differ only behind the last dot."""
+    """Group consecutive members whose names differ only after the last dot."""
     key: str | None = None
     parts: dict[str, bytes] = {}
     for member in members:
@@ -94,7 +95,7 @@ def _record(job: Job, key: str, parts: dict[str, bytes]) -> Record | None:
 
 
 def huggingface(job: Job) -> Iterator[Record]:
-    """A data set with a column of videos: its name on the hub, or a folder or Parquet file."""
+    """Read a data set with a column of videos: its name on the hub, or a folder or Parquet file."""
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -142,7 +143,7 @@ def _video_column(rows: Any, kind: type) -> str:
 
 
 def _bytes(held: Any) -> tuple[bytes | None, str | None]:
-    """Bytes and name of a video, as `datasets` holds it."""
+    """Return the bytes and the name of a video from a value of `datasets`."""
     if isinstance(held, bytes):
         return held, None
     if isinstance(held, dict):
@@ -155,7 +156,7 @@ def _bytes(held: Any) -> tuple[bytes | None, str | None]:
 
 
 def _kept(job: Job, name: str, data: bytes) -> str:
-    """Write a video into the collection; its path there."""
+    """Write a video into the collection and return its path there."""
     safe = "/".join(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "/"))
     write_bytes(job.out / "videos" / safe, data)
     return f"videos/{safe}"

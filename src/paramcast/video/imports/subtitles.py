@@ -1,7 +1,7 @@
-"""Subtitles beside videos: SRT and WebVTT, a clip for each cue.
+"""Importer of subtitles beside videos: SRT and WebVTT, one clip for each cue.
 
-They are read here: pysubs2 puts the comments of a WebVTT file into the cue before them, and loses a last line
-that is a number (findings/pysubs2_notes_become_text.sh).
+The files are parsed here and not by pysubs2: pysubs2 appends the comments of a WebVTT file to the cue before
+them, and loses a last line that is a number (findings/pysubs2_notes_become_text.sh).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 
 
 def subtitles(job: Job) -> Iterator[Record]:
-    """`NAME.srt` or `NAME.vtt` (also `NAME.en.srt`) for the video NAME."""
+    """Read the subtitles of the video NAME: `NAME.srt` or `NAME.vtt` (also `NAME.en.srt`)."""
     for path in job.files("*.srt", "*.vtt", "*.SRT", "*.VTT"):
         video = job.video(path.stem, path.stem.rsplit(".", 1)[0])
         if video is None:
@@ -39,7 +39,7 @@ def subtitles(job: Job) -> Iterator[Record]:
 
 
 def cues(text: str) -> Iterator[tuple[float, float, str]]:
-    """Start and end in seconds and the text, on one line and without markup, of every cue."""
+    """Yield start and end in seconds and the text, on one line and without markup, of every cue."""
     for block in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?", "\n", text).lstrip("\ufeff")):
         lines = block.strip("\n").split("\n")
         if re.match(r"(NOTE|STYLE|REGION)(\s|$)", lines[0]):
@@ -49,7 +49,7 @@ def cues(text: str) -> Iterator[tuple[float, float, str]]:
             found = _SPAN.match(lines[begin])
             assert found is not None
             said = lines[begin + 1 : after]
-            if after is not None and said and said[-1].strip().isdecimal():  # no blank line before the next
+            if after is not None and said and said[-1].strip().isdecimal():  # number of the next cue
                 said.pop()
             plain = " ".join(_TAG.sub(" ", " ".join(said)).split())
             yield _seconds(found.groups()[:4]), _seconds(found.groups()[4:]), html.unescape(plain)

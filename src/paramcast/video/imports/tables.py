@@ -1,4 +1,4 @@
-"""A folder of videos, and tables: CSV, TSV and Parquet."""
+"""Importers of a folder of videos and of tables: CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = (
     "split",
     "source",
 )
-"""What a column of a table may hold."""
+"""The keys that a column of a table may hold."""
 
 _NAMES = dict.fromkeys(
     ("caption", "sentence", "sentences", "text", "description"), "captions"
@@ -37,7 +37,7 @@ _NAMES = dict.fromkeys(
 
 
 def folder(job: Job) -> Iterator[Record]:
-    """Videos, in folders that name their category, with sentences in `NAME.txt` where there are such."""
+    """Read videos in folders named by category; `NAME.txt` may hold a video's captions, one per line."""
     for path in job.all_videos():
         record: Record = {"id": path.with_suffix("").as_posix(), "video": job.inside(path)}
         if path.parent.name:
@@ -50,7 +50,10 @@ def folder(job: Job) -> Iterator[Record]:
 
 
 def table(job: Job) -> Iterator[Record]:
-    """CSV, TSV or Parquet; a clip has all rows of its video, start and end."""
+    """Read a table in CSV, TSV or Parquet; rows with equal ids are one clip.
+
+    The default id consists of the name of the video and the start.
+    """
     path = Path(job.source)
     if not path.is_file():
         raise InputError(f"{path} is no file; give a table: .csv, .tsv or .parquet")
@@ -78,10 +81,10 @@ def _parts(job: Job, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, R
 
 
 def columns_of(job: Job, names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Key of a clip -> columns: those that were given, and those whose names say it.
+    """Map each key of a clip to its columns: the given columns, and columns with a known name.
 
     Raises:
-        InputError: A column that was given is not there.
+        InputError: A given column does not exist.
     """
     for key, given in job.columns.items():
         if missing := [name for name in given if name not in names]:
@@ -97,7 +100,7 @@ def columns_of(job: Job, names: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Record:
-    """A row as a part of a clip's record."""
+    """Convert a row to a part of a clip's record."""
     values = {key: [row[name] for name in names] for key, names in columns.items()}
     found: Record = {}
     for key in ("id", "video", "category", "device", "split", "source"):
@@ -124,7 +127,7 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
 
 
 def _seconds(key: str, value: Any) -> float:
-    """Seconds of a cell: a number, or a time such as '00:01:02.5'."""
+    """Convert a cell to seconds: a number, or a time such as '00:01:02.5'."""
     found = clock(value) if isinstance(value, str) else float(value)
     if found is None:
         raise InputError(f"{key} {value!r} is no time; write seconds, or hours:minutes:seconds")
@@ -132,12 +135,12 @@ def _seconds(key: str, value: Any) -> float:
 
 
 def _there(value: Any) -> bool:
-    """Whether a cell holds something; empty ones are None, blank or not a number."""
+    """Check whether a cell is not empty; an empty cell is None, blank or NaN."""
     return value is not None and value == value and str(value).strip() != ""
 
 
 def _list(value: Any) -> list[Any]:
-    """A cell as a list; one that is written as text, as pandas does, is read."""
+    """Convert a cell to a list; a list that is written as text, as by pandas, is parsed."""
     if isinstance(value, str) and value.strip().startswith("["):
         with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value.strip())

@@ -1,4 +1,4 @@
-"""Answer a question about a clip: attention over frames that the question steers, fusion, an answer head."""
+"""Answer a question about a clip: attention of the question over the frames, fusion and an answer head."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from paramcast.video.models.parts import FeatureNorm
 
 
 class Fusion(nn.Module):
-    """Frames and a text -> one joint vector.
+    """Fuse frames and a text into one joint vector.
 
     Args:
-        image_dim, text_dim: Lengths of the trunks' features.
-        width: Of the inner layers.
-        dropout: Share of inputs dropped in training; the frozen features are easily memorized.
+        image_dim, text_dim: Lengths of the encoders' features.
+        width: Width of the hidden layers.
+        dropout: Share of inputs dropped in training; without it, the model memorizes the frozen features.
     """
 
     def __init__(self, image_dim: int, text_dim: int, width: int = 256, dropout: float = 0.3) -> None:
@@ -32,7 +32,7 @@ class Fusion(nn.Module):
         self.width = 2 * width
 
     def forward(self, frames: Tensor, mask: Tensor, texts: Tensor) -> Tensor:
-        """Fuse every text with its clip.
+        """Fuse each text with its clip.
 
         Args:
             frames: (..., T, image_dim) float32.
@@ -40,7 +40,7 @@ class Fusion(nn.Module):
             texts: (..., N, text_dim) float32: N texts of each clip.
 
         Returns:
-            (..., N, width) float32.
+            (..., N, 2 * width) float32.
         """
         v = F.gelu(self.image_out(self.image(self.dropout(self.image_norm(frames)))))
         q = F.gelu(self.text_out(self.text(self.dropout(self.text_norm(texts)))))
@@ -55,8 +55,8 @@ class Fusion(nn.Module):
 class AnswerModel(nn.Module):
     """Video question answering as classification over a fixed list of answers."""
 
-    # Base models without one fold or another differ in their inner spaces, not in that of the answers:
-    # inside, only shifts carry over from one to the other (docs/log.md).
+    # Base models that were trained without different folds differ in the spaces of their hidden layers, but
+    # not in the space of the answers. In hidden layers, only shifts transfer between them (docs/log.md).
     targets = ("fusion.image.bias", "fusion.joint.bias", "head")
 
     def __init__(self, image_dim: int, text_dim: int, answers: int) -> None:
@@ -65,6 +65,6 @@ class AnswerModel(nn.Module):
         self.head = nn.Linear(self.fusion.width, answers)
 
     def forward(self, frames: Tensor, mask: Tensor, questions: Tensor) -> Tensor:
-        """Logits (..., N, answers) of N questions (..., N, text_dim) a clip; see `Fusion.forward`."""
+        """Compute logits (..., N, answers) of questions (..., N, text_dim); see `Fusion.forward`."""
         logits: Tensor = self.head(self.fusion(frames, mask, questions))
         return logits

@@ -1,4 +1,4 @@
-"""Multiple choice: which of a few answers fits the clip and the question."""
+"""Multiple choice: find the option that fits the clip and the question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from paramcast.video.models.answer import Fusion
 
 
 class ChoiceModel(nn.Module):
-    """Score every option: the question's features and the option's, side by side, fused with the clip."""
+    """Score each option: the features of question and option are concatenated and fused with the clip."""
 
     targets = ("fusion.image.bias", "fusion.joint.bias", "score")
 
@@ -19,7 +19,7 @@ class ChoiceModel(nn.Module):
         self.score = nn.Linear(self.fusion.width, 1)
 
     def forward(self, frames: Tensor, mask: Tensor, questions: Tensor, options: Tensor) -> Tensor:
-        """Logits (..., N, O) of N questions (..., N, text_dim) a clip, options (..., N, O, text_dim)."""
+        """Compute logits (..., N, O) of N questions (..., N, text_dim) and options (..., N, O, text_dim)."""
         count = options.shape[-2]
         pairs = torch.cat([questions[..., None, :].expand(options.shape), options], -1)
         fused = self.fusion(frames, mask, pairs.flatten(-3, -2))

@@ -1,4 +1,4 @@
-"""Text-video retrieval: a projection head on each frozen trunk, beside the space that the trunks share."""
+"""Text-video retrieval: a projection head on each frozen encoder, and the space that the encoders share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from paramcast.video.models.parts import FeatureNorm, masked_mean
 
 
 class RetrievalModel(nn.Module):
-    """Clips and texts -> unit vectors whose cosine says how well they fit.
+    """Embed clips and texts as unit vectors; their cosine measures how well they fit.
 
     Args:
-        image_dim, text_dim: Lengths of the trunks' features.
-        width: Length E of an embedding.
-        shared_dim: So many of the last numbers of an image's feature, and of the first of a text's, are of
-            one space. Then half of the cosine is that of these, without the training set's mean, and half
-            that of the heads: what the trunks know already, and what is learned.
-        dropout: Share of inputs dropped in training. Linear heads with half of their inputs dropped beat
-            deeper ones on frozen features (docs/log.md).
+        image_dim, text_dim: Lengths of the encoders' features.
+        width: Length L of the output of a head.
+        shared_dim: Number S of the last dimensions of an image's feature, and of the first dimensions of a
+            text's feature, that are in one space. If it is not 0, the cosine of two embeddings is the mean
+            of two cosines: the learned one of the heads' outputs, and one of these shared dimensions
+            without the training set's mean. The length E of an embedding is L + S.
+        dropout: Share of inputs dropped in training. Linear heads with half of their inputs dropped are
+            better than deeper heads on frozen features (docs/log.md).
     """
 
-    # Edits of the weights memorize the training clips, and lost 6 points (docs/log.md).
+    # Changes of the weights memorize the training clips, and lost 6 points (docs/log.md).
     targets = ("image*.bias", "text*.bias")
     temperature = 12.0
     """Scale of the cosines in InfoNCE."""
@@ -40,8 +41,8 @@ class RetrievalModel(nn.Module):
             self.image_shared, self.text_shared = _identity(shared_dim), _identity(shared_dim)
 
     def embed_clips(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Frames (..., T, image_dim), mask (..., T) bool -> (..., E) float32, L2-normalized."""
-        pooled = masked_mean(frames, mask)  # before the norm or behind it is the same; this is cheaper
+        """Embed frames (..., T, image_dim) with mask (..., T) bool: (..., E) float32, L2-normalized."""
+        pooled = masked_mean(frames, mask)  # before or after the norm gives the same; before is cheaper
         learned: Tensor = F.normalize(self.image(self.dropout(self.image_norm(pooled))), dim=-1)
         if not self.shared_dim:
             return learned
@@ -49,7 +50,7 @@ class RetrievalModel(nn.Module):
         return _side_by_side(learned, self.image_shared(centred))
 
     def embed_texts(self, texts: Tensor) -> Tensor:
-        """Texts (..., text_dim) -> (..., E) float32, L2-normalized."""
+        """Embed texts (..., text_dim): (..., E) float32, L2-normalized."""
         learned: Tensor = F.normalize(self.text(self.dropout(self.text_norm(texts))), dim=-1)
         if not self.shared_dim:
             return learned
@@ -57,12 +58,12 @@ class RetrievalModel(nn.Module):
         return _side_by_side(learned, self.text_shared(centred))
 
     def forward(self, frames: Tensor, mask: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of clips and of texts."""
+        """Compute the embeddings of clips and of texts."""
         return self.embed_clips(frames, mask), self.embed_texts(texts)
 
 
 def _identity(dim: int) -> nn.Linear:
-    """A layer that is never trained: it is there for packages to edit."""
+    """Make an identity layer that is never trained; only updates change it."""
     layer = nn.Linear(dim, dim)
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -70,6 +71,6 @@ def _identity(dim: int) -> nn.Linear:
 
 
 def _side_by_side(learned: Tensor, shared: Tensor) -> Tensor:
-    """One unit vector of two, (..., L) and, of any length, (..., S) -> (..., L + S): cosines are averaged."""
+    """Join a unit vector (..., L) and a vector (..., S) of any norm: (..., L + S); cosines are averaged."""
     both: Tensor = torch.cat([learned, F.normalize(shared, dim=-1)], -1) * 0.5**0.5
     return both

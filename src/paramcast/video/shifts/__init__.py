@@ -1,1 +1,1 @@
-"""Simulated shifts: cameras, vocabularies, and fleets of devices that have them."""
+"""Simulated shifts: cameras, vocabularies, and fleets of devices with these shifts."""

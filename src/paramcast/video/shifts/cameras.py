@@ -1,8 +1,9 @@
-"""Cameras that spoil a picture the way a real device does, always in the same way for one device.
+"""Simulated cameras: each degrades pictures as a real device may, always in the same way for one device.
 
-A camera is a kind, a severity in [0, 1] and a seed. The seed fixes what belongs to the device (the direction
-of its shake, the colour of its light, the places of the dirt on its lens); noise that differs from frame to
-frame follows from the seed and the frame itself, so that the same frames always come out the same.
+A camera is a kind, a severity in [0, 1] and a seed. The seed fixes the properties of the device (the
+direction of its shake, the color of its light, the places of the dirt on its lens). Noise that differs
+between frames depends only on the seed, the frame's index and its content, so that equal frames always give
+equal results.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ CAMERA_KINDS: tuple[str, ...] = TRAINING_KINDS + HELD_OUT_KINDS
 CAMERA_DIMS = len(CAMERA_KINDS) + 3
 """Length of `Camera.describe()`: a severity for each kind, then the logarithms of a cast's RGB gains."""
 
-_REVISION = 1  # part of every key: raise it when the pictures change, so that no cache serves the old ones
+_REVISION = 1  # part of every key: raise it when the pictures change, so that no old features are used
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One way of spoiling frames.
+    """One kind of degradation of frames.
 
     Attributes:
         kind: One of `CAMERA_KINDS`.
-        severity: In [0, 1]; 0 leaves the frames as they are, 1 is bad but not hopeless.
-        seed: Fixes what belongs to the device; any int.
+        severity: In [0, 1]; 0 leaves the frames unchanged, 1 is bad but still usable.
+        seed: Fixes the properties of the device; any int.
 
     Raises:
-        InputError: The kind is unknown or the severity out of range.
+        InputError: The kind is unknown, or the severity is out of range.
     """
 
     kind: str
@@ -61,7 +62,7 @@ class Camera:
             raise InputError(f"a camera's severity lies in [0, 1], not {self.severity}")
 
     def apply(self, frames: np.ndarray) -> np.ndarray:
-        """What this camera would have recorded.
+        """Degrade frames as if this camera had recorded them.
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, T >= 0.
@@ -70,7 +71,7 @@ class Camera:
             New array of the same shape and dtype.
 
         Raises:
-            InputError: Another shape or dtype.
+            InputError: `frames` has another shape or dtype.
         """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise InputError(f"a camera takes (T, H, W, 3) uint8 frames, not {frames.shape} {frames.dtype}")
@@ -80,14 +81,14 @@ class Camera:
 
     @property
     def key(self) -> str:
-        """Equal exactly where two cameras record the same; part of a feature's name in the cache."""
+        """Key that is equal for equal cameras and differs otherwise; part of a feature's key in the cache."""
         return f"{self.kind}-{_REVISION}:{self.severity!r}:{self.seed}"
 
     def describe(self) -> np.ndarray:
         """Describe the camera to the oracle: (CAMERA_DIMS,) float32.
 
-        The severity stands at the kind's place in `CAMERA_KINDS`; the last three are the natural logarithms
-        of the colour cast's RGB gains (zeros for every other kind).
+        The severity is at the index of the kind in `CAMERA_KINDS`. The last three values are the natural
+        logarithms of the color cast's RGB gains (zeros for every other kind).
         """
         told = np.zeros(CAMERA_DIMS, np.float32)
         told[CAMERA_KINDS.index(self.kind)] = self.severity
@@ -97,12 +98,13 @@ class Camera:
 
 
 def _low_light(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
-    """Fewer photons, then a gain that brings back only part of the light and all of the noise.
+    """Simulate fewer photons and a gain that restores only a part of the light but all of the noise.
 
-    Shot noise is a Gaussian of the Poisson's variance: alike from ten photons on, and ten times faster.
+    Shot noise is a Gaussian with the variance of the Poisson distribution: from ten photons on, both are
+    similar, and the Gaussian is ten times faster.
     """
     light = 0.02**severity  # share of the photons that are left
-    photons = 900.0 * light  # of a white pixel
+    photons = 900.0 * light  # photons of a white pixel
     gain = light**-0.62
     linear = (np.arange(256, dtype=np.float32) / 255.0) ** 2.2
     deviation = np.sqrt(linear * photons + (2.0 * severity) ** 2) / photons * light * gain * severity**0.5
@@ -143,7 +145,7 @@ def _low_resolution(frames: np.ndarray, severity: float, seed: int) -> np.ndarra
 
 
 def _compression(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
-    """Through H.264 and back, at a constant rate factor from 12 (good) to 46 (blocks and smears)."""
+    """Encode and decode with H.264, at a constant rate factor from 12 (good) to 46 (blocks and smears)."""
     import av  # here, so that the other cameras work without a codec
 
     _, height, width, _ = frames.shape
@@ -166,7 +168,7 @@ def _compression(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
 
 
 def _haze(frames: np.ndarray, severity: float, seed: int) -> np.ndarray:
-    """Airlight that grows with depth; depth is taken to grow towards the top of the picture, in drifts."""
+    """Add airlight that grows with depth; depth grows towards the top of the picture, with random drifts."""
     rng = generator_for("haze", seed)
     airlight = rng.uniform(190.0, 235.0) * np.array([1.0, 1.0, 1.02]) * rng.uniform(0.96, 1.04, 3)
     drift = rng.uniform(-1.0, 1.0, (4, 4)).astype(np.float32)
@@ -203,7 +205,7 @@ _KINDS: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
 
 
 def _cast_gains(severity: float, seed: int) -> np.ndarray:
-    """(3,) float32 RGB gains of a hue that the seed chooses; their luminance-weighted mean is 1."""
+    """Compute RGB gains (3,) float32 of a hue chosen by the seed; their luminance-weighted mean is 1."""
     turn = generator_for("colour_cast", seed).uniform(0.0, 2.0 * math.pi)
     hue = np.cos(turn - np.array([0.0, 2.0, 4.0]) * math.pi / 3.0)
     gains = np.exp(0.55 * severity * hue)
@@ -216,7 +218,7 @@ def _filtered(frames: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _disc(radius: float) -> np.ndarray:
-    """A flat disc with a soft rim one pixel wide, growing continuously with the radius; sums to 1."""
+    """Make a flat disc with a soft rim one pixel wide; it is continuous in the radius and sums to 1."""
     reach = math.ceil(radius + 0.5)
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = np.clip(radius + 0.5 - np.hypot(rows, columns), 0.0, 1.0)
@@ -225,7 +227,7 @@ def _disc(radius: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _streak(length: float, angle: float) -> np.ndarray:
-    """A soft-edged line of `length` pixels through the centre, at `angle` radians; sums to 1."""
+    """Make a soft-edged line of `length` pixels through the center, at `angle` radians; it sums to 1."""
     reach = math.ceil(length / 2 + 1)
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     along = columns * math.cos(angle) + rows * math.sin(angle)
@@ -237,7 +239,7 @@ def _streak(length: float, angle: float) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _dirt(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smudges, dust and scratches of a lens: their cover (H, W) in [0, 0.95], and their RGB colour."""
+    """Draw smudges, dust and scratches of a lens: their cover (H, W) in [0, 0.95], and their RGB color."""
     rng = generator_for("dirty_lens", seed)
     canvas = np.zeros((256, 256), np.float32)
     for _ in range(rng.integers(5, 10)):  # smudges
@@ -265,7 +267,7 @@ def _dirt(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def _add(
     canvas: np.ndarray, opacity: float, softness: float, draw: Callable[..., object], *shape: object
 ) -> None:
-    """Draw one piece of dirt by a function of OpenCV, soften it and lay it over `canvas`."""
+    """Draw one piece of dirt with a function of OpenCV, soften it and add it to `canvas` by the maximum."""
     piece = np.zeros_like(canvas)
     points = [tuple(map(int, value)) if isinstance(value, np.ndarray) else value for value in shape]
     draw(piece, *points)

@@ -1,8 +1,7 @@
-"""Fleets: simulated devices, each with clips, a camera, a vocabulary and habits of its own.
+"""Fleets: simulated devices that differ in their clips, cameras, vocabularies or habits.
 
-What the devices of a fleet differ in is a subset of `SHIFTS`. Every draw comes from a generator that is
-named by the seed, the split and the device's number, so that device 7 is the same whether ten or a thousand
-are built.
+The devices of a fleet differ in a subset of `SHIFTS`. The generator of each draw depends on the seed, the
+split and the device's number, so that device 7 is the same in a fleet of ten and of a thousand devices.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SHIFTS: tuple[str, ...] = ("category", "camera", "vocabulary", "habits", "collection")
 FORMAT = 2
-"""Version of the file that `Fleet.save` writes; version 1, which knows no habits, is read too."""
+"""Version of the file that `Fleet.save` writes. Version 1, which has no habits, can be read too."""
 
 MINIMUM_QUERY = 4
-"""A device with fewer clips to be scored on is not built."""
+"""Least number of query clips that are drawn for a device, unless fewer are requested."""
 
-_CONCENTRATION = 0.2  # of the Dirichlet over categories: most devices live in one or two
+_CONCENTRATION = 0.2  # of the Dirichlet over categories: most devices have one or two categories
 _DEVICES = {"train": 200, "validation": 40, "test": 40}
 
 
@@ -50,13 +49,14 @@ class Device:
     Attributes:
         id: Unique within the fleet, such as 'test-0003'.
         split: Devices of two splits share no clip.
-        support: Clip ids, ordered: K clips of support are `support[:K]`.
+        support: Clip ids, ordered: a support set of K clips is `support[:K]`.
         query: Clip ids on which the device is scored; disjoint from `support`.
         cameras: Applied to every frame, in this order; empty for clean frames.
-        vocabulary: The device's own words, or None for the common ones.
-        categories: Category -> its share of the device's clips; sums to 1 where all clips have a category.
-        collection: Name of the collection that the clips are from.
-        habits: The words that it answers in, whatever those of its questions; None where it answers in those.
+        vocabulary: The device's own words, or None for the common words.
+        categories: Category -> its share of the device's clips; sums to 1 if all clips have a category.
+        collection: Name of the collection of the clips.
+        habits: The words of the device's answers, if they are independent of the words of its questions;
+            None: the answers use `vocabulary`.
     """
 
     id: str
@@ -70,42 +70,42 @@ class Device:
     habits: Vocabulary | None = None
 
     def question(self, text: str) -> str:
-        """A question, or a caption, as the device's users put it."""
+        """Rewrite a question or a caption in the words of the device's users."""
         return self.vocabulary.rewrite(text) if self.vocabulary else text
 
     def answer(self, answer: str) -> str:
-        """An answer as they give it."""
+        """Rewrite an answer in the words of the device's users."""
         words = self.answers_in
         return words.answer(answer) if words else answer
 
     @property
     def answers_in(self) -> Vocabulary | None:
-        """The words of its answers; None for the common ones."""
+        """The words of the device's answers; None for the common words."""
         return self.habits or self.vocabulary
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Devices, and how they were drawn."""
+    """Devices, with the shifts and the seed with which they were drawn."""
 
     devices: tuple[Device, ...]
     shifts: tuple[str, ...] = field(default=())
     seed: int = 0
 
     def split(self, name: str) -> tuple[Device, ...]:
-        """The devices of one split, in order."""
+        """Return the devices of one split, in order."""
         return tuple(device for device in self.devices if device.split == name)
 
     def save(self, path: Path | str) -> None:
-        """Write the fleet as JSON, whole or not at all."""
+        """Write the fleet as JSON, completely or not at all."""
         write_json(path, {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, path: Path | str) -> Fleet:
-        """Read what `save` wrote.
+        """Read a fleet that `save` wrote.
 
         Raises:
-            FleetError: No such file, not a fleet, or of another format version.
+            FleetError: The file cannot be read, is not a fleet, or has an unknown format version.
         """
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -124,11 +124,11 @@ class Fleet:
 
 
 def split_clips(collection: ClipCollection, seed: int) -> dict[str, tuple[str, ...]]:
-    """Share out the clips: as the data set says, else 80 / 10 / 10 by a hash of seed and clip.
+    """Split the clips: as the data set says, else 80 / 10 / 10 by a hash of seed and group.
 
-    All clips that are of one video go the same way (`collection.groups`). A clip keeps its split when others
-    are added to or taken from the collection. Where the data set has no validation or no test clips, a tenth
-    of its training clips takes their place.
+    All clips of one video are in the same split (`collection.groups`). A clip keeps its split when other
+    clips are added to or removed from the collection. If the data set has no validation clips or no test
+    clips, a tenth of its training clips is used instead.
 
     Returns:
         'train', 'validation' and 'test' -> clip ids, in the collection's order.
@@ -161,28 +161,29 @@ def build_fleet(
 ) -> Fleet:
     """Draw devices that differ in `shifts` and in nothing else.
 
-    Clips are drawn without replacement within a device; two devices of one split may share clips. Where a
-    pool is too small, a device gets fewer query clips, down to `MINIMUM_QUERY`.
+    The clips of a device are drawn without replacement; two devices of one split may share clips. If a pool
+    is too small, a device gets fewer query clips, down to `MINIMUM_QUERY`. Then query clips that share a
+    video with a support clip are dropped.
 
     Args:
-        collection: Where the clips come from.
+        collection: The collection of the clips.
         shifts: Any of `SHIFTS`; empty for devices that are all alike.
-            category: each device sees a few categories only (clips without one are left out);
-            camera: each device has a camera of one kind, some training devices of two;
+            category: each device sees only a few categories (clips without a category are left out);
+            camera: each device has a camera of one kind, some training devices of two kinds;
             vocabulary: each device has its own words;
-            habits: each device answers in words of its own, which its questions do not tell;
-            collection: each device is one of the collection's own devices (`device` of the lines, if there
-            are any; else a random draw).
+            habits: each device has its own words for answers, which its questions do not show;
+            collection: each device is a device of the collection (`device` of the lines; if no line has one,
+            the clips are drawn at random).
         devices: Split -> number of devices.
-        seed: Of the whole fleet.
-        support: Support clips a device.
-        query: Query clips a device, where there are enough.
+        seed: Seed of the whole fleet.
+        support: Number of support clips of a device.
+        query: Number of query clips of a device, if there are enough.
         held_out_cameras: Give test devices cameras of `HELD_OUT_KINDS` instead of `TRAINING_KINDS`.
         pools: Split -> the clip ids it may use; `split_clips(collection, seed)` by default.
-        usable: Which clips serve the task; all by default.
+        usable: Decides whether a clip can be used for the task; by default all clips can.
 
     Raises:
-        FleetError: An unknown shift or split, or too few clips.
+        FleetError: A shift or split is unknown, or there are too few clips.
     """
     if unknown := sorted(set(shifts) - set(SHIFTS)):
         raise FleetError(f"no shift is called {', '.join(unknown)}; there are: {', '.join(SHIFTS)}")
@@ -220,7 +221,7 @@ def build_fleet(
 
 @dataclass(frozen=True)
 class _Source:
-    """The clips of one split, and how a device draws from them."""
+    """Clips of one split, from which the clips of a device are drawn."""
 
     split: str
     clips: tuple[Clip, ...]
@@ -229,7 +230,7 @@ class _Source:
     query: int
 
     def draw(self, rng: np.random.Generator, number: int) -> tuple[str, ...]:
-        """Clip ids of one device, support first; the order is random."""
+        """Draw the clip ids of one device in random order, support clips first."""
         clips = self._own_clips(number) if "collection" in self.shifts else self.clips
         least = self.support + min(self.query, MINIMUM_QUERY)
         if len(clips) < least:
@@ -245,7 +246,7 @@ class _Source:
         return tuple(clips[place].id for place in picked)
 
     def _own_clips(self, number: int) -> tuple[Clip, ...]:
-        """Those of one of the collection's own devices, in turn; all clips if it names none."""
+        """Return the clips of one of the collection's devices, in turn; all clips if it names no devices."""
         owners: dict[str, list[Clip]] = {}
         for clip in self.clips:
             if clip.device is not None:
@@ -258,10 +259,10 @@ class _Source:
         return tuple(owners[large[number % len(large)] if large else largest])
 
     def _by_category(self, rng: np.random.Generator, clips: Sequence[Clip], wanted: int) -> tuple[str, ...]:
-        """By a category mixture of its own.
+        """Draw clips by a random mixture of categories.
 
-        When the device's categories run out, it rather keeps to them with up to half of its query clips
-        missing than takes others, which would make all devices alike.
+        If the categories of the mixture have too few clips, the device gets fewer query clips, down to half
+        of them. Clips of other categories are added only below that, because they make all devices alike.
         """
         left: dict[str, list[str]] = {}
         for place in rng.permutation(len(clips)):
@@ -281,7 +282,7 @@ class _Source:
 
 
 def _apart(ids: tuple[str, ...], support: int, groups: Mapping[str, str]) -> tuple[str, ...]:
-    """Leave out query clips of videos that a support clip is of, unless nothing would be left."""
+    """Leave out query clips that share a video with a support clip, unless no query clip would be left."""
     seen = {groups[clip] for clip in ids[:support]}
     query = tuple(clip for clip in ids[support:] if groups[clip] not in seen)
     return ids[:support] + query if query else ids
@@ -318,7 +319,7 @@ def _shares(ids: Sequence[str], by_id: Mapping[str, Clip]) -> dict[str, float]:
 
 
 def _device(entry: dict[str, Any]) -> Device:
-    """A device from its JSON; raises ValueError, KeyError or TypeError where it is not one."""
+    """Build a device from its JSON; raise ValueError, KeyError or TypeError if it is not valid."""
     if entry["split"] not in SPLITS:
         raise ValueError(f"device {entry['id']!r} is of split {entry['split']!r}")
     support, query = tuple(map(str, entry["support"])), tuple(map(str, entry["query"]))

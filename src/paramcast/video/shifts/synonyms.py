@@ -1,8 +1,8 @@
-"""The table of concepts and the other words for them: what devices' vocabularies are made of.
+"""Table of concepts and their synonyms, from which the vocabularies of devices are made.
 
-A line is a concept: its common word, then one to three others. No word occurs twice in the whole table, so
-that a word always tells its concept and rewriting twice is rewriting once. A verb or noun that does not bend
-regularly has its forms below.
+A line is a concept: its common word, then one to three synonyms. No word occurs twice in the whole table, so
+that each word has exactly one concept, and rewriting a text twice gives the same as rewriting it once. The
+forms of irregular verbs and nouns are listed below.
 """
 
 from __future__ import annotations
@@ -235,4 +235,4 @@ DOUBLING = "jog hop drop slip skid stop stir occur don sip chop grip chat scrub 
 """Verbs that double their last letter before -ing and -ed."""
 
 UNTOUCHED = frozenset(["left"])
-"""Forms that more often are another word: 'left' is a side."""
+"""Forms that are not rewritten, because they are more often another word: 'left' is a side."""

@@ -1,8 +1,8 @@
-"""Vocabularies: each device has its own words for the same things.
+"""Vocabularies: devices use different words for the same things.
 
-There are a few dialects that all devices draw from. In a dialect, every concept of the table in `synonyms`
-has one fixed word. A device speaks one dialect, for a share of all concepts; for the rest it uses the common
-words. So some of its words in its questions tell which words it will use in its answers.
+There are a few dialects. In a dialect, every concept of the table in `synonyms` has one fixed word. A device
+uses one dialect for a share of all concepts, and the common words for the other concepts. So the words of its
+questions show which words it uses in its answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from paramcast.training.seeding import generator_for
 from paramcast.video.shifts import synonyms
 
 DIALECTS = 4
-"""How many dialects there are."""
+"""Number of dialects."""
 
 _WORD = re.compile(r"(?:\b(an?)( +))?\b([a-z]+)\b", re.IGNORECASE)
 
@@ -46,20 +46,20 @@ class Vocabulary:
 
     @property
     def dialect(self) -> int:
-        """In [0, DIALECTS): the dialect that the device speaks."""
+        """Number of the device's dialect, in [0, DIALECTS)."""
         return int(generator_for("dialect", self.seed).integers(DIALECTS))
 
     @property
     def words(self) -> Mapping[str, str]:
-        """Concept (its common word) -> this device's word, for every concept that its dialect covers here."""
+        """Concept (its common word) -> this device's word, for every concept that the dialect covers."""
         return _chosen(self.seed, self.strength)
 
     def rewrite(self, text: str) -> str:
-        """Put every word that the table knows into this device's words.
+        """Replace every word of the table by this device's word for the concept.
 
-        Plurals, verb forms, capitals and a preceding 'a' or 'an' are kept in agreement; everything else
-        stays as it is. A synonym is rewritten like the common word, so that a device never mixes words for
-        one concept. Rewriting twice is rewriting once.
+        Plurals, verb forms, capitals and a preceding 'a' or 'an' are adjusted; everything else stays
+        unchanged. A synonym is replaced in the same way as the common word, so that a device never mixes
+        words for one concept. Rewriting a text twice gives the same as rewriting it once.
         """
         chosen = self.words
 
@@ -74,7 +74,7 @@ class Vocabulary:
         return _WORD.sub(replace, text)
 
     def answer(self, answer: str) -> str:
-        """The answer as this device gives it."""
+        """Rewrite an answer in this device's words."""
         return self.rewrite(answer)
 
     def describe(self) -> np.ndarray:
@@ -86,13 +86,14 @@ class Vocabulary:
 
 
 def answer_words(answers: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Every answer that some device may give instead of the common ones, sorted; without the common ones.
+    """Return the answers that devices may give instead of the common answers, sorted.
 
     Args:
-        answers: The common answers; all concepts of the table if None.
+        answers: The common answers; None: all concepts of the table.
 
     Returns:
-        Rewritten answers, each in the form of the answer that it stands for ('men' gives 'guys').
+        Rewritten answers without the common answers, each in the form of its common answer ('men' gives
+        'guys').
     """
     if answers is None:
         return tuple(sorted(word for _, words in _table().values() for word in words))
@@ -103,14 +104,14 @@ def answer_words(answers: Iterable[str] | None = None) -> tuple[str, ...]:
         if concept:
             kind, words = _table()[concept]
             variants.update(_bend(word, kind)[form] for word in words)
-        else:  # an answer of several words: as each dialect gives it
+        else:  # an answer of several words, rewritten in each dialect
             variants.update(Vocabulary(_speaker(dialect), 1.0).answer(answer) for dialect in range(DIALECTS))
     return tuple(sorted(variants - common))
 
 
 @lru_cache(maxsize=DIALECTS)
 def _speaker(dialect: int) -> int:
-    """A seed whose device speaks `dialect`."""
+    """Find a seed that chooses `dialect`."""
     return next(seed for seed in range(10_000) if Vocabulary(seed, 1.0).dialect == dialect)
 
 
@@ -124,7 +125,10 @@ def _chosen(seed: int, strength: float) -> Mapping[str, str]:
 
 @cache
 def _dialect_word(concept: str, dialect: int) -> str:
-    """Which dialects share a word is shuffled concept by concept, so that a few concepts tell them apart."""
+    """Return the word of a dialect for a concept.
+
+    The assignment of words to dialects is shuffled for each concept. So a few concepts identify a dialect.
+    """
     words = _table()[concept][1]
     place = generator_for("words", concept).permutation(DIALECTS)[dialect]
     return words[int(place) % len(words)]
@@ -132,7 +136,7 @@ def _dialect_word(concept: str, dialect: int) -> str:
 
 @cache
 def _table() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Concept -> (kind, its synonyms)."""
+    """Parse the table: concept -> (kind, its synonyms)."""
     table: dict[str, tuple[str, tuple[str, ...]]] = {}
     for kind, lines in (("noun", synonyms.NOUNS), ("verb", synonyms.VERBS), ("other", synonyms.OTHERS)):
         for line in lines.strip().splitlines():
@@ -149,7 +153,7 @@ def _places() -> dict[tuple[str, str], int]:
 
 @cache
 def _forms() -> dict[str, tuple[str, int]]:
-    """Any form of any word of the table -> (its concept, which form it is)."""
+    """Make a map from any form of any word of the table to (its concept, the index of the form)."""
     forms: dict[str, tuple[str, int]] = {}
     for concept, (kind, words) in _table().items():
         for word in (concept, *words):
@@ -160,7 +164,7 @@ def _forms() -> dict[str, tuple[str, int]]:
 
 @cache
 def _irregular() -> dict[tuple[str, str], list[str]]:
-    """(kind, base form) -> the other forms that do not follow the rules: plural, or past and participle."""
+    """Parse irregular forms: (kind, base form) -> plural of a noun, or past and participle of a verb."""
     irregular = {}
     for kind, text in (("noun", synonyms.IRREGULAR_NOUNS), ("verb", synonyms.IRREGULAR_VERBS)):
         for entry in text.split(","):
@@ -171,7 +175,10 @@ def _irregular() -> dict[tuple[str, str], list[str]]:
 
 @cache
 def _bend(word: str, kind: str) -> tuple[str, ...]:
-    """All forms: of a noun singular, plural; of a verb base, -s, -ing, past, participle; else the word."""
+    """Return all forms of a word.
+
+    These are singular and plural of a noun; base, -s, -ing, past and participle of a verb; else the word.
+    """
     if kind == "noun":
         return (word, *_irregular().get((kind, word), [_with_s(word)]))
     if kind == "verb":
@@ -193,18 +200,18 @@ def _ends_in_consonant_y(word: str) -> bool:
 
 
 def _like(model: str, word: str) -> str:
-    """`word` with the capitals of `model`."""
+    """Return `word` with the capitals of `model`."""
     if len(model) > 1 and model.isupper():
         return word.upper()
     return word.capitalize() if model[0].isupper() else word
 
 
 def _agreeing(article: str, word: str) -> str:
-    """'a' or 'an' as `word` wants it (none of the table's words in u- wants 'an'); '' stays ''."""
+    """Return 'a' or 'an' for `word` (no word of the table in u- needs 'an'); '' stays ''."""
     if not article:
         return ""
     return article[0] + ("n" if word[0] in "aeio" else "")
 
 
 VOCABULARY_WORDS = len(_places())
-"""Length of `Vocabulary.describe()`: one place for each synonym of the table."""
+"""Length of `Vocabulary.describe()`: one value for each synonym of the table."""

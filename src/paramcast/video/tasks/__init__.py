@@ -10,10 +10,10 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (QuestionAnswering, 
 
 
 def make_task(name: str) -> Task:
-    """The task of that name.
+    """Return the task with this name.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such task.
     """
     if name not in TASKS:
         raise InputError(f"no task is called {name!r}; there are: {', '.join(TASKS)}")

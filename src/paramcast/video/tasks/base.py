@@ -1,4 +1,4 @@
-"""What a task has to say: which texts belong to a clip, the model, its losses and its scores."""
+"""Interface of a task: the texts that belong to a clip, the model, its losses and its scores."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to be scored: a text about a clip or one of its frames, and its answer if it has one."""
+    """Unit of scoring: a text about a clip or about one of its frames, and its answer if there is one."""
 
     frame: int | None
     text: str
     answer: str | None = None
     question: Question | None = None
-    """Where the answer comes from, with all that the data set says of it."""
+    """The question that the answer belongs to, with all that the data set says about it."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model is asked, without the answers; all are rows of a bank.
+    """Inputs of a model in evaluation, without the answers. All are rows of a bank.
 
     Attributes:
         shown: (N,) the clip or frame that each question is about; in retrieval (G,), all candidates.
-        texts: (N,) questions, or sentences whose clips are looked for.
-        options: (N, O) the answers to choose from, -1 behind the last of a question; no columns where the
-            answer is not chosen so.
+        texts: (N,) questions; in retrieval, texts that describe a clip or frame.
+        options: (N, O) the answers to choose from, -1 after the last option of a question; no columns where
+            the task has no options.
     """
 
     shown: np.ndarray
@@ -48,79 +48,83 @@ class Asked:
 
 
 class Task(ABC):
-    """A task; everything that differs between tasks is here."""
+    """A task: everything that differs between tasks."""
 
     name: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     needs: ClassVar[str]
-    """The keys of a clip that serve the task."""
+    """The keys of a clip that the task uses, as text for messages."""
     offset_share: ClassVar[float] = 0.0
-    """Share of the devices of an episode whose features are moved by an offset of their own."""
+    """Share of the devices of an episode whose features are moved by a random offset, one for each device."""
     base_epochs: ClassVar[int]
     has_answers: ClassVar[bool] = False
     options: ClassVar[int] = 0
-    """Answers to choose from, the right one among them; 0 where the answer is not chosen so."""
+    """Number of answers to choose from, the right one among them; 0 where the task has no options."""
     base_batch: ClassVar[int] = 256
     codes: ClassVar[int] = 64
-    """Numbers in a package of form `codes`; a package is to stay below 600 bytes."""
+    """Number of values in an update of form `codes`; an update should stay below 600 bytes."""
 
     @abstractmethod
     def items(self, clip: Clip) -> list[Item]:
-        """The clip's items; none makes the clip useless to the task."""
+        """Return the items of the clip for training; a clip without items cannot be used for the task."""
 
     def scored_items(self, clip: Clip) -> list[Item]:
-        """What a clip is scored on; in most tasks the same as what is trained on."""
+        """Return the items that a clip is scored on; in most tasks these are the items for training."""
         return self.items(clip)
 
     def hints(self, clip: Clip) -> list[str]:
-        """Further texts about the clip that training may use."""
+        """Return further texts about the clip that training may use."""
         return []
 
     def form_options(self, form: str) -> dict[str, int]:
-        """Options of a form of parameters, where the task's differ from the form's own."""
+        """Return the options of a form of updates for which the task has other defaults than the form."""
         return {"count": self.codes} if form == "codes" else {}
 
     def usable(self, clip: Clip) -> bool:
-        """Whether the clip serves the task."""
+        """Check whether the clip can be used for the task."""
         return bool(self.items(clip))
 
     @abstractmethod
     def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
-        """The base model, with untrained parameters and `image_norm` and `text_norm` somewhere in it.
+        """Build the base model, untrained; it contains modules named `image_norm` and `text_norm`.
 
         Args:
             image_dim: Length of an image's feature.
-            text_dim: Length of a text's.
+            text_dim: Length of a text's feature.
             shared_dim: See `encoders.shared_dim`.
-            answers: The known ones.
+            answers: The answers that the model can give.
         """
 
     @abstractmethod
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
-        """Loss () of the base model on `batch` texts drawn from `clips`, or fewer."""
+        """Compute the loss () of the base model on at most `batch` texts drawn from `clips`."""
 
     def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The layers that read texts whose mean can be taken away; none in most tasks.
+        """Return the layers that read texts and for which the mean of the texts can be removed.
+
+        Most tasks have no such layers.
 
         Returns:
-            Layer -> what taking offsets (k, Dt) from texts' features adds to its output (k, out).
+            Name of the layer -> function from offsets (k, Dt) to the change of the layer's output (k, out)
+            when these offsets are subtracted from the texts' features.
         """
         return {}
 
     def align(  # noqa: B027  most tasks have nothing to do
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
-        """Bring a base model that leaves out a fold into the final one's space; its scores do not change.
+        """Map a base model that was trained without a fold into the space of the final base model.
 
-        Nothing is to be done where the layers' spaces are fixed by their outputs, as those of answers are.
+        The model's scores do not change. Tasks whose outputs fix the space of the layers, such as logits of
+        answers, have nothing to do.
 
         Args:
-            model: Changed in place.
-            final: The final base model's state.
+            model: The base model; it is changed in place.
+            final: State of the final base model.
             bank: Features.
-            clips: Clips as they are.
+            clips: Clips without a device's cameras and vocabulary.
         """
 
     @abstractmethod
@@ -134,34 +138,35 @@ class Task(ABC):
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:
-        """Loss () on the query clips of B devices, each under its own values.
+        """Compute the loss () on the query clips of B devices, each under the values of its update.
 
         Args:
-            adapted: The base model under updates.
-            values: Package tensors (B, *shape); None for the base model.
+            adapted: The base model that takes the values of updates.
+            values: Tensors of the updates (B, *shape); None for the base model.
             bank: Features.
-            queries: Each device's query clips.
-            has_cameras: Whether each device sees its clips through cameras of its own.
-            others: Clips of nobody in particular, for contrast.
-            rng: For what the task draws.
+            queries: The query clips of each device.
+            has_cameras: True for each device that has its own cameras.
+            others: Clips of no device, as negative examples.
+            rng: Generator for everything that the task draws.
         """
 
     @abstractmethod
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
-        """What a device is scored on.
+        """Return the inputs that a device is scored on.
 
         Args:
-            device: Scored on its query clips.
-            gallery: All clips of the collection, as they are.
+            device: The device; it is scored on its query clips.
+            gallery: All clips of the split, as further candidates of retrieval, without a device's cameras
+                and vocabulary.
         """
 
     @abstractmethod
     def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
-        """What `model` says: logits (N, A) of the questions, or scores (N, G) of texts against candidates."""
+        """Compute the outputs of `model`: logits (N, A) of questions, or scores (N, G) of candidates."""
 
     @abstractmethod
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
-        """The figures of a device in percent, of outputs for what it was asked. Higher is better."""
+        """Compute the metrics of a device in percent from the outputs for its inputs. Higher is better."""
 
     def score(
         self,
@@ -171,7 +176,7 @@ class Task(ABC):
         device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> dict[Metric, float]:
-        """The figures of a device under its package `values` (1, *shape); None for the base model."""
+        """Compute the metrics of a device under its update `values` (1, *shape); None for the base model."""
         with torch.no_grad(), adapted.use(values):
             outputs = self.outputs(adapted.replica, bank, self.asked(device, gallery))
         return self.figures(outputs, device)
@@ -184,5 +189,5 @@ class Task(ABC):
         device: DeviceData,
         gallery: Sequence[ClipData],
     ) -> float:
-        """The mean of what `score` gives."""
+        """Compute the mean of the metrics that `score` returns."""
         return float(np.mean(list(self.score(adapted, values, bank, device, gallery).values())))

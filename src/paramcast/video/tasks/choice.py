@@ -15,26 +15,26 @@ from paramcast.video.training.bank import Bank
 
 
 class MultipleChoice(QuestionAnswering):
-    """Questions as in `qa`, with the data set's own options, or answers to other questions of their kind."""
+    """Questions as in `qa`, with the data set's options or with answers to other questions of their kind."""
 
     name = "choice"
     targets = ChoiceModel.targets
     options = OPTIONS
 
     def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
-        """See `ChoiceModel`."""
+        """Build a `ChoiceModel`."""
         return ChoiceModel(image_dim, text_dim)
 
     def _logits(
         self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
     ) -> Tensor:
-        """Logits (..., N, options) of items (..., N, 3 + options); -inf where a question has fewer."""
+        """Compute logits (..., N, options) of items (..., N, 3 + options); -inf for missing options."""
         rows = items[..., 3:]
         logits: Tensor = model(frames, mask, bank.texts[items[..., 1]], bank.texts[rows.clip(0)])
         return logits.masked_fill(torch.from_numpy(rows < 0), -torch.inf)
 
     def _loss(self, logits: Tensor, items: np.ndarray) -> Tensor:
-        """As in `qa`, but smoothed over the options that a question has."""
+        """Compute the cross-entropy as in `qa`, with labels smoothed over the options that a question has."""
         targets = torch.tensor(items[..., 2])
         log, there = logits.log_softmax(-1), torch.from_numpy(items[..., 3:] >= 0)
         spread = log.masked_fill(~there, 0.0).sum(-1) / there.sum(-1)

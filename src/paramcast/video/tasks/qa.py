@@ -21,32 +21,35 @@ from paramcast.video.training.bank import Bank
 SMOOTHING = 0.1
 """Share of a target's weight that is spread over all answers."""
 
-_QUESTIONS_A_CLIP = 4  # of a batch of the base model
+_QUESTIONS_A_CLIP = 4  # in a batch of the base model
 _QUERY_CLIPS, _QUESTIONS = 6, 6  # of each device in an episode
 
 
 class QuestionAnswering(Task):
-    """Top-1 accuracy, and VQA's consensus; an answer that the model does not know counts as wrong."""
+    """Questions, scored by top-1 accuracy and VQA's consensus; an answer unknown to the model is wrong."""
 
     name = "qa"
     needs = "`qa`"
     targets = AnswerModel.targets
     base_epochs = 8
     has_answers = True
-    codes = 400  # every word that a device has of its own is an edit of its own (docs/log.md)
+    codes = 400  # each word of a device's own vocabulary needs a separate change (docs/log.md)
 
     def items(self, clip: Clip) -> list[Item]:
-        """One for each question."""
+        """Return one item for each question."""
         return [Item(None, qa.question, qa.answer, qa) for qa in clip.qa]
 
     def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
-        """See `AnswerModel`."""
+        """Build an `AnswerModel`."""
         return AnswerModel(image_dim, text_dim, len(answers))
 
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
-        """Cross-entropy of `batch` questions, a few a clip; clips by their numbers of questions."""
+        """Compute the cross-entropy of `batch` questions, a few for each clip.
+
+        The probability of a clip is proportional to its number of questions.
+        """
         counts = np.array([len(clip.items) for clip in clips], np.float64)
         drawn = rng.choice(len(clips), batch // _QUESTIONS_A_CLIP, p=counts / counts.sum())
         items = np.stack(
@@ -66,7 +69,7 @@ class QuestionAnswering(Task):
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:
-        """Cross-entropy of a few questions of a few query clips of each device."""
+        """Compute the cross-entropy of a few questions of a few query clips of each device."""
         drawn = []
         for clips in queries:
             chosen = rng.choice(len(clips), _QUERY_CLIPS, replace=len(clips) < _QUERY_CLIPS)
@@ -78,16 +81,16 @@ class QuestionAnswering(Task):
         return self._loss(logits, items)
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
-        """The questions about the device's query clips."""
+        """Return the questions about the device's query clips."""
         items = np.concatenate([clip.items for clip in device.query])
         return Asked(items[:, 0], items[:, 1], items[:, 3:])
 
     def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
-        """Logits (N, answers); every clip goes through the model once, with all of its questions."""
+        """Compute logits (N, answers); each clip goes through the model once, with all its questions."""
         rows, clip = np.unique(asked.shown, return_inverse=True)
         order = np.argsort(clip, kind="stable")
         counts = np.bincount(clip)
-        place = np.empty(len(clip), np.int64)  # of each question among those of its clip
+        place = np.empty(len(clip), np.int64)  # of each question among the questions of its clip
         place[order] = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
         items = np.zeros((len(rows), counts.max(), 3 + asked.options.shape[1]), np.int64)
         items[clip, place, 1] = asked.texts
@@ -95,7 +98,7 @@ class QuestionAnswering(Task):
         return self._logits(model, bank, bank.frames[rows], bank.mask[rows], items)[clip, place]
 
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
-        """Share of the questions that are answered right; and the consensus where several people answered."""
+        """Compute the share of right answers, and the consensus where several people answered."""
         right = answered_right(outputs, device)
         figures = {Metric("top1"): 100 * int(right.sum()) / len(right)}
         given = [row[row > NO_ANSWER] for clip in device.query for row in clip.right]
@@ -111,12 +114,12 @@ class QuestionAnswering(Task):
     def _logits(
         self, model: nn.Module, bank: Bank, frames: Tensor, mask: Tensor, items: np.ndarray
     ) -> Tensor:
-        """Logits (..., N, answers) of items (..., N, 3)."""
+        """Compute logits (..., N, answers) of items (..., N, 3)."""
         logits: Tensor = model(frames, mask, bank.texts[items[..., 1]])
         return logits
 
     def _loss(self, logits: Tensor, items: np.ndarray) -> Tensor:
-        """Smoothed cross-entropy over the questions whose answer the model knows."""
+        """Compute the smoothed cross-entropy over the questions whose answer the model knows."""
         targets = torch.tensor(items[..., 2])
         return F.cross_entropy(
             logits.flatten(0, -2), targets.flatten().clamp(min=-1), ignore_index=-1, label_smoothing=SMOOTHING
@@ -124,9 +127,9 @@ class QuestionAnswering(Task):
 
 
 def answered_right(outputs: Tensor, device: DeviceData) -> np.ndarray:
-    """(N,) bool: of the N questions about its query clips, which are, by their logits (N, answers).
+    """Find out which questions about the query clips are answered right by logits (N, answers): (N,) bool.
 
-    Of several right answers, any will do.
+    Where a question has several right answers, each of them counts as right.
     """
     said = outputs.argmax(-1).numpy()
     rights = [row for clip in device.query for row in clip.right]

@@ -19,18 +19,20 @@ from paramcast.video.training.arrays import ClipData, DeviceData
 from paramcast.video.training.bank import Bank
 
 RANKS = (1, 5, 10)
-_QUERY_ITEMS, _OTHERS = 16, 64  # of each device in an episode; candidates that all devices share
-_HINTS = 0.6  # share of clips that base training describes by a hint
+_QUERY_ITEMS, _OTHERS = 16, 64  # items of each device in an episode; candidates that all devices share
+_HINTS = 0.6  # share of clips for which base training uses a hint as the text
 
 
 class Retrieval(Task):
-    """R@1, R@5, R@10 of every caption of a clip, or of a text a frame; `match3` with a sentence a frame.
+    """Retrieval, scored by R@1, R@5 and R@10; sentences of frames are scored by `match3` too.
 
-    Training asks for a clip by its first caption, and uses the others as hints; evaluation asks by each, as
-    the multi-caption protocol of the field does (MSR-VTT's 20, MSVD's 40 a clip).
+    Training searches for a clip by its first caption, and uses the other captions as hints. Evaluation
+    searches for it by each caption, as the field's multi-caption protocol does (20 captions per clip in
+    MSR-VTT, 40 in MSVD). If a clip has a sentence for each frame, the search for a frame uses its sentence.
 
-    A text's clip is looked for among the device's own query clips (gallery 'device'), and among all clips of
-    the collection (gallery 'collection'), unless the device has cameras, which show it no clips but its own.
+    A text is compared with the query clips of its device (gallery 'device'), and with these and all other
+    clips of the split (gallery 'collection'). A device with cameras has only the first gallery, because its
+    cameras show no clips of other devices.
     """
 
     name = "retrieval"
@@ -40,25 +42,25 @@ class Retrieval(Task):
     base_epochs = 15
 
     def items(self, clip: Clip) -> list[Item]:
-        """A sentence for each frame where there are such, else the first caption."""
+        """Return a sentence for each frame where the clip has them, else the first caption."""
         if clip.frame_captions:
             return [Item(frame, text) for frame, text in enumerate(clip.frame_captions)]
         return [Item(None, text) for text in clip.captions[:1]]
 
     def scored_items(self, clip: Clip) -> list[Item]:
-        """All captions of a clip; see `items` where there is a sentence for each frame."""
+        """Return all captions of a clip, or a sentence for each frame where the clip has them."""
         return self.items(clip) if clip.frame_captions else [Item(None, text) for text in clip.captions]
 
     def hints(self, clip: Clip) -> list[str]:
-        """Other captions, and questions: they too say what is to be seen."""
+        """Return the other captions and the questions: they also describe the clip."""
         return [*clip.captions[1:], *(qa.question for qa in clip.qa)]
 
     def build(self, image_dim: int, text_dim: int, shared_dim: int, answers: Sequence[str]) -> nn.Module:
-        """See `RetrievalModel`."""
+        """Build a `RetrievalModel`."""
         return RetrievalModel(image_dim, text_dim, shared_dim)
 
     def centred(self, model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The texts' head, and what texts share with images."""
+        """Return the head of the texts, and the layer on the dimensions that texts share with images."""
         assert isinstance(model, RetrievalModel)
         head, norm, shared = model.text, model.text_norm, model.shared_dim
         found: dict[str, Callable[[Tensor], Tensor]] = {
@@ -69,7 +71,7 @@ class Retrieval(Task):
     def base_loss(
         self, model: nn.Module, bank: Bank, clips: Sequence[ClipData], rng: np.random.Generator, batch: int
     ) -> Tensor:
-        """InfoNCE over a batch of clips, each with a caption or a hint."""
+        """Compute InfoNCE over a batch of clips, each with a caption or a hint."""
         drawn = rng.choice(len(clips), min(batch, len(clips)), replace=False)
         pairs = np.array([_pair(clips[i], rng) for i in drawn])
         videos, texts = model(*bank.some_frames(pairs[:, 0], rng), bank.texts[pairs[:, 1]])
@@ -78,7 +80,10 @@ class Retrieval(Task):
     def align(
         self, model: nn.Module, final: dict[str, Tensor], bank: Bank, clips: Sequence[ClipData]
     ) -> None:
-        """Rotate the heads' outputs onto the final model's (orthogonal Procrustes): cosines stay."""
+        """Rotate the heads' outputs onto the final model's outputs (orthogonal Procrustes).
+
+        Cosines do not change.
+        """
         assert isinstance(model, RetrievalModel)
         own = {key: value.clone() for key, value in model.state_dict().items()}
         mine = _learned(model, bank, clips)
@@ -100,10 +105,10 @@ class Retrieval(Task):
         others: Sequence[ClipData],
         rng: np.random.Generator,
     ) -> Tensor:
-        """InfoNCE within each device, against its own clips and against a sample of all.
+        """Compute InfoNCE for each device, against its own clips and against a sample of all clips.
 
-        Others' clips are not seen through a device's cameras: against them, to know the camera would be
-        enough to find the device's own. So a device with cameras has its own clips alone.
+        A device with cameras is trained against its own clips only. The other clips are not seen through its
+        cameras, so that the effect of the cameras alone would distinguish the device's clips from them.
         """
         own = np.stack([_draw_items(clips, rng) for clips in queries])  # (B, Q, 2)
         shared = np.array([others[i].row for i in rng.integers(len(others), size=_OTHERS)])
@@ -116,9 +121,10 @@ class Retrieval(Task):
         ).mean()
 
     def asked(self, device: DeviceData, gallery: Sequence[ClipData]) -> Asked:
-        """The texts of its query clips; candidates: their clips or frames in that order, then all others.
+        """Return the texts of the device's query clips, and the candidates.
 
-        A device with cameras has its own candidates alone, see `episode_loss`.
+        The clips or frames of the texts come first, in the order of the query clips. All other clips follow.
+        A device with cameras has only candidates of its query clips, see `episode_loss`.
         """
         own = np.concatenate([clip.items for clip in device.query])
         shown = [_candidates(clip) for clip in device.query]
@@ -129,12 +135,15 @@ class Retrieval(Task):
         return Asked(np.concatenate(shown), own[:, 1], own[:, 3:])
 
     def outputs(self, model: nn.Module, bank: Bank, asked: Asked) -> Tensor:
-        """Cosines (N, G)."""
+        """Compute the cosines (N, G) of the texts and the candidates."""
         videos, texts = embedded(model, bank, asked)
         return texts @ videos.T
 
     def figures(self, outputs: Tensor, device: DeviceData) -> dict[Metric, float]:
-        """Ranks of the right clip or frame among the device's own, which come first, and among all."""
+        """Compute the recall of the right clip or frame in the device's gallery and in the collection's.
+
+        The device's candidates are the first columns of `outputs`.
+        """
         scores, right = outputs.numpy(), right_candidates(device)
         own = sum(len(_candidates(clip)) for clip in device.query)
         frames = any(_by_frame(clip) for clip in device.query)
@@ -146,7 +155,7 @@ class Retrieval(Task):
             for name, among in galleries.items()
             for k, value in expected_recall(among, right, RANKS).items()
         }
-        # The contract's gallery first: all clips for clip captions, the query set's frames for frames'.
+        # The main gallery comes first: all clips for captions, the query set's frames for frames' sentences.
         order = sorted(figures, key=lambda metric: (metric.gallery == "device") != frames)
         ordered = {metric: figures[metric] for metric in order}
         if frames:
@@ -155,7 +164,7 @@ class Retrieval(Task):
 
 
 def right_candidates(device: DeviceData) -> np.ndarray:
-    """(N,) int: for each text of the query clips, which of the candidates it is about."""
+    """Return the index of the right candidate for each text of the query clips: (N,) int."""
     places, first = [], 0
     for clip in device.query:
         count = len(_candidates(clip))
@@ -165,24 +174,24 @@ def right_candidates(device: DeviceData) -> np.ndarray:
 
 
 def _by_frame(clip: ClipData) -> bool:
-    """Whether there is a sentence for each frame."""
+    """Check whether the clip has a sentence for each frame."""
     return bool(len(clip.items)) and clip.items[0, 0] != clip.row
 
 
 def _candidates(clip: ClipData) -> np.ndarray:
-    """Rows of what may be found of a clip: each of its frames that have sentences, else the clip."""
+    """Return the rows of a clip's candidates: its frames where they have sentences, else the whole clip."""
     return clip.items[:, 0] if _by_frame(clip) else clip.items[:1, 0]
 
 
 def embedded(model: nn.Module, bank: Bank, asked: Asked) -> tuple[Tensor, Tensor]:
-    """Embeddings of the candidates (G, E) and of the texts (N, E), L2-normalized."""
+    """Compute the embeddings of the candidates (G, E) and of the texts (N, E), L2-normalized."""
     assert isinstance(model, RetrievalModel)
     shown = model.embed_clips(bank.frames[asked.shown][None], bank.mask[asked.shown][None])[0]
     return shown, model.embed_texts(bank.texts[asked.texts][None])[0]
 
 
 def _learned(model: RetrievalModel, bank: Bank, clips: Sequence[ClipData]) -> Tensor:
-    """(2 N, L): the heads' part of the embeddings of N clips, then of their texts."""
+    """Compute the heads' part of the embeddings of N clips, then of their texts: (2 N, L)."""
     pairs = np.array([clip.items[0, :2] for clip in clips])
     with torch.no_grad():
         videos, texts = model(bank.frames[pairs[:, 0]], bank.mask[pairs[:, 0]], bank.texts[pairs[:, 1]])
@@ -197,20 +206,20 @@ def _pair(clip: ClipData, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _draw_items(clips: Sequence[ClipData], rng: np.random.Generator) -> np.ndarray:
-    """(Q, 2) rows shown and texts, one item a clip; clips come again where there are too few."""
+    """Draw one item for each of Q clips: (Q, 2) rows shown and texts; clips repeat where there are fewer."""
     chosen = np.resize(rng.permutation(len(clips))[:_QUERY_ITEMS], _QUERY_ITEMS).tolist()
     return np.stack([clips[i].items[rng.integers(len(clips[i].items)), :2] for i in chosen])
 
 
 def _info_nce(videos: Tensor, texts: Tensor) -> Tensor:
-    """Symmetric InfoNCE of texts (Q, E) against videos (G, E), G >= Q; text i belongs to video i."""
+    """Compute the symmetric InfoNCE of texts (Q, E) and videos (G, E), G >= Q; text i belongs to video i."""
     scores = texts @ videos.T * RetrievalModel.temperature
     targets = torch.arange(len(texts))
     return (F.cross_entropy(scores, targets) + F.cross_entropy(scores[:, : len(texts)].T, targets)) / 2
 
 
 def _match(scores: np.ndarray, device: DeviceData) -> float:
-    """Share of sentences whose best frame among their own clip's is the right one, in percent."""
+    """Compute the share of sentences, in percent, that rank their frame first among their clip's frames."""
     found, first = [], 0
     for clip in device.query:
         count = len(clip.items)

@@ -10,8 +10,9 @@ of the questions that have an answer which the model knows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from tqdm import tqdm
 from paramcast.errors import InputError
 from paramcast.pictures import SHORT_SIDE
 from paramcast.training.controls import CONDITIONS, Metric, Result, derangement
+from paramcast.training.fitting import one_thread
+from paramcast.training.parallel import bar_line, run_parallel
 from paramcast.video.data.collection import Collection
 from paramcast.video.shifts.fleet import Device, Fleet, Split, build_fleet
 from paramcast.video.training.arrays import ClipData, DeviceData
@@ -79,29 +82,36 @@ def evaluate(
     ).load(store)
     table = model.table(bank)
     scorer = _Scorer(model, bank, gallery, data, table)
-    fixed = {
-        "base": scorer.scores("base", None),
-        "constant": scorer.scores("constant", generate(model.adaptors["constant"], table, data, 1)),
+    order = derangement(len(data), seed)
+    jobs: dict[str, Callable[[], list[dict[Metric, float]]]] = {
+        "base": partial(scorer.scores, "base", None),
+        "constant": partial(scorer.scores, "constant", generate(model.adaptors["constant"], table, data, 1)),
         # An upper reference asks no gate.
-        "oracle": scorer.scores(
-            "oracle", generate(model.adaptors["truth"], table, data, max(support_sizes), gate=False)
+        "oracle": partial(
+            scorer.scores,
+            "oracle",
+            generate(model.adaptors["truth"], table, data, max(support_sizes), gate=False),
         ),
     }
     if model.task.has_answers:
         black = store.image(np.zeros((1, SHORT_SIDE, SHORT_SIDE, 3), np.uint8))[0]
-        fixed |= {
-            "black": scorer.seeing(black).scores("black", None),
-            "question_only": scorer.seeing(model.image_uplink.mean).scores("question only", None),
-            "ceiling": scorer.ceiling(),
+        jobs |= {
+            "black": partial(scorer.seeing(black).scores, "black", None),
+            "question_only": partial(scorer.seeing(model.image_uplink.mean).scores, "question only", None),
+            "ceiling": scorer.ceiling,
         }
-    order = derangement(len(data), seed)
-    results = []
+    fixed = tuple(jobs)
     for support in support_sizes:
         packages = generate(model.adaptor, table, data, support)
         shuffled = {name: tensor[order] for name, tensor in packages.items()}
-        controls = fixed | {
-            "own": scorer.scores(f"own, {support} clips", packages),
-            "shuffled": scorer.scores(f"shuffled, {support} clips", shuffled),
+        jobs[f"own {support}"] = partial(scorer.scores, f"own, {support} clips", packages)
+        jobs[f"shuffled {support}"] = partial(scorer.scores, f"shuffled, {support} clips", shuffled)
+    with one_thread():
+        found = dict(zip(jobs, run_parallel(list(jobs.values())), strict=True))
+    results = []
+    for support in support_sizes:
+        controls = {name: found[name] for name in fixed} | {
+            name: found[f"{name} {support}"] for name in ("own", "shuffled")
         }
         for metric in controls["own"][0]:
             values = {name: np.array([figures[metric] for figures in controls[name]]) for name in controls}
@@ -195,7 +205,9 @@ class _Scorer:
                 device,
                 self.gallery,
             )
-            for place, device in enumerate(tqdm(self.devices, desc=control, unit="device", disable=None))
+            for place, device in enumerate(
+                tqdm(self.devices, desc=control, unit="device", disable=None, position=bar_line())
+            )
         ]
 
     def seeing(self, picture: np.ndarray) -> _Scorer:

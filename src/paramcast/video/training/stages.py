@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain, product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from paramcast.hypernet.forms import FormHypernetwork
-from paramcast.training.fitting import Schedule, fit
+from paramcast.training.fitting import Schedule, fit, load_fitted
 from paramcast.training.gates import Outcomes, calibrate, fit_gate, joined, promise
+from paramcast.training.parallel import run_in_turn, run_parallel
+from paramcast.training.team import Team
 from paramcast.video.training.bank import Bank
 from paramcast.video.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES, Lessons, moved_view
 from paramcast.video.training.fleets import kind_of
@@ -23,6 +26,7 @@ from paramcast.video.training.outcomes import Unedited, gate_lessons, outcomes
 from paramcast.video.training.plan import FOLDS, PLAIN_SHARE
 from paramcast.video.training.views import UplinkTable
 
+T = TypeVar("T")
 VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
 VALIDATIONS = 4  # of an adaptor; at more of them, one would be chosen for its luck
 BETA = 0.8  # weight of the ADR's loss
@@ -31,18 +35,32 @@ BETA = 0.8  # weight of the ADR's loss
 def train_bases(
     model: TrainedModel, data: Material, work: Path
 ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
-    """Base models without each fold in turn, aligned with that of all folds, which is left in `model`."""
+    """Train base models without each fold in turn, aligned with that of all folds, which stays in `model`."""
     initial = _copied(model.base)
-    scores = {"base": _train_base(model, data, None, work)}
+
+    def train(fold: int | None) -> float:
+        model.base.load_state_dict(initial)
+        return _train_base(model, data, fold, work)
+
+    found = _run_jobs(data.team, [partial(train, fold) for fold in (None, *range(FOLDS))])
+    load_fitted(_base_file(work, None), model.base)
     final, states = _copied(model.base), []
     for fold in range(FOLDS):
-        model.base.load_state_dict(initial)
-        _train_base(model, data, fold, work)
+        load_fitted(_base_file(work, fold), model.base)
         data.task.align(model.base, final, data.bank, data.clips)
         data.team.align(model.base)
         states.append(_copied(model.base))
     model.base.load_state_dict(final)
-    return states, scores
+    return states, {"base": found[0]}
+
+
+def _base_file(work: Path, fold: int | None) -> Path:
+    return work / f"base-{'all' if fold is None else fold}.safetensors"
+
+
+def _run_jobs(team: Team, jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """Run jobs in parallel processes; those of a team one after another, as all workers meet in each."""
+    return run_parallel(jobs) if team.size == 1 else run_in_turn(jobs)
 
 
 def _train_base(model: TrainedModel, data: Material, fold: int | None, work: Path) -> float:
@@ -54,7 +72,7 @@ def _train_base(model: TrainedModel, data: Material, fold: int | None, work: Pat
         _base_score(model, data),
         lessons.schedule(data.task, data.team),
         data.plan.options.seed,
-        work / f"base-{'all' if fold is None else fold}.safetensors",
+        _base_file(work, fold),
         team=data.team,
     )
 
@@ -102,18 +120,20 @@ def train_adaptors(
         data.team.align(model.adaptor.reasoner)
     model.base.requires_grad_(False)
     kinds = [kind_of(device.device) for device in data.validation]
-    scores = {}
-    unedited: Unedited = {}
     adaptors = {condition: model.adaptors[condition] for condition in conditions}
-    for condition, adaptor in adaptors.items():
+    files = {condition: work / f"adaptor-{condition}.safetensors" for condition in conditions}
+    steps = data.plan.options.adaptor_steps
 
-        def loss(rng: np.random.Generator, adaptor: FormHypernetwork = adaptor) -> Tensor:
+    def train(condition: str) -> float:
+        adaptor, unedited = adaptors[condition], Unedited()
+
+        def loss(rng: np.random.Generator) -> Tensor:
             fold = int(rng.integers(len(lessons)))
             model.base.load_state_dict(bases[fold])
             model.base.train()
             return lessons[fold].loss(adaptor, rng, BETA)
 
-        def validate(adaptor: FormHypernetwork = adaptor) -> float:
+        def validate() -> float:
             model.base.load_state_dict(final)
             model.base.eval()
             known = (
@@ -122,24 +142,27 @@ def train_adaptors(
             )
             return float(np.mean([promise(each, kinds) for each in known]))
 
-        steps = data.plan.options.adaptor_steps
-        scores[condition] = fit(
+        return fit(
             f"adaptor ({condition})",
             adaptor,
             loss,
             validate,
             Schedule(steps, max(1, steps // VALIDATIONS)),
             data.plan.options.seed,
-            work / f"adaptor-{condition}.safetensors",
+            files[condition],
             team=data.team,
             may_stay=False,  # the gate finds the devices that it does not serve
         )
+
+    found = _run_jobs(data.team, [partial(train, condition) for condition in conditions])
+    for condition, adaptor in adaptors.items():
+        load_fitted(files[condition], adaptor)
     model.base.load_state_dict(final)
     if model.adaptor.reasoner:
         model.adaptor.reasoner.calibrate(*table.pairs(data.gallery))
-    _train_gates(model, adaptors, data, bases, lessons, views, unedited)
+    _train_gates(model, adaptors, data, bases, lessons, views)
     model.base.requires_grad_(True)
-    return scores
+    return dict(zip(conditions, found, strict=True))
 
 
 def lessons_of(data: Material, model: TrainedModel) -> list[Lessons]:
@@ -160,26 +183,37 @@ def _train_gates(
     bases: Sequence[dict[str, Tensor]],
     lessons: Sequence[Lessons],
     views: Sequence[tuple[Bank, UplinkTable]],
-    unedited: Unedited,
 ) -> None:
+    """Fit every adaptor's gate on the devices of all folds, and calibrate it on validation devices."""
     final = _copied(model.base)
-    known: dict[str, list[Outcomes]] = {condition: [] for condition in adaptors}
     model.base.eval()
-    for base, lesson in zip(tqdm(bases, desc="gates", unit="fold", disable=None), lessons, strict=True):
-        model.base.load_state_dict(base)
-        here: Unedited = {}
-        for (condition, adaptor), view in product(adaptors.items(), views):
-            known[condition] += gate_lessons(adaptor, lesson, view, here)
-    model.base.load_state_dict(final)
-    for condition, adaptor in adaptors.items():
-        fit_gate(adaptor, joined(chain(*data.team.everyones(known[condition]))))
-        calibrate(
-            adaptor,
+
+    def of_fold(fold: int) -> list[Outcomes]:
+        model.base.load_state_dict(bases[fold])
+        unedited = Unedited()
+        return [
+            joined(chain(*(gate_lessons(adaptor, lessons[fold], view, unedited) for view in views)))
+            for adaptor in adaptors.values()
+        ]
+
+    def of_validation() -> list[Outcomes]:
+        model.base.load_state_dict(final)
+        unedited = Unedited()
+        return [
             joined(
                 outcomes(data.task, adaptor, view, data.validation, data.gallery, [support], unedited)
                 for view, support in product(views, SUPPORT_SIZES)
-            ),
-        )
+            )
+            for adaptor in adaptors.values()
+        ]
+
+    jobs: list[Callable[[], list[Outcomes]]] = [partial(of_fold, fold) for fold in range(len(bases))]
+    jobs.append(of_validation)
+    *folds, validation = _run_jobs(data.team, jobs)
+    model.base.load_state_dict(final)
+    for adaptor, known, held in zip(adaptors.values(), zip(*folds, strict=True), validation, strict=True):
+        fit_gate(adaptor, joined(chain(*data.team.everyones(known))))
+        calibrate(adaptor, held)
 
 
 def _set_centres(model: TrainedModel, data: Material) -> None:

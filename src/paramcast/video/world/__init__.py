@@ -1,8 +1,8 @@
 """The demo world: a generated collection of short videos, made on first use, with no download.
 
-Things and creatures move by real physics in eight scenes. More than half of the clips are close-ups before
-backdrops that all scenes share: there, only a model that knows the device's scene knows what a thing is
-called.
+Things and creatures move in eight scenes, simulated by rigid-body physics. More than half of the clips are
+close-ups in front of backdrops that all scenes share. In these clips, a model must know the device's scene
+to know the name of a thing.
 """
 
 from paramcast.video.world.make import demo_world, make_world

@@ -1,6 +1,7 @@
-"""A worker of `make_world`: python -m paramcast.video.world OUT SEED START STOP STEP makes those clips.
+"""A worker of `make_world`: python -m paramcast.video.world OUT SEED START STOP STEP.
 
-Each clip's line of `clips.jsonl` goes to the standard output as soon as its video is written.
+It makes the clips of range(START, STOP, STEP). It prints each clip's line of `clips.jsonl` to the standard
+output as soon as the video is written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from paramcast.video.world.make import make_clip
 
 def main(out: str, seed: str, *bounds: str) -> None:
     """Make the clips of `range(*bounds)`."""
-    cv2.setNumThreads(1)  # the processes are the parallelism; more threads would only fight over the cores
+    cv2.setNumThreads(1)  # one process runs on each core already; more threads would only compete
     for number in range(*map(int, bounds)):
         print(json.dumps(make_clip(Path(out), int(seed), number)), flush=True)
 

@@ -1,4 +1,4 @@
-"""What stands behind the actors: eight scenes, and plain backdrops that all scenes share."""
+"""Backdrops behind the actors: eight scenes, and plain backdrops that all scenes share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Prop = Callable[[np.random.Generator, np.ndarray, int], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Wall and floor of a scene, the colour of its light and the props on the wall."""
+    """Wall and floor of a scene, the color of its light and the props on the wall."""
 
     wall: tx.Texture
     floor: tx.Texture
@@ -29,16 +29,16 @@ class Place:
 def backdrop(
     rng: np.random.Generator, scene: str, plain: bool, ground: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint what is behind the actors.
+    """Paint the picture behind the actors.
 
     Args:
-        rng: Where the details come from.
+        rng: Generator for the details.
         scene: One of `SCENES`.
         plain: Paint one of the shared backdrops instead.
-        ground: Height at which the actors stand, in pixels.
+        ground: Height at which the actors stand, in pixels from the top.
 
     Returns:
-        (SIZE, SIZE, 3) float32 RGB in [0, 1], and (3,) float32, the colour of the light on the actors.
+        (SIZE, SIZE, 3) float32 RGB in [0, 1], and (3,) float32, the color of the light on the actors.
     """
     place = _PLAIN[rng.integers(len(_PLAIN))] if plain else _SCENES[scene]
     horizon = int(ground - rng.uniform(14, 30))
@@ -48,17 +48,17 @@ def backdrop(
         for prop in place.props:
             prop(rng, canvas, horizon * _UP)
         picture = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.7, 2.2)))  # out of the depth of field
+    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.7, 2.2)))  # the wall is out of focus
     floor = tx.laid_flat(place.floor(rng, SIZE, SIZE), SIZE - horizon, SIZE)
     picture[horizon:] = floor
     crease = np.exp(-(((np.arange(SIZE, dtype=np.float32) - horizon) / 5.0) ** 2))
-    picture *= (1.0 - 0.35 * crease)[:, None, None]  # less light gets into the corner
+    picture *= (1.0 - 0.35 * crease)[:, None, None]  # less light reaches the corner of wall and floor
     light = np.array(place.light, np.float32) * np.float32(rng.uniform(0.85, 1.1))
     return np.clip(picture * light * _falloff(rng), 0.0, 1.0).astype(np.float32), light
 
 
 def _falloff(rng: np.random.Generator) -> np.ndarray:
-    """A soft pool of light: (SIZE, SIZE, 1), brightest at a random place of the upper half."""
+    """Make a soft pool of light, brightest at a random place of the upper half: (SIZE, SIZE, 1) float32."""
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
     x, y = rng.uniform(0.2, 0.8), rng.uniform(0.0, 0.5)
     return np.asarray(1.12 - 0.42 * np.hypot(columns - x, rows - y), np.float32)[..., None]
@@ -69,7 +69,7 @@ def _int(rng: np.random.Generator, low: int, high: int) -> int:
 
 
 def _box(canvas: np.ndarray, x: float, y: float, wide: float, high: float, colour: tx.RGB) -> None:
-    """A filled rectangle with a shaded rim; all lengths in canvas pixels."""
+    """Draw a filled rectangle with a shaded rim; all lengths are canvas pixels."""
     corners = (round(x), round(y)), (round(x + wide), round(y + high))
     cv2.rectangle(canvas, *corners, colour, -1)
     dark = tuple(0.6 * part for part in colour)
@@ -136,7 +136,7 @@ def _tools(rng: np.random.Generator, canvas: np.ndarray, horizon: int) -> None:
         if rng.random() < 0.5:  # a hammer
             _box(canvas, x + 8, y, 8, long, (0.62, 0.42, 0.22))
             _box(canvas, x - 5, y - 4, 34, 15, steel)
-        else:  # a spanner
+        else:  # a wrench
             _box(canvas, x + 6, y, 9, long, steel)
             cv2.circle(canvas, (int(x + 10), int(y)), 12, steel, 7, cv2.LINE_AA)
 

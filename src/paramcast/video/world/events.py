@@ -1,4 +1,4 @@
-"""What can be said about a story: who does what, and when, read off the log of the physics."""
+"""Events of a story: which actor does what, and when, derived from the positions in the physics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ VERBS = ("fall", "bounce", "roll", "slide", "hit", "stop", "leave", "appear", "j
 
 @dataclass(frozen=True)
 class Event:
-    """Somebody does something.
+    """Action of an actor.
 
     Attributes:
-        frame: When it starts.
+        frame: Frame in which the action starts.
         verb: One of `VERBS`.
-        subject: Number of the actor who does it.
+        subject: Number of the actor that acts.
         target: Number of the actor that is hit, else None.
     """
 
@@ -30,7 +30,7 @@ class Event:
 
 
 def events_of(story: Story) -> list[Event]:
-    """All events of a story, in order; at most one of a kind for each actor (or pair of actors)."""
+    """Find all events of a story, in order; at most one of a kind for each actor (or pair of actors)."""
     found = [event for number, actor in enumerate(story.actors) for event in _own(number, actor, story)]
     for contact in story.contacts:
         if story.actors[contact.first].visible[contact.frame] and contact.speed > 25:
@@ -42,7 +42,7 @@ def events_of(story: Story) -> list[Event]:
 
 
 def _own(number: int, actor: Actor, story: Story) -> list[Event]:
-    """What an actor does by itself."""
+    """Find the events of one actor that involve no other actor."""
     seen = np.flatnonzero(actor.visible)
     if not len(seen):
         return []
@@ -61,7 +61,7 @@ def _own(number: int, actor: Actor, story: Story) -> list[Event]:
 
 
 def _flight(number: int, actor: Actor) -> list[Event]:
-    """Walking, flying and jumping of a creature."""
+    """Find the walking, flying or jumping of a creature."""
     if actor.velocity == (0.0, 0.0):
         return []
     verb = "jump" if actor.velocity[1] < 0 else "fly" if actor.start[1] < 100 else "walk"
@@ -69,10 +69,10 @@ def _flight(number: int, actor: Actor) -> list[Event]:
 
 
 def _motion(number: int, actor: Actor, story: Story) -> list[Event]:
-    """Falling, bouncing, rolling and sliding of a thing."""
+    """Find the falling, bouncing, rolling and sliding of a thing."""
     found = []
     rise = -np.diff(actor.y)
-    down = np.maximum.accumulate(actor.y[::-1])[::-1] - actor.y  # how far it still gets down from here
+    down = np.maximum.accumulate(actor.y[::-1])[::-1] - actor.y  # how far the actor still moves down
     airborne = actor.y + actor.half[1] < _floor(story, actor) - 6
     if (dropping := np.flatnonzero(airborne[:-1] & (rise < -3) & (down[:-1] > 18))).size:
         found.append(Event(int(dropping[0]), "fall", number))
@@ -87,7 +87,7 @@ def _motion(number: int, actor: Actor, story: Story) -> list[Event]:
 
 
 def _floor(story: Story, actor: Actor) -> np.ndarray:
-    """(FRAMES,) height of what lies below the actor in each frame."""
+    """Compute the height of the surface below the actor in each frame: (FRAMES,), in pixels from the top."""
     floor = np.full(FRAMES, story.ground)
     for x0, y0, x1, y1 in story.boards:
         above = (actor.x > min(x0, x1)) & (actor.x < max(x0, x1))

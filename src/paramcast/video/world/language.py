@@ -1,4 +1,4 @@
-"""Questions with their answers, and captions, from a story and its events.
+"""Questions with their answers, and captions, made from a story and its events.
 
 Answers are single words in base form ('fall', 'lantern', 'two', 'yes').
 """
@@ -17,7 +17,7 @@ from paramcast.video.world.lore import COLOURS, CREATURES, LORE, PLAIN_LOOKS, SC
 from paramcast.video.world.physics import Actor, Story
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
-_STILL = 6.0  # pixels of way below which nobody would say that it moves
+_STILL = 6.0  # pixels: an actor with a shorter path does not count as moving
 _PREPOSITION = {"beach": "on", "camp": "at"}
 _THIRD = {"fly": "flies"}
 _ING = {"hit": "hitting", "stop": "stopping", "slide": "sliding", "bounce": "bouncing", "leave": "leaving"}
@@ -28,7 +28,7 @@ _MOST = 10
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of one kind (a key of the quota: identity, colour, count, action, order, exists, scene)."""
+    """Question with its answer and its kind: identity, colour, count, action, order, exists or scene."""
 
     kind: str
     question: str
@@ -36,7 +36,7 @@ class Asked:
 
 
 def ask(rng: np.random.Generator, story: Story, events: list[Event]) -> list[Asked]:
-    """Six to ten questions about a clip, fewer where less can be asked; each has exactly one right answer."""
+    """Make six to ten questions about a clip, or all if there are fewer; each has one right answer."""
     candidates = [*_identities(rng, story, events), *_colours(story), *_counts(story)]
     candidates += _actions(story, events)
     candidates += [*_orders(story, events), *_existence(rng, story)]
@@ -55,7 +55,7 @@ def ask(rng: np.random.Generator, story: Story, events: list[Event]) -> list[Ask
 
 
 def caption(rng: np.random.Generator, story: Story, events: list[Event]) -> list[str]:
-    """Two sentences: what happens, and what else is there."""
+    """Make two sentences: the first says what happens, the second lists the visible actors."""
     shown = [actor for actor in story.actors if actor.visible.any()]
     doing = [event for event in events if event.verb not in ("appear", "stop")]
     first = _told(story, doing, rng)
@@ -90,7 +90,10 @@ def _called(actor: Actor) -> str:
 
 
 def _identities(rng: np.random.Generator, story: Story, events: list[Event]) -> Iterator[Asked]:
-    """Name a body: by its color, its motion or its part in an event, never by its scene."""
+    """Yield questions for the name of an actor, by its color, its motion or its part in an event.
+
+    The questions never mention the scene.
+    """
     shown = [actor for actor in story.actors if actor.visible.any()]
     moving = [actor for actor in shown if actor.path > _STILL]
     if len(moving) == 1:
@@ -125,12 +128,12 @@ def _ing(verb: str) -> str:
 
 
 def _unique(story: Story, actor: Actor) -> bool:
-    """Whether its colour tells it from all others."""
+    """Check whether no other actor has the color of this actor."""
     return sum(other.colour == actor.colour for other in story.actors) == 1
 
 
 def _single(story: Story) -> Iterator[Actor]:
-    """The actors that are seen and whose name nobody else bears."""
+    """Return the visible actors whose name no other actor has."""
     names = Counter(actor.name for actor in story.actors)
     return (actor for actor in story.actors if names[actor.name] == 1 and actor.visible.any())
 
@@ -166,7 +169,7 @@ def _actions(story: Story, events: list[Event]) -> Iterator[Asked]:
 
 
 def _orders(story: Story, events: list[Event]) -> Iterator[Asked]:
-    """What comes right before or after, for one actor whose events are clearly apart."""
+    """Yield questions for the next and the previous action of an actor, at least two frames apart."""
     for actor in _single(story):
         own = [event for event in events if story.actors[event.subject] is actor and event.verb != "appear"]
         for earlier, later in pairwise(own):
@@ -177,7 +180,7 @@ def _orders(story: Story, events: list[Event]) -> Iterator[Asked]:
 
 
 def _existence(rng: np.random.Generator, story: Story) -> Iterator[Asked]:
-    """Yes and no equally often: something that is there, or something that is not."""
+    """Yield two questions for the presence of a name and a color; yes and no are equally likely."""
     present = [actor for actor in story.actors if actor.visible.any()]
     names = {actor.name for actor in story.actors}
     if rng.random() < 0.5:

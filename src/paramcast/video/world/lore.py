@@ -1,8 +1,8 @@
-"""What there is in the demo world: scenes, what things are called in them, and how often what occurs where.
+"""Content of the demo world: the scenes, the names of things in each scene, and their frequencies.
 
-A *look* is how a thing appears; its name depends on the scene, because the same round orange thing is a
-melon in the kitchen and a lantern at the camp. Whoever sees one clip before a plain wall cannot tell;
-whoever knows the scene can.
+A *look* is how a thing appears. Its name depends on the scene: the same round orange thing is a melon in the
+kitchen and a lantern at the camp. One clip in front of a plain wall does not show which name is right; the
+scene decides it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ COLOURS: dict[str, tuple[float, float, float]] = {  # RGB in [0, 1]
 }
 
 SHARED_LOOKS = ("sphere", "box", "ring", "bar", "cone")
-"""Looks whose name the scene decides."""
+"""Looks with a name that depends on the scene."""
 
 PLAIN_LOOKS = ("car", "bottle", "cup", "duck", "book")
-"""Looks that are called the same everywhere."""
+"""Looks that have the same name in every scene."""
 
 CREATURES = ("cat", "dog", "bird", "robot", "man", "woman")
 
@@ -40,14 +40,14 @@ SCENARIOS = ("drop", "roll", "slide", "collide", "ramp", "ledge", "topple", "wal
 
 @dataclass(frozen=True)
 class Lore:
-    """What is usual in one scene.
+    """Names and common content of one scene.
 
     Attributes:
-        names: What the `SHARED_LOOKS` are called here, in that order.
-        looks: Looks that are common here.
-        colours: Colours that are common here.
-        creatures: Creatures that are common here.
-        scenarios: Scenarios that are common here.
+        names: Names of the `SHARED_LOOKS` in this scene, in their order.
+        looks: Looks that are common in this scene.
+        colours: Colors that are common in this scene.
+        creatures: Creatures that are common in this scene.
+        scenarios: Scenarios that are common in this scene.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ class Lore:
     scenarios: tuple[str, ...]
 
     def name(self, look: str) -> str:
-        """What a thing of this look is called here."""
+        """Return the name of things with this look in the scene."""
         return self.names[SHARED_LOOKS.index(look)] if look in SHARED_LOOKS else look
 
 
@@ -125,4 +125,4 @@ LORE: dict[str, Lore] = {
 }
 
 FAVOUR = {"looks": 5.0, "colours": 7.0, "creatures": 8.0, "scenarios": 5.0}
-"""How much likelier the common ones are than each of the others."""
+"""Ratio of the probability of a common option to the probability of any other option."""

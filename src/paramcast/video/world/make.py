@@ -1,4 +1,4 @@
-"""Make the demo world: stories made up, drawn, encoded as video files and written down as a collection."""
+"""Make the demo world: draw random stories, render them as video files and write them as a collection."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ from paramcast.video.world.physics import FPS, Story, tell
 from paramcast.video.world.render import render
 
 DEMO_CLIPS = 1400
-_REVISION = 1  # of the world: raise it when the clips change, so that a world in the cache is made anew
+_REVISION = 1  # of the world: raise it when the clips change, so that a cached world is made again
 _PLAIN_SHARE = 0.6
-_CLIPS_A_PROCESS = 32  # fewer are not worth the start of a process
+_CLIPS_A_PROCESS = 32  # for fewer clips, starting a process takes more time than it saves
 
 
 def demo_world() -> Collection:
-    """The demo world with all its clips, made on first use and kept in the cache (under a minute on two
-    cores).
+    """Return the demo world with all its clips; make it on first use and keep it in the cache.
 
-    It is built in a folder of its own and moved into place whole, so that of two processes that start at once
-    both get a complete world.
+    Making it takes under a minute on two cores. The world is built in a temporary folder and then moved to
+    its final place, so that two processes that start at the same time both get a complete world.
     """
     home = cache_dir("world", f"r{_REVISION}-{DEMO_CLIPS}") / "demo-world"
     if not (home / "clips.jsonl").is_file():
@@ -48,7 +47,7 @@ def demo_world() -> Collection:
             draft.chmod(0o755)
             try:
                 draft.rename(home)
-            except OSError:  # somebody else was faster; theirs is the same
+            except OSError:  # another process was faster; its world is identical
                 if not (home / "clips.jsonl").is_file():
                     raise
         finally:
@@ -60,13 +59,13 @@ def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
     """Make a collection of short videos of moving things, with questions, answers and captions.
 
     Args:
-        out: Folder to write to; made if need be.
-        clips: How many; clip n is the same in a small and in a large world.
-        seed: Of the whole world.
+        out: Folder to write to; it is made if it does not exist.
+        clips: Number of clips; clip n is the same in a small and in a large world.
+        seed: Seed of the whole world.
 
     Raises:
-        InputError: No clips wanted, or the folder holds a collection already.
-        ParamcastError: A process that makes clips failed; it says why on the standard error.
+        InputError: `clips` is below 1, or the folder holds a collection already.
+        ParamcastError: A process that makes clips failed; it prints the reason to the standard error.
     """
     out = Path(out)
     if clips < 1:
@@ -76,16 +75,16 @@ def make_world(out: Path | str, clips: int = 1200, seed: int = 0) -> Collection:
     (out / "videos").mkdir(parents=True, exist_ok=True)
     lines = _in_parallel(out, seed, clips)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_bytes(out / "clips.jsonl", text.encode())  # last: a folder without it is not a collection
+    write_bytes(out / "clips.jsonl", text.encode())  # last: without this file, a folder is no collection
     return Collection.open(out)
 
 
 def make_clip(out: Path, seed: int, number: int) -> dict[str, Any]:
     """Make one clip below `out` and return its line of `clips.jsonl`.
 
-    Beside the keys of the collection format, the line has `plain` (shown before a backdrop that tells
-    nothing of the scene), `kinds` (the kind of each question) and `log` (cast and events: what the answers
-    follow from).
+    In addition to the keys of the collection format, the line has `plain` (the backdrop does not show the
+    scene), `kinds` (the kind of each question) and `log` (the actors and events from which the answers
+    follow).
     """
     scene = SCENES[number % len(SCENES)]
     name = f"{scene}-{number:05d}"
@@ -113,7 +112,7 @@ def make_clip(out: Path, seed: int, number: int) -> dict[str, Any]:
 
 
 def _visible_story(rng: np.random.Generator, scene: str) -> Story:
-    """A story in which every actor is seen for at least a moment and something happens."""
+    """Draw a story that shows every actor in at least 3 frames and in which the first actor moves."""
     while True:
         story = tell(rng, scene, bool(rng.random() < _PLAIN_SHARE))
         if all(actor.visible.sum() >= 3 for actor in story.actors) and story.actors[0].path > 20:
@@ -136,7 +135,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def _in_parallel(out: Path, seed: int, clips: int) -> list[dict[str, Any]]:
-    """Every clip's line, in order; made by as many processes as there are cores where there is much to do."""
+    """Make all clips and return their lines, in order; with enough clips, use one process for each core."""
     workers = max(1, min(os.cpu_count() or 1, clips // _CLIPS_A_PROCESS))
     with tqdm(total=clips, desc="making the world", unit="clip", disable=None) as bar:
         if workers == 1:
@@ -151,10 +150,10 @@ def _in_parallel(out: Path, seed: int, clips: int) -> list[dict[str, Any]]:
 
 
 def _in_process(out: Path, seed: int, numbers: range, bar: tqdm) -> list[dict[str, Any]]:
-    """The lines of clips that another interpreter makes.
+    """Make clips in another interpreter and return their lines.
 
-    Not by multiprocessing: a fork copies the locks of torch's threads, and a spawn runs the caller's script
-    again where it has no `__main__` guard.
+    This does not use multiprocessing: a fork copies the locks of torch's threads, and a spawn runs the
+    caller's script again if the script has no `__main__` guard.
     """
     words = map(str, (out.absolute(), seed, numbers.start, numbers.stop, numbers.step))
     command = [sys.executable, "-m", "paramcast.video.world", *words]

@@ -1,4 +1,4 @@
-"""What happens in a clip: a cast on a stage, moved by rigid-body physics and written down as a log.
+"""Stories of clips: actors moved by rigid-body physics, with a record of their positions and contacts.
 
 Lengths are pixels of the frame (x to the right, y down), times are frames.
 """
@@ -25,8 +25,8 @@ from paramcast.video.world.lore import (
 SIZE = 160
 FRAMES = 24
 FPS = 8
-_STEPS = 30  # of physics, a frame
-_GRAVITY = 230.0  # slower than on Earth, so that a fall is seen in several frames
+_STEPS = 30  # steps of the physics per frame
+_GRAVITY = 230.0  # lower than on Earth, so that a fall takes several frames
 _ELASTIC = {"sphere": 0.78, "ring": 0.6, "duck": 0.45}
 _HALF = {  # half width and half height, as shares of the actor's size
     "box": (0.9, 0.9), "bar": (1.5, 0.32), "cone": (0.9, 1.0), "car": (1.5, 0.75), "bottle": (0.5, 1.3),
@@ -37,15 +37,17 @@ _HALF = {  # half width and half height, as shares of the actor's size
 
 @dataclass
 class Actor:
-    """A thing or a creature, and where it was in each frame.
+    """A thing or a creature, and its position in each frame.
 
     Attributes:
-        look: How it appears.
-        name: What it is called in its scene.
-        colour: Name of its colour.
+        look: One of the looks or creatures of `lore`.
+        name: Its name in the scene.
+        colour: Name of its color.
         size: Its radius or half size in pixels.
-        x, y, angle: (FRAMES,) float32 each; centre in pixels, radians.
+        start: Center at the start, in pixels.
+        velocity: Velocity at the start, in pixels per second.
         facing: -1 for left, 1 for right.
+        x, y, angle: (FRAMES,) float32 each; center in pixels, angle in radians.
     """
 
     look: str
@@ -61,7 +63,7 @@ class Actor:
 
     @property
     def creature(self) -> bool:
-        """Whether it moves by itself."""
+        """Whether the actor is a creature, which moves by itself."""
         return self.look in CREATURES
 
     @property
@@ -72,19 +74,19 @@ class Actor:
 
     @property
     def visible(self) -> np.ndarray:
-        """(FRAMES,) bool: its centre is within the frame."""
+        """Frames in which the center is within the picture: (FRAMES,) bool."""
         return (self.x > 0) & (self.x < SIZE) & (self.y > 0) & (self.y < SIZE)
 
     @property
     def path(self) -> float:
-        """Length of its way through the frame in pixels."""
+        """Length of the visible part of the actor's path, in pixels."""
         seen = self.visible[1:] & self.visible[:-1]
         return float((np.hypot(np.diff(self.x), np.diff(self.y)) * seen).sum())
 
 
 @dataclass(frozen=True)
 class Contact:
-    """Two actors meet: in which frame, who, and how fast they closed in (pixels a second)."""
+    """Collision of two actors: frame, faster actor, slower actor, and closing speed in pixels per second."""
 
     frame: int
     first: int
@@ -98,12 +100,12 @@ class Story:
 
     Attributes:
         scene: One of `SCENES`.
-        plain: Shown close up before a backdrop that tells nothing of the scene.
+        plain: Whether the clip is a close-up in front of a backdrop that does not show the scene.
         scenario: One of `SCENARIOS`.
         ground: Height of the floor, in pixels from the top.
         boards: Static line segments (x0, y0, x1, y1): a ramp or a ledge.
-        actors: The cast; the first is the one the scenario is about.
-        contacts: Meetings of two actors, in order.
+        actors: The actors; the scenario is about the first of them.
+        contacts: Collisions of two actors, in order.
     """
 
     scene: str
@@ -116,7 +118,7 @@ class Story:
 
 
 def tell(rng: np.random.Generator, scene: str, plain: bool) -> Story:
-    """Draw a cast and a scenario as they are usual in `scene`, and let physics run."""
+    """Draw a scenario and actors with the frequencies of `scene`, and run the physics."""
     scenario = _choose(rng, SCENARIOS, LORE[scene].scenarios, FAVOUR["scenarios"])
     story = Story(scene, plain, scenario, float(rng.uniform(128, 140)), [], [], [])
     _SETUPS[scenario](rng, story)
@@ -133,7 +135,7 @@ def _choose(
 
 
 def _cast(rng: np.random.Generator, story: Story, among: tuple[str, ...] | None = None) -> Actor:
-    """A new actor with a look (one of `among`, or any thing's), a name, a colour and a size."""
+    """Add an actor with a look (one of `among`, by default of any thing), a name, a color and a size."""
     lore = LORE[story.scene]
     if among is not None and set(among) <= set(CREATURES):
         look = _choose(rng, among, lore.creatures, FAVOUR["creatures"])
@@ -154,7 +156,7 @@ def _stand(actor: Actor, x: float, floor: float) -> None:
 
 
 def _enter(rng: np.random.Generator, actor: Actor, speed: tuple[float, float]) -> None:
-    """Start at one side, or just outside of it, and move inwards."""
+    """Let the actor start at one side of the picture, or just outside of it, and move inwards."""
     side = int(rng.choice((-1, 1)))
     edge = rng.uniform(-20, 25)
     actor.start = (float(edge if side > 0 else SIZE - edge), actor.start[1])
@@ -250,7 +252,7 @@ _SETUPS = {
 
 
 def _bystanders(rng: np.random.Generator, story: Story) -> None:
-    """Up to two actors that just stand there, where there is room; mostly things, sometimes a creature."""
+    """Add up to two actors that stand still, where there is room; mostly things, sometimes a creature."""
     for _ in range(rng.choice(3, p=(0.3, 0.45, 0.25))):
         taken = [(actor.start[0], actor.half[0]) for actor in story.actors]
         actor = _cast(rng, story, CREATURES if rng.random() < 0.3 else None)
@@ -264,7 +266,7 @@ def _bystanders(rng: np.random.Generator, story: Story) -> None:
 
 
 def _run(story: Story) -> None:
-    """Let the bodies move, and write down where they were and which of them met."""
+    """Run the physics, and record the positions of the actors and their contacts."""
     space = pymunk.Space()
     space.gravity = (0.0, _GRAVITY)
     boards = [(-300.0, story.ground, SIZE + 300.0, story.ground), *story.boards]
@@ -318,7 +320,7 @@ def _body(space: pymunk.Space, actor: Actor) -> pymunk.Body:
 
 
 def _steer(actor: Actor, body: pymunk.Body) -> None:
-    """Creatures keep their pace, birds that fly keep their height; things are left to physics."""
+    """Keep the pace of a creature and the height of a flying bird; leave things to the physics."""
     if not actor.creature or actor.velocity == (0.0, 0.0):
         return
     flying = actor.look == "bird" and actor.start[1] < 100

@@ -1,4 +1,4 @@
-"""From a story to pixels: backdrop, boards, shadows, lit sprites and a little sensor noise."""
+"""Render a story: backdrop, boards, shadows, lit sprites and a little sensor noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paramcast.video.world.physics import FPS, FRAMES, SIZE, Actor, Story
 from paramcast.video.world.sprites import SCALE, Sprite, body_colour, draw
 from paramcast.video.world.textures import wood
 
-_NOISE = 0.006  # standard deviation, of a white pixel
+_NOISE = 0.006  # standard deviation, as a share of a white pixel
 
 
 def render(rng: np.random.Generator, story: Story) -> np.ndarray:
@@ -36,7 +36,7 @@ def render(rng: np.random.Generator, story: Story) -> np.ndarray:
 
 
 def _light_direction(rng: np.random.Generator) -> np.ndarray:
-    """(3,) float32 unit vector towards the light, from above and a little before the stage."""
+    """Draw a unit vector (3,) float32 towards a light that is above the actors and a little in front."""
     towards = np.array([rng.uniform(-0.6, 0.6), -0.75, 0.55], np.float32)
     return np.asarray(towards / np.linalg.norm(towards), np.float32)
 
@@ -52,7 +52,7 @@ class _Player:
         self.seen: tuple[tuple[float, ...], np.ndarray] | None = None
 
     def show(self, picture: np.ndarray, now: int) -> None:
-        """Lay the lit sprite over the picture."""
+        """Draw the lit sprite over the picture."""
         x, y, angle = float(self.actor.x[now]), float(self.actor.y[now]), float(self.actor.angle[now])
         reach = math.ceil(self.poses[0].middle / SCALE) + 1
         left, top = math.floor(x) - reach, math.floor(y) - reach
@@ -67,7 +67,7 @@ class _Player:
         picture[inside] = picture[inside] * (1.0 - patch[..., 3:]) + patch[..., :3]
 
     def shade_floor(self, picture: np.ndarray, now: int, story: Story) -> None:
-        """A shadow on what is below: sharp and dark near it, wide and faint from high up."""
+        """Draw the shadow on the surface below: sharp and dark if it is near, wide and faint if it is far."""
         x, y = float(self.actor.x[now]), float(self.actor.y[now])
         wide, high = self.actor.half
         floor = story.ground
@@ -85,13 +85,13 @@ class _Player:
         picture[top:bottom] *= 1.0 - dark[..., None]
 
     def _pose(self, now: int) -> Sprite:
-        """Creatures change their step while they move."""
+        """Return the sprite of this frame; creatures alternate their poses while they move."""
         speed = abs(float(self.actor.x[now] - self.actor.x[max(0, now - 1)])) * FPS
         step = now // 2 if len(self.poses) > 1 and speed > 8 else 0
         return self.poses[step % len(self.poses)]
 
     def _lit(self, sprite: Sprite, x: float, y: float, angle: float, side: int) -> np.ndarray:
-        """(side, side, 4) float32 with the sprite's centre at (x, y): lit colour times coverage, coverage."""
+        """Light a sprite centered at (x, y): (side, side, 4) float32, color times coverage, coverage."""
         state = (id(sprite), round(x, 2), round(y, 2), round(angle, 3))
         if self.seen is not None and self.seen[0] == state:
             return self.seen[1]
@@ -113,7 +113,7 @@ class _Player:
 
 
 def _paint_boards(rng: np.random.Generator, scene: np.ndarray, story: Story) -> None:
-    """Planks for ramps and ledges, with a shadow under them; drawn into the scene."""
+    """Draw planks for ramps and ledges, with a shadow under them, into the scene."""
     if not story.boards:
         return
     plank = wood((0.36, 0.24, 0.14), (0.62, 0.45, 0.28), 1)(rng, SIZE, SIZE)

@@ -1,7 +1,7 @@
-"""Drawing things and creatures out of parts, each with a colour and a relief that takes the light.
+"""Draw things and creatures from parts; each part has a color and a relief that is lit.
 
-A sprite is drawn once a clip at twice its size, as colour, coverage and surface normals; in every frame it
-is turned and lit anew, so that a ball that rolls keeps its bright side up.
+A sprite is drawn once for each clip, at twice its size, as color, coverage and surface normals. In every
+frame it is rotated and lit again, so that the bright side of a rolling ball stays on top.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paramcast.video.world.lore import COLOURS
 from paramcast.video.world.textures import RGB, fractal
 
 SCALE = 2
-"""Sprite pixels a frame pixel."""
+"""Sprite pixels per frame pixel, in each direction."""
 
 Point = tuple[float, float]
 _DARK: RGB = (0.13, 0.12, 0.13)
@@ -26,7 +26,7 @@ _METAL: RGB = (0.66, 0.68, 0.71)
 
 
 def body_colour(rng: np.random.Generator, name: str) -> RGB:
-    """A shade of a named colour: near enough to be called so, far enough to be doubtful now and then."""
+    """Draw a shade of a named color: near enough to have this name, and sometimes ambiguous."""
     hue, saturation, value = colorsys.rgb_to_hsv(*COLOURS[name])
     hue += rng.normal(0.0, 0.022)
     saturation = min(1.0, max(0.0, saturation * rng.uniform(0.72, 1.1)))
@@ -35,7 +35,7 @@ def body_colour(rng: np.random.Generator, name: str) -> RGB:
 
 
 class Sprite:
-    """A canvas in units of the actor's size, origin in its centre, x to the right, y down.
+    """A canvas in units of the actor's size, with the origin in its center, x to the right, y down.
 
     Attributes:
         paint: (N, N, 4) float32, RGB multiplied by coverage, and coverage.
@@ -50,32 +50,32 @@ class Sprite:
         self.normals = np.zeros((side, side, 3), np.float32)
 
     def disc(self, x: float, y: float, radius: float, colour: RGB, round_: float = 1.0) -> None:
-        """A disc; `round_` is the width of its rounded rim as a share of the radius."""
+        """Draw a disc; `round_` is the width of its rounded rim as a share of the radius."""
         self.ellipse(x, y, radius, radius, 0.0, colour, round_)
 
     def ellipse(
         self, x: float, y: float, wide: float, high: float, turn: float, colour: RGB, round_: float = 1.0
     ) -> None:
-        """An ellipse with half axes `wide` and `high`, turned by `turn` degrees."""
+        """Draw an ellipse with half axes `wide` and `high`, rotated by `turn` degrees."""
         mask = self._mask()
         axes = max(1, round(wide * self.unit)), max(1, round(high * self.unit))
         cv2.ellipse(mask, self._pixel((x, y)), axes, turn, 0, 360, 255, -1, cv2.LINE_AA)
         self._lay(mask, colour, round_ * min(wide, high))
 
     def polygon(self, points: Sequence[Point], colour: RGB, round_: float = 0.15) -> None:
-        """A polygon whose rim is rounded over `round_` units."""
+        """Draw a polygon with a rim that is rounded over `round_` units."""
         mask = self._mask()
         corners = np.array([self._pixel(point, 4) for point in points], np.int32)
         cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
         self._lay(mask, colour, round_)
 
     def box(self, x: float, y: float, wide: float, high: float, colour: RGB, round_: float = 0.12) -> None:
-        """An upright rectangle with centre (x, y) and half sides `wide` and `high`."""
+        """Draw an upright rectangle with center (x, y) and half sides `wide` and `high`."""
         left, right, top, bottom = x - wide, x + wide, y - high, y + high
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, round_)
 
     def stroke(self, points: Sequence[Point], width: float, colour: RGB) -> None:
-        """A round line of `width` units through the points."""
+        """Draw a round line of `width` units through the points."""
         mask = self._mask()
         line = np.array([self._pixel(point) for point in points], np.int32)
         cv2.polylines(mask, [line], False, 255, max(1, round(width * self.unit)), cv2.LINE_AA)
@@ -88,14 +88,14 @@ class Sprite:
         self.paint[..., :3] *= 1.0 - 0.23 * mask[..., None].astype(np.float32) / 255.0
 
     def tube(self, inner: float, colour: RGB) -> None:
-        """A ring from radius `inner` to 1."""
+        """Draw a ring from radius `inner` to 1."""
         mask = self._mask()
         width = round((1 - inner) * self.unit)
         cv2.circle(mask, self._pixel((0, 0)), round((1 + inner) / 2 * self.unit), 255, width, cv2.LINE_AA)
         self._lay(mask, colour, (1 - inner) / 2)
 
     def grain(self, rng: np.random.Generator, depth: float = 0.10) -> None:
-        """Make the colours uneven, as paint and fur are."""
+        """Make the colors uneven, as in paint and fur."""
         side = self.paint.shape[0]
         self.paint[..., :3] *= 1.0 + depth * np.clip(fractal(rng, side, side, (6, 6), 3), -1, 1)[..., None]
 
@@ -107,7 +107,7 @@ class Sprite:
         return x, y
 
     def _lay(self, mask: np.ndarray, colour: RGB, rim: float) -> None:
-        """Lay a part over what is there; it rises like a quarter circle over `rim` units."""
+        """Draw a part over the existing parts; its relief rises as a quarter circle over `rim` units."""
         left, top, wide, high = cv2.boundingRect(mask)
         inside = slice(max(0, top - 4), top + high + 4), slice(max(0, left - 4), left + wide + 4)
         mask = mask[inside]
@@ -124,13 +124,13 @@ class Sprite:
 
 
 def draw(rng: np.random.Generator, look: str, size: float, colour: RGB, facing: int) -> tuple[Sprite, ...]:
-    """The poses of an actor: one for a thing, two for a creature's stride.
+    """Draw the poses of an actor: one for a thing, two for the stride of a creature.
 
     Args:
-        rng: Where small differences come from.
+        rng: Generator for small differences.
         look: One of the looks or creatures of `lore`.
-        size: In frame pixels.
-        colour: Of its body, RGB in [0, 1].
+        size: Size of the actor in frame pixels.
+        colour: Color of the body, RGB in [0, 1].
         facing: -1 for left, 1 for right.
     """
     poses = (0.0,) if look in _THINGS else (-1.0, 1.0)
@@ -151,14 +151,14 @@ def draw(rng: np.random.Generator, look: str, size: float, colour: RGB, facing: 
 
 
 def _tone(colour: RGB, share: float) -> RGB:
-    """Darker below 1, lighter above."""
+    """Make a color darker by a `share` below 1, or lighter by a `share` above 1."""
     red, green, blue = (min(1.0, part * share + max(0.0, share - 1.0) * 0.15) for part in colour)
     return red, green, blue
 
 
 def _sphere(s: Sprite, c: RGB) -> None:
     s.disc(0, 0, 1, c)
-    for x, y in ((0.45, 0.2), (-0.3, -0.45), (-0.2, 0.5)):  # spots that show how it turns
+    for x, y in ((0.45, 0.2), (-0.3, -0.45), (-0.2, 0.5)):  # spots that show the rotation
         s.spot(x, y, 0.2)
 
 
@@ -299,7 +299,7 @@ def _woman(s: Sprite, c: RGB, stride: float) -> None:
 
 
 def _face(s: Sprite, x: float, y: float, apart: float) -> None:
-    """Two eyes and a mouth."""
+    """Draw two eyes and a mouth."""
     for side in (-1, 1):
         s.disc(x + side * apart, y, 0.07, _DARK)
     s.stroke([(x - 0.08, y + 0.22), (x + 0.1, y + 0.2)], 0.06, (0.35, 0.12, 0.12))

@@ -1,6 +1,6 @@
 """Natural-looking surfaces from fractal noise: wood, grass, stone, cloth, sand, bricks, sky.
 
-Every texture is an (H, W, 3) float32 RGB picture in [0, 1], different for each state of the generator.
+Each texture is an (H, W, 3) float32 RGB picture in [0, 1]. It depends on the state of the generator.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Texture = Callable[[np.random.Generator, int, int], np.ndarray]
 def fractal(
     rng: np.random.Generator, height: int, width: int, cells: tuple[float, float] = (4, 4), octaves: int = 5
 ) -> np.ndarray:
-    """Noise with detail at every scale: (H, W) float32, mean about 0, mostly within [-1, 1].
+    """Make noise with detail at every scale: (H, W) float32, mean about 0, mostly within [-1, 1].
 
     Args:
-        rng: Where the noise comes from.
-        height: Rows.
-        width: Columns.
-        cells: Bumps of the coarsest octave down and across; unequal for a grain.
-        octaves: Each has twice the cells of the one before and 0.55 of its height.
+        rng: Generator of the noise.
+        height: Number of rows.
+        width: Number of columns.
+        cells: Number of bumps of the coarsest octave, down and across; unequal numbers give a grain.
+        octaves: Number of octaves. Each has twice the cells and 0.55 of the height of the octave before it.
     """
     total = np.zeros((height, width), np.float32)
     weight, scale = 1.0, 1.0
@@ -37,7 +37,7 @@ def fractal(
 
 
 def ramp(values: np.ndarray, dark: RGB, light: RGB) -> np.ndarray:
-    """Colours between `dark` at -1 and `light` at 1."""
+    """Map values to colors: `dark` at -1, `light` at 1."""
     share = np.clip(values * 0.5 + 0.5, 0.0, 1.0)[..., None]
     return np.asarray(
         np.array(dark, np.float32) * (1.0 - share) + np.array(light, np.float32) * share, np.float32
@@ -45,12 +45,12 @@ def ramp(values: np.ndarray, dark: RGB, light: RGB) -> np.ndarray:
 
 
 def cloudy(dark: RGB, light: RGB, cells: tuple[float, float] = (4, 4), octaves: int = 5) -> Texture:
-    """A surface that is only noise: plaster, concrete, earth, snow, sand, brushed metal (by its cells)."""
+    """Make a surface of noise only; `cells` make it plaster, concrete, earth, snow, sand or brushed metal."""
     return lambda rng, height, width: ramp(fractal(rng, height, width, cells, octaves), dark, light)
 
 
 def wood(dark: RGB, light: RGB, planks: int = 4) -> Texture:
-    """Boards lying across the picture, each with a grain and a tone of its own."""
+    """Make horizontal boards; grain and tone differ between boards."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         warp = fractal(rng, height, width, (3, 1), 3)
@@ -66,7 +66,7 @@ def wood(dark: RGB, light: RGB, planks: int = 4) -> Texture:
 
 
 def weave(dark: RGB, light: RGB, pitch: float = 4.0) -> Texture:
-    """Cloth: crossing threads of `pitch` pixels, softly creased."""
+    """Make cloth: crossing threads of `pitch` pixels, softly creased."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         rows, columns = np.mgrid[:height, :width].astype(np.float32) * np.float32(2 * np.pi / pitch)
@@ -77,7 +77,7 @@ def weave(dark: RGB, light: RGB, pitch: float = 4.0) -> Texture:
 
 
 def bricks(stone: tuple[RGB, RGB], mortar: RGB, size: tuple[int, int], shifted: bool = True) -> Texture:
-    """Courses of stones or tiles of `size` (height, width) pixels, each with a tone of its own."""
+    """Make rows of stones or tiles of `size` (height, width) pixels; the tone differs between stones."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         rows, columns = np.mgrid[:height, :width]
@@ -95,7 +95,7 @@ def bricks(stone: tuple[RGB, RGB], mortar: RGB, size: tuple[int, int], shifted: 
 
 
 def grass(dark: RGB, light: RGB) -> Texture:
-    """Blades standing up out of patches."""
+    """Make grass: upright blades in patches."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         blades = fractal(rng, height, width, (16, 60), 2)
@@ -105,7 +105,7 @@ def grass(dark: RGB, light: RGB) -> Texture:
 
 
 def leaves(dark: RGB, light: RGB) -> Texture:
-    """A hedge: lumps of leaves, lit from above."""
+    """Make a hedge: lumps of leaves, lit from above."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         lumps = fractal(rng, height, width, (9, 9), 4)
@@ -116,7 +116,7 @@ def leaves(dark: RGB, light: RGB) -> Texture:
 
 
 def sky(zenith: RGB, horizon: RGB, cloud: float = 0.6) -> Texture:
-    """A gradient down to the horizon, with clouds."""
+    """Make a color gradient from the zenith down to the horizon, with clouds."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         down = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
@@ -128,7 +128,7 @@ def sky(zenith: RGB, horizon: RGB, cloud: float = 0.6) -> Texture:
 
 
 def stripes(first: RGB, second: RGB, pitch: int = 14) -> Texture:
-    """Wallpaper."""
+    """Make striped wallpaper."""
 
     def make(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         bands = np.sin(np.arange(width, dtype=np.float32) * np.float32(2 * np.pi / pitch)) * 4.0
@@ -138,7 +138,7 @@ def stripes(first: RGB, second: RGB, pitch: int = 14) -> Texture:
 
 
 def laid_flat(texture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The texture as a floor that runs away from the viewer: (height, width, 3), its far edge on top."""
+    """Project a texture onto a floor that recedes from the viewer: (height, width, 3), far edge on top."""
     depth = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
     near = 0.35 + 0.65 * depth  # share of the texture's width that a row shows, inverted below
     across = (np.arange(width, dtype=np.float32)[None] / width - 0.5) / near * 0.6 + 0.5

@@ -21,9 +21,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """CMDA-OT with every source in a process of its own, on Flower.
+    """Run CMDA-OT on Flower, with every source in its own process.
 
-    The connection is not encrypted: leave the machine only through a tunnel that is.
+    The connection is not encrypted: to other machines, use it only through an encrypted tunnel.
     """
     torch.set_num_threads(1)
 
@@ -62,7 +62,7 @@ def server(
 @click.option("--domain", required=True, type=click.IntRange(1), help="Number of this source among all.")
 @click.option("--server", "address", default=ADDRESS, show_default=True, help="host:port of the server.")
 def client(source: Path, domain: int, address: str) -> None:
-    """Hold one source and take part until the server has finished."""
+    """Hold one source, and take part until the server has finished."""
     X, y = _loaded(source, "X", "y")
     if X.ndim != 2 or X.dtype.kind not in "fiu" or not np.isfinite(X).all():
         raise FederationInputError(f"{source}: X must be a table (n, D) of finite numbers")
@@ -72,7 +72,7 @@ def client(source: Path, domain: int, address: str) -> None:
 
 
 def _loaded(path: Path, *names: str) -> list[np.ndarray]:
-    """The arrays with these names of an .npz file, or without names the one array of an .npy file."""
+    """Read the arrays with these names of an .npz file, or without names the one array of an .npy file."""
     try:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""The client's side: a source that answers what the server asks."""
+"""The client's side: a source that answers the server's requests."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Source(FlowerClient):  # type: ignore[misc]
     """One source, which never leaves its process.
 
     Args:
-        domain: Number of the source >= 1; distinct from that of every other client.
+        domain: Number of the source >= 1; every client has a different one.
         X: (n, D) float64, its samples.
-        codes: (n,) int, their classes, in [0, C) as the server counts them.
+        codes: (n,) int, their classes, in [0, C) as the server numbers them.
     """
 
     def __init__(self, domain: int, X: np.ndarray, codes: np.ndarray) -> None:
         self._domain, self._X, self._codes = domain, X, codes
 
     def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
-        """Its number, so that the server knows its clients apart."""
+        """Return the number of the source, so that the server can distinguish its clients."""
         return GetPropertiesRes(_OK, {DOMAIN: self._domain})
 
     def fit(self, ins: FitIns) -> FitRes:
@@ -51,7 +51,7 @@ class Source(FlowerClient):  # type: ignore[misc]
         return FitRes(_OK, Parameters([data], "safetensors"), len(self._codes), plain)
 
     def answer(self, step: str, data: bytes, plain: dict[str, Any]) -> Evidence | Update | None:
-        """What the source says to one message."""
+        """Return the answer of the source to one message."""
         if step == "evidence":
             options, number = json.loads(plain.pop(OPTIONS)), int(plain.pop(NUMBER))
             invitation = decode(Invitation, data, plain)
@@ -74,15 +74,15 @@ class Source(FlowerClient):  # type: ignore[misc]
 
 
 def join(source: Source, address: str, wait: float = 600) -> None:
-    """Be a client of the server at `address` until it lets the client go.
+    """Be a client of the server at `address` until the server ends it.
 
     Args:
-        source: What to answer with.
+        source: Answers the messages.
         address: `host:port`.
-        wait: Seconds until the server has to be there.
+        wait: Seconds to wait for the server.
 
     Raises:
-        FederationError: It is not.
+        FederationError: The server is not there after this time.
     """
     with grpc.insecure_channel(address) as channel:
         try:

@@ -27,8 +27,8 @@ class Remote:
     Args:
         name: Its name.
         proxy: Flower's end of the stream.
-        greeting: What the first message says beside the target: options of `CMDAOT` and the client's number.
-        timeout: Seconds that a step may take; a client that exceeds it is disconnected.
+        greeting: Values of the first message besides the target: options of `CMDAOT` and the client's number.
+        timeout: Largest time of a step in seconds; a client that exceeds it is disconnected.
     """
 
     def __init__(self, name: str, proxy: ClientProxy, greeting: dict[str, Any], timeout: float) -> None:
@@ -36,15 +36,15 @@ class Remote:
         self._proxy, self._greeting, self._timeout = proxy, greeting, timeout
 
     def evidence(self, invitation: Invitation) -> Evidence:
-        """What its source says of the target."""
+        """Ask for the votes of its source for the classes of the target."""
         return decode(Evidence, *self._ask("evidence", invitation, self._greeting))
 
     def choose(self, guidance: Guidance) -> None:
-        """Have it decide whether the transported source is kept."""
+        """Ask it to decide whether the transported source is kept."""
         self._ask("choose", guidance)
 
     def update(self, message: Global) -> Update:
-        """One round of its training."""
+        """Ask for one round of its training."""
         return decode(Update, *self._ask("update", message))
 
     def _ask(
@@ -65,20 +65,20 @@ class Remote:
 def connected(
     estimator: CMDAOT, count: int, address: str, wait: float, timeout: float
 ) -> Iterator[Sequence[Remote]]:
-    """Listen at `address`, wait for clients, and let them go at the end.
+    """Listen at `address`, wait for clients, and dismiss them at the end.
 
     Args:
         estimator: Clients receive its options.
-        count: How many clients to wait for.
+        count: Number of clients to wait for.
         address: `host:port`.
-        wait: Seconds until all of them have to be there.
-        timeout: Seconds that a client may take for a step.
+        wait: Seconds to wait for all clients.
+        timeout: Largest time of a client's step in seconds.
 
     Yields:
         The clients, ordered by their numbers.
 
     Raises:
-        FederationError: They did not all come, or two have the same number.
+        FederationError: Some clients did not come, or two have the same number.
     """
     manager = SimpleClientManager()
     listener = start_grpc_server(manager, address)
@@ -128,6 +128,6 @@ def _domain(proxy: ClientProxy, timeout: float) -> int:
 
 
 def _dismiss(proxy: ClientProxy) -> None:
-    """Have a client end; that its stream ends with it is the answer."""
+    """Tell a client to end; it answers by closing its stream."""
     with suppress(GrpcBridgeClosed):
         proxy.reconnect(ReconnectIns(seconds=None), 10, None)
