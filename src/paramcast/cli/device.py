@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paramcast.video.shifts.fleet import Device
 
 TIMED = 8
-"""Number of clips or texts of a score that are timed, with an empty cache of features; others are not timed."""
+"""Number of clips or texts of a score that are timed, each with an empty cache of features."""
 RANKS = (1, 5, 10)
 _folder = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False)
