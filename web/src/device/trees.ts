@@ -1,4 +1,4 @@
-/** Nested arguments and outputs. A tree is a name, a list of trees or a table of them; see `paramcast.artifact.trees`. */
+/** Nested arguments and outputs. A tree is a name, a list of trees or a table of trees; `paramcast.artifact.trees`. */
 
 import { DeviceInputError } from "./errors";
 
