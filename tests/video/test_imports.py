@@ -232,6 +232,41 @@ def test_a_table_of_questions_with_options(root: Path, video: bytes) -> None:
     assert [(q.answer, q.options) for q in clips["v0"].qa] == [("y", ("x", "y", "z")), ("z", ("x", "y", "z"))]
 
 
+def test_rows_about_other_parts_or_other_videos_are_other_clips(root: Path, video: bytes) -> None:
+    rows = (
+        "video,start,end,caption\n"
+        "a/v.mp4,1,3,one\nb/v.mp4,1,3,two\na/v.mp4,1,5,three\na/v.mp4,1,3,four\n"
+        "b/v.mp4,,,six\na/v.mp4,,,seven\n"
+    )
+    put(root, {"a/v.mp4": video, "b/v.mp4": video, "t.csv": rows})
+    clips, _ = imported("table", root, source=root / "t.csv")
+    found = {(clip.paths[0].parent.name, clip.start, clip.end): clip.captions for clip in clips.values()}
+    assert found == {
+        ("a", 1.0, 3.0): ("one", "four"),
+        ("b", 1.0, 3.0): ("two",),
+        ("a", 1.0, 5.0): ("three",),
+        ("b", None, None): ("six",),
+        ("a", None, None): ("seven",),
+    }
+    assert "v_1" in clips
+
+
+def test_an_id_belongs_to_one_part_of_one_video(root: Path, video: bytes) -> None:
+    rows = "id,video,start,end,caption\nx,a.mp4,1,3,one\nx,b.mp4,1,3,two\nx,a.mp4,1,3,three\n"
+    put(root, {"a.mp4": video, "b.mp4": video, "t.csv": rows})
+    clips, said = imported("table", root, source=root / "t.csv")
+    assert clips["x"].captions == ("one", "three")
+    assert "rows whose id belongs to another video" in said
+
+
+def test_a_name_that_fits_two_videos_takes_neither(root: Path, video: bytes) -> None:
+    rows = "video,caption\nv.mp4,one\nb/v.mp4,two\nelsewhere/c/w.mp4,three\n"
+    put(root, {"a/v.mp4": video, "b/v.mp4": video, "w.mp4": video, "t.csv": rows})
+    clips, said = imported("table", root, source=root / "t.csv")
+    assert sorted(clip.captions for clip in clips.values()) == [("three",), ("two",)]
+    assert "could be any of several: a/v.mp4, b/v.mp4" in said
+
+
 def test_parquet(root: Path, video: bytes) -> None:
     put(root, {"v0.mp4": video})
     rows = {"video": ["v0.mp4"], "captions": [["one", "two"]], "split": ["test"], "start": [2]}

@@ -1,7 +1,8 @@
-"""The exported folder: what a device and a server need of a model, without torch.
+"""The exported folder: all that a device and a server need of a model, without torch.
 
-`read` and `onnx_file` need numpy only, `server_read` also ONNX Runtime: device and server import these.
-`trace` and `write` need torch and make the folder; import them by name.
+Device and server import `read`, `onnx_file` and `server_read`. `read` and `onnx_file` need no torch and no
+ONNX Runtime, `server_read` needs ONNX Runtime. `trace` and `write` need torch and make the folder; import
+them by name.
 """
 
 from paramcast.artifact.errors import ArtifactError, ExportError

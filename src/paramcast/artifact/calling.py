@@ -1,4 +1,4 @@
-"""How a torch module is called: its arguments and outputs by name, and its targets swapped for a while."""
+"""Calls a torch module with named arguments and outputs, and with temporarily replaced targets."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _ROWS = 8
 
 Inputs = tuple[Any, ...] | list[Any] | Mapping[str, Any] | Tensor | np.ndarray
 Sizes = Mapping[str, Mapping[int, str]]
-"""Data input -> its further axes of free length, with a name each; equal names have equal lengths."""
+"""Data input -> its further axes of free length, each with a name; equal names mean equal lengths."""
 
 
 class Watcher(Protocol):
     """Computes an example's features while the module runs on it."""
 
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
-        """Call the module; return its outputs and the features (N, F) or (N, T, F)."""
+        """Call the module and return its outputs and the features (N, F) or (N, T, F)."""
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module that shares no tensor: float32, on the CPU, evaluation mode, not compiled."""
+    """Copy a module without sharing tensors: float32, on the CPU, in evaluation mode, not compiled."""
     module = getattr(module, "_orig_mod", module)
     memo: dict[int, Any] = {}
     for part in module.modules():
-        for value in vars(part).values():  # a weight that a hook computes is no leaf and cannot be copied
+        for value in vars(part).values():  # deepcopy fails on a weight that a hook computes, which is no leaf
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
@@ -51,7 +51,14 @@ def plain_copy(module: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """How the module is called, and its arguments by name."""
+    """Call of a module.
+
+    Attributes:
+        kind: 'positional', 'keyword' or 'single'.
+        tree: Tree of input names, as the module takes its arguments.
+        spec: Structure of the given inputs.
+        tensors: The inputs by name, on the CPU; floating point inputs are float32.
+    """
 
     kind: str
     tree: Tree
@@ -60,7 +67,7 @@ class Call:
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Inputs) -> Call:
-        """Name the inputs after the arguments of the module's `forward`."""
+        """Make a call from inputs, which are named after the arguments of the module's `forward`."""
         nested: Any
         if isinstance(inputs, Tensor | np.ndarray):
             kind, nested = "single", (inputs,)
@@ -92,13 +99,13 @@ class Call:
         return cls(kind, tree[0] if kind == "single" else tree, spec, tensors)
 
     def bind(self, values: Sequence[Tensor]) -> Any:
-        """Return the inputs as they were given, with other tensors."""
+        """Return other tensors in the structure of the given inputs."""
         nested = pytree.tree_unflatten(list(values), self.spec)
         return nested[0] if self.kind == "single" else nested
 
 
 def _argument_names(module: nn.Module, given: Sequence[Any]) -> list[str]:
-    """Return the names of positional arguments of `forward`; `input_0`... where it names none."""
+    """Return the names of positional arguments of `forward`; `input_0`... for arguments without a name."""
     try:
         known = [
             p.name
@@ -134,7 +141,7 @@ def leaf_names(tree: Tree) -> list[str]:
 
 
 def free_axes(call: Call, sizes: Sizes) -> dict[str, dict[int, str]]:
-    """Return each input's axes of free length: the first one, and those that were told."""
+    """Return each input's axes of free length: the first axis and the axes in `sizes`."""
     free: dict[str, dict[int, str]] = {name: {0: "batch"} for name in call.tensors}
     for name, axes in sizes.items():
         if name not in free:
@@ -149,14 +156,14 @@ def free_axes(call: Call, sizes: Sizes) -> dict[str, dict[int, str]]:
 
 
 def sample_rows(count: int) -> Tensor:
-    """Return the rows of `count` examples that a graph is compared on: 3 to 8, repeated where needed."""
+    """Return the rows of `count` examples on which a graph is compared: 3 to 8 rows, repeated if needed."""
     return torch.arange(max(3, min(count, _ROWS))) % count
 
 
 def samples_of(
     tensors: Mapping[str, Tensor], free: Mapping[str, Mapping[int, str]]
 ) -> list[dict[str, Tensor]]:
-    """Return the examples in two sizes of batch (and of other free axes), and one alone."""
+    """Return three samples: all examples, the last one, and two with other free axes shortened by a third."""
     rows = sample_rows(len(next(iter(tensors.values()))))
     whole = {name: value[rows] for name, value in tensors.items()}
     other = {name: value[:2] for name, value in whole.items()}
@@ -172,7 +179,7 @@ Places = list[tuple[nn.Module, str]]
 
 
 def places_of(module: nn.Module, name: str) -> Places:
-    """Return every place of the module that holds the tensor called `name`."""
+    """Return all places of the module that hold the tensor called `name`."""
     owner, _, attribute = name.rpartition(".")
     try:
         part = module.get_submodule(owner)
@@ -192,7 +199,7 @@ def places_of(module: nn.Module, name: str) -> Places:
 
 @contextmanager
 def _swapped(placed: Mapping[str, Places], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Have other tensors in the place of the targets while the block runs."""
+    """Replace the targets by other tensors while the block runs."""
     before: list[tuple[nn.Module, str, Any]] = []
     try:
         for name, places in placed.items():
@@ -209,13 +216,13 @@ def _swapped(placed: Mapping[str, Places], values: Mapping[str, Tensor]) -> Iter
 def _put(owner: nn.Module, key: str, value: Any) -> None:
     (owner._parameters if key in owner._parameters else owner._buffers)[key] = value
     flat: Any = getattr(owner, "_flat_weights_names", ())
-    if key in flat:  # recurrent layers keep a list of their weights
+    if key in flat:  # recurrent layers also keep a list of their weights
         weights: Any = owner._flat_weights
         weights[flat.index(key)] = value
 
 
 class Tap:
-    """The output (N, F) of a submodule."""
+    """Watcher that takes the output (N, F) of a submodule as the features."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -241,14 +248,14 @@ class Tap:
 
 
 def called(module: nn.Module, inputs: Any) -> Any:
-    """Call a module: a mapping gives keywords, a tuple or list is positional, a tensor the one argument."""
+    """Call a module with keywords (a mapping), positional arguments (a tuple or list) or a single tensor."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
 
 
 class Wrapper(nn.Module):
-    """The module as a function of data and targets that gives a flat tuple of tensors."""
+    """The module as a function of data and targets that returns a flat tuple of tensors."""
 
     def __init__(
         self, module: nn.Module, call: Call, placed: Mapping[str, Places], watcher: Watcher | None
@@ -259,10 +266,10 @@ class Wrapper(nn.Module):
         self.tree: Tree = None
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
-        """Data in the order of the call, then targets -> outputs, then the features."""
+        """Run the module on data in the order of the call, then targets; returns outputs, then features."""
         if (
             torch._C._get_tracing_state() is not None
-        ):  # torch 2.13 switches on a log of whole graphs, wanted or not
+        ):  # torch 2.13 switches on a log of whole graphs by itself
             torch._C._jit_set_onnx_log_enabled(False)
         count = len(self._call.tensors)
         inputs = self._call.bind(flat[:count])
@@ -277,12 +284,12 @@ class Wrapper(nn.Module):
 
     @property
     def watched(self) -> bool:
-        """Whether the features come last."""
+        """Whether the features are the last output."""
         return self._watcher is not None
 
 
 def collect(value: Any, name: str, found: dict[str, Tensor]) -> Tree:
-    """Put the tensors of nested outputs into `found`; return the tree of their names."""
+    """Put the tensors of nested outputs into `found` and return the tree of their names."""
     if isinstance(value, Tensor):
         label = name or "output"
         found[label] = value.float() if value.is_floating_point() and value.dtype != torch.float32 else value
@@ -302,7 +309,7 @@ def collect(value: Any, name: str, found: dict[str, Tensor]) -> Tree:
 
 
 def definition(wrapper: Wrapper, sample: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> list[Tensor]:
-    """Run the module itself."""
+    """Run the module itself, without a graph. Raises ExportError if it fails."""
     try:
         return [t.clone() for t in wrapper(*sample.values(), *values.values())]
     except ExportError:
@@ -313,7 +320,7 @@ def definition(wrapper: Wrapper, sample: Mapping[str, Tensor], values: Mapping[s
 
 
 def moved_values(base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return other values of the targets; what is positive stays so, as variances must."""
+    """Return changed values of the targets; all-positive targets stay positive, which variances need."""
     random = torch.Generator().manual_seed(0)
     moved = {}
     for name, value in base.items():
@@ -327,7 +334,7 @@ def moved_values(base: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, on one line; of torch's exporter, what its cause says."""
+    """Return the first line of an error's message; for torch's exporter, of the message of its cause."""
     if type(error).__module__.startswith("torch.onnx") and isinstance(error.__cause__, Exception):
         return first_line(error.__cause__)
     text = str(error).strip() or type(error).__name__

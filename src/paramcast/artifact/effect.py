@@ -1,9 +1,9 @@
-"""What an update does to the probe: a few quantized outputs that a server signs and a device compares.
+"""Effect of an update on the probe: a few quantized outputs that a server signs and a device compares.
 
-An update that passes every other rule may still do nothing, or something else: where the graph is an old one,
-a runtime drops an input, or names were mixed up. No runtime says so. So the server runs every update on the
-artifact's example; what it finds travels in the update, and a device takes the update up only if it finds
-the same.
+An update that passes every other rule may still have no effect, or a wrong effect: if the graph is outdated,
+if a runtime drops an input, or if names were mixed up. No runtime reports this. So the server runs every
+update on the artifact's probe and sends the result in the update. A device accepts the update only if its own
+result is the same.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from paramcast.artifact.read import DeviceArtifact, changed_targets, read_device
 from paramcast.protocol.quantize import Float32
 
 MOST = 16
-"""Numbers of the outputs that are signed."""
+"""Largest number of output values that are signed."""
 TOLERANCE = 1e-3
-"""Of an output's size: what engines may differ by. A graph differs from its module by a tenth of it at most.
-"""
+"""Largest difference between engines, as a share of an output's size. Graph and module differ by at most a
+tenth of this."""
 SLOW_S = 0.05
-"""A model whose run takes longer is not run by the server at every update."""
+"""Seconds. If a run of the model takes longer, the server does not run it for every update."""
 
 _STEPS = 4096
-"""Steps of the quantization that an output's size has."""
+"""Quantization steps for an output's size."""
 _TOP = 32767
 _TAG = 4
-"""Bytes that tell which probe was run."""
+"""Number of bytes that identify the probe."""
 _NOISE = 1e-6
-"""Relative noise that engines may be expected to add; outputs that it moves much are not compared."""
+"""Relative noise that engines are expected to add. Outputs that change much by it are not compared."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ class Effects:
     """Runs updates on the probe of an artifact, as a device would. Safe to use from several threads."""
 
     def __init__(self, artifact: DeviceArtifact, spec: EffectSpec) -> None:
-        """Open the graph, and run the base.
+        """Open the graph and run the base.
 
         Raises:
-            ArtifactError: ONNX Runtime refuses the graph, or it fails.
+            ArtifactError: ONNX Runtime refuses the graph, or the run fails.
         """
         self._artifact, self._spec = artifact, spec
         try:
@@ -62,7 +62,7 @@ class Effects:
 
     @classmethod
     def open(cls, folder: Path | str) -> Effects | None:
-        """Open the half `device` of an artifact; None where nothing can be signed, or it would take too long.
+        """Open the folder `device` of an artifact; None if no effect can be signed, or the model is too slow.
 
         Raises:
             ArtifactError: The folder is damaged, or its model does not work.
@@ -81,10 +81,12 @@ class Effects:
         return effects
 
     def of(self, values: Mapping[str, Float32]) -> bytes | None:
-        """Return what is signed of an update; None where an output is not finite: devices refuse that anyway.
+        """Return the effect of an update, to be signed; None if an output is not finite.
+
+        Devices refuse an update with such an output anyway.
 
         Args:
-            values: Its tensors, as a device has them: rounded by the quantization.
+            values: Tensors of the update, rounded by the quantization as a device has them.
         """
         outputs = self.outputs(changed_targets(self._artifact, values))
         shares = shares_of(self._spec, outputs, self._artifact.outputs)
@@ -104,15 +106,15 @@ class Effects:
 def shares_of(
     spec: EffectSpec, outputs: Mapping[str, np.ndarray], specs: Iterable[TensorSpec]
 ) -> Float32 | None:
-    """Return the chosen numbers of the outputs as shares of their sizes, as far as 16 bits reach.
+    """Return the chosen values of the outputs as shares of their sizes, clipped to the range of 16 bits.
 
     Args:
-        spec: Which numbers.
-        outputs: Of the model, by name.
+        spec: The chosen values.
+        outputs: Outputs of the model, by name.
         specs: The outputs in the manifest's order.
 
     Returns:
-        None if a number is not there or not finite.
+        The shares (N,) float32; None if a value is missing or not finite.
     """
     flat = [outputs[each.name].ravel() for each in specs if _is_float(each)]
     picked = np.full(len(spec.positions), np.nan, np.float32)
@@ -130,14 +132,14 @@ def shares_of(
 def fault(
     spec: EffectSpec, tag: bytes, effect: bytes, found: Float32 | None, base: Float32 | None
 ) -> str | None:
-    """Return what is wrong with the outputs of a device, or None.
+    """Return what is wrong with the outputs of a device; None if nothing is wrong.
 
     Args:
-        spec: What is compared.
-        tag: Of the device's probe; of another one nothing can be said.
-        effect: What the server has signed.
+        spec: The values that are compared.
+        tag: Tag of the device's probe. If the server ran another probe, nothing is compared.
+        effect: The effect that the server has signed.
         found: Shares of the device's outputs under the update.
-        base: The same without it.
+        base: Shares of the device's outputs without the update.
     """
     if effect[:_TAG] != tag:
         return None
@@ -157,14 +159,14 @@ def fault(
 
 
 def choose(artifact: DeviceArtifact, updates: Sequence[Mapping[str, Float32]]) -> EffectSpec | None:
-    """Choose the outputs to sign: those that updates move and that the noise of engines does not.
+    """Choose the output values to sign: values that change under updates, but not by the noise of engines.
 
     Args:
-        artifact: The folder, as it has been written.
+        artifact: The written folder.
         updates: Tensors of some updates.
 
     Returns:
-        None where no output is fit for it, such as the scores behind a sorting.
+        The chosen values; None if no output is suitable, for example because the outputs are sorted.
     """
     blank = EffectSpec((), (), TOLERANCE)
     effects = Effects(artifact, blank)
@@ -188,7 +190,7 @@ def choose(artifact: DeviceArtifact, updates: Sequence[Mapping[str, Float32]]) -
 
 
 def _numbers(outputs: Mapping[str, np.ndarray], specs: Iterable[TensorSpec]) -> Float32:
-    """Return all numbers of the outputs of floating point, in the manifest's order: (N,) float32."""
+    """Return all values of the floating point outputs in the manifest's order: (N,) float32."""
     flat = [outputs[spec.name].ravel() for spec in specs if _is_float(spec)]
     return np.concatenate(flat).astype(np.float32) if flat else np.empty(0, np.float32)
 
@@ -198,7 +200,7 @@ def _is_float(spec: TensorSpec) -> bool:
 
 
 def _sizes(lengths: Sequence[int], runs: Sequence[Float32]) -> Float32:
-    """Of each number: the largest magnitude that its output has in any run; outputs have these lengths."""
+    """Return for each value (N,) the largest magnitude of its output in all runs; outputs have `lengths`."""
     highest = np.max([np.where(np.isfinite(each), np.abs(each), 0) for each in runs], 0)
     parts = np.split(highest, np.cumsum(lengths)[:-1])
     return np.concatenate([np.full_like(part, part.max(initial=0)) for part in parts])

@@ -1,4 +1,4 @@
-"""What can go wrong with an exported folder."""
+"""Errors of exporting a folder and of reading it."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class ArtifactError(InputError):
 
 
 class ExportError(InputError):
-    """The module cannot be written as a graph that gives the same outputs."""
+    """The module cannot be written as a graph that gives the same outputs, or an argument is unsuitable."""

@@ -1,4 +1,4 @@
-"""A hypernetwork as an ONNX graph: from what devices have sent to the tensors of their updates."""
+"""Writes a hypernetwork as an ONNX graph that maps the devices' features to the tensors of their updates."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def hypernetwork_graph(
 
     Args:
         hypernetwork: A module with `gated(ContextInputs)` -> tensors of an update (B, *shape).
-        shapes: Tensors of an update.
+        shapes: Names and shapes of an update's tensors.
         uplink_dims: Columns of anchors and of queries.
 
     Raises:
-        ExportError: The graph gives other numbers than the module.
+        ExportError: The outputs of graph and module differ.
     """
     module = _Generate(hypernetwork, list(shapes)).eval()
     graph = _export(module, list(shapes), _inputs(2, 3, 3, uplink_dims))
@@ -43,7 +43,7 @@ def hypernetwork_graph(
         asked = {node.name for node in run.get_inputs()}
         got = run.run(list(shapes), {name: value for name, value in feed.items() if name in asked})
         for name, a, b in zip(shapes, wanted, got, strict=True):
-            # Engines differ in the last digits of a sigmoid that is nearly zero.
+            # Engines differ in the last digits of a sigmoid near zero.
             if (error := distance(a.numpy(), b, least=1e-3)) > TOLERANCE:
                 raise ExportError(
                     f"the hypernetwork's graph is off by {error:.2g} of {name} for {devices} devices"
@@ -61,24 +61,24 @@ class _Generate(nn.Module):
             for key, child in part.named_children():
                 if isinstance(child, nn.BatchNorm1d):
                     setattr(part, key, _FixedNorm(child))
-        # What the hypernetwork keeps out of its state, the tracer has to know all the same.
+        # The hypernetwork keeps this module out of its state, but the tracer has to know it.
         self.kept = nn.ModuleList(_hidden(self.inner))
         self._names = names
 
     def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
-        """Anchors, their mask, queries, their mask -> tensors of an update."""
+        """Generate the tensors of an update from anchors, their mask, queries and their mask."""
         values = self.inner.gated(ContextInputs(*known))
         return tuple(values[name] for name in self._names)
 
 
 def _hidden(module: nn.Module) -> list[nn.Module]:
-    """Return the base module under updates, where the hypernetwork keeps it in a list."""
+    """Return the base module's replica, in a list, if the hypernetwork holds one outside of its state."""
     replica = getattr(getattr(module, "adapted", None), "replica", None)
     return [replica] if isinstance(replica, nn.Module) else []
 
 
 class _FixedNorm(nn.Module):
-    """Normalize by fixed statistics, whatever the number of columns that the tracer sees."""
+    """Normalizes with fixed statistics; the tracer need not know the number of columns."""
 
     mean: Tensor
     scale: Tensor
@@ -94,7 +94,7 @@ class _FixedNorm(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C) -> (B, C)."""
+        """Normalize x (B, C) -> (B, C)."""
         return (x - self.mean) * self.scale
 
 
@@ -117,7 +117,7 @@ def _export(module: nn.Module, outputs: list[str], inputs: Mapping[str, Tensor])
     } | {name: {0: "devices"} for name in outputs}
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the tracer: constants that are constants here
+        warnings.simplefilter("ignore")  # tracer warnings about values that are constants here
         torch.onnx.export(
             module,
             tuple(inputs.values()),

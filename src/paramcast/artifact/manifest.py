@@ -1,4 +1,4 @@
-"""What stands in a manifest: tensors, targets and the context, each value checked."""
+"""Content of a manifest: tensors, targets and the context. Every value is checked."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MODEL_FILE, CONTEXT_FILE = "model.onnx", "context.onnx"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor of a graph. An axis of free length is None."""
+    """An input or output of a graph. The size of an axis of free length is None."""
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the manifest."""
+        """Convert to the manifest's JSON."""
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
 
 
@@ -37,10 +37,10 @@ class TargetSpec:
     """A parameter or buffer of the module that updates may change.
 
     Attributes:
-        name: Its dotted name.
-        shape: Its shape.
-        input: The graph's input for it.
-        kinds: What changes it, in order; see `paramcast.protocol.changes`.
+        name: Dotted name of the target.
+        shape: Shape of the target.
+        input: The graph's input for the target.
+        kinds: Kinds of change of the target, in order; see `paramcast.protocol.changes`.
     """
 
     name: str
@@ -51,7 +51,14 @@ class TargetSpec:
 
 @dataclass(frozen=True, eq=False)
 class ContextSpec:
-    """How a device computes what it sends: `output` (N, F) or (N, T, F) of `graph`, then the uplink."""
+    """How a device computes the features that it sends.
+
+    Attributes:
+        graph: File of the graph that computes the features.
+        output: Output of the graph with the features, (N, F) or (N, T, F).
+        dim: F, the number of features before the uplink.
+        uplink: Number of features after the uplink.
+    """
 
     graph: str
     output: str
@@ -61,12 +68,12 @@ class ContextSpec:
 
 @dataclass(frozen=True)
 class EffectSpec:
-    """Which outputs of the probe tell what an update does; see `paramcast.artifact.effect`.
+    """Output values of the probe that show the effect of an update; see `paramcast.artifact.effect`.
 
     Attributes:
-        positions: Among all numbers of the outputs of floating point, in the manifest's order.
-        scales: The size of each: what a difference is a share of.
-        tolerance: The share that engines may differ by.
+        positions: Indices among all values of the floating point outputs, in the manifest's order.
+        scales: Size of the output of each value; differences are shares of it.
+        tolerance: Largest difference between engines, as such a share.
     """
 
     positions: tuple[int, ...]
@@ -74,7 +81,7 @@ class EffectSpec:
     tolerance: float
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the manifest."""
+        """Convert to the manifest's JSON."""
         return {
             "positions": list(self.positions),
             "scales": list(self.scales),
@@ -83,13 +90,13 @@ class EffectSpec:
 
 
 class Fields:
-    """A manifest's values, each checked."""
+    """Reads values of a manifest and checks them; ArtifactError if a value is missing or malformed."""
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self._path, self._manifest = path, manifest
 
     def refuse(self, name: str) -> None:
-        """Raise for a key."""
+        """Raise ArtifactError for a key."""
         raise ArtifactError(f"{self._path}: {name!r} is missing or malformed; export again")
 
     def text(self, name: str) -> str:
@@ -100,20 +107,20 @@ class Fields:
         return str(value)
 
     def one_of(self, name: str, known: tuple[str, ...]) -> str:
-        """Return one of the known texts."""
+        """Return a text that must be one of the known texts."""
         if self._manifest.get(name) not in known:
             self.refuse(name)
         return self.text(name)
 
     def public_key(self) -> str | None:
-        """Return the server's key."""
+        """Return the server's public key; None if there is none."""
         value = self._manifest.get("public_key")
         if value is not None and not is_public_key(value):
             self.refuse("public_key")
         return value
 
     def labels(self) -> tuple[str, ...] | None:
-        """Return the names of the classes."""
+        """Return the names of the classes; None if there are none."""
         value = self._manifest.get("labels")
         if value is None:
             return None
@@ -129,7 +136,7 @@ class Fields:
         return value
 
     def specs(self, name: str) -> tuple[TensorSpec, ...]:
-        """Return tensors of a graph."""
+        """Return the specifications of a graph's tensors."""
         found = tuple(
             TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in self._entries(name)
         )
@@ -143,7 +150,7 @@ class Fields:
         return found
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Return the tensors of an update."""
+        """Return the names and shapes of an update's tensors."""
         entries = self._entries("parameters")
         for entry in entries:
             named = TENSOR_NAME.fullmatch(entry["name"]) and len(entry["name"]) <= MAX_TENSOR_NAME
@@ -152,7 +159,7 @@ class Fields:
         return {entry["name"]: tuple(entry["shape"]) for entry in entries}
 
     def targets(self) -> tuple[TargetSpec, ...]:
-        """Return what an update changes."""
+        """Return the targets of an update."""
         entries = self._entries("targets")
         for entry in entries:
             kinds = entry.get("kinds")
@@ -166,7 +173,7 @@ class Fields:
         return tuple(TargetSpec(e["name"], tuple(e["shape"]), e["input"], tuple(e["kinds"])) for e in entries)
 
     def context(self) -> ContextSpec:
-        """Return how the context is computed."""
+        """Return the specification of the context."""
         value = self._manifest.get("context")
         if not isinstance(value, dict) or value.get("graph") not in (MODEL_FILE, CONTEXT_FILE):
             self.refuse("context")
@@ -177,7 +184,7 @@ class Fields:
         return ContextSpec(value["graph"], value["output"], value["dim"], value["uplink"])
 
     def effect(self) -> EffectSpec | None:
-        """Return what tells an update's effect; None where there is nothing, as in artifacts of old."""
+        """Return the specification of the effect; None if there is none, as in older artifacts."""
         value = self._manifest.get("effect")
         if value is None:
             return None

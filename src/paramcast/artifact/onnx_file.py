@@ -1,8 +1,8 @@
-"""ONNX files by their bytes: what a graph takes, and inputs turned into constants. Needs no `onnx`.
+"""Reads the inputs and outputs of ONNX files, and turns inputs into constants, without the package `onnx`.
 
-Of protobuf's wire format (https://protobuf.dev/programming-guides/encoding) only what an ONNX file consists
-of is read. Fields by number, as in onnx.proto3: ModelProto.ir_version 1, graph 7, opset_import 8 (domain 1,
-version 2); GraphProto.initializer 5, input 11, output 12; ValueInfoProto.name 1, type 2;
+Only the parts of protobuf's wire format (https://protobuf.dev/programming-guides/encoding) that occur in ONNX
+files are read. The numbers of the fields, from onnx.proto3: ModelProto.ir_version 1, graph 7, opset_import 8
+(domain 1, version 2); GraphProto.initializer 5, input 11, output 12; ValueInfoProto.name 1, type 2;
 TypeProto.tensor_type 1 (elem_type 1, shape 2); TensorShapeProto.dim 1 (dim_value 1); TensorProto.dims 1,
 data_type 2, name 8, raw_data 9.
 """
@@ -20,7 +20,7 @@ _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
 _DIMS, _DATA_TYPE, _TENSOR_NAME, _RAW_DATA, _FLOAT = 1, 2, 8, 9, 1
 _VARINT, _LENGTH = 0, 2
 _FIXED = {1: 8, 5: 4}
-"""Wire types of fixed length -> bytes."""
+"""Wire type of fixed length -> number of bytes."""
 
 DTYPES = {
     1: "float32",
@@ -44,9 +44,9 @@ class Value:
     """An input or output of a graph.
 
     Attributes:
-        name: Its name.
-        dtype: numpy's name, or '' for one that numpy lacks.
-        shape: None where the size of an axis is not fixed.
+        name: Name of the input or output.
+        dtype: numpy's name of the dtype, or '' if numpy does not have it.
+        shape: Sizes of the axes; None for an axis without a fixed size.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Value:
 
 @dataclass(frozen=True)
 class Graph:
-    """What an ONNX file says of its graph.
+    """Inputs, outputs and versions of the graph in an ONNX file.
 
     Attributes:
         ir_version, opset: Versions of the format and of the default operators.
-        inputs: What has to be fed: an input that is an initializer too is in `initializers` only.
-        initializers: Names of the constants, overridable defaults included.
-        outputs: What the graph gives.
+        inputs: Required inputs by name. An input that is an initializer too is in `initializers` only.
+        initializers: Names of the constants, including overridable defaults.
+        outputs: Outputs by name.
     """
 
     ir_version: int
@@ -73,7 +73,7 @@ class Graph:
 
 
 def read_graph(model: bytes) -> Graph:
-    """Read what a graph takes and gives.
+    """Read the inputs and outputs of a graph.
 
     Raises:
         ValueError: These bytes are no ONNX file.
@@ -109,14 +109,14 @@ def read_graph(model: bytes) -> Graph:
 
 
 def bake(model: bytes, parameters: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Return the ONNX file `model` with those of its inputs that are in `parameters` as constants.
+    """Return the ONNX file `model` with the inputs in `parameters` turned into constants.
 
-    A session that is given such a graph can prepare its weights once (pack them, fold what follows from
-    them), where it has to do without as long as they may change from run to run.
+    A session of such a graph can prepare its weights once, which means to pack them and to fold constants. It
+    cannot do so if the weights may change with every run.
 
     Args:
-        model: A whole file, weights included.
-        parameters: float32 arrays by name; names that are no inputs are left out.
+        model: A whole file, including its weights.
+        parameters: float32 arrays by name; names that are no inputs are ignored.
 
     Raises:
         ValueError: These bytes are no protobuf message.
@@ -142,7 +142,7 @@ def _baked(graph: memoryview, parameters: Mapping[str, NDArray[np.float32]]) -> 
 
 
 def _value(value_info: memoryview) -> Value:
-    """Read a ValueInfoProto; what is no plain tensor has no dtype and no shape."""
+    """Read a ValueInfoProto; a value that is no plain tensor gets no dtype and no shape."""
     tensor = _inner(_inner(value_info, 2), 1)
     dtype = next((c for number, _, c in _fields(tensor) if number == 1 and isinstance(c, int)), 0)
     shape: list[int | None] = []
@@ -154,7 +154,7 @@ def _value(value_info: memoryview) -> Value:
 
 
 def _inner(message: memoryview, wanted: int) -> memoryview:
-    """Return the first message in field `wanted`; an empty one where there is none."""
+    """Return the first message in field `wanted`; an empty message if there is none."""
     for number, _, content in _fields(message):
         if number == wanted and isinstance(content, memoryview):
             return content
@@ -177,9 +177,9 @@ def _bytes_field(number: int, content: bytes) -> bytes:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | int | None]]:
-    """Yield each field's number, all of its bytes, and its content: a number, or the bytes that it holds.
+    """Yield each field's number, all of its bytes, and its content: an integer or bytes.
 
-    A number of fixed length is None: an ONNX file's messages that are read here have none.
+    The content of a number of fixed length is None, because no field that is read here has a fixed length.
     """
     at = 0
     while at < len(message):
@@ -210,7 +210,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Return the number at `at`, and the place behind it."""
+    """Read the number at `at`; returns it and the position after it."""
     value = 0
     for place in range(10):
         if at + place >= len(message):

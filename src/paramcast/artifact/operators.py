@@ -1,6 +1,7 @@
-"""Operations that the tracing exporter does not know, by others that it does.
+"""Replaces operations that the tracing exporter does not know by operations that it knows.
 
-Each is what torch computes in evaluation mode; the comparison at the end of an export would show if not.
+Every replacement computes what torch computes in evaluation mode. The comparison at the end of an export
+would find a difference.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 _SQUARINGS, _TERMS = 5, 12
-"""Of a matrix's exponential: exp(A) = (series of A / 2^s)^(2^s)."""
+"""Squarings s and terms of the series for a matrix exponential: exp(A) = (series of A / 2^s)^(2^s)."""
 
 
 class PlainOperators(TorchFunctionMode):
-    """Has known operations take the place of unknown ones while the mode is entered."""
+    """Replaces unknown operations by known ones while the mode is active."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the replacement, where there is one."""
+        """Call the replacement of a function if there is one, else the function."""
         replacement = _REPLACEMENTS.get(function)
         if replacement is not None:
             return replacement(*args, **(kwargs or {}))
@@ -34,7 +35,7 @@ class PlainOperators(TorchFunctionMode):
 
 @contextmanager
 def traced_lengths() -> Iterator[None]:
-    """Have `len` of a tensor be its first size, which the tracer follows, not a number, which it fixes."""
+    """Make `len` of a tensor return its traced first size; the tracer would fix a plain integer."""
     before = builtins.len
 
     def length(value: Any) -> Any:
@@ -49,7 +50,7 @@ def traced_lengths() -> Iterator[None]:
 
 @contextmanager
 def broadcast_masks() -> Iterator[None]:
-    """Have transformers, if it is in use, make masks by broadcasting: the tracer knows no vmap."""
+    """Make transformers, if it is imported, build masks by broadcasting, because the tracer knows no vmap."""
     masks: Any = sys.modules.get("transformers.masking_utils")
     before = getattr(masks, "_vmap_for_bhqkv", None)
     if before is None:
@@ -58,7 +59,7 @@ def broadcast_masks() -> Iterator[None]:
 
     def broadcast(function: Callable[..., Tensor], bh_indices: bool = True) -> Callable[..., Tensor]:
         def mask(b: Any, h: Any, q: Tensor, kv: Tensor) -> Tensor:
-            with torch._C.DisableTorchFunction():  # a mode that rewrites indexing for vmap
+            with torch._C.DisableTorchFunction():  # transformers sets a mode that rewrites indexing
                 if not bh_indices:
                     return function(b, h, q[:, None], kv).expand(q.shape[0], kv.shape[0])
                 made = function(b[:, None, None, None], h[:, None, None], q[:, None], kv)
@@ -139,14 +140,18 @@ def _rnn_cell(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 
 
 def _four(weights: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
-    """Return the weights of inputs and state, and their biases, which may be left out."""
+    """Return the weights of inputs and state, and their biases; None for absent biases."""
     wx, wh, *biases = weights
     bx, bh = biases or (None, None)
     return wx, wh, bx, bh
 
 
 def _packed(recurrent: Callable[..., Any]) -> Callable[..., Any]:
-    """A recurrent layer whose output is read: the tracer fails where only the states of packed ones are."""
+    """Wrap a recurrent layer so that its states depend on its output.
+
+    The tracer fails if only the states of a packed sequence are read. The wrapper also computes LSTMs with
+    projections.
+    """
 
     def run(x: Tensor, *rest: Any) -> Any:
         sizes = rest[0]
@@ -164,12 +169,12 @@ def _packed(recurrent: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_sizes(value: Any) -> bool:
-    """Tell the sizes of a packed sequence's batches from the state of one that is not packed."""
+    """Check whether a value holds the batch sizes of a packed sequence; otherwise it is a state."""
     return isinstance(value, Tensor) and value.dtype == torch.int64
 
 
 def _is_projected(rest: tuple[Any, ...]) -> bool:
-    """Tell whether the states of an LSTM and of its cells have unlike sizes."""
+    """Check whether hidden state and cell state of an LSTM have different sizes."""
     return (
         not isinstance(rest[0], Tensor) and len(rest[0]) == 2 and rest[0][0].shape[-1] != rest[0][1].shape[-1]
     )
@@ -186,7 +191,7 @@ def _projected_lstm(
     bidirectional: bool,
     batch_first: bool,
 ) -> Any:
-    """An LSTM with projections, step by step: no operator of ONNX has them."""
+    """Compute an LSTM with projections step by step, because no operator of ONNX has projections."""
     x = x.transpose(0, 1) if batch_first else x
     ways, each = 1 + bidirectional, 5 if has_biases else 3
     hidden, cells = [], []
@@ -253,4 +258,4 @@ _REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     torch.linalg.matrix_exp: _matrix_exp,
     torch.Tensor.mH.__get__: _transposed,  # type: ignore[attr-defined]
 }
-"""Function -> what computes the same."""
+"""Function -> its replacement."""

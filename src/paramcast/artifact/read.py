@@ -1,4 +1,4 @@
-"""Reading an exported folder; one byte that is not as written is refused. Needs no torch, no ONNX Runtime."""
+"""Reads an exported folder and refuses it if any byte has changed. Needs no torch and no ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMAT = 2
 KIND = "module"
 TENSOR_FILES = ("base.safetensors", "adapter.safetensors", "uplink.safetensors", "probe.safetensors")
 CALLS = ("positional", "keyword", "single")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators: nothing outside of the folder
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no separators, so no other folder
 _IDENTITY = (
     "format",
     "kind",
@@ -49,7 +49,7 @@ _IDENTITY = (
     "targets",
     "context",
 )
-"""Keys of a device's manifest that say what an update is for; labels, task and key may change without it."""
+"""Keys of a device's manifest that are part of the model's sha256. Labels, task and public key are not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +58,24 @@ class DeviceArtifact:
 
     Attributes:
         path: The folder.
-        model: sha256 of what an update is for, 64 hex digits.
-        adapter: The adapter's name; travels in updates as `form`.
-        task: What the user calls what the model does.
-        public_key: Hex of the server's key, or None if no server is known yet.
-        root: Hex of the root's key that signed the manifest, or None if it names none.
+        model: sha256 that identifies the model in requests and updates, 64 hex digits; see `model_digest`.
+        adapter: The adapter's name; updates carry it as `form`.
+        task: The user's name for the task of the model.
+        public_key: Hex digits of the server's key, or None if no server is known yet.
+        root: Hex digits of the root key that signed the manifest, or None if the manifest names no root.
         labels: Names of the classes, or None.
-        inputs, arguments, call: What the module takes: tensors, their tree, and how they are given.
-        outputs, structure: What it gives.
+        inputs, arguments, call: Inputs of the module: tensors, the tree of their names, and the kind of call.
+        outputs, structure: Outputs of the module: tensors, and the tree of their names.
         parameters: Tensor of an update -> its shape.
-        targets: What they change.
-        context: How the context is computed.
-        files: The content of the graphs, by name, exactly as it was checked.
+        targets: The targets that an update changes.
+        context: Specification of the features that the device sends.
+        files: The checked content of the graphs, by file name.
         base: Target -> its value without an update, float32, read-only.
-        constants: The adapter's, by name.
+        constants: Constants of the adapter, by name.
         mean, matrix: The uplink: (features (F,) - mean) @ matrix (F, U).
         probe: One example, by input.
-        effect: Which of its outputs tell what an update does; None where nothing is compared.
-        probe_tag: 4 bytes that tell which example it is.
+        effect: Output values of the probe that show the effect of an update; None if none are compared.
+        probe_tag: 4 bytes that identify the probe.
     """
 
     path: Path
@@ -104,21 +104,23 @@ class DeviceArtifact:
 
 
 def half(folder: Path | str, name: str) -> Path:
-    """Return the half `device` or `server` of an artifact; the half itself may be given too."""
+    """Return the folder `device` or `server` of an artifact; `folder` may also be this inner folder."""
     path = Path(folder)
     inner = path / name
     return inner if (inner / "manifest.json").is_file() and not (path / "manifest.json").is_file() else path
 
 
 def read_manifest(folder: Path, root: str | None = None) -> dict[str, Any]:
-    """Read `manifest.json`; its file names are plain.
+    """Read `manifest.json`, check its file names and the root's signature.
 
     Args:
-        folder: A half of an artifact.
-        root: Hex of the root's key that has to have signed it; None: the one that it names, if it names any.
+        folder: The folder `device` or `server` of an artifact.
+        root: Hex digits of the root key that must have signed the manifest; None: the key that the manifest
+            names, if it names one.
 
     Raises:
-        ArtifactError: There is none, it is no JSON object with a table of files, or not signed by the root.
+        ArtifactError: The manifest is missing, is no JSON object with a table of files, names a file with a
+            path, or is not signed by the root.
     """
     path = folder / "manifest.json"
     try:
@@ -138,7 +140,7 @@ def read_manifest(folder: Path, root: str | None = None) -> dict[str, Any]:
 
 
 def _check_root(path: Path, data: bytes, named: object, root: str | None) -> None:
-    """See that the root has signed the manifest, if it names one or has to."""
+    """Check the root's signature of the manifest, if the manifest names a root or `root` is given."""
     if named is None and root is None:
         return
     if not is_public_key(named):
@@ -159,10 +161,10 @@ def _check_root(path: Path, data: bytes, named: object, root: str | None) -> Non
 
 
 def read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
-    """Return a file's bytes, once their sha256 is found to be the manifest's.
+    """Read a file's bytes and check that their sha256 is the manifest's.
 
     Raises:
-        ArtifactError: It cannot be read, or is not the file that was exported.
+        ArtifactError: The file cannot be read, or is not the file that was exported.
     """
     if name not in digests:
         raise ArtifactError(f"{folder / 'manifest.json'} does not list {name}; export again")
@@ -178,7 +180,7 @@ def read_checked(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
 
 
 def read_tensors(folder: Path, name: str, data: bytes) -> dict[str, np.ndarray]:
-    """Read a safetensors file. Raises ArtifactError if it is none."""
+    """Read the bytes of a safetensors file. Raises ArtifactError if they are no such file."""
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -189,8 +191,8 @@ def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> N
     """Check that every name is a required input of a graph.
 
     Raises:
-        ArtifactError: A graph has it as a constant or an overridable default, or none has it: updates would
-            then have no effect, and no runtime says so.
+        ArtifactError: A name is a constant or an overridable default, or no graph has it. Updates would then
+            have no effect, and no runtime reports this.
     """
     graphs = list(graphs)
     asked = {name for graph in graphs for name in graph.inputs}
@@ -206,11 +208,12 @@ def check_asked(path: Path, graphs: Iterable[Graph], wanted: Iterable[str]) -> N
 
 
 def read_device(folder: Path | str, root: str | None = None) -> DeviceArtifact:
-    """Read and check a device's folder, or the one in an artifact.
+    """Read and check a device's folder.
 
     Args:
-        folder: The folder.
-        root: Hex of the root's key that has to have signed the manifest; None: the one that it names.
+        folder: An artifact, or its folder `device`.
+        root: Hex digits of the root key that must have signed the manifest; None: the key that the manifest
+            names, if it names one.
 
     Raises:
         ArtifactError: The manifest or a file is missing, damaged or of another format.
@@ -268,14 +271,14 @@ def read_device(folder: Path | str, root: str | None = None) -> DeviceArtifact:
 
 
 def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> dict[str, Float32]:
-    """Compute every target under an update: float32, in its own shape, read-only.
+    """Compute every target under an update: float32, in the target's shape, read-only.
 
     Args:
         artifact: The device's folder.
         values: The tensors of the update.
     """
     result: dict[str, Float32] = {}
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller checks that all values are finite
         for target in artifact.targets:
             value = artifact.base[target.name]
             for kind in target.kinds:
@@ -286,7 +289,7 @@ def changed_targets(artifact: DeviceArtifact, values: Mapping[str, Float32]) -> 
 
 
 def model_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the sha256 of what an update is for: files but the probe, and what the manifest says of them."""
+    """Compute the model's sha256 from all files except the probe, and the values of `_IDENTITY`."""
     told = {key: manifest.get(key) for key in _IDENTITY}
     told["files"] = {
         name: digest for name, digest in manifest["files"].items() if name != "probe.safetensors"
@@ -308,7 +311,7 @@ def _read_only(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _check_device(artifact: DeviceArtifact) -> None:
-    """See that files and manifest fit each other."""
+    """Check that files and manifest are consistent."""
     folder = artifact.path
     graph = _graph(folder / MODEL_FILE, artifact.files[MODEL_FILE])
     check_asked(folder / MODEL_FILE, [graph], (target.input for target in artifact.targets))

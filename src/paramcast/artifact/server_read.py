@@ -1,4 +1,4 @@
-"""The server's half of an artifact: `server/manifest.json` and the hypernetwork's graph, which it runs."""
+"""Reads the folder `server` of an artifact (manifest and graph of the hypernetwork), and runs the graph."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from paramcast.protocol.quantize import Float32
 FORMAT = 2
 GRAPH = "hypernetwork.onnx"
 INPUTS = ("anchors", "anchors_mask", "queries", "queries_mask")
-"""Inputs of the graph: (B, K, U) float32, (B, K) bool, (B, M, Ut) float32, (B, M) bool. It may leave out the
-queries; its outputs are the update's tensors, (B, *shape) float32, by name."""
+"""Inputs of the graph: (B, K, U) float32, (B, K) bool, (B, M, Ut) float32, (B, M) bool. All inputs but the
+anchors are optional. The outputs of the graph are the update's tensors, (B, *shape) float32, by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class ServerSide:
-    """What a server needs of a model.
+    """Data of a model that a server needs.
 
     Attributes:
-        model: sha256 of what devices hold of it, 64 hex digits.
+        model: sha256 that identifies the model in the folder `device`, 64 hex digits.
         adapter: Name of the adapter type.
-        task: What the model does, in its maker's words.
+        task: The user's name for the task of the model.
         parameters: Tensor of an update -> its shape.
         uplink_dims: Columns of a request's anchors and of its queries.
         graph: `hypernetwork.onnx`.
@@ -74,7 +74,7 @@ class ServerSide:
 
 
 def _manifest(artifact: Path, folder: Path) -> dict[str, Any]:
-    """Read `manifest.json` and check the types of what is used of it."""
+    """Read `manifest.json` and check the types of the used values."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -120,23 +120,23 @@ def _is_tensor(value: object) -> bool:
 
 
 class OnnxHypernetwork:
-    """Makes updates with ONNX Runtime, all requests of a call in one batch.
+    """Generates updates with ONNX Runtime; all requests of a call are one batch.
 
     It is a `paramcast.server.AdaptBackend`.
 
     Attributes:
-        model: sha256 of what devices hold, 64 hex digits.
+        model: sha256 that identifies the model in the folder `device`, 64 hex digits.
         form: The adapter type.
-        task: What the model does.
+        task: The user's name for the task of the model.
         parameters: Tensor of an update -> its shape.
         uplink_dims: Columns of a request's anchors and of its queries.
     """
 
     def __init__(self, side: ServerSide) -> None:
-        """Open the graph, and make one update by it.
+        """Open the graph and run it once.
 
         Raises:
-            InputError: If ONNX Runtime refuses the graph, or it does not make what its manifest promises.
+            InputError: If ONNX Runtime refuses the graph, or its inputs or outputs differ from the manifest.
         """
         self.model, self.form, self.task = side.model, side.adapter, side.task
         self.parameters, self.uplink_dims = side.parameters, side.uplink_dims
@@ -152,7 +152,7 @@ class OnnxHypernetwork:
 
     @classmethod
     def open(cls, artifact: Path | str) -> OnnxHypernetwork:
-        """The hypernetwork of an artifact.
+        """Open the hypernetwork of an artifact.
 
         Raises:
             InputError: If the artifact is damaged or of another format.
@@ -164,7 +164,7 @@ class OnnxHypernetwork:
             raise InputError(f"{artifact}: {error}") from error
 
     def generate(self, requests: list[AdaptRequest]) -> list[dict[str, Float32]]:
-        """One update's tensors (float32) for each request."""
+        """Generate the tensors (float32) of one update for each request."""
         anchors, anchors_mask = padded([request.anchors for request in requests], self.uplink_dims[0])
         queries, queries_mask = padded([request.queries for request in requests], self.uplink_dims[1])
         told = dict(zip(INPUTS, (anchors, anchors_mask, queries, queries_mask), strict=True))
@@ -173,7 +173,7 @@ class OnnxHypernetwork:
         return [{name: arrays[name][place] for name in self.parameters} for place in range(len(requests))]
 
     def _try(self) -> None:
-        """Make an update for two made-up requests of unlike length."""
+        """Generate updates for two synthetic requests of different lengths, and check the first one."""
         anchors = [np.full((count, self.uplink_dims[0]), 0.1, np.float32) for count in (1, 3)]
         nothing = np.empty((0, self.uplink_dims[1]), np.float32)
         clips = np.empty(0, np.int64)
@@ -191,7 +191,7 @@ class OnnxHypernetwork:
 
 
 def _session(graph: bytes) -> Any:
-    """A session of one thread: more would wait for each other between operations as small as these."""
+    """Open a session with one thread: for such small operations several threads would wait for each other."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""Writing the server's half of an artifact."""
+"""Writes the folder `server` of an artifact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paramcast.files import write_bytes, write_json
 
 
 def write_server_side(side: ServerSide, artifact: Path | str) -> Path:
-    """Write the folder `server` of an artifact; the manifest comes last. Returns the artifact's folder."""
+    """Write the folder `server` of an artifact, the manifest last. Returns the artifact's folder."""
     artifact = Path(artifact)
     folder = artifact / "server"
     write_bytes(folder / GRAPH, side.graph)

@@ -1,7 +1,7 @@
-"""A torch module as an ONNX graph whose targets are inputs; compared with the module before anyone runs it.
+"""Writes a torch module as an ONNX graph with its targets as inputs, and compares graph and module.
 
-torch's tracing exporter is tried first: it keeps every target as it is and is ten times as fast. Where it
-fails, or gives other numbers than the module, the exporter on top of `torch.export` is tried.
+torch's tracing exporter is tried first: it leaves every target unchanged and is ten times as fast. If it
+fails, or the graph's outputs differ from the module's, the exporter on top of `torch.export` is tried.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ from paramcast.errors import MissingExtraError
 
 OPSET = 18
 IR_VERSION = 10
-"""The newest that onnxruntime 1.20 and the browser's read."""
+"""The newest version that onnxruntime 1.20 and the browser's runtime read."""
 
 TOLERANCE = 1e-4
 """Largest difference between module and graph, as a share of the largest output."""
 CONTEXT_TOLERANCE = 1e-2
-"""The same for features, which travel in 8 bits: a deviation of nearly equal numbers is ill-conditioned."""
+"""Tolerance for features. It is larger, because a deviation of nearly equal numbers is ill-conditioned;
+features are sent in 8 bits anyway."""
 
 CONTEXT = "context"
 """Name of the output that holds an example's features."""
@@ -66,11 +67,12 @@ class Traced:
         exporter: 'torchscript' or 'dynamo'.
         call: 'positional', 'keyword' or 'single'.
         arguments: Tree of input names, as the module takes its arguments.
-        inputs, outputs: Of the data; the context is not among the outputs.
-        structure: Tree of output names, as the module gives its outputs.
+        inputs: Inputs for the data.
+        outputs: Outputs of the module, without the context.
+        structure: Tree of output names, as the module returns its outputs.
         targets: Target -> the graph's input for it.
-        context: The features' output, if there is one.
-        example: The inputs that the graph was compared on, by name.
+        context: The output with the features, if there is one.
+        example: Inputs on which the graph was compared, by name.
     """
 
     graph: bytes
@@ -97,16 +99,17 @@ def trace(
     """Write a module as an ONNX graph that takes the data and every target.
 
     Args:
-        module: Left as it is; modules of other types than float32 are written as float32.
+        module: The module, which is not changed. Modules of other dtypes than float32 are written as float32.
         inputs: Real examples: a tuple (positional), a mapping (keywords) or one tensor, also nested; every
             tensor has the examples on its first axis.
-        targets: Parameters and buffers of the module by dotted name, as they are without an update.
-        tap: A submodule whose output (N, F) is the output `context`, or what computes the features.
+        targets: Parameters and buffers of the module by dotted name, with their values without an update.
+        tap: Name of a submodule whose output (N, F) becomes the output `context`, or an object that computes
+            the features.
         sizes: Further axes of free length.
-        names_of: The module whose `forward` names the positional inputs; the module itself by default.
+        names_of: The module whose `forward` names the positional inputs; by default `module`.
 
     Raises:
-        ExportError: No exporter writes a graph that gives the module's outputs.
+        ExportError: No exporter writes a graph with the module's outputs.
     """
     replica = plain_copy(module)
     call = Call.of(names_of or replica, inputs)
@@ -127,7 +130,7 @@ def trace(
             try:
                 graph = _finished(export(job), job)
                 _compare(graph, job, samples, known)
-            except Exception as error:  # exporters raise whatever they like
+            except Exception as error:  # exporters raise errors of many classes
                 _log.info("export by %s failed: %s", name, error)
                 failures.append(f"{name}: {first_line(error)}")
                 continue
@@ -139,7 +142,7 @@ def trace(
 
 @dataclass(frozen=True, eq=False)
 class _Outputs:
-    """Names of the outputs, and what the module's outputs look like."""
+    """Names, tensors and structure of the module's outputs; `watched`: the last tensor holds the features."""
 
     names: tuple[str, ...]
     specs: tuple[TensorSpec, ...]
@@ -174,7 +177,7 @@ class _Outputs:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What an exporter is asked for."""
+    """Inputs of an exporter."""
 
     wrapper: Wrapper
     sample: Mapping[str, Tensor]
@@ -185,12 +188,12 @@ class _Job:
 
     @property
     def input_names(self) -> list[str]:
-        """Data, then targets."""
+        """Names of the data, then of the targets."""
         return [*self.sample, *self.target_inputs.values()]
 
     @property
     def arguments(self) -> tuple[Tensor, ...]:
-        """Data, then targets."""
+        """Tensors of the data, then of the targets."""
         return (*self.sample.values(), *self.base.values())
 
 
@@ -223,7 +226,7 @@ def _by_tracing(job: _Job) -> onnx.ModelProto:
             dynamic_axes={name: free for name, free in axes.items() if free},
             opset_version=OPSET,
             dynamo=False,
-            # What evaluation mode would fuse, an update could not change.
+            # In evaluation mode the exporter fuses layers; an update could not change their parameters.
             training=torch.onnx.TrainingMode.PRESERVE,
         )
     return onnx.load_from_string(file.getvalue())
@@ -251,7 +254,7 @@ def _by_dynamo(job: _Job) -> onnx.ModelProto:
 
 
 def _finished(model: onnx.ModelProto, job: _Job) -> bytes:
-    """Pin the versions, and see that every target is an input that something reads."""
+    """Pin the versions, and check that every target is an input that the graph reads."""
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     used = {node.domain for node in _nodes(model.graph)} - {"", "ai.onnx", "ai.onnx.ml"}
     if opsets.get("") != OPSET or used or model.functions:
@@ -294,7 +297,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def _compare(
     graph: bytes, job: _Job, samples: Sequence[Mapping[str, Tensor]], known: Sequence[Sequence[Tensor]]
 ) -> None:
-    """Raise ExportError where the graph's outputs are not the module's, on any sample, base or changed."""
+    """Raise ExportError if outputs of graph and module differ on a sample, with base or changed targets."""
     run = session(graph)
     asked = {node.name for node in run.get_inputs()}
     moved = moved_values(job.base)
@@ -318,7 +321,10 @@ def _compare(
 
 
 def distance(wanted: np.ndarray, got: np.ndarray, least: float = 1e-12) -> float:
-    """Return the largest difference of two arrays as a share of the largest wanted value, or of `least`."""
+    """Compute the largest difference of two arrays as a share of the largest wanted magnitude.
+
+    The magnitude counts as `least` if it is smaller. Different shapes or non-finite values give infinity.
+    """
     if wanted.shape != got.shape:
         return float("inf")
     a, b = wanted.astype(np.float64), np.asarray(got).astype(np.float64)
@@ -332,7 +338,7 @@ def distance(wanted: np.ndarray, got: np.ndarray, least: float = 1e-12) -> float
 
 
 def session(graph: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU."""
+    """Open a session of a graph on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -373,7 +379,7 @@ def _traced(graph: bytes, exporter: str, job: _Job, call: Call, sample: Mapping[
 
 @contextmanager
 def _no_fast_path() -> Iterator[None]:
-    """Have attention go its usual way, which is made of operators that ONNX knows; and no warnings."""
+    """Disable warnings and the fast path of attention; only its normal path consists of ONNX operators."""
     before: bool = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]

@@ -1,4 +1,4 @@
-"""Nested arguments and outputs, and their names: a tree is a name, a list of trees, or a dict of trees."""
+"""Names of nested arguments and outputs: a tree is a name, a list of trees, or a dict of trees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Tree = Any
-"""str | list[Tree] | dict[str, Tree] | None; None stands for something that is no tensor and is left out."""
+"""str | list[Tree] | dict[str, Tree] | None; None stands for a value that is no tensor and is left out."""
 
 
 def names(tree: Tree) -> Iterator[str]:
@@ -22,7 +22,7 @@ def names(tree: Tree) -> Iterator[str]:
 
 
 def is_tree(value: object, depth: int = 0) -> bool:
-    """Tell whether a JSON value is a tree of names."""
+    """Check whether a JSON value is a tree of names."""
     if depth > 32:
         return False
     if value is None or isinstance(value, str):
@@ -33,7 +33,7 @@ def is_tree(value: object, depth: int = 0) -> bool:
 
 
 def fill(tree: Tree, values: Mapping[str, Any]) -> Any:
-    """Return the tree with values in the place of names."""
+    """Return the tree with its names replaced by values."""
     if isinstance(tree, str):
         return values[tree]
     if isinstance(tree, Mapping):
@@ -42,7 +42,7 @@ def fill(tree: Tree, values: Mapping[str, Any]) -> Any:
 
 
 def pick(tree: Tree, value: Any, where: str = "") -> dict[str, Any]:
-    """Return the values that lie in `value` where the tree has names.
+    """Return the parts of a nested value by the names at the same places of the tree.
 
     Raises:
         ValueError: The value has other keys or another number of parts; the message says where.

@@ -1,4 +1,4 @@
-"""Writing the exported folder: `device/`, which any device runs, and `server/`, which any server serves."""
+"""Writes the exported folder: `device/`, which any device runs, and `server/`, which any server serves."""
 
 from __future__ import annotations
 
@@ -47,27 +47,27 @@ MAX_TASK = 32
 
 
 class AdapterLike(Protocol):
-    """What the export needs of an adapter; see `paramcast.adapters.base.Adapter`."""
+    """Interface of an adapter for the export; see `paramcast.adapters.base.Adapter`."""
 
     name: str
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Tensors of an update."""
+        """Names and shapes of an update's tensors."""
 
     @property
     def targets(self) -> Mapping[str, Tensor]:
-        """What they change."""
+        """Tensors that an update may change, by name."""
 
     @property
     def kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """How, in order."""
+        """Kinds of change of each target, in order."""
 
     def constants(self) -> dict[str, np.ndarray]:
-        """What lies on the device."""
+        """Return the constants that are stored on the device."""
 
     def probe_values(self, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
-        """Random tensors of an update."""
+        """Return random tensors of an update."""
 
 
 class AdaptedLike(Protocol):
@@ -86,15 +86,15 @@ class AdaptedLike(Protocol):
 
 
 class UplinkLike(Protocol):
-    """What of the features is sent; see `paramcast.training.uplink.Uplink`."""
+    """Projection of the features that a device sends; see `paramcast.training.uplink.Uplink`."""
 
     @property
     def mean(self) -> np.ndarray:
-        """(F,) float32."""
+        """Mean of the features, (F,) float32."""
 
     @property
     def matrix(self) -> np.ndarray:
-        """(F, U) float32."""
+        """Matrix of the projection, (F, U) float32."""
 
 
 def export_device(
@@ -109,27 +109,28 @@ def export_device(
     public_key: str | None = None,
     sizes: Sizes | None = None,
 ) -> str:
-    """Write `out/device`, whole or not at all; an older one is replaced.
+    """Write the folder `device` of an artifact atomically; an existing folder is replaced.
 
-    The graph is compared with the module on the examples, under the base and under an update.
+    The graph is compared with the module on the examples, for the base and under an update.
 
     Args:
         adapted: The module and its adapter.
-        describer: Where features come from: a submodule whose output is (N, F), an object that watches the
-            module's run, or a torch module of its own, which becomes `context.onnx`.
-        uplink: From features to what is sent.
-        example_inputs: Real examples, at least one; the first of them is kept for trial runs.
+        describer: Source of the features: a submodule whose output is (N, F), an object that watches the
+            module's run, or a separate torch module, which becomes `context.onnx`.
+        uplink: Projection of the features that a device sends.
+        example_inputs: Real examples, at least one; the first example is stored as the probe.
         out: The artifact.
-        task: What the model does, in the user's words: 1 to 32 characters.
+        task: The user's name for the task of the model: 1 to 32 characters.
         labels: Names of the classes.
-        public_key: Hex of the server's key; None leaves it to the first contact.
+        public_key: Hex digits of the server's key; None: the device takes the key at the first contact.
         sizes: Further axes of free length: input -> axis -> a name for its length.
 
     Returns:
-        sha256 of what an update is for, 64 hex digits.
+        The model's sha256, 64 hex digits; see `paramcast.artifact.read.model_digest`.
 
     Raises:
-        ExportError: No graph gives the module's outputs, or `out` is something else than an artifact.
+        ExportError: No graph gives the module's outputs, an argument is unsuitable, or `out` exists and is no
+            artifact.
     """
     out = Path(out)
     _check_target(out)
@@ -215,19 +216,20 @@ def export_hypernetwork(
     uplink_dims: tuple[int, int],
     task: str = "module",
 ) -> None:
-    """Write `out/server`, whole or not at all; an older one is replaced.
+    """Write the folder `server` of an artifact atomically; an existing folder is replaced.
 
     Args:
         hypernetwork: Has `gated(ContextInputs)`; see `paramcast.hypernet.Hypernetwork`.
         out: The artifact.
         model: sha256 that `export_device` returned.
         adapter: The adapter's name.
-        shapes: Tensors of an update.
+        shapes: Names and shapes of an update's tensors.
         uplink_dims: Columns of a request's anchors and of its queries.
-        task: What the model does.
+        task: The user's name for the task of the model: 1 to 32 characters.
 
     Raises:
-        ExportError: The graph does not give what the hypernetwork gives, or `out` is something else.
+        ExportError: The outputs of graph and hypernetwork differ, `task` is too long or empty, or `out`
+            exists and is no artifact.
     """
     out = Path(out)
     _check_target(out)
@@ -246,10 +248,12 @@ def export_hypernetwork(
 
 
 def _try_update(adapted: AdaptedLike, model: Traced, inputs: Inputs, folder: Path) -> DeviceArtifact:
-    """See that the folder under an update gives what the module gives, by the definition that devices run.
+    """Check that the written folder and the module have the same outputs under an update.
+
+    The targets under the update are computed as a device computes them.
 
     Returns:
-        The folder, as it was read.
+        The written folder, read back.
     """
     artifact = read_device(folder)
     floats = [p for p in adapted.replica.parameters() if p.is_floating_point()]
@@ -289,7 +293,7 @@ def _check_task(task: str) -> None:
 
 
 def _check_target(out: Path) -> None:
-    """Refuse to write where something else than an artifact lies."""
+    """Refuse to write to a folder or file that exists and is no artifact."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     halves = [out / name / "manifest.json" for name in ("device", "server")]
@@ -304,7 +308,7 @@ def _check_target(out: Path) -> None:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of `target` if the block succeeds."""
+    """Yield a temporary folder that replaces `target` if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch) / target.name

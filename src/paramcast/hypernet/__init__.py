@@ -1,4 +1,4 @@
-"""The cloud's side of CDC-MMPG: from a context to parameters, in one forward pass."""
+"""Server side of CDC-MMPG: generates parameters from a context in one forward pass."""
 
 from paramcast.hypernet.context import ContextInputs
 from paramcast.hypernet.hypernetwork import Hypernetwork, HypernetworkConfig

@@ -1,8 +1,9 @@
-"""Where the adaptor starts from: the mean of the support set's texts, trusted as far as it stands out.
+"""Mean of the support set's text features, shrunk by a learned gate; it is subtracted before adaptation.
 
-The mean of a few clips lies off the training set's by chance alone, and a device of one category's does so
-without being in need of adaptation. A gate learns how far off is far enough, as an estimator that shrinks
-(James and Stein, 1961) knows from theory.
+The mean of a few clips differs from the mean of the training set by chance alone. The mean of a device with a
+single category differs too, although this device needs no adaptation. A gate learns how large a difference
+has to be. It plays the role of a shrinkage estimator (James and Stein, 1961), which has this limit from
+theory.
 """
 
 from __future__ import annotations
@@ -13,30 +14,32 @@ from torch import Tensor, nn
 from paramcast.hypernet.context import ContextInputs
 
 _PACE = 10.0
-"""So much faster than a network's weights do these few numbers learn."""
+"""Factor by which the gate's three parameters learn faster than the weights of a network."""
 
 
 class CentreStart(nn.Module):
-    """The coefficients of `models.edits.centre.Centre`: how much of which direction to take away.
+    """Coefficients of `adapters.centre.CentreAdapter`: how much of each direction to subtract.
 
-    The directions are the leading ones of the uplink's text features. Taking a mean away from images instead
-    adds the same to every candidate's score, but for the length of its embedding, and so hardly moves a rank;
-    taken away from texts it lowers those candidates that are near to whatever is asked.
+    The directions are the leading directions of the uplink's text features. Subtracting a mean from images
+    would add nearly the same number to every candidate's score (it differs only by the length of the
+    embedding), so ranks would hardly change. Subtracting a mean from texts lowers the scores of candidates
+    that are near to every query.
 
     Args:
-        dims: Directions.
+        dims: Number of directions.
     """
 
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.dims = dims
-        # What it opens to (nothing at the start), its slope and offset. Uplink features have unit variance,
-        # so a mean of n has 1 / n by chance, and one category's has two or three times that without being in
-        # need of a centre: the gate is half open at e^(11/8) = 4 times, and steep.
+        # The gate's largest value (zero at the start), its slope and its offset. Uplink features have unit
+        # variance, so a mean of n features has the variance 1 / n by chance. The mean of a single category
+        # has two or three times this variance, and needs no centre. So the gate is half open at e^(11/8) = 4
+        # times the variance, and steep.
         self.gate = nn.Parameter(torch.tensor([0.0, 8.0, -11.0]) / _PACE)
 
     def forward(self, inputs: ContextInputs) -> Tensor:
-        """Coefficients (B, dims) for B devices."""
+        """Compute the coefficients (B, dims) of B devices."""
         mask = inputs.query_mask
         leading = inputs.queries[..., : self.dims] * mask[..., None]
         count = mask.sum(-1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What the FDA is given: one vector a device, from its support set, from the true domain, or from nothing."""
+"""Input of the FDA: one vector for each device, from its support set, the true domain, or a constant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paramcast.hypernet.adr import AnchorReasoner, Gaussian, kl_divergence, pool
 
 @dataclass(frozen=True)
 class ContextInputs:
-    """What is known of B devices.
+    """Known data of B devices.
 
     Attributes:
         anchors: (B, K, Ui) float32, the uplink features of the support clips' anchor frames.
@@ -21,7 +21,7 @@ class ContextInputs:
         queries: (B, M, Ut) float32, the uplink features of the support clips' queries.
         query_mask: (B, M) bool.
         clips: (B, K, Ui) float32, the mean uplink feature of each anchor's whole clip; training only.
-        truth: (B, R) float32, the true domain, which the oracle is given.
+        truth: (B, R) float32, the true domain; only the oracle reads it.
     """
 
     anchors: Tensor
@@ -40,11 +40,11 @@ class Context(NamedTuple):
 
 
 class SupportContext(nn.Module):
-    """The device's own support set: what its images and its queries are like.
+    """Context from the device's support set: statistics of its images and of its queries.
 
-    The vector is [mean, log variance of the mean, spread] of the ADR's z pooled over the images, or without
-    an ADR [mean, spread] of the images' features as they are; then [mean, spread] of the queries, and the
-    logarithms of the two counts.
+    The vector begins with [mean, log variance of the mean, spread] of the ADR's z, pooled over the images.
+    Without an ADR it begins with [mean, spread] of the images' features. Then follow [mean, spread] of the
+    queries and the logarithms of the two counts.
 
     Args:
         image_dim, text_dim: Lengths of the uplink features.
@@ -57,7 +57,7 @@ class SupportContext(nn.Module):
         self.dim = (2 * image_dim if latent is None else 3 * latent) + 2 * text_dim + 2
 
     def forward(self, inputs: ContextInputs) -> Context:
-        """The vector, and what the ADR has still to learn."""
+        """Compute the context vectors and the ADR's training loss."""
         loss = inputs.anchors.new_zeros(())
         if self.reasoner is None:
             images: tuple[Tensor, ...] = _moments(inputs.anchors, inputs.anchor_mask)
@@ -71,7 +71,7 @@ class SupportContext(nn.Module):
 def _reasoned(
     reasoner: AnchorReasoner, inputs: ContextInputs, loss: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Use the posterior for half of the training steps where whole clips are given, else the prior."""
+    """Use the posterior in half of the training steps if whole clips are given, else the prior."""
     clips: Gaussian = reasoner.prior(inputs.anchors)
     if reasoner.training and inputs.clips is not None:
         q, p, likelihood = reasoner.evidence(inputs.anchors, inputs.clips)
@@ -84,30 +84,30 @@ def _reasoned(
 
 
 class TruthContext(nn.Module):
-    """The oracle's: the true domain itself."""
+    """Context of the oracle: the true domain itself."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, inputs: ContextInputs) -> Context:
-        """The truth as it is."""
+        """Return the true domain unchanged, with a loss of zero."""
         assert inputs.truth is not None
         return Context(inputs.truth, inputs.truth.new_zeros(()))
 
 
 class ConstantContext(nn.Module):
-    """The control's: the same vector for every device."""
+    """Context of the control `constant`: the same vector for every device."""
 
     dim = 1
 
     def forward(self, inputs: ContextInputs) -> Context:
-        """Zeros: what normalizing a constant gives in training, and here already without the running mean."""
+        """Return zeros, which is the normalized constant, so that the running mean does not matter."""
         return Context(inputs.anchors.new_zeros(len(inputs.anchors), 1), inputs.anchors.new_zeros(()))
 
 
 def _moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the set x (B, M, U) where mask (B, M); zeros of an empty set."""
+    """Compute mean and standard deviation of x (B, M, U) over M where mask (B, M); zeros for an empty set."""
     weight = mask[..., None] / mask.sum(-1)[:, None, None].clamp(min=1)
     mean = (x * weight).sum(1)
     variance = ((x - mean[:, None]) ** 2 * weight).sum(1)

@@ -1,4 +1,4 @@
-"""Fast Domain Adaptor: a hypernetwork from a context to the tensors of an update.
+"""Fast Domain Adaptor: turns a context into the tensors of an update.
 
 CDC-MMPG (Ji et al., arXiv 2406.01601); hypernetworks: Ha et al., arXiv 1609.09106.
 """
@@ -16,8 +16,8 @@ from paramcast.hypernet.generators import make_generator
 class FastDomainAdaptor(nn.Module):
     """Context (B, C) -> hidden vector (B, hidden) -> update tensors (B, *shape).
 
-    The context reaches the generator both through a network and as it is (layer-normalized, linear), so that
-    first-order corrections, such as taking away a device's mean feature, need not be learned by the network.
+    The normalized context reaches the generator through a network and through a linear layer. So the network
+    need not learn first-order corrections, such as the subtraction of a device's mean feature.
     """
 
     def __init__(
@@ -31,18 +31,19 @@ class FastDomainAdaptor(nn.Module):
             nn.Linear(hidden, hidden),
             nn.GELU(),
         )
-        # On the context itself: few devices are easily recognized by it, and then memorized.
+        # Dropout is applied to the context itself. Otherwise the network would recognize and memorize the
+        # devices if they are few.
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Linear(context_dim, hidden)
         self.hidden = 2 * hidden
         self.generator = make_generator(self.hidden, adapter)
 
     def encode(self, context: Tensor) -> Tensor:
-        """What the generator is given: (B, C) -> (B, hidden)."""
+        """Encode contexts (B, C) as the input (B, hidden) of the generator."""
         normed = self.dropout(self.norm(context).clamp(-5, 5))
         return torch.cat([self.body(normed), self.skip(normed)], -1)
 
     def forward(self, encoded: Tensor) -> dict[str, Tensor]:
-        """Generate parameters for B devices at once, of what `encode` gave."""
+        """Generate parameters for B devices at once, from the output (B, hidden) of `encode`."""
         values: dict[str, Tensor] = self.generator(encoded)
         return values

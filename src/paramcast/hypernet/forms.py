@@ -1,8 +1,8 @@
-"""Forms of updates by their names of old, and hypernetworks over a module that make them.
+"""Forms of updates by their older names, and hypernetworks over a module that generate such updates.
 
 The video application's model folders, bundles and updates were written with these names, and stay readable:
-form `codes` is the adapter `basis` (its option `count` the rank), with the same tensors and state keys. Form
-`lowrank` calls its tensors after the layer (LAYER.a, LAYER.b, LAYER.scale, LAYER.bias).
+form `codes` is the adapter `basis` (its option `count` is the rank), with the same tensors and state keys.
+Form `lowrank` names its tensors after the layer (LAYER.a, LAYER.b, LAYER.scale, LAYER.bias).
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ FORMS = ("full", "residual", "lowrank", "codes")
 """Every form."""
 
 CENTRE_DIMS = 16
-"""Leading directions of text features in which a device's mean is taken away."""
+"""Number of leading directions of text features in which a device's mean is subtracted."""
 
 
 class CodesAdapter(BasisAdapter):
-    """The adapter `basis` under its name of old."""
+    """The adapter `basis` under its older name."""
 
     name = "codes"
 
 
 class LayerLowRank(LowRankAdapter):
-    """The adapter `lowrank` with tensors that are called after the layer instead of the parameter."""
+    """The adapter `lowrank` with tensors that are named after the layer instead of the parameter."""
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """LAYER.a and LAYER.b of weights of two or more axes, LAYER.scale of others, LAYER.bias."""
+        """Tensors LAYER.a and LAYER.b for weights of two or more axes, LAYER.scale for others, LAYER.bias."""
         return {_of_layer(name): shape for name, shape in super().shapes.items()}
 
     def renamed(self, values: Values) -> Values:
-        """Values under the parameters' names."""
+        """Add the values under the parameters' names."""
         found = dict(values)
         for name in super().shapes:
             found[name] = values[_of_layer(name)]
@@ -59,11 +59,11 @@ class LayerLowRank(LowRankAdapter):
 
 
 class FormHypernetwork(Hypernetwork):
-    """A hypernetwork over a module, which makes updates of a form of old, and a centre where layers have one.
+    """A hypernetwork over a module. It generates updates of an older form, and a centre for centred layers.
 
     Attributes:
         form: One of `FORMS`.
-        centre: The centre, None where there is none.
+        centre: The centre; None if no layer is centred.
         adapted: The module under updates.
     """
 
@@ -81,13 +81,13 @@ class FormHypernetwork(Hypernetwork):
         """Build it.
 
         Args:
-            config: What the hypernetwork is given.
-            form: Of the updates.
-            module: The base model, which is no part of this one's state.
+            config: Inputs of the hypernetwork.
+            form: Form of the updates.
+            module: The base model. It is no part of the hypernetwork's state.
             targets: Patterns of the target modules.
-            options: Of the form: `rank` of lowrank, `count` of codes.
-            centred: Names of the layers that read texts whose mean can be taken away.
-            centre_dims: Directions of the centre.
+            options: Options of the form: `rank` of lowrank, `count` of codes.
+            centred: Names of the layers that read text features and whose input mean can be subtracted.
+            centre_dims: Number of directions of the centre.
 
         Raises:
             InputError: An unknown form or option, or targets that do not fit the module.
@@ -98,10 +98,10 @@ class FormHypernetwork(Hypernetwork):
             raise TargetError(f"centred layers must be targets; not so: {', '.join(sorted(unknown))}")
         super().__init__(config, adapter)
         self.form, self.centre = form, centre
-        # Without a device there is no mean of its own.
+        # A constant context has no device, and so no mean to subtract.
         self.start = CentreStart(centre_dims) if centre and config.condition != "constant" else None
         whole = Composite([adapter, centre]) if centre else adapter
-        # In a list, the base model stays out of this module's parameters and state dict.
+        # The list keeps the base model out of this module's parameters and state dict.
         self._adapted = [AdaptedModule(module, whole)]
         self.register_load_state_dict_pre_hook(_read_older)  # type: ignore[no-untyped-call]
 
@@ -111,7 +111,10 @@ class FormHypernetwork(Hypernetwork):
         return self._adapted[0]
 
     def values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) of what `encode` gave, with no gate; the centre has one of its own."""
+        """Generate update tensors (B, *shape) from the output of `encode`, without the gain predictor.
+
+        The centre has a separate gate, which is always applied.
+        """
         values = super().values(encoded, inputs)
         if self.centre:
             known = self.start(inputs) if self.start else encoded.new_zeros(len(encoded), self.centre.count)
@@ -120,7 +123,7 @@ class FormHypernetwork(Hypernetwork):
 
 
 def form_adapter(form: str, module: nn.Module, targets: Sequence[str], options: Mapping[str, int]) -> Adapter:
-    """The adapter of a form, or one by its name today.
+    """Build the adapter of a form. An adapter type is accepted as well.
 
     Raises:
         InputError: An unknown form or option, or targets that do not fit the module.
@@ -142,7 +145,7 @@ def form_adapter(form: str, module: nn.Module, targets: Sequence[str], options: 
 
 
 def _of_layer(name: str) -> str:
-    """`LAYER.weight.a` -> `LAYER.a`; `LAYER.weight`, of one axis, -> `LAYER.scale`."""
+    """Rename `LAYER.weight.a` to `LAYER.a`, and `LAYER.weight` (a weight of one axis) to `LAYER.scale`."""
     for suffix, short in ((".weight.a", ".a"), (".weight.b", ".b"), (".weight", ".scale")):
         if name.endswith(suffix):
             return name.removesuffix(suffix) + short
@@ -150,7 +153,7 @@ def _of_layer(name: str) -> str:
 
 
 def _read_older(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """Read states whose adapter is called `edit`."""
+    """Rename the keys of older states, whose adapter is called `edit`."""
     old = f"{prefix}edit."
     for key in [key for key in state if key.startswith(old)]:
         state[f"{prefix}adapter.{key.removeprefix(old)}"] = state.pop(key)

@@ -1,4 +1,4 @@
-"""Who gets a package: only devices that are likely to gain by it."""
+"""Gain predictor: decides which devices get an update."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class GainPredictor(nn.Module):
-    """Refuses packages of too small an expected gain, a linear function of what the FDA made of the context.
+    """Refuses updates with a too small expected gain, which is a linear function of the FDA's hidden vector.
 
-    It is fitted when the adaptor is trained, on devices whose gain is known (`training.gates`). Until then it
-    lets every package pass.
+    It is fitted after the hypernetwork is trained, on devices with known gains (`training.gates`). Until then
+    it accepts every update.
 
     Args:
         dim: Length H of the FDA's hidden vector.
@@ -29,10 +29,10 @@ class GainPredictor(nn.Module):
         self.register_buffer("threshold", torch.tensor(-math.inf))
 
     def gain(self, hidden: Tensor) -> Tensor:
-        """The gain that is to be expected, in percent points of the task's figures; (B, H) -> (B,)."""
+        """Compute the expected gain in percent points of the task's score; (B, H) -> (B,)."""
         expected: Tensor = hidden @ self.weight + self.bias
         return expected
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Which devices get their package: (B, H) -> (B,) bool."""
+        """Decide which devices get their update: (B, H) -> (B,) bool."""
         return self.gain(hidden) > self.threshold

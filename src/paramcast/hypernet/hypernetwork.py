@@ -1,4 +1,4 @@
-"""The hypernetwork: context, FDA and the adapter's own parameters, as one module to train, save and serve."""
+"""The hypernetwork: context, FDA, gain predictor and adapter, as one module to train, save and serve."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from paramcast.hypernet.fda import FastDomainAdaptor
 from paramcast.hypernet.gain_predictor import GainPredictor
 
 Evidence = Literal["anchor", "reasoner", "clip"]
-"""What a hypernetwork is given of a support clip: its anchor frames' features as they are, the ADR's
-distribution given these, or, to compare with, the mean feature of the whole clip."""
+"""Information about a support clip that a hypernetwork reads: the features of its anchor frames, the ADR's
+distribution given these features, or, for comparison, the mean feature of the whole clip."""
 
 
 @dataclass(frozen=True)
 class HypernetworkConfig:
-    """What a hypernetwork is given.
+    """Inputs of a hypernetwork.
 
     Attributes:
-        condition: 'support' (the device's own data), 'truth' (the oracle) or 'constant' (the control).
+        condition: 'support' (the device's support set), 'truth' (the oracle) or 'constant' (the control).
         image_dim, text_dim: Lengths of the uplink features.
         truth_dim: Length of the description of a true domain.
         latent: Length of the ADR's z.
-        evidence: What of a clip is given, where the condition is 'support'.
+        evidence: Information about a clip that is given, if the condition is 'support'.
     """
 
     condition: Literal["support", "truth", "constant"]
@@ -40,9 +40,9 @@ class HypernetworkConfig:
 
 
 class Hypernetwork(nn.Module):
-    """Updates of an adapter for many devices, in one forward pass.
+    """Generates updates of an adapter for many devices in one forward pass.
 
-    Its state is its own and the adapter's; the adapted module is no part of it.
+    Its state contains the hypernetwork and the adapter, but not the adapted module.
     """
 
     def __init__(self, config: HypernetworkConfig, adapter: Adapter) -> None:
@@ -54,16 +54,16 @@ class Hypernetwork(nn.Module):
 
     @property
     def reasoner(self) -> AnchorReasoner | None:
-        """The ADR, where there is one."""
+        """The ADR; None if there is none."""
         return self.context.reasoner if isinstance(self.context, SupportContext) else None
 
     def forward(self, inputs: ContextInputs) -> tuple[dict[str, Tensor], Tensor]:
-        """Update tensors (B, *shape) for B devices, and the ADR's loss (): for training, with no gate."""
+        """Generate update tensors (B, *shape) for B devices, and the ADR's loss (); for training, ungated."""
         vector, loss = self.context(inputs)
         return self.values(self.fda.encode(vector), inputs), loss
 
     def gated(self, inputs: ContextInputs) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) for B devices; base values where the gate says so."""
+        """Generate update tensors (B, *shape) for B devices; base values where the gate refuses a device."""
         encoded = self.encode(inputs)
         values, accepted = self.values(encoded, inputs), self.gate(encoded)
         return values | {
@@ -72,23 +72,23 @@ class Hypernetwork(nn.Module):
         }
 
     def unedited(self) -> dict[str, Tensor]:
-        """The adapter's values that leave the module as it is, without a device axis."""
+        """Return the adapter's values that leave the module unchanged, without a device axis."""
         return self.adapter.base_values()
 
     def encode(self, inputs: ContextInputs) -> Tensor:
-        """What the FDA makes of the contexts of B devices: (B, hidden)."""
+        """Encode the inputs of B devices as the FDA's hidden vectors (B, hidden)."""
         return self.fda.encode(self.context(inputs).vector)
 
     def values(self, encoded: Tensor, inputs: ContextInputs) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) of what `encode` gave, with no gate."""
+        """Generate update tensors (B, *shape) from the output of `encode`, without the gate."""
         values: dict[str, Tensor] = self.fda(encoded)
         return values
 
     def generate(self, inputs: ContextInputs, *, gate: bool = True) -> dict[str, Tensor]:
-        """Generate update tensors (B, *shape) for use, not for training: without gradients and dropout.
+        """Generate update tensors (B, *shape) for inference: without gradients and dropout.
 
         Args:
-            inputs: Of B devices.
+            inputs: Inputs of B devices.
             gate: Whether devices that the gate refuses keep the base values.
         """
         with torch.no_grad():

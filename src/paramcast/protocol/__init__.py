@@ -1,6 +1,6 @@
-"""What devices and the cloud say to each other: requests, signed parameter packages, their limits.
+"""Messages between devices and the server: requests, signed updates, notices, and their limits.
 
-Needs numpy and PyNaCl; nothing of the rest of paramcast but its error classes.
+This package needs numpy and PyNaCl. It imports only the error classes from the rest of paramcast.
 """
 
 from paramcast.protocol.credentials import Credentials, Endorsement, authorize, endorse, follow, new_nonce

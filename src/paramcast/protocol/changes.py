@@ -1,11 +1,12 @@
-"""What an update means: how its tensors change one target of a module.
+"""Definition of an update: how its tensors change one target of a module.
 
-This is the executable definition. It needs no torch, and works on NumPy arrays and on torch tensors alike:
-the trainer calls it with tensors (and differentiates through it), a device calls it with arrays, and the
-browser's device has the same few lines in TypeScript.
+This is the executable definition. It needs no torch and works on both NumPy arrays and torch tensors. The
+trainer calls it with tensors and differentiates through it. A device calls it with arrays. The browser's
+device implements the same definition in TypeScript.
 
-A target is a parameter, or a running statistic of a normalization layer, called by its dotted name in the
-module. Update tensors and constants that belong to a target are called by `tensor_name` of it:
+A target is a parameter, or a running statistic of a normalization layer. It is identified by its dotted name
+in the module. The names of a target's update tensors and constants begin with `tensor_name` of the target
+(NAME):
 
 | kind | update tensors | constants | result |
 |---|---|---|---|
@@ -19,7 +20,7 @@ module. Update tensors and constants that belong to a target are called by `tens
 | `statistics`, variance | LAYER.scale (C,) | | base * exp(scale) |
 | `centre` | `centre` (k,) | NAME.centre (k, n) | base + centre @ NAME.centre |
 
-A target of two or more axes is a matrix: its rows are the first axis, its columns all the others.
+A target of two or more axes is a matrix: its rows are the first axis, its columns are all other axes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MEAN, VARIANCE = "running_mean", "running_var"
 """Last parts of the names of the two targets of `statistics`."""
 
 _SUFFIX = 16
-"""Characters kept free behind a target's name, for `.shift`, `.basis` and a quantization's scales."""
+"""Characters reserved after a target's name, for `.shift`, `.basis` and the suffix of quantization scales."""
 
 
 def changed(
@@ -50,9 +51,9 @@ def changed(
     Args:
         kind: One of `KINDS`.
         target: Dotted name of the target in the module.
-        base: The target as it is, of any shape; float32, or float64.
+        base: The unchanged target, of any shape; float32, or float64.
         values: Tensors of the update.
-        constants: What lies on the device.
+        constants: Constants that are stored on the device.
 
     Returns:
         The target under the update, in the shape of `base`.
@@ -64,9 +65,10 @@ def changed(
 
 
 def tensor_name(target: str) -> str:
-    """Write a target's name as an update's tensors may be called; nearly always it is the name itself.
+    """Convert a target's name to a name that an update allows for tensors; most names stay unchanged.
 
-    Characters that an update does not allow are written as `_x20_` (their code in hexadecimal digits).
+    Characters that an update does not allow are written as `_x20_` (their code in hexadecimal digits). The
+    dots of a name with too many parts become underscores. Only the end of a too long name is kept.
     """
     name = ".".join(_UNUSUAL.sub(_escaped, part) for part in target.split("."))
     parts = name.split(".")
@@ -83,7 +85,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def basis(target: str, base: Array, values: Mapping[str, Array], constants: Mapping[str, Array]) -> Array:
-    """Add a coded sum of the learned basis."""
+    """Add a weighted sum of the learned basis; the weights are the codes."""
     codes, name = values["codes"], tensor_name(target)
     if f"{name}.u" in constants:
         u, v = constants[f"{name}.u"], constants[f"{name}.v"]
@@ -101,12 +103,12 @@ def lowrank(target: str, base: Array, values: Mapping[str, Array], constants: Ma
 
 
 def residual(target: str, base: Array, values: Mapping[str, Array], constants: Mapping[str, Array]) -> Array:
-    """Add the update's own tensor."""
+    """Add the tensor of the update."""
     return base + values[tensor_name(target)].reshape(base.shape)
 
 
 def full(target: str, base: Array, values: Mapping[str, Array], constants: Mapping[str, Array]) -> Array:
-    """Put the update's own tensor in the base's place."""
+    """Replace the base by the tensor of the update."""
     return values[tensor_name(target)].reshape(base.shape)
 
 
@@ -122,12 +124,12 @@ def statistics(
 
 
 def statistic_name(layer: str, what: str) -> str:
-    """Name the tensor `shift` or `scale` of a normalization layer; '' is a root layer."""
+    """Return the name of the tensor `shift` or `scale` of a normalization layer; '' is a root layer."""
     return tensor_name(f"{layer}.{what}" if layer else what)
 
 
 def centre(target: str, base: Array, values: Mapping[str, Array], constants: Mapping[str, Array]) -> Array:
-    """Add a coded sum of a basis that is given and not learned."""
+    """Add a weighted sum of a basis that is given and not learned; the weights are the codes."""
     edit = values["centre"] @ constants[f"{tensor_name(target)}.centre"]
     return base + edit.reshape(base.shape)
 

@@ -1,8 +1,9 @@
-"""How a device signs its requests, and how a cloud's next signing key is endorsed by the one before.
+"""Signatures of devices under their requests, and of a server's signing key under the next signing key.
 
 A signed request carries `authorization: Paramcast DEVICE TIME NONCE SIGNATURE`: unix microseconds, 16 random
-bytes and 64 bytes of Ed25519 signature, both in base64url. Signed are the method, the path, all that the
-header says, and the sha256 of the body. One short line, where HTTP Message Signatures (RFC 9421) take three.
+bytes and a 64-byte Ed25519 signature; nonce and signature are in base64url. The signature covers the method,
+the path, the header's other values, and the sha256 of the body. This header is one short line, while HTTP
+Message Signatures (RFC 9421) need three.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _LONGEST = 400
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the header of a signed request says.
+    """Content of the `authorization` header of a signed request.
 
     Attributes:
-        device: Who signs.
-        time_us: When, unix microseconds by the device's clock; grows with every request of a device.
+        device: Id of the device that signs.
+        time_us: Time of the signature, unix microseconds by the device's clock; it grows with every request
+            of a device.
         nonce: 16 random bytes, base64url.
         signature: 64 bytes.
     """
@@ -54,7 +56,7 @@ class Credentials:
         return cls(device, int(time_us), nonce, _decoded(signature, SIGNATURE_BYTES))
 
     def check(self, public_key: str, method: str, path: str, digest: bytes) -> None:
-        """Return if `public_key` (hex) signed this for a body of sha256 `digest`. Raises BadSignature."""
+        """Check that `public_key` (hex) signed this for a body of sha256 `digest`. Raises BadSignature."""
         signed = _signed(method, path, self.device, self.time_us, self.nonce, digest)
         check_signature(public_key, signed, self.signature)
 
@@ -62,13 +64,13 @@ class Credentials:
 def authorize(
     key: SigningKey, *, device: str, method: str, path: str, body: bytes, time_us: int, nonce: str
 ) -> str:
-    """The value of the `authorization` header that signs a request; `nonce` from `new_nonce`."""
+    """Return the value of the `authorization` header that signs a request; `nonce` comes from `new_nonce`."""
     signed = _signed(method, path, device, time_us, nonce, hashlib.sha256(body).digest())
     return f"{SCHEME} {device} {time_us} {nonce} {_encoded(sign(key, signed))}"
 
 
 def new_nonce() -> str:
-    """16 random bytes, base64url."""
+    """Draw 16 random bytes, written in base64url."""
     return _encoded(secrets.token_bytes(_NONCE_BYTES))
 
 
@@ -77,12 +79,12 @@ def _signed(method: str, path: str, device: str, time_us: int, nonce: str, diges
 
 
 def prove_key(key: SigningKey, device: str, secret: str) -> str:
-    """Prove that one has `key`, to enrol with a token or to take the place of an older key (`secret`)."""
+    """Prove possession of `key`. `secret` is an enrolment token, or 'next' if `key` replaces an older key."""
     return sign(key, _proof(device, secret)).hex()
 
 
 def check_proof(public_key: str, device: str, secret: str, proof: str) -> None:
-    """Return if `proof` is what `prove_key` gives. Raises BadSignature."""
+    """Check a proof of `prove_key`. Raises BadSignature."""
     try:
         check_signature(public_key, _proof(device, secret), _from_hex(proof))
     except BadSignature as error:
@@ -96,12 +98,12 @@ def _proof(device: str, secret: str) -> bytes:
 
 
 def tell_time(key: SigningKey, nonce: str, time_us: int) -> str:
-    """The cloud's signature under the time that it tells a device whose clock is wrong."""
+    """Sign the server's time for a device with a wrong clock; returns hex digits."""
     return sign(key, _told(nonce, time_us)).hex()
 
 
 def check_time(public_key: str, nonce: str, time_us: int, signature: str) -> None:
-    """Return if the cloud told this time to the request with this nonce. Raises BadSignature."""
+    """Check that the server signed this time for the request with this nonce. Raises BadSignature."""
     check_signature(public_key, _told(nonce, time_us), _from_hex(signature))
 
 
@@ -111,7 +113,7 @@ def _told(nonce: str, time_us: int) -> bytes:
 
 @dataclass(frozen=True)
 class Endorsement:
-    """One signing key's word for the next: whoever trusts `old` may trust `new` (public keys, hex)."""
+    """Signature of one signing key under the next: a device that trusts `old` may trust `new` (hex keys)."""
 
     old: str
     new: str
@@ -119,15 +121,16 @@ class Endorsement:
 
 
 def endorse(old: SigningKey, new: str) -> Endorsement:
-    """Sign that packages are signed by `new` (a public key, hex) from now on."""
+    """Sign with `old` that `new` (a public key, hex) signs updates from now on."""
     return Endorsement(bytes(old.verify_key).hex(), new, sign(old, _endorsed(new)).hex())
 
 
 def follow(trusted: str, endorsements: Sequence[Endorsement]) -> str:
-    """The last key of the chain that begins at `trusted`; each link's signature is checked.
+    """Return the last key of the chain that begins at `trusted`; the signature of each link is checked.
 
     Raises:
-        BadSignature: If a link is not signed by the key before, or the chain goes in a circle.
+        BadSignature: If a link is not signed by the previous key, or names no public key, or the chain is a
+            cycle.
     """
     links = {link.old: link for link in endorsements}
     key, seen = trusted, {trusted}
@@ -153,7 +156,7 @@ def _decoded(text: str, size: int) -> bytes:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (ValueError, binascii.Error):
         data = b""
-    if len(data) != size or _encoded(data) != text:  # one way only to write each value
+    if len(data) != size or _encoded(data) != text:  # only one spelling of a value is valid
         raise MessageError(f"authorization holds no {size} bytes of base64url where it should")
     return data
 

@@ -1,4 +1,4 @@
-"""One error class for each rule that bytes from the other side can break."""
+"""One error class for each rule that received bytes can break."""
 
 from __future__ import annotations
 
@@ -10,71 +10,71 @@ class MessageError(InputError):
 
 
 class KeyFileError(InputError):
-    """A signing key cannot be read, is no key, or is readable by others."""
+    """A signing key cannot be read or written, is no key, or is readable by other users."""
 
 
 class PackageError(ParamcastError):
-    """A package may not be run. The device keeps the parameters that it has."""
+    """An update may not be run. The device keeps the parameters that it has."""
 
 
 class TooLarge(PackageError):
-    """The package is larger than the limit."""
+    """The update or notice is larger than the limit."""
 
 
 class BadFormat(PackageError):
-    """The bytes are no package of this format."""
+    """The bytes are no update or notice of a known format, or a field is outside its limits."""
 
 
 class BadSignature(PackageError):
-    """The signature does not belong to these bytes and this cloud's public key."""
+    """The signature does not fit the bytes and the trusted public key."""
 
 
 class WrongGeneration(BadSignature):
-    """The package is of another generation than that in which the root delegated the key."""
+    """The update or notice has another generation than the root's delegation of the key."""
 
 
 class WrongDevice(PackageError):
-    """The package was made for another device."""
+    """The update was made for another device."""
 
 
 class WrongModel(PackageError):
-    """The package was made for another base model."""
+    """The update or notice was made for another base model."""
 
 
 class StaleSequence(PackageError):
-    """The package is not newer than one that the device has already run: a replay or a roll back."""
+    """The update is not newer than an update that the device has already run: a replay or a roll back."""
 
 
 class SequenceJump(PackageError):
-    """The sequence number is so far above the last one that somebody is running the numbers up."""
+    """The sequence number is too far above the last one. Such a jump could use up all numbers."""
 
 
 class Expired(PackageError):
-    """The package's time is over."""
+    """The update has expired."""
 
 
 class Withdrawn(PackageError):
-    """The server has called the package back by a signed notice."""
+    """The server has recalled the update by a signed notice."""
 
 
 class StaleNotice(PackageError):
-    """The notice is older than one that the device has taken."""
+    """The notice is older than a notice that the device has accepted."""
 
 
 class MissingTensor(PackageError):
-    """A tensor that the model needs is not in the package."""
+    """A tensor that the model needs is not in the update."""
 
 
 class UnexpectedTensor(PackageError):
-    """The package carries a tensor that the model does not have."""
+    """The update carries a tensor that the model does not have."""
 
 
 class WrongDtype(PackageError):
-    """A tensor is not stored in the dtype that the package's quantization promises."""
+    """A tensor does not have the dtype of the update's quantization."""
 
 
 class WrongShape(PackageError):
-    """A tensor's shape is not the model's."""
+    """A tensor does not have the shape that the model needs."""
 
 
 class NotFinite(PackageError):

@@ -1,8 +1,9 @@
-"""What a device asks: features of its anchor frames and queries, under 300 bytes a clip.
+"""A device's request: features of its anchor frames and queries, under 300 bytes for each clip.
 
-Stored as safetensors. Metadata: `d` device, `m` model, `s` sequence. Tensors, uint8, rows of bytes: `a`
-(K, Ui + 4), a row an anchor: int8 codes and their scale (float32, little-endian); `q` (M, Ut + 5), a row a
-query: codes, scale, and its clip. Two tensors and not five, as each takes 60 bytes to announce.
+It is stored as safetensors. Metadata: `d` device, `m` model, `s` sequence. There are two uint8 tensors. `a`
+(K, Ui + 4) has one row for each anchor: int8 codes, then their scale (float32, little-endian). `q` (M, Ut +
+5) has one row for each query: codes, scale, and the index of its clip. The request has two tensors instead of
+five, because each tensor takes 60 bytes in the header.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from paramcast.protocol.tensors import FormatError, pack, unpack
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _TAILS = {"a": 4, "q": 5}
-"""Bytes of a row behind its codes."""
+"""Number of bytes after the codes of a row."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptRequest:
-    """A device's request for parameters.
+    """A device's request for an update.
 
     Attributes:
-        device: The device's id: a letter or digit, then up to 127 of letters, digits and `._:@+-`.
+        device: The device's id: a letter or digit, then up to 127 letters, digits or characters of `._:@+-`.
         model: sha256 of the base model, 64 lower-case hex digits.
         sequence: The highest sequence number that the device has run so far; 0 if it has only run the base.
-        anchors: (K, Ui) float32, one row a clip, 1 <= K <= 256.
+        anchors: (K, Ui) float32, one row for each clip, 1 <= K <= 256.
         queries: (M, Ut) float32, 0 <= M <= 2048.
-        clip_of_query: (M,) int64, the row of `anchors` that each query was asked about.
+        clip_of_query: (M,) int64, for each query the row of `anchors` that it was asked about.
     """
 
     device: str
@@ -46,7 +47,7 @@ class AdaptRequest:
     clip_of_query: NDArray[np.int64]
 
     def encode(self) -> bytes:
-        """The request as bytes; features are rounded to int8 with one scale a row.
+        """Encode the request as bytes; features are rounded to int8 with one scale for each row.
 
         Raises:
             MessageError: If a field is outside its limits.
@@ -63,7 +64,7 @@ class AdaptRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> AdaptRequest:
-        """Read what `encode` wrote; features differ by at most 1/254 of their row's largest magnitude.
+        """Read the bytes of `encode`; features differ by at most 1/254 of their row's largest magnitude.
 
         Raises:
             MessageError: For any other bytes.
@@ -90,13 +91,13 @@ class AdaptRequest:
 
 
 def _to_bytes(rows: Float32) -> NDArray[np.uint8]:
-    """Rows (R, N) float32 -> (R, N + 4) uint8: codes, then the scale."""
+    """Encode rows (R, N) float32 as (R, N + 4) uint8: codes, then the scale."""
     codes, scales = to_int8(rows)
     return np.concatenate([codes.view(np.uint8), scales.astype("<f4")[:, None].view(np.uint8)], axis=1)
 
 
 def _from_bytes(rows: NDArray[np.uint8]) -> Float32:
-    """The inverse of `_to_bytes`."""
+    """Invert `_to_bytes`."""
     scales = np.ascontiguousarray(rows[:, -4:]).view("<f4")[:, 0]
     return from_int8(rows[:, :-4].view(np.int8), scales)
 
@@ -113,7 +114,7 @@ def _check_arrays(arrays: dict[str, Array]) -> None:
 
 
 def _check(request: AdaptRequest) -> None:
-    """Raise MessageError if a field is outside its limits; used on both ways, so that they agree."""
+    """Raise MessageError if a field is outside its limits; `encode` and `decode` use the same check."""
     if not limits.DEVICE_ID.fullmatch(request.device):
         raise MessageError(
             "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
@@ -143,14 +144,15 @@ def _check_features(what: str, rows: NDArray[Any], least: int, most: int) -> Non
 
 
 def padded(sets: Sequence[np.ndarray], width: int) -> tuple[Float32, NDArray[np.bool_]]:
-    """Lay sets of unlike size side by side.
+    """Stack sets of different sizes, filled up with zeros.
 
     Args:
-        sets: B arrays (K, width), where K may differ.
-        width: Numbers in a row.
+        sets: B arrays (K, width); K may differ.
+        width: Length of a row.
 
     Returns:
-        (B, longest, width) float32, zero where a set has ended, and a mask (B, longest) bool; longest >= 1.
+        The rows (B, longest, width) float32, zero after the end of a set, and a mask (B, longest) bool;
+        longest >= 1.
     """
     longest = max(1, *(len(rows) for rows in sets))
     values = np.zeros((len(sets), longest, width), np.float32)

@@ -1,9 +1,9 @@
-"""The signed notice by which a server calls updates back: which versions, which issue times, or all of them.
+"""The signed notice by which a server recalls updates: by version, by issue time, or all of them.
 
-Layout: `PCNT`, a format byte, 64-byte Ed25519 signature, JSON without blanks and with sorted keys; the
-signature is over the format byte and the JSON. Keys: `b` whether devices run their base model, `g` the
+Layout: `PCNT`, a format byte, 64-byte Ed25519 signature, JSON without blanks and with sorted keys. The
+signature covers the format byte and the JSON. Keys: `b` whether devices run their base model, `g` the
 generation of the signing key, `i` lowest issue time, `m` base model, `n` number, `t` time, `u` valid until,
-`w` withdrawn versions, rising. Section "Notices" of docs/protocol.md has the rules.
+`w` withdrawn versions in rising order. Section "Notices" of docs/protocol.md has the rules.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _FORMAT = b"\x01"
 _BODY = len(MAGIC) + 1 + SIGNATURE_BYTES
 
 NOTICE_HEADER = "paramcast-notice"
-"""Of answers to `/v1/adapt`: the notice in base64url, with its padding."""
+"""Header of answers to `/v1/adapt` that carries the notice in base64url, with its padding."""
 
 SKEW_S = 86400
-"""An issue time so much later than a notice's own time was given by a wrong clock."""
+"""Seconds. An issue time that is later than a notice's time by more than this comes from a wrong clock."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What a server says of the updates for one base model.
+    """A server's notice about the updates for one base model.
 
     Attributes:
         model: sha256 of the base model.
-        number: Grows with every change of what is said below; orders notices, whatever clocks say.
-        time: Unix seconds when it was signed.
-        until: Unix seconds from which a newer one should be there.
-        withdrawn: Versions of the model whose updates may not be run, rising; at most 256.
-        since: Unix seconds; updates that were issued before may not be run.
-        to_base: Whether devices run their base model and take nothing up.
-        generation: Of the signing key; 0: no root has delegated it.
+        number: Grows with every change of the recalls below. It orders notices independently of clocks.
+        time: Unix seconds of the signature.
+        until: Unix seconds from which a newer notice should exist.
+        withdrawn: Versions of the model whose updates may not be run, in rising order; at most 256.
+        since: Unix seconds; updates that were issued earlier may not be run.
+        to_base: Whether devices run their base model and accept no update.
+        generation: Generation of the signing key; 0: no root has delegated the key.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Notice:
     generation: int = 0
 
     def refusal(self, version: int | None, issued: int | None) -> str | None:
-        """Why an update of this version and issue time may not be run; None: it may."""
+        """Return why an update of this version and issue time may not be run; None if it may be run."""
         if version is not None and version in self.withdrawn:
             return f"version {version} of the model is withdrawn"
         if self.since and (issued is None or issued < self.since or issued > self.time + SKEW_S):
@@ -60,15 +60,16 @@ class Notice:
         return None
 
     def says_more(self, other: Notice) -> bool:
-        """Tell whether this may refuse an update that `other` lets run; a later time alone does not."""
+        """Check whether this may refuse an update that `other` allows; a later time alone cannot."""
         told = self.withdrawn, self.since
         return told != (other.withdrawn, other.since) or self.time < other.time
 
     def replaces(self, other: Notice, now: float) -> bool:
-        """Whether it is to be taken in the place of `other`, which the same key has signed.
+        """Check whether this notice replaces `other`, which the same key has signed.
 
-        Of two with one number, which say the same, the later one is the fresher, unless its time cannot be
-        right at `now` (unix seconds).
+        The higher number wins. Two notices with the same number have the same content, and the later one
+        replaces the earlier one. A time of `other` that is more than `SKEW_S` after `now` (unix seconds)
+        cannot be right and does not count.
         """
         if self.number != other.number:
             return self.number > other.number
@@ -76,7 +77,7 @@ class Notice:
 
 
 def seal_notice(notice: Notice, key: SigningKey) -> bytes:
-    """Serialize and sign a notice, some 250 bytes.
+    """Serialize and sign a notice; the result has about 250 bytes.
 
     Raises:
         BadFormat: If a field is outside its limits.
@@ -87,13 +88,13 @@ def seal_notice(notice: Notice, key: SigningKey) -> bytes:
 
 
 def open_notice(data: bytes, public_key: str, *, model: str, generation: int | None = None) -> Notice:
-    """Check the signature and the base model of a notice; nothing is parsed before the signature is checked.
+    """Check and read a notice; nothing is parsed before the signature is checked.
 
     Args:
-        data: What `seal_notice` made.
-        public_key: Hex of the server's key.
+        data: Bytes of `seal_notice`.
+        public_key: Hex digits of the server's key.
         model: sha256 of the base model that the device runs.
-        generation: In which the root has delegated the key; None: no root is known.
+        generation: Generation in which the root has delegated the key; None: no root is known.
 
     Raises:
         PackageError: The subclass of the first broken rule.
@@ -134,7 +135,7 @@ def _encode(notice: Notice) -> bytes:
 
 
 def _decode(body: bytes) -> Notice:
-    """The notice that is written as `body`, in the one way there is."""
+    """Read the notice in `body`, which must be byte for byte the output of `_encode`."""
     try:
         told: Any = json.loads(body)
         notice = Notice(

@@ -1,12 +1,12 @@
-"""The signed bytes that carry made parameters to one device.
+"""The update: signed bytes that carry generated parameters to one device. This code calls it `Package`.
 
-Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes; the signature is over the format
+Layout: `PCPK`, a format byte, 64-byte Ed25519 signature, safetensors bytes. The signature covers the format
 byte and the safetensors bytes. Metadata: `d` device, `m` model, `s` sequence, `e` expiry (unix seconds), `f`
-form, `q` quantization, and from format 3 on `i`, when it was issued (unix seconds). An int8 or int4 tensor
-`NAME` comes with its scales `NAME:s`. Format 2 is format 1 with int4. A package that does not say when it was
-issued is written in these two formats, which stay readable. Format 4 is format 3 with optional keys: `g`,
-the generation of the signing key (absent: 0), `v`, the server's version of the model, and `x`, what the
-update does to the artifact's example (base64). docs/protocol.md numbers the rules.
+form, `q` quantization, and from format 3 on `i`, the issue time (unix seconds). An int8 or int4 tensor
+`NAME` comes with its scales `NAME:s`. Format 2 is format 1 with int4. An update without an issue time is
+written in format 1 or 2, which stay readable. Format 4 is format 3 with optional keys: `g`, the generation of
+the signing key (absent: 0), `v`, the server's version of the model, and `x`, the update's effect on the
+artifact's probe (base64). docs/protocol.md numbers the rules.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ FORMATS = {
     b"\x03": tuple(QUANTIZATIONS),
     b"\x04": tuple(QUANTIZATIONS),
 }
-"""Format byte -> the quantizations of its packages."""
+"""Format byte -> the quantizations that the format allows."""
 
 _ISSUED, _LATEST = b"\x03", b"\x04"
-"""The first format that says when a package was issued, and the one with optional keys."""
+"""The first format with an issue time, and the format with optional keys."""
 
 _REQUIRED = {"d", "m", "s", "e", "f", "q"}
 _NUMBERS = ("s", "e", "i", "g", "v")
 _OPTIONAL = {"g", "v", "x"}
-"""Of format 4."""
+"""Optional metadata keys of format 4."""
 
 _PAYLOAD = len(MAGIC) + 1 + SIGNATURE_BYTES
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -63,20 +63,20 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """Parameters for one device.
+    """An update: parameters for one device.
 
     Attributes:
-        device: The only device that may run them.
-        model: sha256 of the base model that they belong to.
-        sequence: Grows by at least 1 with every package for the device; from 1.
-        expires: Unix time in seconds from which the package may no longer be taken up.
-        form: The generator form that made them (`full`, `residual`, `lowrank`, `codes`, ...).
+        device: The only device that may run the update.
+        model: sha256 of the base model that the update belongs to.
+        sequence: Grows by at least 1 with every update for the device; from 1.
+        expires: Unix time in seconds from which a device may no longer accept the update.
+        form: Name of the adapter (`full`, `residual`, `lowrank`, `codes`, ...; joined adapters with `+`).
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         tensors: float32 arrays by name; after `open_package` rounded by the quantization.
-        issued: Unix time in seconds when the cloud signed it, by the cloud's clock; None: it does not say.
-        generation: Of the signing key, as the root delegated it; 0: no root has.
-        version: The server's version of the model that made it; None: it has none.
-        effect: What it does to the artifact's example (`paramcast.artifact.effect`); None: it does not say.
+        issued: Unix time in seconds of the signature, by the server's clock; None: not given.
+        generation: Generation of the signing key in the root's delegation; 0: no root has delegated the key.
+        version: The server's version of the model that made the update; None: not given.
+        effect: Effect of the update on the artifact's probe (`paramcast.artifact.effect`); None: not given.
     """
 
     device: str
@@ -93,14 +93,14 @@ class Package:
 
 
 def seal(package: Package, key: SigningKey) -> bytes:
-    """Quantize, serialize and sign `package`.
+    """Quantize, serialize and sign an update.
 
     Raises:
         BadFormat: If a field or a tensor's name is outside its limits.
         WrongDtype: If a tensor is not float32.
         WrongShape: If a tensor is empty or has more than 8 dimensions.
         NotFinite: If a tensor holds NaN or an infinity, or values that float16 cannot hold.
-        TooLarge: If the sealed package would be over 64 MiB.
+        TooLarge: If the signed update would be over 64 MiB.
     """
     _check_fields(package)
     kind = _format_of(package)
@@ -109,7 +109,7 @@ def seal(package: Package, key: SigningKey) -> bytes:
     for name, values in package.tensors.items():
         _check_tensor(name, values)
         stored.update(quantize(name, values, package.quantization))
-    if package.quantization == "fp16":  # which turns what is too large for it into an infinity
+    if package.quantization == "fp16":  # float16 turns values that are too large into infinities
         _check_finite(stored)
     metadata = {
         "d": package.device,
@@ -145,22 +145,24 @@ def open_package(
     not_before: float = 0.0,
     generation: int | None = None,
 ) -> Package:
-    """Check every rule and return the package; nothing is parsed before the signature has been checked.
+    """Check every rule and return the update; nothing is parsed before the signature has been checked.
 
-    The rules and their order are those of docs/protocol.md, "Updates".
+    The rules and their order are in docs/protocol.md, section "Updates".
 
     Args:
-        data: What `seal` made.
-        public_key: Hex of the cloud's Ed25519 key.
-        device: The id of the device that is to run the package.
-        model: sha256 of the base model that it runs.
-        after: The highest sequence number that it has run.
+        data: Bytes of `seal`.
+        public_key: Hex digits of the server's Ed25519 key.
+        device: The id of the device that will run the update.
+        model: sha256 of the base model that the device runs.
+        after: The highest sequence number that the device has run.
         now: Unix time in seconds.
-        expected: The model's dynamic tensors and their shapes: all of them must be there, and no other.
-        not_before: Unix time in seconds that has passed for certain, should `now` be earlier. It judges only
-            packages that do not say when they were issued: of those that do, a newer one with an earlier time
-            tells that the clock which gave the later time was wrong.
-        generation: In which the root has delegated the key; None: no root is known, any will do.
+        expected: The update tensors that the model needs, and their shapes: the update must hold all of them,
+            and no other.
+        not_before: Unix time in seconds that has certainly passed, in case `now` is earlier. It is used only
+            for updates without an issue time. With issue times, a newer update with an earlier time shows
+            that the clock which gave the later time was wrong.
+        generation: Generation in which the root has delegated the key; None: no root is known, and every
+            generation is accepted.
 
     Raises:
         PackageError: The subclass of the first broken rule.
@@ -196,7 +198,7 @@ def open_package(
 
 
 def _signed_payload(data: bytes, public_key: str) -> memoryview:
-    """The safetensors bytes, once size, magic, format and signature are found right."""
+    """Check size, magic, format and signature, and return the safetensors bytes."""
     if len(data) > limits.MAX_PACKAGE_BYTES:
         raise TooLarge(f"the package has {len(data)} bytes, more than {limits.MAX_PACKAGE_BYTES}")
     if len(data) < _PAYLOAD or not data.startswith(MAGIC):
@@ -211,7 +213,7 @@ def _signed_payload(data: bytes, public_key: str) -> memoryview:
 
 
 def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
-    """The package without its tensors; `kind` is its format byte."""
+    """Read the update without its tensors; `kind` is its format byte."""
     required = _REQUIRED | {"i"} if kind >= _ISSUED else _REQUIRED
     optional = _OPTIONAL if kind == _LATEST else set()
     if not required <= metadata.keys() <= required | optional:
@@ -241,7 +243,7 @@ def _read_head(metadata: Mapping[str, str], kind: bytes) -> Package:
 
 
 def _effect(text: str | None) -> bytes | None:
-    """The bytes of base64, in its one canonical spelling."""
+    """Decode base64; only the canonical spelling is valid."""
     if text is None:
         return None
     try:
@@ -275,7 +277,7 @@ def _check_fields(head: Package) -> None:
 
 
 def _format_of(package: Package) -> bytes:
-    """The format byte of a package: the oldest that can hold it, as older devices read that."""
+    """Choose the format byte: the oldest format that can hold the update, so that older devices read it."""
     latest = package.generation > 0 or package.version is not None or package.effect is not None
     if latest and package.issued is None:
         raise BadFormat("a package with a generation, a version or an effect must say when it was issued")
@@ -296,7 +298,7 @@ def _check_tensor(name: str, values: Array) -> None:
 
 
 def _check_layout(stored: Mapping[str, Array], expected: Mapping[str, Shape], quantization: str) -> None:
-    """Compare names, dtypes and shapes with the model's before anything is dequantized."""
+    """Compare names, dtypes and shapes with the model's before any tensor is dequantized."""
     layout: dict[str, tuple[str, Shape]] = {}
     for name, shape in expected.items():
         layout.update(stored_layout(name, tuple(shape), quantization))

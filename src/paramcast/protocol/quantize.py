@@ -1,9 +1,9 @@
-"""How float32 tensors travel: as they are, as float16, or as int8 or int4 with one scale a row.
+"""Quantization of float32 tensors: none, float16, or int8 or int4 with one scale for each row.
 
-A row is an index of the first axis (a layer's output), or the whole of a vector or scalar. int8 keeps every
-value within 1/254 (0.4 %) of its row's largest magnitude, int4 within 1/14 (7 %); float16 within 0.05 % of
-the value itself. Two int4 codes share a byte, the first one in its lower half; the last byte of an odd row is
-filled up with a zero.
+A row is an index of the first axis (a layer's output), or a whole vector or scalar. int8 keeps every value
+within 1/254 (0.4 %) of its row's largest magnitude, int4 within 1/14 (7 %). float16 keeps every value within
+0.05 % of the value itself. Two int4 codes share a byte: the first code is in the lower half. The last byte of
+a row with an odd number of codes is filled up with a zero.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Float32 = NDArray[np.float32]
 
 QUANTIZATIONS = ("fp32", "fp16", "int8", "int4")
 DEFAULT_QUANTIZATION: Literal["int4"] = "int4"
-"""Half of int8's bytes; no gain that was measured is lost by it, in any form (docs/results.md)."""
-SCALE_SUFFIX = ":s"  # ':' is not allowed in a tensor's name, so that a scale can never pass for a tensor
+"""int4 needs half of int8's bytes, and no form of update lost measured gain by it (docs/results.md)."""
+SCALE_SUFFIX = ":s"  # tensor names may not hold ':', so a scale cannot be taken for a tensor
 _LEVELS = {"int8": 127, "int4": 7}
 
 
 def stored_layout(
     name: str, shape: tuple[int, ...], quantization: str
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The stored tensors, {name: (safetensors dtype, shape)}, that carry one tensor of `shape`."""
+    """Return the stored tensors, {name: (safetensors dtype, shape)}, that carry one tensor of `shape`."""
     rows = row_count(shape)
     scales = {name + SCALE_SUFFIX: ("F32", (rows,))}
     if quantization == "int8":
@@ -39,12 +39,12 @@ def stored_layout(
 
 
 def row_count(shape: tuple[int, ...]) -> int:
-    """How many scales a tensor of `shape` has."""
+    """Return the number of scales of a tensor of `shape`."""
     return shape[0] if len(shape) > 1 else 1
 
 
 def quantize(name: str, values: Float32, quantization: str) -> dict[str, Array]:
-    """The stored tensors that carry `values`; float16 turns what it cannot hold into infinities."""
+    """Convert `values` to stored tensors; float16 turns values that are too large into infinities."""
     if quantization in _LEVELS:
         codes, scales = _to_codes(values.reshape(row_count(values.shape), -1), _LEVELS[quantization])
         packed = codes.reshape(values.shape) if quantization == "int8" else _pack_pairs(codes)
@@ -56,7 +56,7 @@ def quantize(name: str, values: Float32, quantization: str) -> dict[str, Array]:
 
 
 def dequantize(name: str, stored: Mapping[str, Array], shape: tuple[int, ...]) -> Float32:
-    """The float32 tensor of `shape` that `stored` carries under `name`: a fresh, writable array."""
+    """Restore the float32 tensor `name` of `shape` from stored tensors, as a new, writable array."""
     values, scales = stored[name], stored.get(name + SCALE_SUFFIX)
     if scales is None:
         return values.astype(np.float32)
@@ -66,7 +66,7 @@ def dequantize(name: str, stored: Mapping[str, Array], shape: tuple[int, ...]) -
 
 
 def rounded(tensors: Mapping[str, Float32], quantization: str) -> dict[str, Float32]:
-    """Tensors as the other side will have them."""
+    """Quantize and dequantize tensors, which gives the values that the receiver will have."""
     return {
         name: dequantize(name, quantize(name, values, quantization), values.shape)
         for name, values in tensors.items()
@@ -79,33 +79,34 @@ def to_int8(rows: Float32) -> tuple[NDArray[np.int8], Float32]:
 
 
 def from_int8(codes: NDArray[np.int8], scales: Float32) -> Float32:
-    """The inverse of `to_int8`: (R, N) float32; hostile scales give infinities or NaN, never an error."""
+    """Invert `to_int8`: returns (R, N) float32. Hostile scales give infinities or NaN, never an error."""
     with np.errstate(over="ignore", invalid="ignore"):
         values: Float32 = codes * scales[:, None]
     return values
 
 
 def _to_codes(rows: Float32, levels: int) -> tuple[NDArray[np.int8], Float32]:
-    """Codes (R, N) in -levels..levels, and scales (R,)."""
+    """Quantize rows (R, N) to codes (R, N) in -levels..levels, and scales (R,)."""
     peaks = np.abs(rows).max(axis=1, initial=0.0)
-    # Rounded towards zero, so that `levels` times the scale of the largest float32 is still finite.
+    # Scales are rounded towards zero, so that `levels` times the scale of the largest float32 is still
+    # finite.
     scales = np.nextafter((peaks / np.float32(levels)).astype(np.float32), np.float32(0))
     divisors = np.where(scales > 0, scales, 1).astype(np.float64)
-    codes = np.minimum(np.maximum(np.rint(rows / divisors[:, None]), -levels), levels)  # clip takes longer
+    codes = np.minimum(np.maximum(np.rint(rows / divisors[:, None]), -levels), levels)  # np.clip is slower
     return np.where(scales[:, None] > 0, codes, 0).astype(np.int8), scales
 
 
 def _pack_pairs(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Codes (R, N) in -8..7 -> (R, ceil(N / 2)), each as two's complement of four bits."""
+    """Pack codes (R, N) in -8..7 into bytes (R, ceil(N / 2)); a code is a four-bit two's complement."""
     halves = codes.view(np.uint8) & np.uint8(0x0F)
     if codes.shape[1] % 2:
-        halves = np.concatenate([halves, np.zeros((len(halves), 1), np.uint8)], axis=1)  # np.pad takes longer
+        halves = np.concatenate([halves, np.zeros((len(halves), 1), np.uint8)], axis=1)  # np.pad is slower
     pairs: NDArray[np.uint8] = halves[:, ::2] | halves[:, 1::2] << np.uint8(4)
     return pairs
 
 
 def _unpack_pairs(pairs: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """The inverse of `_pack_pairs`: (R, P) -> (R, 2 P)."""
+    """Invert `_pack_pairs`: (R, P) -> (R, 2 P)."""
     halves = np.stack([pairs & 0x0F, pairs >> 4], -1).reshape(len(pairs), -1)
     codes: NDArray[np.int8] = (halves ^ 8).astype(np.int8) - np.int8(8)  # the sign is the fourth bit
     return codes

@@ -1,7 +1,7 @@
-"""What an offline root key signs: which online key a fleet trusts now, and the manifests of artifacts.
+"""Signatures of an offline root key: for the online key that a fleet trusts, and for manifests of artifacts.
 
-Section "Keys" of docs/protocol.md has the rules. One root key, not m of n: whoever needs several people for a
-signature keeps the key in shares or in a device that asks for several of them.
+Section "Keys" of docs/protocol.md has the rules. There is one root key, not m of n. If a signature must need
+several people, keep the root key in shares, or in a hardware device that asks for several people.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from paramcast.protocol.signing import (
 )
 
 MANIFEST_SIGNATURE = "manifest.sig"
-"""The file beside `manifest.json` that holds the root's signature of it: 128 hex digits."""
+"""Name of the file beside `manifest.json` that holds the root's signature of it: 128 hex digits."""
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """The root's word for an online key.
+    """The root's signed statement that an online key signs for the fleet.
 
     Attributes:
         root: Public key of the root, hex.
-        generation: From 1; a higher one takes the place of all before.
+        generation: Number of the delegation, from 1; a higher generation replaces all lower ones.
         key: Public key that signs updates and notices, hex.
-        not_after: Unix seconds from which the key may sign no more.
-        signature: Of the root, 128 hex digits.
+        not_after: Unix seconds from which the key may no longer sign.
+        signature: Signature of the root, 128 hex digits.
     """
 
     root: str
@@ -45,7 +45,7 @@ class Delegation:
     signature: str
 
     def check(self, root: str) -> None:
-        """Return if `root` (a public key, hex) has signed it. Raises BadSignature."""
+        """Check that `root` (a public key, hex) has signed the delegation. Raises BadSignature."""
         if self.root != root:
             raise BadSignature(
                 f"the delegation is of root {self.root[:12]}..., this device trusts {root[:12]}... only"
@@ -53,12 +53,12 @@ class Delegation:
         check_signature(root, _delegated(self.generation, self.key, self.not_after), _hex(self.signature))
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the file, and in what `/v1/keys` answers."""
+        """Convert to the JSON of the delegation's file and of the answer of `/v1/keys`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: object) -> Delegation:
-        """Read what `to_json` gave; the signature is not looked at. Raises MessageError for anything else."""
+        """Read the value of `to_json`; the signature is not checked. Raises MessageError for other values."""
         fields = {"root": str, "generation": int, "key": str, "not_after": int, "signature": str}
         if not isinstance(value, Mapping) or value.keys() != fields.keys():
             raise MessageError(f"a delegation has the keys {', '.join(fields)}")
@@ -70,7 +70,7 @@ class Delegation:
 
     @classmethod
     def read(cls, data: bytes) -> Delegation:
-        """Read a file that `paramcast root delegate` wrote. Raises MessageError for any other."""
+        """Read a file of `paramcast root delegate`. Raises MessageError for other content."""
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -83,9 +83,9 @@ def delegate(root: SigningKey, *, generation: int, key: str, not_after: int) -> 
 
     Args:
         root: The offline key.
-        generation: Higher than every one before; from 1.
+        generation: Higher than all earlier generations; from 1.
         key: Public key of the server.
-        not_after: Unix seconds.
+        not_after: Unix seconds from which the key may no longer sign.
 
     Raises:
         MessageError: A value is outside its limits.
@@ -96,12 +96,12 @@ def delegate(root: SigningKey, *, generation: int, key: str, not_after: int) -> 
 
 
 def sign_manifest(root: SigningKey, manifest: bytes) -> str:
-    """The root's signature of an artifact's `manifest.json`, 128 hex digits."""
+    """Sign an artifact's `manifest.json` with the root key; returns 128 hex digits."""
     return sign(root, _MANIFEST + manifest).hex()
 
 
 def check_manifest(root: str, manifest: bytes, signature: str) -> None:
-    """Return if `root` (hex) has signed the bytes of this manifest. Raises BadSignature."""
+    """Check that `root` (hex) has signed the bytes of this manifest. Raises BadSignature."""
     check_signature(root, _MANIFEST + manifest, _hex(signature))
 
 

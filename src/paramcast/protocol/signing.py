@@ -1,4 +1,4 @@
-"""Ed25519 keys and signatures, and the file that keeps a cloud's key."""
+"""Ed25519 keys and signatures, and the file that stores a server's key."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ __all__ = [
 
 
 def make_key() -> SigningKey:
-    """A new random signing key."""
+    """Make a new random signing key."""
     return SigningKey.generate()
 
 
 def public_key_hex(key: SigningKey) -> str:
-    """The public half of `key`: 64 lower-case hex digits."""
+    """Return the public half of `key`: 64 lower-case hex digits."""
     return bytes(key.verify_key).hex()
 
 
 def is_public_key(text: object) -> bool:
-    """Whether `text` has the form of a public key: 64 lower-case hex digits."""
+    """Check whether `text` has the form of a public key: 64 lower-case hex digits."""
     return isinstance(text, str) and _HEX_32_BYTES.fullmatch(text) is not None
 
 
 def sign(key: SigningKey, data: bytes) -> bytes:
-    """The 64-byte signature of `data`."""
+    """Compute the 64-byte signature of `data`."""
     return key.sign(data).signature
 
 
 def check_signature(public_key: str, data: bytes, signature: bytes) -> None:
-    """Return if `signature` is that of `data` under `public_key` (hex).
+    """Check that `signature` is the signature of `data` under `public_key` (hex).
 
     Raises:
         BadSignature: If it is not, or if `public_key` is no public key.
@@ -64,10 +64,10 @@ def check_signature(public_key: str, data: bytes, signature: bytes) -> None:
 
 
 def save_key(key: SigningKey, path: Path | str, like: Path | str | None = None) -> None:
-    """Write `key` to a new file that only its owner may read; whole or not at all, never over another key.
+    """Write `key` to a new file that only its owner may read; atomically, and never over another key.
 
-    The owner is that of `like`, or of the folder, where root writes it: a service that runs as another user
-    reads it.
+    If root writes the file, its owner becomes the owner of `like`, or of the folder if `like` is None, so
+    that a service that runs as another user can read the key.
 
     Raises:
         KeyFileError: If the file exists already or cannot be written.
@@ -85,7 +85,7 @@ def save_key(key: SigningKey, path: Path | str, like: Path | str | None = None) 
             if os.name == "posix" and os.geteuid() == 0:
                 owner = Path(like or target.parent).stat()
                 os.chown(temporary, owner.st_uid, owner.st_gid)
-            target.hardlink_to(temporary)  # unlike a rename it fails if another process was first
+            target.hardlink_to(temporary)  # unlike a rename, it fails if another process was first
         finally:
             temporary.unlink()
     except OSError as error:
@@ -98,7 +98,7 @@ def load_key(path: Path | str) -> SigningKey:
     """Read the key that `save_key` wrote.
 
     Raises:
-        KeyFileError: If the file is missing, unreadable, no key, or readable by others.
+        KeyFileError: If the file is missing, unreadable, no key, or accessible by other users.
     """
     source = Path(path)
     try:
@@ -115,10 +115,10 @@ def load_key(path: Path | str) -> SigningKey:
 
 
 def load_or_make_key(path: Path | str) -> SigningKey:
-    """Read the key at `path`; on first use make one there. Safe against two processes starting at once.
+    """Read the key at `path`; make one there on first use. Two processes may start at the same time.
 
     Raises:
-        KeyFileError: As `load_key` and `save_key` do.
+        KeyFileError: For the reasons of `load_key` and `save_key`.
     """
     if not Path(path).exists():
         try:

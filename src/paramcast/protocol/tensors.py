@@ -1,9 +1,9 @@
-"""A strict reader and writer of the safetensors format for bytes that come from strangers.
+"""A strict reader and writer of the safetensors format for untrusted bytes.
 
-The reader trusts nothing: it checks the header's length, every name, dtype, shape and offset with Python
-integers (which do not overflow) before it makes an array, and arrays are views of the given bytes, so that
-reading never allocates more than the header. The writer is deterministic; the library's is not (its metadata
-keep no order).
+The reader checks the header's length, every name, dtype, shape and offset with Python integers (which do not
+overflow) before it makes an array. Arrays are views of the given bytes, so that reading never allocates more
+than the header. The writer is deterministic. The writer of the library safetensors is not, because its
+metadata have no fixed order.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Array = NDArray[Any]
 
 
 class FormatError(ValueError):
-    """The bytes break a rule of the format; the callers turn it into their own error."""
+    """The bytes break a rule of the format; the callers convert it to an error of their format."""
 
 
 def pack(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> bytes:
     """Write `metadata` and `arrays` (dtypes uint8, int8, float16, float32) as safetensors bytes.
 
-    Arrays are laid out from the widest dtype to the narrowest, so that each begins aligned.
+    Arrays are ordered from the widest dtype to the narrowest, so that every array begins aligned.
     """
     header: dict[str, Any] = {_METADATA: dict(metadata)}
     chunks: list[bytes] = []
@@ -53,7 +53,7 @@ def pack(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> bytes:
         }
         chunks.append(np.ascontiguousarray(array).tobytes())
     text = _ENCODER.encode(header).encode()
-    text += b" " * (-len(text) % 8)  # the format asks for data that begin at a multiple of 8 bytes
+    text += b" " * (-len(text) % 8)  # in this format the data begin at a multiple of 8 bytes
     return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *chunks])
 
 
@@ -61,7 +61,8 @@ def unpack(data: bytes | memoryview, max_header: int) -> tuple[dict[str, str], d
     """Read safetensors bytes: metadata, and arrays that are read-only views of `data`.
 
     Raises:
-        FormatError: For anything but a complete, gapless file with a header of at most `max_header` bytes.
+        FormatError: Unless the bytes are a complete, gapless file with a header of at most `max_header`
+            bytes.
     """
     view = memoryview(data).toreadonly()
     length = int.from_bytes(view[:_LENGTH_BYTES], "little")
@@ -111,7 +112,7 @@ def _check_metadata(metadata: Any) -> dict[str, str]:
 
 
 def _check_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
-    """Check one tensor's entry: (dtype, shape, first byte, byte after the last)."""
+    """Check one tensor's entry; returns (dtype, shape, first byte, byte after the last)."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -119,7 +120,7 @@ def _check_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...],
         raise FormatError(f"tensor {name!r} has an unknown dtype")
     shape = _natural_numbers(name, entry["shape"])
     offsets = _natural_numbers(name, entry["data_offsets"])
-    # Zeros count as ones here: an empty tensor with a huge other axis overflows inside numpy.
+    # A size of 0 counts as 1 here: an empty tensor with another, huge axis overflows inside numpy.
     if len(shape) > MAX_DIMENSIONS or math.prod([size or 1 for size in shape]) > MAX_PACKAGE_BYTES:
         raise FormatError(f"the shape of tensor {name!r} is over the limit")
     if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:

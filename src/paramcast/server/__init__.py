@@ -1,4 +1,4 @@
-"""The service that turns a device's request into a signed update. Needs the extra `server`, and no torch."""
+"""The service that answers a device's request with a signed update. Needs the extra `server`, no torch."""
 
 from paramcast.server.app import create_app
 from paramcast.server.backend import AdaptBackend

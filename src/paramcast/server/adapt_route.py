@@ -1,4 +1,4 @@
-"""`POST /v1/adapt` straight on ASGI: FastAPI's way to a function and back costs more than the model."""
+"""`POST /v1/adapt` directly on ASGI: FastAPI's handling of a request would take longer than the model."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ OPERATION: dict[str, Any] = {
         "503": {"description": "the state cannot be written", "headers": {"retry-after": _LATER}},
     },
 }
-"""How the route stands in the OpenAPI schema."""
+"""Description of the route in the OpenAPI schema."""
 
 
 class AdaptRoute:
     """An ASGI application of one route.
 
-    Whoever is not to be served is turned away as early as it can be known, before he takes a place that a
-    device could have: unsigned requests of a closed service by their head alone, others once their signature
-    and rate have been looked at, in a queue of its own.
+    Requests that will not be served are refused as early as possible, before they take a place in the queue.
+    If the service serves only enrolled devices, it refuses unsigned requests as soon as it has their head.
+    The signature and rate of signed requests are checked in a separate queue.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class AdaptRoute:
         key: SigningKey,
         screen: Batcher[Claim, str | None],
     ) -> None:
-        """Answer from `batcher`; `key` signs the time for devices whose clock is wrong.
+        """Answer with the outcomes of `batcher`; `key` signs the time for devices with a wrong clock.
 
-        `screen` finds out which key signed a request.
+        `screen` finds the key that signed a request.
         """
         self._service, self._batcher, self._metrics, self._key = service, batcher, metrics, key
         self._screen = screen
@@ -98,7 +98,7 @@ class AdaptRoute:
             await _send(send, status, answer, self._service.notices.of(asked.request.model))
             self._metrics.count_answer(len(body), len(answer.data or b""))
         except ClientDisconnect:
-            status = 499  # as nginx has it: nobody is there to be answered
+            status = 499  # nginx's status: the client has closed the connection
         except Exception as problem:
             response = answer_to(problem, self._key)
             if isinstance(problem, RecalledError):
@@ -112,7 +112,7 @@ class AdaptRoute:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Read the body, and stop as soon as it is over the limit."""
+    """Read the body; stop as soon as it exceeds the limit."""
     body, more = bytearray(), True
     while more:
         message = await receive()

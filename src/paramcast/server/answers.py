@@ -1,4 +1,4 @@
-"""Bodies that are not too large, and one JSON form for errors: `{"error": text}`."""
+"""Limits bodies of requests, and answers all errors as JSON: `{"error": text}`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BodyTooLargeError(HTTPException):
 
 
 class LimitedBodies:
-    """An ASGI application whose requests have bodies of at most 256 KiB: the rest is never read."""
+    """An ASGI application that reads at most 256 KiB of a request's body; a larger body is an error."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap `app`."""
@@ -57,7 +57,7 @@ class LimitedBodies:
 
 
 SECURITY = {
-    # What is no page loads nothing and runs nothing; the page has a policy of its own.
+    # Answers that are no page load nothing and run nothing; the page has a separate policy.
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cross-origin-resource-policy": b"same-origin",
     b"referrer-policy": b"no-referrer",
@@ -66,7 +66,7 @@ SECURITY = {
 
 
 def with_security_headers(send: Send) -> Send:
-    """`send`, with the headers that every answer has, where the answer does not set them itself."""
+    """Wrap `send` to add the security headers that the answer does not set itself."""
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -92,16 +92,16 @@ STATUS: dict[type[Exception], int] = {
     StateError: 503,
     BackendError: 500,
 }
-"""Status of the answer to each error."""
+"""Error class -> status of the answer."""
 
 
 def error(status: int, text: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
-    """An answer that says what is wrong."""
+    """Make an answer that says what is wrong."""
     return JSONResponse({"error": text, **more}, status_code=status, headers=headers)
 
 
 def add_error_handlers(app: FastAPI, key: SigningKey) -> None:
-    """Answer every error in the same form; what failed inside stays in the log. `key` signs the time."""
+    """Answer every error in the same form; internal causes go to the log only. `key` signs the time."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:
@@ -117,7 +117,7 @@ def add_error_handlers(app: FastAPI, key: SigningKey) -> None:
 
 
 def answer_to(problem: Exception, key: SigningKey) -> JSONResponse:
-    """The answer to an error; what is not meant for others is logged and not told."""
+    """Make the answer to an error; internal causes are logged and not sent."""
     status = next((status for kind, status in STATUS.items() if isinstance(problem, kind)), 500)
     if isinstance(problem, StarletteHTTPException):
         return error(problem.status_code, str(problem.detail), dict(problem.headers or {}))
@@ -138,7 +138,7 @@ def _headers(problem: Exception) -> dict[str, str] | None:
     if isinstance(problem, TooManyError):
         return {"retry-after": str(problem.retry_after_s)}
     if isinstance(problem, OverloadedError):
-        # Whoever is sent away does not keep a connection meanwhile.
+        # A refused client must not keep its connection while it waits.
         return {"retry-after": str(problem.retry_after_s), "connection": "close"}
     if isinstance(problem, StateError):
         return LATER
@@ -146,7 +146,7 @@ def _headers(problem: Exception) -> dict[str, str] | None:
 
 
 def _more(problem: Exception, key: SigningKey) -> dict[str, object]:
-    """What a device needs to mend a refusal by itself: the code, and a time that is signed."""
+    """Return the fields with which a device can correct a refused request: the code, and a signed time."""
     if isinstance(problem, RecalledError):
         return {"code": problem.code}
     if not isinstance(problem, RefusedError):

@@ -1,4 +1,4 @@
-"""The HTTP side of the service."""
+"""The HTTP application of the service."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from paramcast.server.tracing import Tracing
 
 
 class CloudApp(FastAPI):
-    """FastAPI, with a short way to the one route that is asked all the time.
+    """FastAPI with a direct call of the most frequent route, `/v1/adapt`.
 
     Attributes:
-        service: What answers.
-        patience: How long unsigned requests wait that come too fast, other than those that are served.
-        adapt: That route.
-        live: The streams of those who watch.
+        service: Answers requests.
+        patience: Delays unsigned requests that come too fast, except to `/v1/adapt` if it serves them.
+        adapt: The route `/v1/adapt`.
+        live: Event streams of the dashboard.
     """
 
     service: AdaptService
@@ -77,21 +77,21 @@ class CloudApp(FastAPI):
             await super().__call__(scope, receive, secured)
 
     def openapi(self) -> dict[str, Any]:
-        """The schema, with the route that FastAPI does not know."""
+        """Return the schema, with the route that FastAPI does not know."""
         schema = super().openapi()
         schema["paths"][PATH] = {"post": OPERATION}
         return schema
 
 
 class PublicApp:
-    """What devices need of the service, and nothing for operators: for an address that strangers reach."""
+    """The routes for devices without the routes for operators, for a publicly reachable address."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap `app`."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or say that there is no such route."""
+        """Answer a request, or answer 404 for an internal route."""
         path = scope.get("path", "")
         if path in _INTERNAL or path.startswith(f"{PREFIX}/"):
             await error(404, "Not Found")(scope, receive, with_security_headers(send))
@@ -117,25 +117,26 @@ def create_app(
     tracing: Tracing | None = None,
     delegation: Delegation | None = None,
 ) -> CloudApp:
-    """The service for one model, or for several.
+    """Make the application of a service for one model or several.
 
     Args:
-        models: Make the parameters.
-        key: Signs the packages.
-        lifetime_s: Seconds after which a package may no longer be taken up.
+        models: Generate the parameters.
+        key: Signs the updates.
+        lifetime_s: Seconds after which devices may no longer accept an update.
         quantization: `fp32`, `fp16`, `int8` or `int4`.
         database: The state; without it the service forgets its devices with the process.
-        gate: Who is let in; without it everybody is, but under the name of an enrolled device.
-        largest_batch: Requests that are generated together.
-        waiting_room: Requests that may wait: 512 are half a second of work, and 128 MB if all are as large
-            as they may be.
-        keep_s: Seconds for which packages and feedback stay on record.
-        bundles: What the page at `/` may load, beside what belongs to the models.
+        gate: Rules for accepting requests; without it unsigned requests are served, except in the name of an
+            enrolled device.
+        largest_batch: Largest number of requests that are generated together.
+        waiting_room: Largest number of waiting requests: 512 requests are half a second of work, and 128 MB
+            if all have the largest allowed size.
+        keep_s: Seconds for which updates and feedback stay on record.
+        bundles: Further bundles that the page at `/` may load, besides the bundles of the models.
         tracing: Traces batches; without it they are not traced.
-        delegation: The root's word for `key`, if the fleet has a root.
+        delegation: The root's delegation of `key`, if the fleet has a root.
 
     Raises:
-        InputError: If the lifetime or the quantization is not possible, or the delegation not for this key.
+        InputError: If the lifetime or the quantization is invalid, or the delegation is not for this key.
     """
     service = AdaptService(
         models,
@@ -151,12 +152,13 @@ def create_app(
     batcher: Batcher[Asked, Answer] = Batcher(
         service.answer, largest=largest_batch, room=waiting_room, metrics=metrics
     )
-    # Looking at a signature takes a tenth of what making parameters does; connections bound who waits for it.
+    # A check of a signature takes a tenth of the time that generating takes, so more requests may wait for
+    # it. The limit of connections bounds their number.
     screen: Batcher[Claim, str | None] = Batcher(service.screen, largest=128, room=8 * waiting_room)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # Keep the garbage collector off what is loaded once: looking through it takes a tenth of a second.
+        # The garbage collector must skip the objects that were loaded once: a pass over them takes 0.1 s.
         gc.collect()
         gc.freeze()
         async with housekeeping(service, keep_s, metrics), inspecting(inspection):
@@ -169,7 +171,7 @@ def create_app(
         version=__version__,
         lifespan=lifespan,
         middleware=[Middleware(LimitedBodies)],
-        # FastAPI's pages of the API load scripts of other origins, where operators' tokens lie.
+        # FastAPI's pages of the API load scripts of other origins, which could read operators' tokens.
         docs_url=None,
         redoc_url=None,
     )
@@ -179,36 +181,36 @@ def create_app(
     viewers = service.database.for_viewers()
     app.live = Live(viewers, metrics, lambda: batcher.waiting)
     inspection = Inspection(viewers, service.models.store, metrics)
-    # For other methods than POST, which `CloudApp` leaves to FastAPI.
+    # `CloudApp` leaves methods other than POST to FastAPI, which answers them by this route.
     app.router.routes.append(Route(PATH, app.adapt, methods=["POST"]))
 
     health = Health(service, batcher)
 
     @app.get("/healthz", responses={503: {"description": "a model cannot make parameters"}})
     async def healthz() -> JSONResponse:
-        """Say ok only if packages can be made now: else this process should be started anew."""
+        """Report ok only if updates can be generated now; otherwise this process should be restarted."""
         if await health.model.verdict():
             return JSONResponse({"status": "failing"}, status_code=503)
         return JSONResponse({"status": "ok", "model": service.describe()["model"]})
 
     @app.get("/readyz", responses={503: {"description": "requests should go elsewhere for now"}})
     async def readyz() -> JSONResponse:
-        """Say ready only if a request that came now would be answered: model, state and queue."""
+        """Report ready only if a request would be answered now; checks the model, the state and the queue."""
         why = "the queue is full" if batcher.full else await health.model.verdict()
         why = why or await health.state.verdict()
         if why is not None:
             return JSONResponse({"status": "not ready", "error": why}, status_code=503)
-        # What is wrong with a state that answers is no reason to send requests elsewhere: it is shown.
+        # Faults in a state that works are no reason to send requests elsewhere. They are only reported.
         return JSONResponse({"status": "ready", "faults": len(inspection.faults)})
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def figures() -> Response:
-        """What the service counts, in the text format of Prometheus."""
+        """Return the metrics of the service in the text format of Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/model", responses={503: {"description": "no model is in service yet"}})
     async def describe(model: str | None = None) -> JSONResponse:
-        """The base model `model` if it is served, else another one, and the key that signs packages."""
+        """Describe the base model `model` if it is served, else another one; includes the signing key."""
         try:
             return JSONResponse(service.describe(model))
         except InputError as problem:

@@ -1,4 +1,4 @@
-"""A request on its way through the service, and what a device gets."""
+"""A request in the service, and its answer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from paramcast.server.serving import Served
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A request on its way through the service.
+    """A request in the service.
 
     Attributes:
-        request: What the device asks.
+        request: The decoded request.
         served: The model that answers it.
-        claim: Who it says it is from; None for the service's own health checks, which leave no trace.
-        context: 32 hex digits that tell what parameters are made from, but not what it is.
-        unless: The tag of the package that the device has: none is made if it would be the same again.
-        origin: What was traced when it was read.
-        received: When it was read (`time.perf_counter`).
-        size: Bytes that it had.
+        claim: The claimed sender; None for the service's health checks, which are not recorded.
+        context: 32 hex digits that identify the request's features, but do not reveal them.
+        unless: The tag of the update that the device has; no update is made if it would be the same.
+        origin: Context of the span in which the request was read.
+        received: Time at which it was read (`time.perf_counter`).
+        size: Number of bytes of the request.
     """
 
     request: AdaptRequest
@@ -37,23 +37,23 @@ class Asked:
 
     @property
     def made_of(self) -> str:
-        """What a package is made of: the same context and model give the same parameters."""
+        """Identifier of the update's parameters: the same context and model give the same parameters."""
         return f"{self.context}-{self.served.backend.model[:16]}-{self.served.number or 0}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a device gets: a sealed package, or None where it has the same already; and the package's tag."""
+    """Answer to a device: a signed update (None if the device has the same one already), and its tag."""
 
     data: bytes | None
     tag: str
 
 
 def context_tag(data: bytes, request: AdaptRequest, secret: bytes) -> str:
-    """Hash a request's device and tensors as they travelled: what stands behind the header.
+    """Hash a request's device and the bytes of its tensors, which follow the header.
 
-    It is keyed: who sees it in an `etag`, or in the state, cannot tell what was asked by guessing it, nor
-    that two devices asked the same.
+    The hash is keyed. A reader of an `etag` or of the state cannot check a guess of the features with it, and
+    cannot see that two devices sent the same features.
     """
     tensors = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
     head = f"{request.device}\n{request.anchors.shape}{request.queries.shape}".encode()

@@ -1,4 +1,4 @@
-"""What the service needs of a model."""
+"""Interface of a model in the service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from paramcast.protocol import AdaptRequest
 
 
 class AdaptBackend(Protocol):
-    """What the service needs of a model. `generate` is never called by two threads at once.
+    """Interface of a model in the service. `generate` is never called by two threads at once.
 
     Attributes:
         model: sha256 of the base model, 64 lower-case hex digits.
-        form: The generator form.
-        task: What the model does, in its maker's words.
+        form: Name of the adapter.
+        task: The user's name for the task of the model.
         parameters: The shape of every tensor that `generate` makes, by name.
         uplink_dims: Columns of a request's anchors and of its queries.
     """
@@ -28,5 +28,5 @@ class AdaptBackend(Protocol):
     uplink_dims: tuple[int, int]
 
     def generate(self, requests: list[AdaptRequest]) -> list[dict[str, np.ndarray]]:
-        """One table of float32 tensors for each request, in order; a request may have no queries."""
+        """Generate one dictionary of float32 tensors for each request, in order; queries may be absent."""
         ...

@@ -1,4 +1,4 @@
-"""Micro-batching: whatever has come in when the model becomes free is one batch."""
+"""Micro-batching: all requests that wait when the model becomes free are one batch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Waiting = tuple[Asked, "asyncio.Future[Given]"]
 
 
 class OverloadedError(ParamcastError):
-    """More is waiting than may wait.
+    """The queue is full.
 
     Attributes:
-        retry_after_s: When to come back.
+        retry_after_s: Seconds after which to retry.
     """
 
     def __init__(self, retry_after_s: int) -> None:
@@ -31,14 +31,14 @@ class OverloadedError(ParamcastError):
 
 
 class Batcher(Generic[Asked, Given]):
-    """Collects what is asked for in an event loop, and works on it in one thread, a batch at a time.
+    """Collects requests in an event loop, and processes them in one thread, a batch at a time.
 
-    There is no deadline to wait for: alone, a request is worked on at once; under load, batches grow to what
-    comes in while the one before is worked on.
+    There is no deadline to wait for. A single request is processed at once. Under load, a batch contains the
+    requests that arrived while the previous batch was processed.
 
-    Each of those who ask has a line of his own, and the lines take turns: whoever asks often waits behind his
-    own requests, not before those of others. Where there is no room, the longest line gives way to a shorter
-    one.
+    Every client has a separate queue, and the queues take turns. A client with many requests waits behind its
+    own requests, and does not delay other clients. If there is no room, a request of the longest queue gives
+    way to a request of a shorter queue.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Batcher(Generic[Asked, Given]):
         room: int,
         metrics: Metrics | None = None,
     ) -> None:
-        """Work with `work`, on up to `largest` requests at a time, while up to `room` wait.
+        """Process up to `largest` requests at a time with `work`, while up to `room` requests wait.
 
         Args:
-            work: Gives an outcome for each request, in order; an exception is raised to its request alone.
-                What it raises itself is raised to all of the batch.
-            largest: Requests in a batch.
-            room: Requests that wait for theirs.
-            metrics: Count batches, and requests that found no room.
+            work: Returns an outcome for each request, in order. An exception as outcome is raised for its
+                request alone. An exception that `work` raises is raised for all requests of the batch.
+            largest: Largest number of requests in a batch.
+            room: Largest number of waiting requests.
+            metrics: Counts batches, and requests that found no room.
         """
         self._work, self._largest, self._room = work, largest, room
         self._lines: dict[str, deque[_Waiting[Asked, Given]]] = {}
@@ -71,7 +71,7 @@ class Batcher(Generic[Asked, Given]):
 
     @property
     def full(self) -> bool:
-        """Whether there is no room now."""
+        """Whether the queue is full now."""
         return self._waiting >= self._room
 
     @property
@@ -80,20 +80,20 @@ class Batcher(Generic[Asked, Given]):
         return self._waiting
 
     def check_room(self, whose: str = "") -> None:
-        """Return if there is room for one more of `whose`: worth knowing before a request is looked at.
+        """Check that there is room for one more request of `whose`, before the request is read.
 
         Raises:
-            OverloadedError: There is none.
+            OverloadedError: There is no room.
         """
         if self.full and self._longer_than(whose) is None:
             raise self._overloaded()
 
     async def ask(self, asked: Asked, whose: str = "") -> Given:
-        """The outcome for one request.
+        """Wait for the outcome of one request.
 
         Args:
             asked: The request.
-            whose: In whose line it waits.
+            whose: The client, in whose queue the request waits.
 
         Raises:
             OverloadedError: There is no room.
@@ -108,7 +108,7 @@ class Batcher(Generic[Asked, Given]):
         return await self._wait(asked, line)
 
     async def ask_first(self, asked: Asked) -> Given:
-        """The outcome for a request of the service's own: in the next batch, whatever waits."""
+        """Wait for the outcome of a request of the service itself, which joins the next batch in any case."""
         return await self._wait(asked, self._first)
 
     async def _wait(self, asked: Asked, line: deque[_Waiting[Asked, Given]]) -> Given:
@@ -117,17 +117,17 @@ class Batcher(Generic[Asked, Given]):
         line.append((asked, future))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._next_batch)  # after all that came in by the same turn of the loop
+            loop.call_soon(self._next_batch)  # after all requests of this iteration of the loop
         return await future
 
     def _longer_than(self, whose: str) -> str | None:
-        """The longest line, if another request in that of `whose` would leave it the longer one."""
+        """Return the longest queue, if it stays longer than the queue of `whose` with one more request."""
         longest = max(self._lines, key=lambda name: len(self._lines[name]), default=None)
         mine = len(self._lines.get(whose, ()))
         return longest if longest is not None and len(self._lines[longest]) > mine + 1 else None
 
     def _drop(self, whose: str) -> None:
-        """Send away who came last in a line, which has at least two."""
+        """Refuse the last request of a queue, which has at least two."""
         _, future = self._lines[whose].pop()
         self._waiting -= 1
         if not future.done():
@@ -139,7 +139,7 @@ class Batcher(Generic[Asked, Given]):
         return OverloadedError(self._pace.come_back_s())
 
     def _taken(self) -> list[_Waiting[Asked, Given]]:
-        """What is worked on next: one of each line in turn."""
+        """Take the next batch out of the queues: one request of each queue in turn."""
         batch = [self._first.popleft() for _ in range(len(self._first))]
         while self._lines and len(batch) < self._largest:
             name = next(iter(self._lines))
@@ -169,11 +169,11 @@ class Batcher(Generic[Asked, Given]):
         begin: float,
     ) -> None:
         self._pace.worked(len(futures), time.perf_counter() - begin)
-        self._next_batch()  # first: the thread works while the answers are sent
+        self._next_batch()  # first, so that the thread works while the answers are sent
         error = done.exception()
         outcomes = [error] * len(futures) if error else done.result()
         for future, outcome in zip(futures, outcomes, strict=True):
-            if future.done():  # whoever asked has gone
+            if future.done():  # the client has closed the connection
                 continue
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)

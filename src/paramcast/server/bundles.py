@@ -1,4 +1,4 @@
-"""What browsers load: the folder `device` of artifacts, each file under the sha256 of its content."""
+"""Files for browsers: the folder `device` of artifacts, with each file under the sha256 of its content."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "there is none
 
 @dataclass(frozen=True)
 class BrowserBundle:
-    """A folder `device` whose files were found to be those of its manifest.
+    """A folder `device` whose files have been checked against its manifest.
 
     Attributes:
         model: sha256 of the base model.
-        task, form: As in the manifest; `form` is the adapter type.
-        manifest: `manifest.json`, as it is.
+        task, form: Values of the manifest; `form` is the adapter's name.
+        manifest: The unchanged bytes of `manifest.json`.
         files: sha256 -> the file.
-        signature: The root's, of the manifest; None where no root has signed it.
+        signature: The root's signature of the manifest; None if no root has signed it.
     """
 
     model: str
@@ -45,7 +45,7 @@ class BrowserBundle:
         """Read the manifest and check every file against it.
 
         Raises:
-            InputError: If the folder is no bundle, or a file is missing or not the one that was exported.
+            InputError: If the folder is no bundle, or a file is missing or not the file that was exported.
         """
         folder = Path(folder)
         try:
@@ -78,17 +78,17 @@ def _sha256(path: Path) -> str:
 
 
 def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
-    """What a browser loads its model from; files are kept by its cache for good.
+    """Make the routes from which a browser loads its model; its cache keeps files without a time limit.
 
     Args:
-        bundles: Those in service now, the newest first.
+        bundles: Returns the bundles that are in service now, the newest first.
     """
     router = APIRouter()
 
     @router.get("/v1/bundles")
     def listed() -> JSONResponse:
-        """The base models that a browser may load."""
-        by_model = {one.model: one for one in reversed(bundles())}  # the newest of each
+        """List the base models that a browser may load."""
+        by_model = {one.model: one for one in reversed(bundles())}  # the newest bundle of each base model
         told = [
             {"model": one.model, "task": one.task, "form": one.form} for one in reversed(by_model.values())
         ]
@@ -96,7 +96,7 @@ def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
 
     @router.get("/v1/bundles/{model}", responses=_MISSING)
     def manifest(model: str) -> Response:
-        """The manifest of a base model's bundle."""
+        """Return the manifest of a base model's bundle."""
         found = next((one for one in bundles() if one.model == model), None)
         if found is None:
             raise HTTPException(404, "there is no bundle of this base model here")
@@ -104,7 +104,7 @@ def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
 
     @router.get("/v1/bundles/{model}/signature", responses=_MISSING)
     def signature(model: str) -> Response:
-        """The root's signature of the manifest of a base model's bundle."""
+        """Return the root's signature of the manifest of a base model's bundle."""
         found = next((one for one in bundles() if one.model == model), None)
         if found is None or found.signature is None:
             raise HTTPException(404, "there is no signed bundle of this base model here")
@@ -112,7 +112,7 @@ def bundle_routes(bundles: Callable[[], Sequence[BrowserBundle]]) -> APIRouter:
 
     @router.get("/v1/files/{digest}", response_class=FileResponse, responses=_MISSING)
     def file(digest: str) -> FileResponse:
-        """A file of a bundle, by the sha256 of its content."""
+        """Return a file of a bundle by the sha256 of its content."""
         path = next((one.files[digest] for one in bundles() if digest in one.files), None)
         if path is None or not path.is_file():
             raise HTTPException(404, "there is no such file here")

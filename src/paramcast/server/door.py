@@ -1,8 +1,9 @@
-"""The door of the service: what whoever connects may keep open, and how large it may be.
+"""Limits of connections: how long they may stay open without a complete request, and how much they may hold.
 
-A connection has a whole request within seconds or is closed. Where there are too many connections, or too
-many bytes of requests that are not whole yet, those go first that have waited longest, of the address that
-has most of them. So a device that comes with a whole request finds room, however many strangers are there.
+A connection must deliver a complete request within seconds, or it is closed. If there are too many
+connections, or too many bytes of incomplete requests, the service closes connections of the address that has
+most of them: first those without a complete request, the oldest first. So a device with a complete request
+finds room even under an attack.
 """
 
 from __future__ import annotations
@@ -19,54 +20,54 @@ HEAD_S = 10.0
 """Seconds from a request's first byte, or the connection's beginning, to the end of its head."""
 
 BODY_S = 20.0
-"""Seconds from there to the end of its body, which has at most 256 KiB."""
+"""Seconds from the end of a request's head to the end of its body, which has at most 256 KiB."""
 
 MAX_HEAD_BYTES = 16 * 1024
 
 
 class Door:
-    """What all connections of a server share.
+    """Shared limits and counts of all connections of a server.
 
     Attributes:
-        most: Connections at a time.
-        most_bytes: Of requests that are not whole yet.
+        most: Largest number of connections at a time.
+        most_bytes: Largest number of bytes of incomplete requests.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
-        """Nobody is here yet."""
+        """Begin without connections."""
         self.most, self.most_bytes = most, most_bytes
         self._open = self._bytes = 0
-        # Of each address: connections, the oldest first; and those without a whole request.
+        # By address: all connections, and the connections without a complete request; the oldest first.
         self._here: defaultdict[str, dict[DoorProtocol, None]] = defaultdict(dict)
         self._unfinished: defaultdict[str, dict[DoorProtocol, None]] = defaultdict(dict)
 
     def came(self, connection: DoorProtocol) -> None:
-        """One connection more, which has no request yet."""
+        """Count a new connection, which has no request yet; close others if there are too many."""
         self._open += 1
         self._here[connection.address][connection] = None
         self.waits(connection)
         while self._open > self.most:
             address = max(self._here, key=lambda one: len(self._here[one]))
-            # With a whole request it is one of very many of that address.
+            # If all have a complete request, one of the very many connections of that address is closed.
             mine = self._unfinished.get(address) or self._here[address]
             next(iter(mine)).give_up()
 
     def went(self, connection: DoorProtocol) -> None:
-        """One less."""
+        """Count a connection as closed."""
         self._open -= 1
         self.waits_no_more(connection)
         _take(self._here, connection)
 
     def waits(self, connection: DoorProtocol) -> None:
-        """It has no whole request."""
+        """Mark a connection as one without a complete request."""
         self._unfinished[connection.address][connection] = None
 
     def waits_no_more(self, connection: DoorProtocol) -> None:
-        """It has a whole request, or is gone."""
+        """Mark a connection as one with a complete request, or as closed."""
         _take(self._unfinished, connection)
 
     def hold(self, size: int) -> None:
-        """Hold bytes of a body that is not whole, or let them go where `size` is negative."""
+        """Count `size` bytes of an incomplete body, or release them if `size` is negative."""
         self._bytes += size
         while size > 0 and self._bytes > self.most_bytes and self._unfinished:
             address = max(self._unfinished, key=lambda one: len(self._unfinished[one]))
@@ -81,12 +82,12 @@ def _take(table: defaultdict[str, dict[DoorProtocol, None]], connection: DoorPro
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """A connection of uvicorn that has to get on with it."""
+    """A connection of uvicorn with time limits."""
 
     door: ClassVar[Door]
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         self._timer: asyncio.TimerHandle | None = None
@@ -97,26 +98,26 @@ class DoorProtocol(HttpToolsProtocol):
         self.door.came(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what it held."""
+        """Release the connection's bytes and its place."""
         self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, unless the head has too many."""
+        """Receive bytes; refuse the request if its head is too large."""
         if not self._here:
             return
         if self._in_head and self._timer is None:
             self._hurry(HEAD_S)
         self._was_whole = False
         super().data_received(data)
-        # Bytes in which a request ended are that request's, not the next one's head.
+        # Bytes that end a request belong to this request, and do not count as the head of the next one.
         if self._in_head and not self._was_whole:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, with the headers that every answer has."""
+        """Answer invalid HTTP, with the headers of every answer."""
         head = ["HTTP/1.1 400 Bad Request", "content-type: text/plain; charset=utf-8"]
         head += [f"content-length: {len(msg)}", "connection: close"]
         head += [f"{name.decode()}: {value.decode()}" for name, value in SECURITY.items()]
@@ -124,12 +125,12 @@ class DoorProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         self._in_head = True
 
     def on_headers_complete(self) -> None:
-        """Begin to wait for the body."""
+        """Start to wait for the body."""
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
             raise ValueError("the head of the request is too large")  # which uvicorn answers with 400
         self._in_head, self._head_bytes = False, 0
@@ -137,20 +138,20 @@ class DoorProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count what is held of it."""
+        """Count the bytes of the body."""
         super().on_body(body)
         self._held += len(body)
         self.door.hold(len(body))
 
     def on_message_complete(self) -> None:
-        """The request is whole: it waits for the service now, not the service for it."""
+        """Stop the time limit: the request is complete and now waits for the service."""
         self._relax()
         self.door.hold(-self._held)
         self._held = 0
         self.door.waits_no_more(self)
         self._in_head = self._was_whole = True
         super().on_message_complete()
-        if self.cycle.response_complete:  # it was refused before it was whole
+        if self.cycle.response_complete:  # it was refused before it was complete
             self.door.waits(self)
             self._hurry(HEAD_S)
 
@@ -161,7 +162,7 @@ class DoorProtocol(HttpToolsProtocol):
             self.door.waits(self)
 
     def shutdown(self) -> None:
-        """End after the answer that is under way; at once if the request has not come whole."""
+        """Close after the current answer; at once if the request is incomplete."""
         if self._timer is not None:
             self.give_up()
         else:
@@ -190,5 +191,5 @@ class DoorProtocol(HttpToolsProtocol):
 
 
 def protocol_for(door: Door) -> type[DoorProtocol]:
-    """The protocol of a server with this door: `uvicorn.Config(http=...)`."""
+    """Make the protocol class of a server with this door, for `uvicorn.Config(http=...)`."""
     return type("DoorProtocol", (DoorProtocol,), {"door": door})

@@ -1,4 +1,4 @@
-"""The whole service as an object: `paramcast serve` in Python."""
+"""The whole service as a Python object, instead of `paramcast serve`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paramcast.server.settings import Settings
 
 
 class Server:
-    """Makes updates for devices: in this process by `adapt`, over HTTP while `running`.
+    """Generates updates for devices: in this process with `adapt`, or over HTTP while `running`.
 
     ```python
     server = pc.Server("artifact", key="signing.key")
@@ -24,19 +24,19 @@ class Server:
         ...
     ```
 
-    It keeps its state in a file beside the key. Safe to call from several threads.
+    The server keeps its state in a file beside the key. Safe to call from several threads.
     """
 
     def __init__(self, *artifacts: Path | str, **settings: Any) -> None:
-        """Serve these artifacts, or what is published where there are none.
+        """Serve these artifacts, or the published models if there are none.
 
         Args:
             artifacts: Folders that `export` wrote.
-            settings: Of `paramcast serve` (docs/operations.md), as `key`, `state`, `require_enrolment`. They
-                go before PARAMCAST_... variables.
+            settings: Settings of `paramcast serve` (docs/operations.md), such as `key`, `state`,
+                `require_enrolment`. They take precedence over PARAMCAST_... variables.
 
         Raises:
-            InputError: If an artifact cannot be served or a setting is not possible.
+            InputError: If an artifact cannot be served or a setting is invalid.
             StateError: If the state cannot be used.
         """
         given = {"artifact": list(artifacts)} if artifacts else {}
@@ -47,16 +47,16 @@ class Server:
 
     @property
     def public_key(self) -> str:
-        """Hex of the key that devices check updates by."""
+        """Public key (hex) with which devices check updates."""
         return self._launched.public_key
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The key that signs, how those before it endorsed it, and the root's word for it."""
+        """The signing key, the endorsements of former keys, and the root's delegation."""
         return self._launched.service.keys()
 
     def notice(self, model: str) -> bytes | None:
-        """What is called back of the updates for a base model (sha256), signed; None: it is not known here.
+        """Return the signed notice for a base model (sha256); None if the base model is not known here.
 
         Raises:
             StateError: If the state cannot be read.
@@ -78,11 +78,11 @@ class Server:
 
     @contextmanager
     def running(self, host: str | None = None, port: int = 0) -> Iterator[str]:
-        """Answer over HTTP, in a thread, until the block ends; gives the URL.
+        """Answer over HTTP in a thread until the block ends; yields the URL.
 
         Args:
-            host: Address to listen on; that of the settings if it is left out.
-            port: 0 takes a free one.
+            host: Address to listen on; by default the address of the settings.
+            port: Port to listen on; 0 takes a free port.
 
         Raises:
             InputError: If the address cannot be listened on, or the server runs already.
@@ -113,7 +113,7 @@ class Server:
             thread.join()
 
     def close(self) -> None:
-        """Close the state; the server answers no more."""
+        """Close the state; the server cannot answer any more."""
         self._opened.close()
 
     def __enter__(self) -> Server:
@@ -123,5 +123,5 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the server."""
         self.close()

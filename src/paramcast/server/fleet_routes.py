@@ -1,4 +1,4 @@
-"""What devices ask besides packages: to be enrolled, to change their key, to report what a package gained."""
+"""Routes for devices besides updates: enrolment, change of the key, reports of gains, keys and notices."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from paramcast.server.request_guard import AddressRates, Claim, RefusedError, re
 from paramcast.server.service import AdaptService
 
 _COST_OF_A_KEY = 20.0
-"""Of a device's rate: by default it may change its key three times at once, then thrice a minute."""
+"""Cost of a key change within a device's rate: by default three changes at once, then three a minute."""
 
 _ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE = 300.0, 100
-"""Of one address: who guesses tokens does not keep the state busy."""
+"""Limits for one address, so that a client that guesses tokens does not keep the state busy."""
 
 _FOR_CACHES = {"cache-control": "public, max-age=300"}
 
@@ -37,7 +37,7 @@ _Signed = Annotated[str | None, Header(description="Paramcast DEVICE TIME NONCE 
 
 
 def whole(value: Any) -> Any:
-    """Read 5.0 as 5: in JSON it is a whole number too."""
+    """Convert 5.0 to 5, because in JSON both are whole numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -45,7 +45,7 @@ Whole = Annotated[int, BeforeValidator(whole)]
 
 
 class _Body(BaseModel):
-    """JSON of these keys and no other."""
+    """A JSON object of fixed keys; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,7 +54,7 @@ Body = TypeVar("Body", bound=_Body)
 
 
 class Enrolment(_Body):
-    """A device's token and its proof that it has the key (`paramcast.protocol.credentials.prove_key`)."""
+    """Token, name and public key of a device, and the proof of the key (`credentials.prove_key`)."""
 
     token: str = Field(min_length=1, max_length=100)
     device: _DeviceId
@@ -63,14 +63,14 @@ class Enrolment(_Body):
 
 
 class NewKey(_Body):
-    """A device's next key, proved over the one with which the request is signed."""
+    """A device's next public key, with its proof; the request is signed by the present key."""
 
     public_key: _Hex
     proof: _Signature
 
 
 class Feedback(_Body):
-    """What came of a package. `gain` in percentage points, as the device measured it."""
+    """A device's report of an update. `gain` is in percentage points, as the device measured it."""
 
     sequence: Whole = Field(ge=1, le=MAX_SEQUENCE)
     applied: bool
@@ -80,13 +80,13 @@ class Feedback(_Body):
 
 
 def _described(model: type[BaseModel]) -> dict[str, Any]:
-    """How a body that is read by hand, as it is signed byte by byte, stands in the OpenAPI schema."""
+    """Describe a body for the OpenAPI schema; the body is read as bytes, because the bytes are signed."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> APIRouter:
-    """The routes over `service`, whose packages are signed by `public_key` (hex)."""
+    """Make the routes of `service`, whose updates are signed by `public_key` (hex)."""
     router = APIRouter()
     database = service.database
     enrolling = AddressRates(_ENROLMENTS_A_MINUTE, _ENROLMENTS_AT_ONCE)
@@ -101,14 +101,14 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
     }
 
     def admitted(request: Request, credentials: Credentials, body: bytes, cost: float = 1.0) -> str:
-        """Let a signed request in, in a transaction of its own: its time is used up whatever follows.
+        """Accept a signed request in a separate transaction, so that its time is used up in any case.
 
-        Returns the key that signed it.
+        Returns the key that signed the request.
         """
         device, digest = credentials.device, hashlib.sha256(body).digest()
-        # The path as it came: a URL is put together with the Host that the client names.
+        # The raw path of the request, because `request.url` depends on the Host that the client names.
         claim = Claim(device, credentials, digest, request.method, request.scope["path"], cost)
-        (found,) = service.screen([claim])  # a stranger takes no turn of those who write to the state
+        (found,) = service.screen([claim])  # unknown signers never wait for a write to the state
         if isinstance(found, Exception):
             raise found
         claim = replace(claim, key=found)
@@ -121,7 +121,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.post("/v1/enrol", responses=refusals)
     def enrol(asked: Enrolment, request: Request) -> JSONResponse:
-        """Give a device its key, for a token that is used up by it."""
+        """Enrol a device with its public key; this uses up the token."""
         enrolling.use(request.client.host if request.client else "")
         check_proof(asked.public_key, asked.device, asked.token, asked.proof)
         with database.writing(asked.device) as connection:
@@ -131,7 +131,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.post("/v1/key", responses=refusals, openapi_extra=_described(NewKey))
     async def rotate(request: Request, authorization: _Signed = None) -> JSONResponse:
-        """Change a device's key; the old one holds for another day."""
+        """Change a device's key; the old key stays valid for another day."""
         body = await request.body()
         credentials = _credentials(authorization)
         device = credentials.device
@@ -148,7 +148,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.post("/v1/feedback", responses=refusals, openapi_extra=_described(Feedback))
     async def report(request: Request, authorization: _Signed = None) -> JSONResponse:
-        """Keep what a device says, once, of a package that it or its user was given. Signed requests only."""
+        """Keep a device's first report of an update of the device or of its user; signed requests only."""
         body = await request.body()
         credentials = _credentials(authorization)
         device = credentials.device
@@ -171,7 +171,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
     @router.get("/v1/keys", responses={503: refusals[503]})
     def keys() -> JSONResponse:
-        """The key that signs packages, how those before it endorsed it, and the root's word for it."""
+        """Return the key that signs updates, the endorsements of former keys, and the root's delegation."""
         return JSONResponse(service.keys())
 
     @router.get(
@@ -180,7 +180,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
         responses={404: {"description": "the base model is not known here"}},
     )
     def notice(model: Annotated[str, Path(pattern=f"^{MODEL_ID.pattern}$")]) -> Response:
-        """What is called back of the updates for a base model, signed; caches may keep it for a while."""
+        """Return the signed notice for a base model; caches may keep it for five minutes."""
         data = service.notices.of(model)
         if data is None:
             return JSONResponse({"error": "there is no notice for this base model here"}, status_code=404)
@@ -190,7 +190,7 @@ def fleet_routes(service: AdaptService, public_key: str, metrics: Metrics) -> AP
 
 
 def _credentials(header: str | None) -> Credentials:
-    """What the header says. Raises RefusedError if there is none, or no such."""
+    """Read the `authorization` header. Raises RefusedError if it is missing or malformed."""
     credentials = read_credentials(header)
     if credentials is None:
         raise RefusedError("unsigned", "this must be signed by an enrolled device")

@@ -1,4 +1,4 @@
-"""Having a model make parameters: what is generated together, and whether it may be sent."""
+"""Generates parameters with a model: groups requests, and checks the results."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from paramcast.protocol.quantize import Float32
 from paramcast.server.backend import AdaptBackend
 
 _SMALL = 4
-"""Clips and queries up to the power of two that are not told apart in a batch."""
+"""Exponent of 2: requests with at most 2^4 clips and queries are in one class."""
 
 
 class BackendError(ParamcastError):
-    """The model failed or gave parameters that may not be sent."""
+    """The model failed, or generated parameters that may not be sent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """The tensors of a package to be, and what they do to the model's example, if that is known."""
+    """Tensors of a future update, and their effect on the model's probe, if it is known."""
 
     tensors: dict[str, Float32]
     effect: bytes | None
 
 
 def size_class(request: AdaptRequest) -> tuple[int, int]:
-    """Requests of one class are generated together: all are filled up to the largest of them.
+    """Return the size class of a request; only requests of one class are generated together.
 
-    A large one would make a whole batch large: 31 small requests and one of 256 clips took 90 times as long
-    as the small ones alone. Up to 16 clips and 16 queries are one class, beyond that each power of two.
+    The requests of a batch are filled up to the size of the largest one, so that one large request makes the
+    whole batch slow: 31 small requests and one request of 256 clips took 90 times as long as the small
+    requests alone. Up to 16 clips and 16 queries are one class; above, every power of two is a class.
     """
     return (
         max(_SMALL, (len(request.anchors) - 1).bit_length()),
@@ -38,15 +39,15 @@ def size_class(request: AdaptRequest) -> tuple[int, int]:
 
 
 def generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[str, Float32] | Exception]:
-    """The tensors for each request, checked, or what was wrong with them."""
+    """Generate and check the tensors of each request; a failed request gets an error instead."""
     try:
         made = backend.generate(requests)
         if len(made) != len(requests):
             raise BackendError(f"the model answered {len(made)} of {len(requests)} requests")
-    except Exception as error:  # whatever a model may raise is one thing to the caller: it failed
+    except Exception as error:  # any error of a model means that it failed
         if len(requests) == 1:
             return [failure("the model failed", error)]
-        # One by one, so that a request which the model cannot take does not fail its neighbors.
+        # One by one, so that a request on which the model fails does not affect the others.
         return [outcome for request in requests for outcome in generate(backend, [request])]
     shapes = {name: tuple(shape) for name, shape in backend.parameters.items()}
     return [_checked(tensors, shapes) for tensors in made]
@@ -55,7 +56,7 @@ def generate(backend: AdaptBackend, requests: list[AdaptRequest]) -> list[dict[s
 def _checked(
     tensors: dict[str, Float32], promised: dict[str, tuple[int, ...]]
 ) -> dict[str, Float32] | Exception:
-    """The tensors if they are complete and of the right shapes; `seal` looks at their numbers."""
+    """Check that the tensors are complete and have the right shapes; `seal` checks their values."""
     shapes = {name: tuple(values.shape) for name, values in tensors.items()}
     if shapes != promised:
         return BackendError(f"the model made {shapes}, it promised {promised}")
@@ -63,7 +64,7 @@ def _checked(
 
 
 def failure(what: str, cause: Exception) -> BackendError:
-    """A BackendError that is returned, not raised: with its cause all the same, for the log."""
+    """Make a BackendError that is returned instead of raised; it has its cause, for the log."""
     error = BackendError(f"{what}: {cause}")
     error.__cause__ = cause
     return error

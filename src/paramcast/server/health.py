@@ -1,4 +1,4 @@
-"""Whether packages can be made now: looked at once for all who ask in the same moment."""
+"""Checks whether updates can be generated now; simultaneous health checks share one result."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from paramcast.server.generating import BackendError
 from paramcast.server.service import AdaptService
 
 KEPT_S = 1.0
-"""Seconds for which a verdict is told again: strangers' health checks cost no more than one a second."""
+"""Seconds for which a verdict is reused, so that at most one health check a second costs time."""
 
 _log = logging.getLogger(__name__)
 
 
 class Health:
-    """The verdicts of `/healthz` and `/readyz`: None, or what is wrong."""
+    """Verdicts of `/healthz` and `/readyz`: None, or what is wrong."""
 
     def __init__(self, service: AdaptService, batcher: Batcher[Asked, Answer]) -> None:
-        """Look at the service in the way in which devices get their packages."""
+        """Check the service through the same batches in which devices get their updates."""
         self._service, self._batcher = service, batcher
         self.model = _Shared(self._model, lambda: service.models.serving)
         self.state = _Shared(self._state, lambda: None)
@@ -50,7 +50,7 @@ class Health:
 
 
 class _Shared:
-    """One look at a time, whose verdict is kept a while, unless what it is about changes."""
+    """Runs one check at a time, and reuses its verdict for `KEPT_S` unless the value of `about` changes."""
 
     def __init__(self, look: Callable[[], Awaitable[str | None]], about: Callable[[], object]) -> None:
         self._look, self._about = look, about
@@ -58,13 +58,13 @@ class _Shared:
         self._until, self._seen = 0.0, about()
 
     async def verdict(self) -> str | None:
-        """What the newest look found."""
+        """Return the verdict of the newest check; run a new one if it is too old."""
         task = self._under_way
         old = time.monotonic() >= self._until or self._about() is not self._seen
         if task is None or (task.done() and old):
             self._seen = self._about()
             task = self._under_way = asyncio.create_task(self._looked())
-        return await asyncio.shield(task)  # whoever asked may go; others wait for the same look
+        return await asyncio.shield(task)  # one client may leave while others wait for the same check
 
     async def _looked(self) -> str | None:
         try:

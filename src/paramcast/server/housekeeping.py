@@ -1,4 +1,4 @@
-"""What the service does beside answering: takes up published models, fills the map, removes old records."""
+"""Background work of the service: loads published models, fills the map, removes old records."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from paramcast.server.metrics import Metrics
 from paramcast.server.service import AdaptService
 
 LOOK_S = 2.0
-"""Seconds between two looks at what is published: a rollback takes no longer than this."""
+"""Seconds between two rounds of housekeeping. A rollback takes effect within this time."""
 
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def housekeeping(service: AdaptService, keep_s: float, metrics: Metrics) -> AsyncIterator[None]:
-    """Keep house in a thread while the block runs; records are kept for `keep_s` seconds."""
+    """Run housekeeping in a thread while the block runs; records are kept for `keep_s` seconds."""
     task = asyncio.create_task(_keep_house(service, keep_s, metrics))
     try:
         yield
@@ -39,18 +39,18 @@ async def _keep_house(service: AdaptService, keep_s: float, metrics: Metrics) ->
         try:
             await asyncio.to_thread(tidy, service, time.time() - keep_s)
             metrics.kept_house.set_to_current_time()
-        except StateError as error:  # the database may be back the next time
+        except StateError as error:  # the database may work again in the next round
             _log.error("housekeeping: %s", error)
-        except Exception:  # it must go on: a roll back is heard by it
+        except Exception:  # housekeeping must continue: it notices rollbacks
             _log.exception("housekeeping failed")
 
 
 def tidy(service: AdaptService, before_s: float) -> None:
-    """One round: look for published models, write the map's places, remove some old records.
+    """Run one round: look for published models and recalls, write the map's places, remove some old records.
 
     Args:
-        service: Whose house it is.
-        before_s: Unix seconds; records of before are old.
+        service: The service.
+        before_s: Unix seconds; earlier records are old.
 
     Raises:
         StateError: If the state cannot be used.

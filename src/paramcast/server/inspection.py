@@ -1,4 +1,4 @@
-"""Checks the state of a running service, at times when nobody asks for anything."""
+"""Checks the state of a running service, at times without requests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from paramcast.server.metrics import Metrics
 from paramcast.server.store import ModelStore
 
 EVERY_S = 600.0
-"""Seconds between two looks of a service that has nothing to do."""
+"""Seconds between two checks of an idle service."""
 
 LATEST_S = 6 * 3600.0
-"""Seconds after which it looks all the same."""
+"""Seconds after which a busy service checks as well."""
 
 _PAUSE_S = 2.0
 
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 class Inspection:
-    """Looks at the state now and then, tells the log what is wrong and the metrics how much.
+    """Checks the state at intervals, writes faults to the log and their number to the metrics.
 
     Attributes:
-        faults: What the last look found.
+        faults: Faults that the last check found.
     """
 
     def __init__(
@@ -39,14 +39,17 @@ class Inspection:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look at `database`, over connections that no device waits for, and at `store`."""
+        """Check `database` (give one with separate connections, so that no device waits) and `store`."""
         self._database, self._store, self._metrics, self._clock = database, store, metrics, clock
         self._looked = clock() - EVERY_S
         self._answers = -1
         self.faults: list[Fault] = []
 
     def look_if_idle(self) -> bool:
-        """Look if it is time and nothing was answered since the last call; whether it was looked.
+        """Check the state if it is time and nothing was answered since the last call.
+
+        Returns:
+            Whether the state was checked.
 
         Raises:
             StateError: If the state cannot be read.
@@ -71,7 +74,7 @@ class Inspection:
 
 @asynccontextmanager
 async def inspecting(inspection: Inspection) -> AsyncIterator[None]:
-    """Look in a thread of its own while the block runs; housekeeping does not wait for it."""
+    """Check in a separate thread while the block runs, so that housekeeping does not wait for it."""
     task = asyncio.create_task(_inspect(inspection))
     try:
         yield
@@ -86,7 +89,7 @@ async def _inspect(inspection: Inspection) -> None:
         await asyncio.sleep(_PAUSE_S)
         try:
             await asyncio.to_thread(inspection.look_if_idle)
-        except StateError as error:  # readiness tells that, too
+        except StateError as error:  # `/readyz` reports that, too
             _log.error("integrity: %s", error)
-        except Exception:  # what is broken in a way that nobody thought of must not end the looks
+        except Exception:  # an unexpected error must not end the checks
             _log.exception("integrity: the look failed")

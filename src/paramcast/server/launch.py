@@ -1,4 +1,4 @@
-"""A whole service from its settings: what `paramcast serve` runs, and each replica under Ray."""
+"""Builds a whole service from its settings, for `paramcast serve` and for each replica under Ray."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Launched:
-    """A service, ready to be served.
+    """A service that is ready to run.
 
     Attributes:
-        app: Answers requests over HTTP.
-        service: Answers them without.
-        public_key: Of its packages (hex).
-        end_streams: Ends what would go on for as long as somebody watches; to be called in the app's loop.
+        app: The application that answers requests over HTTP.
+        service: The service behind it, which answers requests without HTTP.
+        public_key: The key (hex) that signs updates.
+        end_streams: Ends the event streams of the dashboard; must be called in the event loop of `app`.
     """
 
     app: ASGIApp
@@ -53,10 +53,10 @@ def _delegation(path: Path) -> Delegation:
 
 @contextmanager
 def launched(settings: Settings) -> Iterator[Launched]:
-    """Open all that the service needs, until the block ends.
+    """Open everything that the service needs, and close it when the block ends.
 
     Raises:
-        InputError: If a setting leads nowhere.
+        InputError: If a setting names a file or value that cannot be used.
         StateError: If the state cannot be used.
     """
     given = Models.of_artifacts(settings.artifact) if settings.artifact else None
@@ -85,7 +85,7 @@ def launched(settings: Settings) -> Iterator[Launched]:
             delegation=delegation,
         )
         yield Launched(tracing.traced(app), app.service, public_key_hex(key), app.live.end)
-        with suppress(StateError):  # for the map alone
+        with suppress(StateError):  # they are only needed for the map
             app.service.write_places()
     finally:
         database.close()

@@ -1,4 +1,4 @@
-"""Serving a launched service by uvicorn: its socket, TLS, and what happens as it starts and stops."""
+"""Runs a launched service with uvicorn: its sockets, TLS, start and shutdown."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from paramcast.server.launch import Launched
 from paramcast.server.settings import Settings
 
 _OWN_FILES = 96
-"""Files that the service opens itself: of its state, its models, its log."""
+"""Number of files that the service opens itself: for its state, its models and its log."""
 
 
 def opened_listener(host: str, port: int) -> socket.socket:
-    """A socket that is bound already, so that the port is known before the service starts.
+    """Bind a socket, so that the port is known before the service starts.
 
     Raises:
-        InputError: If there is no such address, or the port is taken.
+        InputError: If there is no such address, or the port is in use.
     """
     try:
-        # asyncio switches Nagle's algorithm off only where the protocol is said to be TCP, not left at 0:
-        # with it, every answer waits 40 ms for the device's delayed acknowledgement.
+        # asyncio switches Nagle's algorithm off only if the protocol is given as TCP, not as 0. With the
+        # algorithm, every answer waits 40 ms for the device's delayed acknowledgement.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # elsewhere the option lets two processes take one port
+        if os.name == "posix":  # on other systems the option lets two processes use one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
@@ -46,14 +46,18 @@ def opened_listener(host: str, port: int) -> socket.socket:
 
 
 def opened_internal(settings: Settings) -> AbstractContextManager[socket.socket | None]:
-    """The socket for health, metrics and operators, if it is another one. Raises as `opened_listener`."""
+    """Bind the separate socket for health, metrics and operators, if one is set.
+
+    Raises:
+        InputError: If there is no such address, or the port is in use.
+    """
     if settings.internal_port is None:
         return nullcontext()
     return opened_listener(settings.internal_host, settings.internal_port)
 
 
 def url_of(listener: socket.socket, settings: Settings | None = None) -> str:
-    """The address at which the service answers; the internal one without `settings`."""
+    """Return the URL of a listening socket; without `settings` it is http, as for the internal socket."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings is not None and settings.tls_certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -65,14 +69,14 @@ def http_server(
     announce: Callable[[], None],
     internal: socket.socket | None = None,
 ) -> uvicorn.Server:
-    """A server for a socket: `run(sockets=[listener])`.
+    """Make a server for a socket; start it with `run(sockets=[listener])`.
 
     Args:
         launched: The service.
-        settings: Of the service.
-        announce: Called once the server takes connections.
-        internal: Where health, metrics and operators' routes are answered, if not where devices ask; there
-            without TLS.
+        settings: Settings of the service.
+        announce: Called when the server accepts connections.
+        internal: Separate socket for health, metrics and operators' routes, without TLS; None: the socket for
+            devices answers them.
 
     Raises:
         InputError: If the certificate or its key cannot be used.
@@ -86,7 +90,7 @@ def http_server(
         http=protocol_for(Door(_connections(settings), most_bytes)),
         proxy_headers=settings.behind_proxy,
         forwarded_allow_ips="*",
-        # Who waits to be let in waits unseen: no more of them than are let wait inside.
+        # The service does not see connections that wait to be accepted; allow as many as waiting requests.
         backlog=settings.waiting_room,
         timeout_graceful_shutdown=settings.drain_s,
         **_tls(settings),
@@ -94,7 +98,7 @@ def http_server(
 
     inside = None
     if internal is not None:
-        # A door of its own: however many strangers stand before the other one, a health check comes in.
+        # Separate limits: health checks are answered even if the public socket is flooded.
         protocol = protocol_for(Door(_OWN_FILES, most_bytes))
         inner = uvicorn.Config(launched.app, **common, http=protocol, lifespan="off", proxy_headers=False)
         inner.load()
@@ -111,7 +115,7 @@ def http_server(
             announce()
 
         async def _listen(self, listeners: list[socket.socket]) -> None:
-            """Take connections, as uvicorn does, but with an end to the wait for TLS to begin."""
+            """Accept connections as uvicorn does, but with a time limit for the TLS handshake."""
 
             def connection() -> asyncio.Protocol:
                 kind: Any = self.config.http_protocol_class
@@ -130,7 +134,7 @@ def http_server(
                 )
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            launched.end_streams()  # they would go on for as long as somebody watches
+            launched.end_streams()  # they would last as long as somebody watches
             await super().shutdown(sockets)
             if inside is not None:
                 await inside.shutdown(sockets)
@@ -139,7 +143,7 @@ def http_server(
 
 
 def _connections(settings: Settings) -> int:
-    """As many as are set, or as the process may open files for, less those that it needs itself."""
+    """Return the limit of connections: the setting, or fewer if the process may not open enough files."""
     if os.name != "posix":
         return settings.connections
     import resource
@@ -154,7 +158,7 @@ def _check_private(key: Path | None) -> None:
 
 
 def _tls(settings: Settings) -> dict[str, Any]:
-    """Uvicorn's options for TLS, tried beforehand."""
+    """Return uvicorn's options for TLS, after a trial of the files."""
     if settings.tls_certificate is None:
         return {}
     _check_private(settings.tls_key)
@@ -163,7 +167,7 @@ def _tls(settings: Settings) -> dict[str, Any]:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
         if settings.tls_client_ca is not None:
             context.load_verify_locations(settings.tls_client_ca)
-    except OSError as error:  # of which ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is a subclass
         raise InputError(f"the certificate, its key or the authority cannot be used: {error}") from error
     return {
         "ssl_certfile": settings.tls_certificate,

@@ -1,4 +1,4 @@
-"""Where the service's log goes: standard error, as lines for people or as JSON objects for machines."""
+"""Log of the service on standard error, as lines for people or as JSON objects for machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def set_up_logs(form: str, level: str) -> None:
-    """Log from `level` on, as `text` or `json`; what libraries say from warnings on."""
+    """Set up the log as `text` or `json`, from `level` on; for libraries from warnings on."""
     handler = logging.StreamHandler()
     if form == "json":
         names = {"asctime": "time", "levelname": "level", "name": "logger"}

@@ -1,4 +1,4 @@
-"""What the service counts, in the text format of Prometheus."""
+"""Metrics of the service in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _BYTES = (256, 1024, 4096, 16384, 65536, 262144, 1 << 20, 1 << 23, 1 << 26)
 _POINTS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 
-# A second series for each, which nobody reads.
+# The created metrics would be a second time series for every counter, which is not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 STATUSES = (200, 304, 401, 403, 409, 413, 422, 429, 499, 500, 503)
-"""Of answers to `/v1/adapt`; 499 where the device has gone."""
+"""Statuses of answers to `/v1/adapt`; 499: the device has closed the connection."""
 
 
 class Metrics:
-    """The figures of one service.
+    """Metrics of one service.
 
     Attributes:
-        requests: Requests that were worked on.
-        batches: Batches of them.
+        requests: Processed requests.
+        batches: Batches of processed requests.
         batch_size: Requests in a batch.
-        refused: Requests for which there was no room.
+        refused: Requests that were refused because the queue was full.
         answers: Answers to `/v1/adapt`, by status.
         latency: Seconds from a request's head to the end of its answer.
         received: Bytes of the bodies of requests.
-        sent: Bytes of packages.
-        gain: Percentage points that devices report of packages that they took up.
-        not_applied: Packages that devices report not to have taken up.
-        kept_house: When housekeeping was done last, unix seconds.
-        faults: What the last look at the state's integrity found wrong.
+        sent: Bytes of updates.
+        gain: Gains in percentage points that devices report for updates that they applied.
+        not_applied: Updates that devices report as not applied.
+        kept_house: Time of the last housekeeping, unix seconds.
+        faults: Number of faults that the last check of the state's integrity found.
     """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)  # memory, time and files of the process, where the system tells
+        ProcessCollector(registry=registry)  # memory, time and files of the process, if the system gives them
 
         def counter(name: str, what: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(name, what, labels, namespace="paramcast", registry=registry)
@@ -82,23 +82,23 @@ class Metrics:
         )
 
     def watch(self, waiting: Callable[[], float]) -> None:
-        """Ask for the length of the queue when somebody looks."""
+        """Read the length of the queue from `waiting` whenever the metrics are read."""
         gauge = Gauge("waiting", "Requests that wait now.", namespace="paramcast", registry=self._registry)
         gauge.set_function(waiting)
 
     def count_batch(self, size: int) -> None:
-        """Count a batch."""
+        """Count a batch of `size` requests."""
         self.batches.inc()
         self.requests.inc(size)
         self.batch_size.observe(size)
 
     def count_answer(self, received: int, sent: int) -> None:
-        """Count the bytes of a request that was answered."""
+        """Count the bytes of an answered request and of its answer."""
         self.received.observe(received)
         self.sent.observe(sent)
 
     def answered(self) -> dict[int, int]:
-        """Answers to `/v1/adapt` since the process began, by status."""
+        """Return the number of answers to `/v1/adapt` since the process began, by status."""
         (family,) = self._answers.collect()
         return {
             int(sample.labels["status"]): int(sample.value)
@@ -107,5 +107,5 @@ class Metrics:
         }
 
     def text(self) -> bytes:
-        """All of it."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Signed notices of what is called back, one for each base model: made from the state, signed while fresh."""
+"""Signed notices of recalls, one for each base model: made from the state and signed anew when old."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from paramcast.server.db import Database
 from paramcast.server.db.recalls import Recall, known_models, put_right, recall_of
 
 FRESH_S = 60
-"""Seconds after which a notice is signed anew, so that devices see how old theirs is."""
+"""Seconds after which a notice is signed anew, so that devices can tell the age of their notice."""
 
 _log = logging.getLogger(__name__)
 
 
 class RecalledError(InputError):
-    """Devices of this base model are to run it: no updates are made until `paramcast model recall --resume`.
+    """Devices must run this base model without updates until `paramcast model recall --resume`.
 
     Attributes:
         model: sha256 of the base model.
@@ -31,7 +31,7 @@ class RecalledError(InputError):
 
 
 def check_delegation(delegation: Delegation, key: SigningKey, now: float) -> None:
-    """Return if the root delegates `key` at `now` (unix seconds). Raises InputError."""
+    """Check that the root delegates `key` at `now` (unix seconds). Raises InputError."""
     try:
         delegation.check(delegation.root)
     except BadSignature as error:
@@ -62,7 +62,7 @@ class Notices:
     ) -> None:
         """Sign with `key` of `generation`; a notice is valid for `lifetime_s` seconds by `clock`.
 
-        A recall at a time that is later than `clock` by more than `skew_s` was given by a wrong clock.
+        If the time of a recall is later than `clock` by more than `skew_s`, it comes from a wrong clock.
         """
         self._database, self._key, self._clock = database, key, clock
         self._lifetime_s, self._generation, self._skew_s = lifetime_s, generation, skew_s
@@ -70,7 +70,10 @@ class Notices:
         self._signed: dict[str, tuple[Notice, bytes]] = {}
 
     def refresh(self, served: Iterable[str]) -> None:
-        """Look at the state; `served` are the base models in service, which a state may not know.
+        """Read the recalls from the state.
+
+        Args:
+            served: sha256 of the base models in service, which the state may not know.
 
         Raises:
             StateError: If the state cannot be used.
@@ -90,17 +93,17 @@ class Notices:
         self._recalls = {recall.model: recall for recall in found}
 
     def to_base(self, model: str) -> bool:
-        """Whether devices of a base model run it, so that no updates are made for them."""
+        """Check whether devices must run a base model without updates, so that none are made for them."""
         recall = self._recalls.get(model)
         return recall is not None and recall.to_base
 
     def since_s(self, model: str) -> int:
-        """Unix seconds: an update that says an earlier issue time would be called back at once."""
+        """Return the lowest issue time in unix seconds; an update with an earlier time would be recalled."""
         recall = self._recalls.get(model)
         return 0 if recall is None else _since_s(recall)
 
     def of(self, model: str) -> bytes | None:
-        """The notice for a base model, not older than `FRESH_S`; None if the model is not known here."""
+        """Return the notice for a base model, at most `FRESH_S` old; None if the model is not known here."""
         recall = self._recalls.get(model)
         if recall is None:
             return None
@@ -128,5 +131,5 @@ def _says(notice: Notice, recall: Recall) -> bool:
 
 
 def _since_s(recall: Recall) -> int:
-    """Unix seconds, rounded up: what was issued in the same second is called back too."""
+    """Convert the recall's time to unix seconds, rounded up: updates of the same second are recalled too."""
     return -(-recall.since // 1000)

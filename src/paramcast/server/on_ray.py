@@ -1,8 +1,8 @@
-"""The service as a deployment of Ray Serve (extra `ray`), for when one process is not enough.
+"""The service as a deployment of Ray Serve (extra `ray`), if one process is not enough.
 
-Every replica is the whole service of `paramcast serve`: same routes, batches and published models. They share
-the state, which has to be PostgreSQL once there is more than one machine, and need the key and the store of
-models at the places that the settings name.
+Every replica is the whole service of `paramcast serve`, with the same routes, batches and published models.
+The replicas share the state, which must be PostgreSQL if there is more than one machine. They need the key
+and the store of models at the places that the settings name.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 NAME = "cloud"
-"""Of the deployment: under it, `deploy/ray.yaml` may set other options."""
+"""Name of the deployment; `deploy/ray.yaml` may set other options under this name."""
 
 _OPTIONS: dict[str, Any] = {
-    # Those that are not yet worked on are a replica's next batch; Ray's own default of 5 would starve it.
+    # Waiting requests are a replica's next batch; with Ray's default of 5 the batches would be too small.
     "max_ongoing_requests": 256,
     "autoscaling_config": {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32},
     "ray_actor_options": {"num_cpus": 1},
     "health_check_period_s": 5,
 }
 _kept = ExitStack()
-"""What a replica has opened: it is closed with its process."""
+"""The replica's service, which is closed when the process ends."""
 
 
 def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
-    """The deployment whose replicas each serve what `build` gives them there.
+    """Make the deployment; each replica serves the application that `build` makes there.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -49,10 +49,10 @@ def deployed(build: Callable[[], ASGIApp], **options: Any) -> Any:
 
 
 def replica(config: Path | None) -> ASGIApp:
-    """What a replica serves, until its process ends.
+    """Make the application of a replica, which serves until its process ends.
 
     Args:
-        config: TOML file of settings; None: variables and defaults.
+        config: TOML file of settings; None: only variables and defaults.
     """
     settings = Settings.gather(config)
     set_up_logs(settings.log_format, settings.log_level)

@@ -1,4 +1,4 @@
-"""The fleet's map: where a context lies in two dimensions."""
+"""Positions of contexts on the fleet's map, which has two dimensions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from paramcast.protocol import AdaptRequest
 
 UNIT = 100
-"""Parts of a standard deviation of the training examples: places are whole numbers of them."""
+"""Units of a standard deviation of the training examples; positions are whole numbers of units."""
 
 FARTHEST = 100 * UNIT
 
 
 def place_of(request: AdaptRequest) -> tuple[int, int]:
-    """Where the context of a request lies.
+    """Compute the position of a request's context on the map.
 
-    Uplink features are whitened along the principal axes of the training data, the widest one first. On the
-    map x is the mean over the request's examples of the first entry of what was seen. For a model that is
-    asked something, y is that of what was asked, 0 where nothing was; for any other model, that of the second
-    entry of what was seen.
+    Uplink features are whitened along the principal axes of the training data, the widest axis first. x is
+    the mean of the first entry of the request's anchors. For a model with queries, y is the mean of the first
+    entry of the queries, or 0 if there are none. For other models, y is the mean of the second entry of the
+    anchors.
 
     Returns:
         x and y in hundredths of a standard deviation, within 100 standard deviations.
@@ -30,6 +30,6 @@ def place_of(request: AdaptRequest) -> tuple[int, int]:
 
 
 def _mean(values: np.ndarray) -> int:
-    """(N,) float32, N >= 1."""
+    """Compute the clipped mean of values (N,) float32, N >= 1, in units."""
     mean = float(values.mean(dtype=np.float64))
     return round(UNIT * max(-FARTHEST / UNIT, min(FARTHEST / UNIT, mean)))

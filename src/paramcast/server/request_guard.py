@@ -1,4 +1,4 @@
-"""Who is let in: signatures, clocks, replays and rates, each with an answer that says what to do."""
+"""Checks of requests: signatures, clocks, replays and rates. Every refusal says what to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ADAPT = ("POST", "/v1/adapt")
 
 
 class RefusedError(InputError):
-    """The request is not let in.
+    """The request is refused.
 
     Attributes:
         code: `malformed`, `unsigned`, `foreign`, `unknown`, `revoked`, `clock` or `replayed`. A signer
-            without a key of the device, now or before, gets `unknown`, whether the name is known or not.
-        nonce: Of the request, if it was signed.
-        time_us: A time at which it could be signed and would be let in; of `clock` and `replayed` only.
+            without a current or former key of the device gets `unknown`, whether the name is known or not.
+        nonce: Nonce of the request, if it was signed.
+        time_us: Unix microseconds at which a signed request would be accepted; only with `clock` and
+            `replayed`.
     """
 
     def __init__(self, code: str, message: str, nonce: str = "", time_us: int | None = None) -> None:
@@ -30,10 +31,10 @@ class RefusedError(InputError):
 
 
 class TooManyError(InputError):
-    """The device asks more often than it may.
+    """The client sends more requests than allowed.
 
     Attributes:
-        retry_after_s: When it may ask again.
+        retry_after_s: Seconds after which it may send a request again.
     """
 
     def __init__(self, retry_after_s: int) -> None:
@@ -43,16 +44,16 @@ class TooManyError(InputError):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a request says of who sends it.
+    """A request's claim to come from a device.
 
     Attributes:
-        device: In whose name it speaks.
-        credentials: Of the header, or None if it is not signed.
+        device: Name of the device, or of its user, that the request is for.
+        credentials: Content of the `authorization` header, or None if the request is not signed.
         digest: sha256 of the body.
-        method: Of the request.
-        path: Of the request.
-        cost: What it uses of the device's rate; of an ordinary request 1.
-        key: The key that was found to have signed it, hex; None: nobody has looked.
+        method: HTTP method of the request.
+        path: Path of the request.
+        cost: Cost of the request within the device's rate; 1 for an ordinary request.
+        key: The key that signed the request, hex, if it was checked before; else None.
     """
 
     device: str
@@ -66,16 +67,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class RequestGuard:
-    """The rules.
+    """Rules for accepting requests.
 
     Attributes:
-        required: Let in only devices that are enrolled. Else unsigned requests are served too, except in the
-            name of a device that is enrolled.
+        required: Accept only requests of enrolled devices. Otherwise unsigned requests are served too, except
+            in the name of an enrolled device.
         skew_s: Seconds by which a device's clock may be wrong.
-        rate_per_minute: Signed requests of a device in the long run; 0 for any number. Unsigned ones are not
-            limited: whoever can make up a name could use up another's.
-        burst: So many may come at once.
-        clock: Unix time in seconds.
+        rate_per_minute: Long-term limit of signed requests of a device; 0 for no limit. Unsigned requests
+            have no limit: a client could use any name, and so use up the limit of another device.
+        burst: Number of requests that may come at once.
+        clock: Returns the unix time in seconds.
     """
 
     required: bool = False
@@ -85,14 +86,14 @@ class RequestGuard:
     clock: Callable[[], float] = field(default=time.time)
 
     def admit(self, claim: Claim, table: MutableMapping[str, Known]) -> str | None:
-        """Let a request in, and note in `table` that its device has used its time and rate.
+        """Accept a request, and record in `table` the time of its signature and the used rate of its device.
 
         Returns:
             The key that signed it (hex), or None if it is not signed and need not be.
 
         Raises:
-            RefusedError: It is not who it says, or is not let in now.
-            TooManyError: It comes too often.
+            RefusedError: The signature is missing or not accepted, or its time is not.
+            TooManyError: The device sends too many requests.
         """
         device, credentials = claim.device, claim.credentials
         owner = owner_of(device)
@@ -103,14 +104,14 @@ class RequestGuard:
             return None
         if credentials.device not in (device, owner):
             raise RefusedError("foreign", f"device {credentials.device} signed a request of {device}")
-        device = credentials.device  # its users' requests are its own: they use its time and rate
+        device = credentials.device  # requests of a device's users use its time and rate
         known = table.get(device, Known())
         key = _signing_key(claim, credentials, known)
         if owner is not None and owner in table and not table[owner].keys:
             raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
         now_us = int(1e6 * self.clock())
         known = self._put_right(known, now_us)
-        # The signature comes first: nobody else is told when a device was here last.
+        # The signature is checked first, so that only the device learns when it was served last.
         if abs(credentials.time_us - now_us) > 1e6 * self.skew_s:
             raise RefusedError(
                 "clock",
@@ -130,20 +131,21 @@ class RequestGuard:
         return key
 
     def check_signed(self, credentials: Credentials | None) -> None:
-        """Return if the request is signed or need not be: known before its body is read.
+        """Check that the request is signed if it has to be; needs no body.
 
         Raises:
-            RefusedError: It must be.
+            RefusedError: The request is not signed, but must be.
         """
         if credentials is None and self.required:
             raise RefusedError("unsigned", "requests to this service must be signed by an enrolled device")
 
     def _put_right(self, known: Known, now_us: int) -> Known:
-        """What is known of a device, without times that no right clock can have given.
+        """Reset recorded times of a device that no correct clock can have given.
 
-        No service believes a signature's time that is later than its own by more than the skew, and services
-        on one state differ by less than that. If a later time is on record, the clock was ahead when it was
-        written. Requests of that hour are out of the skew now, so that none of them is let in again.
+        No service accepts a signature's time that is later than its own clock by more than the skew, and the
+        clocks of services on one state differ by less than the skew. If a later time is on record, the
+        service's clock was ahead when it was written. Requests with such times are outside of the skew now,
+        so none of them is accepted again.
         """
         latest = self.latest_us()
         signed_at = known.signed_at if known.signed_at <= latest else 0
@@ -152,11 +154,14 @@ class RequestGuard:
         return replace(known, signed_at=signed_at, spent_until=spent_until)
 
     def latest_us(self) -> int:
-        """Unix microseconds: no right clock can have given a later time of a signature."""
+        """Return the latest time of a signature (unix microseconds) that a correct clock can have given."""
         return int(1e6 * (self.clock() + 2 * self.skew_s))
 
     def _spent(self, spent_until: int, now_us: int, cost: float = 1.0) -> int:
-        """The generic cell rate algorithm: one number a device, whatever its rate and burst."""
+        """Apply the generic cell rate algorithm, which needs one number for each device.
+
+        Returns the time (unix microseconds) up to which the rate is used up. Raises TooManyError.
+        """
         if self.rate_per_minute <= 0:
             return spent_until
         one_us = 60e6 / self.rate_per_minute
@@ -168,36 +173,36 @@ class RequestGuard:
 
 
 class AddressRates:
-    """How often something may be done from one address: for what asks for no signature.
+    """Limits the rate of an action by address, for routes without a signature.
 
-    Kept by this process alone, and for no more addresses than fit.
+    Only this process keeps the counts, for at most `_MOST` addresses.
     """
 
     _MOST = 4096
 
     def __init__(self, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow so many in the long run, and so many at once."""
+        """Allow `per_minute` actions in the long run, and `burst` at once."""
         self._guard = RequestGuard(rate_per_minute=per_minute, burst=burst)
         self._clock = clock
         self._spent: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def use(self, address: str) -> None:
-        """Note that it is done once more. Raises TooManyError if it is too often."""
+        """Count one more action of an address. Raises TooManyError if there are too many."""
         now_us = int(1e6 * self._clock())
         with self._lock:
             spent = self._guard._spent(self._spent.get(address, 0), now_us)
             self._spent.pop(address, None)
-            self._spent[address] = spent  # at the end: the first is the one that was here longest ago
+            self._spent[address] = spent  # at the end, so that the first entry is the oldest
             if len(self._spent) > self._MOST:
                 del self._spent[next(iter(self._spent))]
 
 
 class Patience:
-    """How long unsigned requests of one address wait for their answer, where they come too fast.
+    """Delays answers to unsigned requests of one address if they come too fast.
 
-    Whoever asks again as soon as he is answered is slowed down by that, at no cost: the time that his
-    requests would take is the devices'.
+    A client that sends its next request as soon as it has an answer is slowed down by this. Waiting costs the
+    service nothing, and the saved time is free for devices.
     """
 
     _MOST = 4096
@@ -209,13 +214,13 @@ class Patience:
         longest_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Answer so many a second in the long run, and so many at once, without a wait."""
+        """Answer `per_s` requests a second in the long run and `burst` at once without a delay."""
         self._each_s, self._ahead_s, self._longest_s = 1 / per_s, burst / per_s, longest_s
         self._clock = clock
         self._spent: dict[str, float] = {}
 
     def wait_s(self, address: str) -> float:
-        """Seconds that the next answer to the address has to wait."""
+        """Return the seconds by which the next answer to the address is delayed."""
         now = self._clock()
         spent = max(self._spent.pop(address, 0.0), now) + self._each_s
         self._spent[address] = spent = min(spent, now + self._ahead_s + self._longest_s)
@@ -225,7 +230,7 @@ class Patience:
 
 
 def read_credentials(header: str | None) -> Credentials | None:
-    """What an `authorization` header says, if there is one. Raises RefusedError if it says nothing."""
+    """Read the `authorization` header, if there is one. Raises RefusedError if it is malformed."""
     if header is None:
         return None
     try:
@@ -235,7 +240,7 @@ def read_credentials(header: str | None) -> Credentials | None:
 
 
 def replayed(claim: Claim, now_us: int) -> RefusedError:
-    """The refusal of a request whose device's newest time another one has used meanwhile."""
+    """Make the refusal of a request whose time is not newer than that of a request accepted meanwhile."""
     assert claim.credentials is not None
     return RefusedError(
         "replayed",

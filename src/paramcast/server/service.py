@@ -1,4 +1,4 @@
-"""What the cloud does with requests, apart from HTTP: makes parameters, numbers, signs and records them."""
+"""Processing of requests apart from HTTP: generates updates, numbers, signs and records them."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ from paramcast.server.tracing import Tracing
 from paramcast.server.trial import trial_requests
 
 _MOST_PLACES = 4096
-"""Places that wait to be written, at most: two seconds of a busy service."""
+"""Largest number of places that wait to be written: two seconds of a busy service."""
 
 _PLACES_AT_ONCE = 500
-"""Places in one transaction: it never holds the database for long."""
+"""Places in one transaction, so that it never blocks the database for long."""
 
 _BYTES_OF_ONE = 16384
-"""Of a request that costs its device as much of its rate as one more."""
+"""Bytes of a request that cost as much of the device's rate as one more request."""
 
 _PROBES = 3
-"""Requests of a health check."""
+"""Requests of a health check for each model."""
 
 
 Made = Generated | Answer | Exception
-"""A package to be; or there is none to be, and why."""
+"""Parameters of a future update; or an answer or error, if no update is made."""
 
 
 class AdaptService:
-    """Checks requests, has parameters made, numbers and signs them. Safe to call from several threads."""
+    """Checks requests; generates, numbers and signs updates. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -72,18 +72,18 @@ class AdaptService:
         clock: Callable[[], float] | None = None,
         delegation: Delegation | None = None,
     ) -> None:
-        """Serve `models`; packages are signed by `key` and expire `lifetime_s` seconds after `clock`.
+        """Serve `models`; updates are signed by `key` and expire `lifetime_s` seconds after `clock`.
 
-        `delegation` is the root's word for the key, if the fleet has a root.
+        `delegation` is the root's delegation of the key, if the fleet has a root.
 
-        The clock is that of the gate, if no other is given.
+        Without `clock`, the clock of the gate is used.
 
         Without a `database` the service forgets its devices with the process; without a `gate` it serves
         unsigned requests too.
 
         Raises:
             InputError: If the lifetime is not positive, the quantization is unknown, or the delegation is for
-                another key or over.
+                another key or has expired.
         """
         if lifetime_s <= 0:
             raise InputError("the lifetime of a package must be more than 0 seconds")
@@ -110,40 +110,40 @@ class AdaptService:
             skew_s=self.gate.skew_s,
             clock=self._clock,
         )
-        with suppress(StateError):  # housekeeping looks again
+        with suppress(StateError):  # housekeeping tries again
             self.look_at_recalls()
         self._working = threading.Lock()
         self._placing = threading.Lock()
         self._places: deque[Place] = deque()
 
     def adapt(self, data: bytes) -> bytes:
-        """Turn an encoded request, unsigned, into a sealed package.
+        """Turn an encoded, unsigned request into a signed update.
 
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
-            RefusedError: If it had to be signed.
+            RefusedError: If the request has to be signed.
             BackendError: If the model fails.
             StateError: If the state cannot be written.
         """
         (outcome,) = self.answer([self.read(data)])
         if isinstance(outcome, Exception):
             raise outcome
-        assert outcome.data is not None  # as it has no tag
+        assert outcome.data is not None  # without a tag there is always an update
         return outcome.data
 
     def read(self, data: bytes, credentials: Credentials | None = None, unless: str | None = None) -> Asked:
-        """Decode a request, and see that a model here can serve it.
+        """Decode a request, and check that a model here can serve it.
 
         Args:
-            data: What `AdaptRequest.encode` wrote.
-            credentials: Of the header that signs it.
-            unless: The tag of the package that the device has.
+            data: Bytes of `AdaptRequest.encode`.
+            credentials: Content of the header that signs the request.
+            unless: The tag of the update that the device has.
 
         Raises:
             MessageError: If the request is malformed or its features do not have the model's dimensions.
             WrongModelError: If the device runs another base model.
-            RecalledError: If devices of this base model are to run it.
+            RecalledError: If devices must run this base model without updates.
         """
         request = AdaptRequest.decode(data)
         served = self.models.pick(request.model, request.device)
@@ -167,12 +167,12 @@ class AdaptService:
         )
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
-        """A sealed package for each request, or why it has none.
+        """Make a signed update for each request, or an error that says why it has none.
 
-        That is its own RefusedError, TooManyError or BackendError, or the StateError of all: what a device
-        has used up, and the number that its package carries, are in the state before an answer leaves.
-        Health checks need no state: a service without its database is not well, but starting it anew is no
-        cure.
+        The error is a RefusedError, TooManyError or BackendError of one request, or a StateError of all:
+        the used rate of a device, and the number of its update, are in the state before an answer is sent.
+        Health checks need no state: a service without its database does not work, but a restart would not
+        help.
         """
         origins = [one.origin for one in asked]
         with self._working, self._tracing.span("batch", origins, requests=len(asked)):
@@ -191,16 +191,16 @@ class AdaptService:
             Place(one.request.device, sequence, one.served.backend.model, *place_of(one.request))
             for one, sequence in issued
         )
-        if len(self._places) > _MOST_PLACES:  # nobody keeps house here, or not often enough
+        if len(self._places) > _MOST_PLACES:  # without housekeeping, or if it is too slow
             with suppress(StateError):
                 self.write_places()
         return outcomes
 
     def write_places(self) -> None:
-        """Put on record where the contexts of what was issued lie; no device waits for that.
+        """Record the map places of the issued updates; no device waits for that.
 
         Raises:
-            StateError: If the state cannot be written; what was not written is lost.
+            StateError: If the state cannot be written; the places that were not written are lost.
         """
         with self._placing:
             while places := [self._places.popleft() for _ in range(min(len(self._places), _PLACES_AT_ONCE))]:
@@ -208,9 +208,9 @@ class AdaptService:
                     keep_places(connection, places)
 
     def screen(self, claims: Sequence[Claim]) -> list[str | Exception | None]:
-        """The key that signed each request, or why it is not let in: before any of them takes a place.
+        """Return the key that signed each request, or its refusal, before the request takes a place.
 
-        Nothing is used up by it; `answer` looks again at all but the signature.
+        This uses up no rate; `answer` repeats all checks except that of the signature.
         """
         with self.database.reading() as connection:
             table = known(connection, [one.device for one in claims], int(1000 * self._clock()))
@@ -223,11 +223,11 @@ class AdaptService:
         return keys
 
     def look_at_recalls(self) -> None:
-        """See in the state what is called back. Raises StateError if it cannot be read."""
+        """Read the recalls from the state. Raises StateError if it cannot be read."""
         self.notices.refresh([served.backend.model for served in self.models.serving])
 
     def keys(self) -> dict[str, Any]:
-        """What `/v1/keys` tells: the key that signs, how those before it endorsed it, the root's word for it.
+        """Return the answer of `/v1/keys`: signing key, endorsements of former keys, the root's delegation.
 
         Raises:
             StateError: If the state cannot be read.
@@ -238,7 +238,7 @@ class AdaptService:
         return {"public_key": public_key_hex(self._key), "endorsements": chain, "delegation": word}
 
     def probes(self) -> list[Asked]:
-        """Made-up requests for each model, as devices send them: if they are answered, so are devices'."""
+        """Make synthetic requests for each model; if they are answered, requests of devices are, too."""
         return [
             Asked(request, served, None)
             for served in self.models.serving
@@ -246,10 +246,10 @@ class AdaptService:
         ]
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
-        """What `/v1/model` tells of `model`, or of another one where it is not served.
+        """Return the answer of `/v1/model` about `model`, or about another one if it is not served.
 
         Raises:
-            InputError: If nothing is served yet.
+            InputError: If no model is served yet.
         """
         backend = self.models.described(model)
         if backend is None:
@@ -266,7 +266,7 @@ class AdaptService:
         }
 
     def _admit(self, asked: Sequence[Asked]) -> tuple[dict[str, Known], list[Made | None]]:
-        """The devices that have used a time and rate, and each request's outcome, or None: to be made."""
+        """Return the new times and rates of devices, and each request's outcome; None: to be generated."""
         now = self._clock()
         with self.database.reading() as connection:
             before = known(connection, [one.request.device for one in asked], int(1000 * now))
@@ -282,14 +282,14 @@ class AdaptService:
         return {name: one for name, one in table.items() if one is not before[name]}, outcomes
 
     def _refuse(self, asked: Sequence[Asked], made: list[Made | None], late: set[str]) -> None:
-        """Take back what was let in of devices for which another request was first, to another service."""
+        """Refuse accepted requests of the `late` devices: another service has accepted a newer request."""
         for place, one in enumerate(asked):
             signer = one.claim and one.claim.credentials and one.claim.credentials.device
             if signer in late and one.claim is not None and not isinstance(made[place], Exception):
                 made[place] = replayed(one.claim, int(1e6 * self._clock()))
 
     def _unchanged(self, asked: Asked, now: float) -> Answer | None:
-        """That the device's package would be made again; not when more than half of its life is over."""
+        """Answer that the device has the same update already, unless over half of its lifetime has passed."""
         if asked.unless is None:
             return None
         made_of, _, expires = asked.unless.strip('"').rpartition("-")
@@ -299,7 +299,7 @@ class AdaptService:
         return Answer(None, f"{made_of}-{expires}") if 2 * left_s > self._lifetime_s else None
 
     def _generate(self, asked: Sequence[Asked], made: list[Made | None]) -> None:
-        """Fill in what each model makes of its requests."""
+        """Fill in the parameters that each model generates for its requests."""
         places: dict[tuple[int, int, int], list[int]] = {}
         for place, outcome in enumerate(made):
             if outcome is None:
@@ -319,10 +319,10 @@ class AdaptService:
     def _issue(
         self, connection: Connection, asked: Sequence[Asked], made: Sequence[Made | None]
     ) -> tuple[list[Answer | Exception], list[tuple[Asked, int]]]:
-        """Number and seal what was made, and record it, in the caller's transaction.
+        """Give numbers to the generated updates, sign and record them, in the caller's transaction.
 
         Returns:
-            The outcomes, and what was issued, by its number.
+            The outcomes, and the requests with issued updates, each with the update's number.
         """
         now = self._clock()
         expires = int(now) + self._lifetime_s
@@ -349,7 +349,7 @@ class AdaptService:
         return outcomes, issued
 
     def _tried(self, probe: Asked) -> Answer | Exception:
-        """What becomes of a health check without the state."""
+        """Answer a health check without the state."""
         (made,) = generate(probe.served.backend, [probe.request])
         if isinstance(made, Exception):
             return made

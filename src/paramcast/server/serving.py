@@ -1,4 +1,4 @@
-"""The models in service: those of some artifacts, or those that were published, each loaded once."""
+"""The models in service: of given artifacts, or published ones. Each is loaded once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class WrongModelError(InputError):
-    """The device runs another base model than those that this service adapts."""
+    """The device runs a base model that this service does not adapt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ class Served:
     """A model in service.
 
     Attributes:
-        backend: Makes its updates.
-        version: None where it was not published but given as a folder.
-        bundle: What a browser loads; None where the artifact has no half for devices.
-        effects: Runs updates on the artifact's example; None where nothing is signed of them.
+        backend: Generates the updates.
+        version: The published version; None if the model was given as a folder.
+        bundle: The files for browsers; None if the artifact has no folder `device`.
+        effects: Runs updates on the artifact's probe; None if updates carry no signed effect.
     """
 
     backend: AdaptBackend
@@ -49,23 +49,23 @@ class Served:
     effects: Effects | None = None
 
     def effect_of(self, tensors: Mapping[str, Float32], quantization: str) -> bytes | None:
-        """What an update does to the example, once it is rounded; None where that is not known."""
+        """Compute the effect of an update on the probe, after quantization; None if it is unknown."""
         if self.effects is None or not all(np.isfinite(values).all() for values in tensors.values()):
             return None
         return self.effects.of(rounded(tensors, quantization))
 
     @property
     def number(self) -> int | None:
-        """The version's number."""
+        """Number of the published version; None if the model was given as a folder."""
         return self.version.version if self.version else None
 
     @classmethod
     def open(cls, artifact: Path | str) -> Served:
-        """The model of an artifact: its folder `server`, and its folder `device` if there is one.
+        """Open the model of an artifact: its folder `server`, and its folder `device` if there is one.
 
         Raises:
-            InputError: If the folder is no artifact, a file in it is damaged, or its halves do not belong
-                together.
+            InputError: If the folder is no artifact, a file in it is damaged, or `server` and `device` do not
+                belong together.
         """
         backend, device = OnnxHypernetwork.open(artifact), Path(artifact) / "device"
         bundle = BrowserBundle.open(device) if device.is_dir() else None
@@ -83,23 +83,23 @@ class Served:
 
 
 class Models:
-    """Which model serves which device. `refresh` swaps the whole table at once; requests under way finish.
+    """Chooses the model for a device. `refresh` replaces all models at once; running requests finish.
 
     Attributes:
-        store: Where the models lie that were published; None where they were not.
+        store: The store of the published models; None if the models were given as folders.
     """
 
     def __init__(self, serving: Sequence[Served]) -> None:
-        """Serve these, the newest first."""
+        """Serve these models, the newest first."""
         self._serving = tuple(serving)
         self.store: ModelStore | None = None
 
     @classmethod
     def of_artifacts(cls, artifacts: Sequence[Path | str]) -> Models:
-        """The models of these artifacts.
+        """Open the models of artifacts.
 
         Raises:
-            InputError: If one of them cannot be served, or two are of the same base model.
+            InputError: If an artifact cannot be served, or two artifacts have the same base model.
         """
         serving = [Served.open(artifact) for artifact in artifacts]
         found: dict[str, Path | str] = {}
@@ -114,14 +114,14 @@ class Models:
 
     @property
     def serving(self) -> tuple[Served, ...]:
-        """All that are in service, the newest first."""
+        """All models in service, the newest first."""
         return self._serving
 
     def pick(self, model: str, device: str) -> Served:
-        """The model for a device that runs base model `model`.
+        """Choose the model for a device that runs base model `model`.
 
         Raises:
-            WrongModelError: There is none.
+            WrongModelError: No model serves this base model.
         """
         serving = self._serving
         for served in serving:
@@ -134,18 +134,18 @@ class Models:
         )
 
     def described(self, model: str | None) -> AdaptBackend | None:
-        """The newest that serves all devices of `model`, or of any where `model` is None or not served."""
+        """Return the newest model that serves all devices of `model`, else of any base model, else None."""
         whole = [
             served.backend for served in self._serving if not served.version or served.version.share == 100
         ]
         return next((backend for backend in whole if backend.model == model), whole[0] if whole else None)
 
     def refresh(self) -> None:
-        """Look again for what is in service."""
+        """Load the models that are in service now."""
 
 
 class PublishedModels(Models):
-    """Those that `paramcast model publish` has put into the state.
+    """The models that `paramcast model publish` has put into the state.
 
     Attributes:
         problems: sha256 of the files of a version that cannot be served -> why.
@@ -154,15 +154,15 @@ class PublishedModels(Models):
     def __init__(
         self, database: Database, store: ModelStore, load: Callable[[Path], Served] = Served.open
     ) -> None:
-        """Load what is in service now.
+        """Load the models that are in service now.
 
         Args:
-            database: Says what is in service.
+            database: The state, which lists the versions in service.
             store: Holds the files.
             load: Opens a model's folder.
 
         Raises:
-            InputError: If a model's files are damaged or missing, and nothing else serves its devices.
+            InputError: If a model's files are damaged or missing, and no other version serves its devices.
         """
         super().__init__(())
         self._database, self._store, self._load = database, store, load
@@ -181,10 +181,10 @@ class PublishedModels(Models):
                 )
 
     def refresh(self) -> None:
-        """Take up what was published or withdrawn since.
+        """Apply all publications and withdrawals since the last call.
 
-        A version that cannot be served is left out, and tried again a minute later. Where it was to serve all
-        devices of its base model, what serves them goes on.
+        A version that cannot be served is left out, and tried again a minute later. If no other version
+        serves all devices of its base model, the models that served them before stay in service.
 
         Raises:
             StateError: If the state cannot be read.
@@ -205,14 +205,14 @@ class PublishedModels(Models):
             if version.digest not in now and version.digest not in problems:
                 try:
                     now[version.digest] = self._loaded(version)
-                except Exception as error:  # whatever a loader may raise, what works goes on
+                except Exception as error:  # after any error the working models stay
                     problems[version.digest] = str(error)
                     _log.error("models: version %d is left out: %s", version.version, error)
             if version.digest in now:
                 serving.append(replace(now[version.digest], version=version))
         for model in {version.model for version in wanted if version.digest in problems}:
             if not any(one.backend.model == model and _serves_all(one) for one in serving):
-                # Nothing new serves all devices: what serves them goes on, behind canaries.
+                # No new version serves all devices: the former models stay, after the new canaries.
                 serving += [one for one in self._serving if one.backend.model == model and one not in serving]
         self._serving, self._taken = tuple(serving), wanted
         self._again = time.monotonic() + _RETRY_S if problems else math.inf
@@ -226,7 +226,7 @@ class PublishedModels(Models):
 
 
 _RETRY_S = 60.0
-"""After which a version that could not be served is tried again."""
+"""Seconds after which a version that could not be served is tried again."""
 
 
 def _serves_all(served: Served) -> bool:

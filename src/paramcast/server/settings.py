@@ -1,4 +1,4 @@
-"""Every setting of the service: options of `paramcast serve`, `PARAMCAST_...` variables, or a TOML file."""
+"""All settings of the service: options of `paramcast serve`, `PARAMCAST_...` variables, or a TOML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
 
 _CENTURY_S = 36500 * 86400
 _NO_SETTINGS = {f"PARAMCAST_{name}" for name in ("CONFIG", "TOKEN", "CACHE", "BROWSER", "YAMNET")}
-"""Variables of the prefix that are read elsewhere."""
+"""Variables with the prefix that are no settings; other code reads them."""
 
 
 def _is_loopback(host: str) -> bool:
@@ -33,7 +33,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class Settings(BaseSettings):
-    """The settings of one service. Options go before variables, variables before the file."""
+    """Settings of one service. Options take precedence over variables, and variables over the file."""
 
     model_config = SettingsConfigDict(env_prefix="PARAMCAST_", extra="forbid")
 
@@ -109,10 +109,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def gather(cls, config: Path | None, **given: Any) -> Settings:
-        """The settings from `given`, the environment and the TOML file `config`.
+        """Read the settings from `given`, the environment and the TOML file `config`.
 
         Raises:
-            InputError: If a key is unknown or a value is not possible, or the file cannot be read.
+            InputError: If a key is unknown, a value is invalid, or the file cannot be read.
         """
 
         class Gathered(cls):  # type: ignore[valid-type, misc]
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Options, variables, the file; in this order."""
+        """Return the sources in their order: options, variables, the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @field_validator("rate_per_minute")
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     @field_validator("artifact", mode="before")
     @classmethod
     def _several(cls, value: object) -> object:
-        """In a variable, folders are separated as those of PATH are."""
+        """Split the folders of a variable, which are separated like those of PATH."""
         return value.split(os.pathsep) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -176,5 +176,5 @@ class Settings(BaseSettings):
 
     @property
     def where(self) -> str:
-        """The file or URL of the state."""
+        """File or URL of the state."""
         return self.state or str(self.key.with_suffix(".db"))

@@ -1,4 +1,4 @@
-"""The folder in which published models lie, each under the sha256 of its files: never changed, only added."""
+"""The folder of published models, each under the sha256 of its files. Models are added and never changed."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _DAY_S = 86400
 
 
 class ModelStore:
-    """A folder of model folders. Publishing copies into it; several services may read it at once."""
+    """A folder of model folders. Publishing copies models into it; several services may read it at once."""
 
     def __init__(self, root: Path | str) -> None:
-        """Use `root`, which is made when something is first added."""
+        """Use `root`, which is made when the first model is added."""
         self.root = Path(root)
 
     @classmethod
     def beside(cls, state: str, root: Path | None) -> ModelStore:
-        """The one at `root`, or beside the file of the state if that is None.
+        """Return the store at `root`, or beside the file of the state if `root` is None.
 
         Raises:
-            InputError: If the state is no file, so that the folder has to be given.
+            InputError: If the state is no file, so that the folder must be given.
         """
         if root is None and "://" in state:
             raise InputError("with a state that is no file, say where published models lie: --store FOLDER")
         return cls(root or Path(state).with_suffix(".models"))
 
     def add(self, folder: Path | str) -> str:
-        """Copy a model's folder into the store, whole or not at all; its digest.
+        """Copy a model's folder into the store atomically, and return its digest.
 
         Raises:
             InputError: If there is no such folder, or it has no files.
@@ -65,17 +65,17 @@ class ModelStore:
         return digest
 
     def _remove_halves(self) -> None:
-        """Remove copies that publishers which were killed have left: nobody copies for a day."""
+        """Remove incomplete copies of killed processes: copies that are older than a day."""
         for left in self.root.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if left.stat().st_mtime < time.time() - _DAY_S:
                     shutil.rmtree(left, ignore_errors=True)
 
     def path(self, digest: str) -> Path:
-        """The folder of a model, checked file by file.
+        """Return the folder of a model after a check of all its files.
 
         Raises:
-            InputError: If it is not there, or not what was published.
+            InputError: If the folder is missing, or its files are not those that were published.
         """
         folder = self.root / digest
         if folder_digest(folder) != digest:
@@ -84,7 +84,7 @@ class ModelStore:
 
 
 def _settle(folder: Path) -> None:
-    """Have every file on the disk, and let the service's user read them, whatever they were copied from."""
+    """Sync every file to the disk, and set modes so that the service's user can read them."""
     for path in [*folder.rglob("*"), folder]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         _sync(path)
@@ -101,10 +101,10 @@ def _sync(path: Path) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 hex over the names and contents of all files below `folder`.
+    """Compute the sha256 (hex) over the names and contents of all files below `folder`.
 
     Raises:
-        InputError: If there are none, or one of them cannot be read.
+        InputError: If there are no files, or a file cannot be read.
     """
     digest = hashlib.sha256()
     try:

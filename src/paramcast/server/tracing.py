@@ -1,7 +1,7 @@
-"""Traces of what the service does, for OpenTelemetry (extra `traces`); without it, nothing is traced.
+"""Traces of the service for OpenTelemetry (extra `traces`); without it, nothing is traced.
 
-A request is a span of its own, which goes on the trace that its `traceparent` header names. What is done for
-many requests at once is a trace of its own, whose first span is linked to those of its requests.
+Every request is a span, which continues the trace that the request's `traceparent` header names. Work on a
+batch of requests is a separate trace. Its first span is linked to the spans of the requests.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 class Tracing:
-    """Traces nothing."""
+    """Tracing that does nothing; base class."""
 
     def here(self) -> object:
-        """What is traced at this point, to be linked to later; None where nothing is."""
+        """Return the current span's context, so that later spans can link to it; None without tracing."""
         return None
 
     def span(
         self, name: str, origins: Iterable[object] = (), **attributes: int | str
     ) -> AbstractContextManager[object]:
-        """Trace a block as `name`; `origins` from `here`, of what it is done for."""
+        """Trace a block as `name`, linked to `origins`: values of `here` of the requests that it works on."""
         return nullcontext()
 
     def traced(self, app: ASGIApp) -> ASGIApp:
-        """`app`, with its requests traced."""
+        """Wrap `app` so that its requests are traced."""
         return app
 
     def close(self) -> None:
-        """Send what has not been sent yet."""
+        """Send the remaining spans."""
 
 
 class OpenTelemetryTracing(Tracing):
     """Sends spans to a collector, by OTLP over HTTP.
 
-    What OpenTelemetry's specification has variables for (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES,
-    OTEL_EXPORTER_OTLP_HEADERS, ...) is set by these.
+    The variables of OpenTelemetry's specification (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES,
+    OTEL_EXPORTER_OTLP_HEADERS, ...) set all further options.
     """
 
     def __init__(self, endpoint: str) -> None:
-        """Send to the collector at `endpoint`, as http://127.0.0.1:4318.
+        """Send to the collector at `endpoint`, for example http://127.0.0.1:4318.
 
         Raises:
             MissingExtraError: If OpenTelemetry is not installed.
@@ -68,24 +68,24 @@ class OpenTelemetryTracing(Tracing):
         self._tracer = self._provider.get_tracer("paramcast", __version__)
 
     def here(self) -> object:
-        """The context of the current span."""
+        """Return the context of the current span."""
         return self._trace.get_current_span().get_span_context()
 
     @contextmanager
     def span(self, name: str, origins: Iterable[object] = (), **attributes: int | str) -> Iterator[object]:
-        """A span with links."""
+        """Run a block in a span with links to `origins`."""
         known: Any = [origin for origin in origins if origin is not None]
         links = [self._trace.Link(origin) for origin in known if origin.is_valid]
         with self._tracer.start_as_current_span(name, links=links, attributes=dict(attributes)) as span:
             yield span
 
     def traced(self, app: ASGIApp) -> ASGIApp:
-        """By OpenTelemetry's own instrumentation of ASGI."""
+        """Wrap `app` with OpenTelemetry's instrumentation of ASGI."""
         wrapped: ASGIApp = self._middleware(
             app, tracer_provider=self._provider, exclude_spans=["receive", "send"]
         )
         return wrapped
 
     def close(self) -> None:
-        """Flush and stop; waits for the collector for some seconds at most."""
+        """Send the remaining spans and stop; waits at most some seconds for the collector."""
         self._provider.shutdown()

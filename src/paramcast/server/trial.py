@@ -1,4 +1,4 @@
-"""Whether a model makes what may be sent, tried with requests as devices send them."""
+"""Checks with synthetic requests whether a model generates parameters that may be sent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _MOST_CLIPS, _MOST_QUERIES = 16, 16
 
 
 def trial_requests(backend: AdaptBackend, count: int, device: str = "probe") -> list[AdaptRequest]:
-    """Made-up requests, always the same ones: features of standard deviation 0.1 to 3, some clips of them.
+    """Make synthetic requests of 1 to 16 clips, with features of standard deviation 0.1 to 3.
 
-    Features that are all alike would not do: what is wrong with a model shows for some requests only.
+    They are always the same. The requests differ from each other, because some faults of a model show for
+    some requests only.
     """
     rng = np.random.default_rng(0)
     image_dim, text_dim = backend.uplink_dims
@@ -37,15 +38,15 @@ def trial_requests(backend: AdaptBackend, count: int, device: str = "probe") -> 
 
 
 def check_backend(backend: AdaptBackend) -> None:
-    """Return if the model makes complete, finite updates for 64 requests as devices send them.
+    """Check that the model generates complete, finite updates for 64 requests like those of devices.
 
     Raises:
-        InputError: It does not, and would fail on devices.
+        InputError: An update is incomplete or not finite, so that it would fail on devices.
     """
     requests = trial_requests(backend, _REQUESTS)
     try:
         made = backend.generate(requests)
-    except Exception as error:  # whatever a model may raise
+    except Exception as error:  # a model may raise any error
         raise InputError(f"the model fails on a request as devices send it: {error}") from error
     for place, tensors in enumerate(made):
         shapes = {name: tuple(values.shape) for name, values in tensors.items()}

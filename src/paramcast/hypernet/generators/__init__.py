@@ -1,4 +1,4 @@
-"""Generators, one for each kind of adapter: one file a kind, one line here."""
+"""Generators, one for each kind of adapter. Every generator has a file, and an entry in `GENERATORS`."""
 
 from torch import Tensor, nn
 
@@ -21,14 +21,14 @@ GENERATORS: dict[str, type[Generator]] = {
 
 
 class CompositeGenerator(nn.Module):
-    """The generators of several adapters at once."""
+    """Generators of several adapters as one module."""
 
     def __init__(self, hidden: int, parts: list[Adapter]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(make_generator(hidden, part) for part in parts)
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) of all parts from h (B, H)."""
+        """Generate the update tensors (B, *shape) of all parts from h (B, H)."""
         values: dict[str, Tensor] = {}
         for part in self.parts:
             values |= part(h)
@@ -36,7 +36,7 @@ class CompositeGenerator(nn.Module):
 
 
 def make_generator(hidden: int, adapter: Adapter) -> nn.Module:
-    """The generator of an adapter's updates from a hidden vector of length `hidden`."""
+    """Make the generator of an adapter's updates from a hidden vector of length `hidden`."""
     if isinstance(adapter, Composite):
         return CompositeGenerator(hidden, list(adapter.parts))  # type: ignore[arg-type]
     return GENERATORS[adapter.kind](hidden, adapter)

@@ -1,4 +1,4 @@
-"""From a hidden vector to the tensors of an update."""
+"""Base class of the generators, which turn a hidden vector into the tensors of an update."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from paramcast.adapters import Adapter
 
 
 class Generator(nn.Module, ABC):
-    """Linear maps from h (B, H) to every update tensor (B, *shape), zero-initialized: it starts at the base.
+    """Linear maps (heads) from h (B, H) to every update tensor (B, *shape).
 
-    Every weight is a registered parameter.
+    The heads are zero-initialized, so that the first updates equal the base. Every weight is a registered
+    parameter.
 
     Args:
         hidden: Length H of the hidden vector.
-        adapter: Whose updates are generated. It is no part of this module's state.
+        adapter: Adapter for which updates are generated. It is no part of this module's state.
     """
 
     def __init__(self, hidden: int, adapter: Adapter) -> None:
@@ -32,21 +33,21 @@ class Generator(nn.Module, ABC):
 
     @property
     def adapter(self) -> Adapter:
-        """Whose updates are generated."""
+        """Adapter for which updates are generated."""
         return self._adapter[0]
 
     def raw(self, h: Tensor) -> dict[str, Tensor]:
-        """The heads' outputs, in the shapes of the update tensors."""
+        """Compute the outputs of the heads, in the shapes (B, *shape) of the update tensors."""
         h = self.narrow(h)
         return {name: self.heads[key_of(name)](h).unflatten(1, shape) for name, shape in self.shapes.items()}
 
     @abstractmethod
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) from h (B, H)."""
+        """Generate update tensors (B, *shape) from h (B, H)."""
 
 
 def key_of(name: str) -> str:
-    """A tensor's name as the name of a module, which may not hold a dot, nor be that of an attribute."""
+    """Turn a tensor's name into a submodule's name, which must hold no dot and differ from all attributes."""
     key = name.replace(".", "/")
     return f"{key}/" if hasattr(nn.ModuleDict, key) or hasattr(nn.Module(), key) else key
 

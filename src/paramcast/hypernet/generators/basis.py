@@ -1,4 +1,4 @@
-"""`basis` and `statistics`: coefficients as the heads give them."""
+"""Generator of `basis` and `statistics`: the outputs of the heads are the update."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from paramcast.hypernet.generators.base import Generator
 
 
 class PlainGenerator(Generator):
-    """The hidden vector's linear image: the codes of a basis, or shifts and scales of statistics."""
+    """Linear map of the hidden vector to the codes of a basis, or to shifts and scales of statistics."""
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) from h (B, H)."""
+        """Generate update tensors (B, *shape) from h (B, H)."""
         return self.raw(h)

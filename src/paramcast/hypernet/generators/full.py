@@ -1,4 +1,4 @@
-"""`full`: the whole target."""
+"""Generator of `full`: generates the whole target."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from paramcast.hypernet.generators.base import Generator
 
 
 class FullGenerator(Generator):
-    """The target itself: the base values plus what the context asks for, unbounded."""
+    """Generates the target itself: the base values plus an unbounded change."""
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) from h (B, H)."""
+        """Generate update tensors (B, *shape) from h (B, H)."""
         base = self.adapter.base_values()
         return {name: base[name] + edit for name, edit in self.raw(h).items()}

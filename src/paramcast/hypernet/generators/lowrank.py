@@ -1,4 +1,4 @@
-"""`lowrank`: factors A and B for every matrix."""
+"""Generator of `lowrank`: generates the factors A and B of every matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from paramcast.hypernet.generators.base import Generator, key_of
 
 
 class LowRankGenerator(Generator):
-    """A starts at zero; B at a learned matrix, or neither would ever receive a gradient."""
+    """Generates A, which starts at zero, and B, which starts at a learned matrix.
+
+    If both started at zero, neither would ever receive a gradient.
+    """
 
     def __init__(self, hidden: int, adapter: Adapter) -> None:
         super().__init__(hidden, adapter)
@@ -24,6 +27,6 @@ class LowRankGenerator(Generator):
         )
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) from h (B, H)."""
+        """Generate update tensors (B, *shape) from h (B, H)."""
         raw = self.raw(h)
         return raw | {name: raw[name] + self.templates[key_of(name)] for name in self._second}

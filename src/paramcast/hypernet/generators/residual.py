@@ -1,4 +1,4 @@
-"""`residual`: base + bounded edit."""
+"""Generator of `residual`: generates a bounded edit of the base."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from paramcast.hypernet.generators.base import Generator
 
 
 class ResidualGenerator(Generator):
-    """An edit whose every entry stays within the root mean square of the tensor that it edits."""
+    """Generates an edit whose entries stay within the root mean square of the tensor that it changes."""
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:
-        """Update tensors (B, *shape) from h (B, H)."""
+        """Generate update tensors (B, *shape) from h (B, H)."""
         adapter = self.adapter
         assert isinstance(adapter, ResidualAdapter)
         return adapter.bounded(self.raw(h))

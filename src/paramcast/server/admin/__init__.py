@@ -1,1 +1,1 @@
-"""Routes and data for operators: the dashboard, the page, publishing."""
+"""Routes for operators: their API and the dashboard; and the page that is served at `/`."""

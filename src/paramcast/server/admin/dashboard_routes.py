@@ -1,4 +1,4 @@
-"""What the dashboard asks: the fleet at a glance and live, devices by the page, the map, versions."""
+"""Routes of the dashboard: overview of the fleet, also live, pages of devices, the map, versions."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 def dashboard_routes(database: Database, live: Live) -> APIRouter:
-    """The routes over `database`. All of them are for viewers."""
+    """Make the routes, which read `database`. All of them need the role `viewer`."""
     viewer = needs(database, "viewer")
     router = APIRouter(prefix=PREFIX, responses=RESPONSES)
 
     @router.get("/me")
     def me(token: Annotated[str | None, Depends(token_of)]) -> Operator:
-        """Whose token it is, and what it allows."""
+        """Return the name and role of the token's operator."""
         return admitted(database, token, "viewer")
 
     @router.get("/overview", dependencies=[Depends(viewer)])
     def glance(span: Span = "day") -> Glance:
-        """The fleet at a glance, at most some seconds old."""
+        """Return an overview of the fleet, at most some seconds old."""
         return live.glance(span)
 
     @router.get("/live", dependencies=[Depends(viewer)], response_class=StreamingResponse, responses=_EVENTS)
     async def stream(
         token: Annotated[str | None, Depends(token_of)], span: Span = "day"
     ) -> StreamingResponse:
-        """The same as server-sent events, every two seconds for as long as the token holds."""
+        """Send the overview as server-sent events every two seconds, as long as the token is valid."""
 
         def look() -> Glance:
             admitted(database, token, "viewer")
             return live.glance(span)
 
         who = await run_in_threadpool(admitted, database, token, "viewer")
-        await run_in_threadpool(look)  # what is wrong is told as an answer, not by a stream that breaks off
+        await run_in_threadpool(look)  # so that an error is an answer and does not break the stream
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(live.stream(look, who.name), media_type="text/event-stream", headers=headers)
 
@@ -62,32 +62,32 @@ def dashboard_routes(database: Database, live: Live) -> APIRouter:
         after: _After = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Devices:
-        """Devices by name, a page at a time."""
+        """List a page of devices, ordered by name."""
         now_ms = int(1000 * time.time())
         with database.reading() as connection:
             return list_devices(connection, search=search, kind=kind, after=after, limit=limit, now_ms=now_ms)
 
     @router.get("/map", dependencies=[Depends(viewer)])
     def where(model: _Model = None) -> FleetMap:
-        """How many devices' newest contexts lie where, of one base model."""
+        """Return the number of devices in each cell of a base model's map, by their newest contexts."""
         with database.reading() as connection:
             return fleet_map(connection, model)
 
     @router.get("/versions", dependencies=[Depends(viewer)])
     def versions() -> list[VersionRecord]:
-        """Every version there was, the newest first, with what is on record of it."""
+        """List all versions, the newest first, with their recorded results."""
         with database.reading() as connection:
             return version_records(connection)
 
     @router.get("/recalls", dependencies=[Depends(viewer)])
     def called_back() -> list[Recall]:
-        """What is called back of each base model that the state knows: devices hear it by signed notices."""
+        """List the recalls of all base models in the state; devices get them by signed notices."""
         with database.reading() as connection:
             return [recall_of(connection, model) for model in sorted(known_models(connection))]
 
     @router.get("/versions/compare", dependencies=[Depends(viewer)])
     def beside(first: _Version, second: _Version) -> Comparison:
-        """Two published versions beside each other."""
+        """Compare two published versions."""
         with database.reading() as connection:
             return compare(connection, first, second)
 

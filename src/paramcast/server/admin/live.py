@@ -1,4 +1,4 @@
-"""The overview of the fleet as it changes: asked of the state once for all who watch."""
+"""Live overview of the fleet: one query of the state serves all watchers."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _BUCKETS: dict[Span, tuple[int, int]] = {
     "week": (3 * 3_600_000, 56),
     "month": (12 * 3_600_000, 60),
 }
-"""Milliseconds of a bucket, and how many there are."""
+"""Span -> milliseconds of a bucket, number of buckets."""
 
 PERIOD_S = 2.0
-"""Seconds between two looks at the state, at least."""
+"""Shortest time between two queries of the state, in seconds."""
 
 STREAMS = 8
-"""Of one operator at a time: each looks at the state for itself, whether its token still holds."""
+"""Largest number of streams of one operator. Every stream reads the state to check its token."""
 
 _SHARE = 0.05
-"""Of the time may be spent on looking, whatever the state's size: it belongs to the devices."""
+"""Largest share of the time for queries of the overview, also with a large state; the rest is for devices."""
 
 
 @dataclass(frozen=True)
 class Glance:
-    """The overview, and what this process has answered.
+    """The overview, and the answers of this process.
 
     Attributes:
-        overview: From the state.
+        overview: The overview from the state.
         answers: Answers to `/v1/adapt` since this process began, by status.
         waiting: Requests that wait for a batch now.
     """
@@ -53,17 +53,17 @@ class Glance:
 
 
 class Live:
-    """Looks at the state for all who watch, and ends their streams when the service ends."""
+    """Reads the overview for all watchers, and ends their streams when the service ends."""
 
     def __init__(self, database: Database, metrics: Metrics, waiting: Callable[[], int]) -> None:
-        """Look at `database`; `waiting` tells how many requests wait."""
+        """Read from `database`; `waiting` returns the number of waiting requests."""
         self._database, self._metrics, self._waiting = database, metrics, waiting
         self._lock = threading.Lock()
         self._kept: dict[Span, tuple[float, Overview]] = {}
-        self._streams: dict[asyncio.Event, str] = {}  # whose it is; the oldest first
+        self._streams: dict[asyncio.Event, str] = {}  # stream -> operator; the oldest first
 
     def glance(self, span: Span) -> Glance:
-        """The overview, at most some seconds old. Raises StateError."""
+        """Return the overview, at most some seconds old. Raises StateError."""
         with self._lock:
             until, kept = self._kept.get(span, (0.0, None))
             begin = time.monotonic()
@@ -77,9 +77,9 @@ class Live:
     async def stream(self, look: Callable[[], Glance], who: str) -> AsyncIterator[str]:
         """Yield server-sent events until the service ends or `look` raises.
 
-        A client that connects again gets the reason as an answer.
+        After an error, a client that connects again gets the error as an answer.
 
-        Of more than `STREAMS` streams of the operator `who`, the one that began first ends.
+        If the operator `who` has more than `STREAMS` streams, the oldest stream ends.
         """
         ending = asyncio.Event()
         mine = [one for one, name in self._streams.items() if name == who]
@@ -97,7 +97,7 @@ class Live:
             self._streams.pop(ending, None)
 
     def end(self) -> None:
-        """End all streams: called in the loop in which they run, when the service is to end."""
+        """End all streams when the service ends; must be called in their event loop."""
         for ending in self._streams:
             ending.set()
 

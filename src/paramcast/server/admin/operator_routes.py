@@ -1,4 +1,4 @@
-"""The operator's API: enrol and revoke devices, see and roll back models. A token each, and its role."""
+"""The operator's API: enrol and revoke devices, list and roll back models. Access is by tokens with roles."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _Named = Annotated[str, Path(pattern=_DEVICE)]
 _NEWEST = 50
 _Page = Annotated[int, Query(ge=1, le=500)]
 _Id = Annotated[int, Query(ge=1, le=2**53)]
-# Bounds come before what reads the number: behind it, the schema would not tell them.
+# The bounds come before the validator; after it, they would be missing in the schema.
 _Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
 
 
 class Token(BaseModel):
-    """For whom a token is and how long it may wait."""
+    """Device of an enrolment token (None: any new device), and the lifetime of the token."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     device: str | None = Field(default=None, pattern=_DEVICE)
@@ -38,9 +38,10 @@ class Token(BaseModel):
 
 
 class Rollback(BaseModel):
-    """Which base model, by its first digits, and which version, as the operator saw it to be the newest.
+    """Base model to roll back, by the first digits of its sha256, and the version to withdraw.
 
-    The model may be left out while there is only one.
+    The version is the newest version that the operator has seen. The model may be omitted if there is only
+    one.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -49,7 +50,7 @@ class Rollback(BaseModel):
 
 
 def operator_routes(service: AdaptService) -> APIRouter:
-    """The routes over `service`."""
+    """Make the routes of `service`."""
     database = service.database
 
     viewer = Depends(needs(database, "viewer"))
@@ -58,7 +59,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
 
     @router.post("/enrolments")
     def enrol(asked: Token, who: Operator = acting) -> JSONResponse:
-        """A token that enrols one device, once."""
+        """Make a token that enrols one device once."""
         with database.writing(who.name) as connection:
             token = identities.new_enrolment(connection, asked.device, _now_ms(), 1000 * asked.lifetime_s)
         return JSONResponse({"token": token})
@@ -69,7 +70,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         responses={404: {"description": "it was never here"}},
     )
     def device(device: _Named) -> JSONResponse:
-        """What is known of a device, its newest 50 packages and reports, and what it gained over all."""
+        """Describe a device: record, keys, newest 50 updates and reports, and gain over all reports."""
         with database.reading() as connection:
             row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
             if row is None:
@@ -85,19 +86,19 @@ def operator_routes(service: AdaptService) -> APIRouter:
 
     @router.post("/devices/{device}/revoke")
     def revoke(device: _Named, who: Operator = acting) -> JSONResponse:
-        """End all keys of a device, from the next request on."""
+        """Revoke all keys of a device, from the next request on."""
         with database.writing(who.name) as connection:
             return JSONResponse({"revoked": identities.revoke(connection, device, _now_ms())})
 
     @router.get("/models", dependencies=[viewer])
     def list_models() -> JSONResponse:
-        """Every version there was, the newest first."""
+        """List all versions, the newest first."""
         with database.reading() as connection:
             return JSONResponse([vars(version) for version in published.all_versions(connection)])
 
     @router.get("/events", dependencies=[acting])
     def list_events(last: _Page = _NEWEST, before: _Id | None = None) -> JSONResponse:
-        """Who did what, the newest first; `before` an id, for the page before."""
+        """List the recorded acts, the newest first; `before` an id gives the page of earlier acts."""
         with database.reading() as connection:
             return JSONResponse([vars(one) for one in events.newest(connection, last, before)])
 
@@ -106,7 +107,7 @@ def operator_routes(service: AdaptService) -> APIRouter:
         responses={409: {"description": "the version is not the newest one any more"}},
     )
     def rollback(asked: Rollback, who: Operator = ruling) -> JSONResponse:
-        """Take the newest version of a model out of service, and every other one of the same files."""
+        """Withdraw the newest version of a model, and every other version with the same files."""
         with database.writing(who.name) as connection:
             gone = published.withdraw(connection, asked.model, _now_ms(), asked.version)
         return JSONResponse({**vars(gone[0]), "withdrawn": [one.version for one in gone]})

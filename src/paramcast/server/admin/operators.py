@@ -1,4 +1,4 @@
-"""Who may use the operator's API: a token each, and its role."""
+"""Access to the operator's API by tokens, each with a role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paramcast.server.request_guard import RefusedError
 
 _MINUTE_MS = 60_000
 _noted: dict[int, int] = {}
-"""Hash of a token that holds -> when this process has noted its use, unix milliseconds."""
+"""Hash of a valid token -> unix milliseconds at which this process recorded its use."""
 
 _bearer = HTTPBearer(auto_error=False)
 _Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -32,14 +32,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Operator:
-    """Whose token it is; `role` is one of `identities.ROLES`."""
+    """The operator of a token; `role` is one of `identities.ROLES`."""
 
     name: str
     role: str
 
 
 def needs(database: Database, role: str) -> Callable[..., Operator]:
-    """A dependency that lets in operators of `role` and those above it."""
+    """Make a dependency that accepts operators of `role` and of higher roles."""
 
     def check(shown: _Shown) -> Operator:
         return admitted(database, shown.credentials if shown else None, role)
@@ -48,11 +48,11 @@ def needs(database: Database, role: str) -> Callable[..., Operator]:
 
 
 def admitted(database: Database, token: str | None, role: str) -> Operator:
-    """The operator whose token it is.
+    """Return the operator of a token, and record the token's use.
 
     Raises:
-        RefusedError: If it is nobody's.
-        StateInputError: If `role` is above the operator's.
+        RefusedError: If the token is missing, unknown or has expired.
+        StateInputError: If the operator's role is lower than `role`.
     """
     now_ms = int(1000 * time.time())
     with database.reading() as connection:
@@ -62,7 +62,7 @@ def admitted(database: Database, token: str | None, role: str) -> Operator:
         raise RefusedError("unknown", told)
     seen = hash(token)
     if now_ms - max(found.used_at or 0, _noted.get(seen, 0)) > _MINUTE_MS:
-        _noted[seen] = now_ms  # first: of many requests that come at once, one writes
+        _noted[seen] = now_ms  # before the write, so that only one of many simultaneous requests writes
         with database.writing() as connection:
             identities.keep_use(connection, found.name, now_ms)
     if identities.ROLES.index(found.role) < identities.ROLES.index(role):
@@ -71,5 +71,5 @@ def admitted(database: Database, token: str | None, role: str) -> Operator:
 
 
 def token_of(shown: _Shown) -> str | None:
-    """A dependency: the token that is shown."""
+    """Return the token of the request; a dependency."""
     return shown.credentials if shown else None

@@ -1,4 +1,4 @@
-"""The page that is a device in a browser: built from `web/`, packed with this package, served at `/`."""
+"""The page that runs a device in a browser: built from `web/`, packed with this package, served at `/`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {
     ".md": "text/markdown; charset=utf-8",
 }
 SECURITY = {
-    # The page may talk to its own service and to nobody else: whatever ran in it, pictures had nowhere to go.
+    # The page may connect only to its own service, so that no code in it can send pictures anywhere else.
     # (blob: is the video file that the user opened.)
     "content-security-policy": "; ".join(
         [
@@ -37,7 +37,7 @@ SECURITY = {
             "frame-ancestors 'none'",
         ]
     ),
-    # Isolation from other origins, for which browsers give WebAssembly its threads.
+    # Browsers allow threads in WebAssembly only with isolation from other origins.
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-embedder-policy": "require-corp",
     "cross-origin-resource-policy": "same-origin",
@@ -56,14 +56,14 @@ class _Asset:
 
 @cache
 def _asset(path: Path) -> _Asset:
-    """A file of the page; what is large is packed compressed already, as `NAME.gz`."""
+    """Read a file of the page; large files are already packed as `NAME.gz`."""
     packed = path.with_name(f"{path.name}.gz")
     data = packed.read_bytes() if packed.exists() else gzip.compress(path.read_bytes(), mtime=0)
     return _Asset(_TYPES[path.suffix], data, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
 def page_routes() -> APIRouter:
-    """The page and its files."""
+    """Make the routes of the page and its files."""
     router = APIRouter(include_in_schema=False)
     names = {path.name.removesuffix(".gz") for path in (STATIC / "assets").iterdir()}
 
@@ -79,7 +79,7 @@ def page_routes() -> APIRouter:
     def asset(request: Request, name: str) -> Response:
         if name not in names:
             return PlainTextResponse("there is no such file", 404, SECURITY)
-        # The name of each holds a hash of its content.
+        # The name of an asset contains a hash of its content, so that it can be cached without a limit.
         return _answer(request, STATIC / "assets" / name, "public, max-age=31536000, immutable")
 
     return router

@@ -1,4 +1,4 @@
-"""What the cloud remembers: devices, models, packages issued, feedback. SQLite, or PostgreSQL by URL."""
+"""State of the server: devices, models, issued updates, feedback. In SQLite, or in PostgreSQL by URL."""
 
 from paramcast.server.db.database import Database
 from paramcast.server.db.errors import StateConflictError, StateError, StateInputError

@@ -1,6 +1,7 @@
-"""The whole state in one file, of one moment, from a running service; and back, into either kind of database.
+"""Backup of the whole state of a running service into one file, and restore into SQLite or PostgreSQL.
 
-gzip of JSON lines: first the schema's revision, then a line a row, `[table, {column: value}]`.
+A backup is a snapshot. The file is gzip of JSON lines: first the schema's revision, then one line for each
+row, `[table, {column: value}]`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _KIND = "paramcast state"
 
 
 def back_up(database: Database, path: Path | str) -> int:
-    """Write the state to `path`, whole or not at all, for its owner alone; how many rows it has.
+    """Write the state to `path` atomically; only the file's owner may read it. Returns the number of rows.
 
     Raises:
         StateError: If the state cannot be read.
@@ -47,18 +48,18 @@ def back_up(database: Database, path: Path | str) -> int:
 
 
 def restore(where: str | Path, path: Path | str, journal: Journal | None = None) -> tuple[int, int]:
-    """Fill the empty database at `where` from a backup, in this version's schema: all of it, or nothing.
+    """Fill the empty database at `where` from a backup, in this version's schema and in one transaction.
 
     Args:
         where: A file or URL.
         path: The backup.
-        journal: What was done since and may not be undone by it; None if it is lost.
+        journal: Acts since the backup that the restore must not undo; None if the journal is lost.
 
     Returns:
-        Rows of the backup, and acts of the journal.
+        Numbers of rows in the backup, and of acts in the journal.
 
     Raises:
-        StateInputError: If the file is no backup, is damaged, or the database is not empty.
+        StateInputError: If the file is no backup or is damaged, or the database is not empty.
         StateError: If the database cannot be written.
     """
     notes = list(journal) if journal is not None else []
@@ -96,7 +97,7 @@ def _line(line: str) -> tuple[Any, Any]:
 
 
 def _tables(connection: Connection) -> list[Table]:
-    """The tables as they are there, those that others refer to first; without Alembic's own."""
+    """Return the tables of the database, referenced tables first, without Alembic's table."""
     metadata = MetaData()
     metadata.reflect(connection)
     return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
@@ -115,7 +116,7 @@ def _fill(connection: Connection, lines: Iterator[tuple[Any, Any]]) -> int:
 
 
 def _count_all_on(connection: Connection) -> None:
-    """Have PostgreSQL number new rows above all that are there; SQLite does so by itself."""
+    """Make PostgreSQL number new rows above all present rows; SQLite does so by itself."""
     if connection.dialect.name != "postgresql":
         return
     for table in _tables(connection):
@@ -125,7 +126,7 @@ def _count_all_on(connection: Connection) -> None:
 
 
 def _count_on(connection: Connection, table: Table, column: str) -> None:
-    """Have PostgreSQL give numbers above those that were filled in."""
+    """Make PostgreSQL give numbers above the present ones in one column."""
     highest = connection.execute(select(func.max(table.c[column]))).scalar()
     if highest is not None:
         found = text("SELECT setval(pg_get_serial_sequence(:table, :column), :highest)")

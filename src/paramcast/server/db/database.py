@@ -1,4 +1,4 @@
-"""Opening the database: SQLite by default, PostgreSQL by URL; the schema is brought up to date on the way."""
+"""Opens the database (SQLite by default, PostgreSQL by URL) and brings its schema up to date."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ BUSY_S = 10
 """Seconds that a statement waits for another process that writes to the same SQLite file."""
 
 LOCKED_S = 3
-"""Seconds that a statement waits for a lock in PostgreSQL; beyond, requests are answered 503."""
+"""Seconds that a statement waits for a lock in PostgreSQL; after that, requests are answered with 503."""
 
 MIGRATION_S = 600
-"""Seconds that a service which starts waits in PostgreSQL for another one that changes the schema."""
+"""Seconds that a starting service waits in PostgreSQL while another process changes the schema."""
 
 VIEWERS_WAIT_S = 5
 
 _PRAGMAS = (
-    "secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
+    "secure_delete=FAST",  # overwrite deleted data if that needs no further page
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
     "cache_size=-65536",  # 64 MiB
-    "wal_autocheckpoint=20000",  # pages: `checkpoint` comes long before, and keeps nobody waiting
+    "wal_autocheckpoint=20000",  # pages; `checkpoint` runs long before, and blocks no request
 )
 _NO_STATE = "there is no state at {where}; `paramcast serve` makes one, or: paramcast state upgrade --new"
-_MIGRATION_LOCK = 7_303_014_920  # of PostgreSQL's advisory locks: any number that others do not use
+_MIGRATION_LOCK = 7_303_014_920  # number of a PostgreSQL advisory lock that nothing else uses
 
 
 class Database:
     """A database with the schema of this version. Safe to use from several threads.
 
-    SQLite runs with a write-ahead log that is synced at checkpoints: what was committed survives a killed
-    process, not always a power cut. After one, what a device reports still keeps its numbers from going back.
+    SQLite runs with a write-ahead log that is synced at checkpoints: commits survive a killed process, but
+    not always a power cut. After a power cut, the numbers that devices report still keep numbers from going
+    back.
     """
 
     def __init__(self, engine: Engine, journal: Journal | None = None) -> None:
-        """Use `Database.open`.
+        """Use `Database.open` instead.
 
-        `who` is kept with what is done to the state, where a transaction names nobody else.
+        `who` is recorded as the actor of transactions that name no other one.
         """
         self.engine, self._journal = engine, journal
         self.who = "the service"
@@ -75,17 +76,20 @@ class Database:
         as_it_is: bool = False,
         journal: Journal | None = None,
     ) -> Database:
-        """Open the database, and bring its schema to `revision`.
+        """Open the database and upgrade its schema to `revision`.
 
         Args:
             where: A file for SQLite, or a URL: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
-            revision: An older schema only for tests of migrations.
-            only_old: Refuse one that has none: a command that is told a wrong place must not make one there.
-            as_it_is: Leave the schema alone, whatever it is.
-            journal: Where to note what a restore of a backup may not bring back; beside a state in a file.
+            revision: An older schema is only for tests of migrations.
+            only_old: Refuse a database without a schema, so that a command with a wrong path makes no state
+                there.
+            as_it_is: Do not change the schema.
+            journal: Records acts that the restore of a backup must not undo; by default the file beside a
+                state in a file.
 
         Raises:
-            StateInputError: If the URL is no such URL, or the schema is that of a newer version.
+            StateInputError: If the URL is invalid, there is no state with `only_old`, or the schema is
+                unknown to this version.
             StateError: If the database cannot be used.
         """
         url, new = _url(where), False
@@ -108,16 +112,17 @@ class Database:
 
     @classmethod
     def temporary(cls) -> Database:
-        """A database in a temporary file that goes with this object: for a service that may forget."""
+        """Open a database in a temporary file that is removed with the object."""
         folder = tempfile.mkdtemp(prefix="paramcast-state-")
         database = cls.open(Path(folder) / "state.db")
         weakref.finalize(database, _remove, database._engines, folder)
         return database
 
     def for_viewers(self) -> Database:
-        """The same database over a few connections of its own: whoever looks at much keeps no device waiting.
+        """Open the same database with a few separate connections, so that large queries delay no device.
 
-        A look waits `VIEWERS_WAIT_S` for a connection, then it is a StateError. Closed with this one.
+        A query waits `VIEWERS_WAIT_S` seconds for a connection; then it raises StateError. The connections
+        are closed with this object.
         """
         engine = _engine(self.engine.url, pool_size=2, max_overflow=2, pool_timeout=VIEWERS_WAIT_S)
         self._engines.append(engine)
@@ -125,13 +130,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for one look at the state. Raises StateError."""
+        """Yield a connection for reading the state. Raises StateError."""
         with told(self.engine), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection that sees one moment, whatever is written meanwhile. Raises StateError."""
+        """Yield a connection that sees a snapshot, unaffected by later writes. Raises StateError."""
         with told(self.engine), self.engine.connect() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
@@ -140,13 +145,13 @@ class Database:
 
     @contextmanager
     def writing(self, who: str | None = None) -> Iterator[Connection]:
-        """A transaction: committed at the end of the block, nothing of it kept after an error.
+        """Run the block in a transaction: committed at its end, rolled back after an error.
 
         Args:
-            who: Acts in it.
+            who: The actor of the transaction; by default the database's `who`.
 
         Raises:
-            StateError: If the database failed, also if it did so in committing.
+            StateError: If the database fails, also at the commit.
         """
         with (
             told(self.engine),
@@ -157,13 +162,13 @@ class Database:
             act_as(connection, who or self.who)
             yield connection
             if notes and self._journal is not None:
-                self._journal.add(notes)  # before it is committed: what was told to be done is never missing
+                self._journal.add(notes)  # before the commit, so that no committed act is missing
 
     def check(self) -> None:
-        """See that it can be written to now, by writing: a full disk is seen by nothing less.
+        """Check that the database can be written now, by a write: only a write detects a full disk.
 
         Raises:
-            StateError: It cannot.
+            StateError: The database cannot be written.
         """
         with self.writing() as connection:
             nobody = {"id": "", "sequence": 0, "first_seen_at": 0, "last_seen_at": 0}
@@ -171,10 +176,10 @@ class Database:
             connection.execute(delete(devices).where(devices.c.id == ""))
 
     def checkpoint(self, empty: bool = False) -> None:
-        """Move what is in SQLite's log into its file: takes a sync of the disk, which no answer waits for.
+        """Move the content of SQLite's log into its file. No answer waits for the sync of the disk.
 
         Args:
-            empty: Empty the log too, so that it holds nothing that was erased; waits for readers.
+            empty: Also empty the log, so that it holds no erased data; waits for readers.
         """
         if self.engine.dialect.name == "sqlite":
             with self.reading() as connection:
@@ -182,10 +187,10 @@ class Database:
                 connection.exec_driver_sql(f"PRAGMA wal_checkpoint({'TRUNCATE' if empty else 'PASSIVE'})")
 
     def take_stock(self) -> None:
-        """Have PostgreSQL look at what its tables hold, after much was written at once.
+        """Make PostgreSQL update its table statistics after many rows were written at once.
 
-        It does so by itself within a minute; until then it takes the devices of one batch for a sixth of all,
-        and reads whole tables for them.
+        PostgreSQL does so by itself within a minute. Until then it estimates that the devices of one batch
+        are a sixth of all devices, and reads whole tables for them.
         """
         if self.engine.dialect.name == "postgresql":
             with self.writing() as connection:
@@ -193,7 +198,7 @@ class Database:
                 connection.exec_driver_sql("ANALYZE")
 
     def revision(self) -> str:
-        """The revision of the schema."""
+        """Return the revision of the schema."""
         with self.reading() as connection:
             return MigrationContext.configure(connection).get_current_revision() or ""
 
@@ -211,7 +216,7 @@ def _remove(engines: list[Engine], folder: str) -> None:
 
 @contextmanager
 def told(engine: Engine) -> Iterator[None]:
-    """Turn what SQLAlchemy raises into a StateError that names the database without its password."""
+    """Convert errors of SQLAlchemy to a StateError that names the database without its password."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -234,13 +239,13 @@ def _url(where: str | Path) -> URL:
 
 
 def without_limits(connection: Connection) -> None:
-    """Let the statements of this transaction take their time: nobody waits for an answer."""
+    """Remove the time limit of statements in this transaction, because no device waits for them."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def journal_of(where: str | Path) -> Journal | None:
-    """The journal beside the state, if that is a file."""
+    """Return the journal beside a state in a file; None for other states."""
     url = _url(where)
     if url.get_backend_name() != "sqlite":
         return None
@@ -248,7 +253,7 @@ def journal_of(where: str | Path) -> Journal | None:
 
 
 def opened_new(where: str | Path) -> Engine:
-    """An engine for a place where a state is to be made. Raises StateInputError for no such place."""
+    """Open an engine for a new state. Raises StateInputError if `where` is no place for a state."""
     url = _url(where)
     if url.get_backend_name() == "sqlite":
         _make_private(Path(str(url.database)))
@@ -256,10 +261,10 @@ def opened_new(where: str | Path) -> Engine:
 
 
 def _make_private(file: Path) -> bool:
-    """Make the file, if there is none, for its owner alone: it tells which devices there are, and where.
+    """Make the file if there is none, readable only by its owner, because it reveals the fleet's devices.
 
     Returns:
-        Whether it is new.
+        Whether the file is new.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -276,7 +281,7 @@ def _is_file(where: str | Path) -> bool:
 def _engine(url: URL, **pool: Any) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
-            # A connection that the server has closed meanwhile (a restart) is replaced before it is used.
+            # A connection that the server has closed (by a restart) is replaced before it is used.
             limits = f"-c lock_timeout={int(1000 * LOCKED_S)} -c statement_timeout={1000 * BUSY_S}"
             return create_engine(
                 url,
@@ -288,7 +293,7 @@ def _engine(url: URL, **pool: Any) -> Engine:
             raise StateInputError(f"PostgreSQL needs psycopg: {install_command('server')}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_S}, **pool)
 
-    # As SQLAlchemy's documentation has it: without this, Python's driver begins and commits as it likes.
+    # From SQLAlchemy's documentation: without this, Python's driver begins and commits by its own rules.
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _: Any) -> None:
         connection.isolation_level = None
@@ -298,14 +303,14 @@ def _engine(url: URL, **pool: Any) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("paramcast_writes")
-        # A transaction that reads first and writes later could not write if another one came between.
+        # A transaction that reads first and writes later could not write after another transaction's write.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
 
 def _upgrade(engine: Engine, revision: str, only_old: bool, as_it_is: bool) -> None:
-    """Bring the schema up to date in one transaction; of two processes, the second finds it done."""
+    """Upgrade the schema in one transaction; of two simultaneous processes only the first one does it."""
     with engine.connect().execution_options(paramcast_writes=True) as connection, connection.begin():
         if schema_of(connection) is None and only_old:
             raise StateInputError(_NO_STATE.format(where=engine.url.render_as_string()))
@@ -314,21 +319,21 @@ def _upgrade(engine: Engine, revision: str, only_old: bool, as_it_is: bool) -> N
 
 
 def schema_of(connection: Connection) -> str | None:
-    """The revision of the schema that is there, if any is. Nobody changes it while the transaction lasts."""
+    """Return the revision of the present schema, if any. No process changes it until the transaction ends."""
     if connection.dialect.name == "postgresql":
         without_limits(connection)
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {1000 * MIGRATION_S}")
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        # Of tables a lock is waited for as ever: whoever waits for one keeps all others waiting behind it.
+        # The limit for table locks stays short, because a waiting transaction blocks all others behind it.
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {1000 * LOCKED_S}")
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Bring the schema to `revision`, in the caller's transaction.
+    """Upgrade the schema to `revision`, in the caller's transaction.
 
     Raises:
-        StateInputError: If this version does not know it, or what is there.
+        StateInputError: If this version does not know `revision` or the present schema.
     """
     without_limits(connection)
     config = _config(connection)
@@ -342,7 +347,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def newest_revision() -> str:
-    """The revision of this version's schema."""
+    """Return the revision of this version's schema."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 

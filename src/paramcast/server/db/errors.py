@@ -1,4 +1,4 @@
-"""What can go wrong with the state."""
+"""Errors of the state."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from paramcast.errors import InputError, ParamcastError
 
 
 class StateError(ParamcastError):
-    """The database cannot be reached, is full or refused a statement; nothing of the transaction is kept."""
+    """The database cannot be reached, is full or refused a statement; the transaction is rolled back."""
 
 
 class StateInputError(InputError):
-    """The URL, or what the state is asked to do, is not possible."""
+    """The URL is invalid, or the requested change of the state is not allowed."""
 
 
 class StateConflictError(StateInputError):
-    """What is asked was right a moment ago: somebody else was first."""
+    """The request conflicts with the present state, for example because another operator was first."""

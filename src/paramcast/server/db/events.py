@@ -1,4 +1,4 @@
-"""Who did what to the state, and when: rows that are only added, and erased with the device they name."""
+"""Log of acts on the state. Events are only added, and erased together with the device that they name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _WHO = "paramcast who"
 _LEFT_OUT = {"at", "device", "token", "digest", "signature"}
 _LONGEST = 1000
 _OWN_ACTS = {"key changed"}
-"""What devices do by themselves, day by day: it stays in the journal alone."""
+"""Routine acts of devices, which are in the journal but not among the events."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """An act.
+    """An act on the state.
 
     Attributes:
         id: Grows with every act.
         at: Unix milliseconds.
-        who: An operator's name, a device's, or who ran a command.
-        what: As the journal calls it.
-        device: The device that the act was about; None: it was about something else.
-        about: The rest, as the journal has it, without hashes of tokens.
+        who: Name of an operator, of a device, or of the user who ran a command.
+        what: The journal's name of the act.
+        device: The device that the act concerns; None if it concerns no device.
+        about: Further values of the act, as in the journal, without hashes of tokens.
     """
 
     id: int
@@ -40,12 +40,12 @@ class Event:
 
 
 def act_as(connection: Connection, who: str) -> None:
-    """Say who acts in the transaction that begins."""
+    """Set the actor of the transaction that begins."""
     connection.info[_WHO] = who
 
 
 def keep(connection: Connection, what: str, at: int, about: Mapping[str, Any]) -> None:
-    """Keep an act of the transaction."""
+    """Record an act of the transaction."""
     if what in _OWN_ACTS:
         return
     rest = json.dumps({name: value for name, value in about.items() if name not in _LEFT_OUT})
@@ -55,7 +55,7 @@ def keep(connection: Connection, what: str, at: int, about: Mapping[str, Any]) -
 
 
 def erase(connection: Connection, device: str) -> int:
-    """Erase the acts that name a device or one of its users; how many."""
+    """Erase the acts that name a device or one of its users, and return their number."""
     named = [
         or_(column == device, column.startswith(f"{device}:", autoescape=True))
         for column in (events.c.device, events.c.who)
@@ -64,7 +64,7 @@ def erase(connection: Connection, device: str) -> int:
 
 
 def newest(connection: Connection, last: int, before: int | None = None) -> list[Event]:
-    """The newest acts, the newest first; of those before the act with the id `before`, if it is given."""
+    """List the newest acts, the newest first; only acts before the act with the id `before`, if given."""
     query = select(events).order_by(events.c.id.desc()).limit(last)
     if before is not None:
         query = query.where(events.c.id < before)

@@ -1,4 +1,4 @@
-"""What devices report of their packages: gains with intervals, for a device, a version, or all."""
+"""Gains that devices report for their updates, with intervals: of a device, a version, or the fleet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, case, func, select
 
 from paramcast.server.db.schema import feedback, packages
 
-# Student's t for 95 %, two-sided, by degrees of freedom from 1; beyond them the normal distribution's.
+# Student's t for 95 %, two-sided, by degrees of freedom from 1; for more degrees the normal distribution.
 _T95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -24,10 +24,10 @@ class Gain:
     """A mean of reported gains in percentage points.
 
     Attributes:
-        mean: Over what was counted.
-        low: Lower end of its 95 % interval (Student's t); None where there is one value only.
-        high: The upper end.
-        count: Of values: reports of one device, or devices, each by its mean.
+        mean: Mean of the values.
+        low: Lower end of the 95 % interval (Student's t); None if there is only one value.
+        high: Upper end of the interval; None if there is only one value.
+        count: Number of values. A value is a report of one device, or the mean of a device's reports.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Gain:
 
     @classmethod
     def of_sums(cls, count: int, total: float | None, squares: float | None) -> Gain | None:
-        """From the number of values, their sum and that of their squares; None of no values."""
+        """Compute the gain from the number of values, their sum and sum of squares; None without values."""
         if not count or total is None or squares is None:
             return None
         mean = total / count
@@ -48,7 +48,7 @@ class Gain:
         return cls(mean, mean - half, mean + half, count)
 
     def minus(self, other: Gain) -> Gain | None:
-        """The difference with Welch's interval; `count` is the smaller one. None without intervals."""
+        """Compute the difference with Welch's interval and the smaller `count`; None without intervals."""
         if self.low is None or other.low is None:
             return None
         errors = [(one.mean - one.low) / _t95(one.count - 1) for one in (self, other) if one.low is not None]
@@ -65,7 +65,7 @@ def _t95(freedom: int) -> float:
 
 
 def gain_of_device(connection: Connection, device: str) -> Gain | None:
-    """Over all of a device's reports that are on record."""
+    """Compute the gain over all recorded reports of a device."""
     reported = select(feedback.c.gain).where(
         feedback.c.device == device, feedback.c.applied, feedback.c.gain.is_not(None)
     )
@@ -73,7 +73,7 @@ def gain_of_device(connection: Connection, device: str) -> Gain | None:
 
 
 def gain_of_fleet(connection: Connection, since_ms: int) -> Gain | None:
-    """Over the devices that have reported gains since then."""
+    """Compute the gain over the devices that have reported gains since `since_ms` (unix milliseconds)."""
     means = (
         select(func.avg(feedback.c.gain).label("gain"))
         .where(feedback.c.received_at >= since_ms, feedback.c.applied, feedback.c.gain.is_not(None))
@@ -89,9 +89,9 @@ def _gain(connection: Connection, values: Any) -> Gain | None:
 
 
 def reports_by_version(connection: Connection) -> dict[tuple[str, int | None], tuple[Gain | None, int, int]]:
-    """By (base model, version): the gain over its devices, how many took packages up, how many did not.
+    """Return by (base model, version): gain over its devices, devices that applied and refused updates.
 
-    A device counts as one that did not take packages up if it reported so of at least one.
+    A device that reported both counts in both numbers.
     """
     rows = connection.execute(_reports_by_version())
     return {

@@ -1,4 +1,4 @@
-"""Who may ask what: devices' keys, tokens to enrol with, operators, and the chain of signing keys."""
+"""Identities and their rights: devices' keys, enrolment tokens, operators, and the chain of signing keys."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ from paramcast.server.db.schema import (
 )
 
 ROLES = ("viewer", "operator", "admin")
-"""Each may do what the ones before it may."""
+"""Roles in rising order; each has also the rights of the roles before it."""
 
 ROTATION_GRACE_MS = 86_400_000
-"""For so long a device's old key still holds: it may lose its power between the cloud's word and its disk."""
+"""Milliseconds for which a device's old key stays valid: the device may lose power after the server's answer
+and before it has stored the new key."""
 
 
 KEYS_THAT_HOLD = 2
-"""Of one device at a time: the newest, and for a while the one that named it."""
+"""Number of valid keys of a device: the newest, and for a limited time the key that named it."""
 
 
-_KEYS_LOCK = 1_346_454_349  # of PostgreSQL's advisory locks: any number that others do not use
+_KEYS_LOCK = 1_346_454_349  # number of a PostgreSQL advisory lock that nothing else uses
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the state knows of an enrolled device.
+    """Record of an enrolled device.
 
     Attributes:
-        keys: Public keys that hold now, the newest first; none if all are revoked.
-        signed_at: Unix microseconds: the time of its last request that was served.
-        spent_until: Unix microseconds up to which its rate is used up.
-        ended: Public keys that held once, the newest first.
+        keys: Public keys that are valid now, the newest first; empty if all are revoked.
+        signed_at: Unix microseconds; time of the last request that was served.
+        spent_until: Unix microseconds up to which the device's rate is used up.
+        ended: Public keys that were valid before, the newest first.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -79,9 +80,9 @@ def _spending(_: str) -> Any:
 
 
 def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str, Known]:
-    """Those of the devices, and of the devices whose users they are, that have ever been enrolled.
+    """Return the records of named devices, and of named users' devices, that were ever enrolled.
 
-    One statement, whatever their number.
+    This runs one statement for any number of names.
     """
     found: dict[str, Known] = {}
     asked = set(names)
@@ -98,18 +99,18 @@ def known(connection: Connection, names: Iterable[str], now_ms: int) -> dict[str
 
 
 def spend(connection: Connection, spent: Mapping[str, Known], latest_us: int) -> set[str]:
-    """Keep when devices signed last, and what of their rate is used up; never an earlier time.
+    """Record the times of devices' last signatures and their used rates; a time never goes back.
 
     Args:
-        connection: In a transaction.
-        spent: What they are to be kept at.
-        latest_us: A time on record that is later than this is wrong, and does not count.
+        connection: A connection in a transaction.
+        spent: Device -> its new record.
+        latest_us: Unix microseconds; a later time on record is wrong, and does not count.
 
     Returns:
-        Devices for which another request was first: that which was to be let in is not the newest any more.
+        Devices for which a newer request was recorded first, so that the present request must be refused.
     """
     late = set()
-    for name, one in sorted(spent.items()):  # in one order everywhere, so that nobody waits in a circle
+    for name, one in sorted(spent.items()):  # the same order in all services prevents deadlocks
         values = {
             "device": name,
             "signed": one.signed_at,
@@ -122,13 +123,13 @@ def spend(connection: Connection, spent: Mapping[str, Known], latest_us: int) ->
 
 
 def owner_of(name: str) -> str | None:
-    """The device whose user `name` is, DEVICE:USER, or None if it is no user's."""
+    """Return the device of a user's name DEVICE:USER, or None if `name` is no user's name."""
     owner, colon, _ = name.partition(":")
     return owner if colon else None
 
 
 def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifetime_ms: int) -> str:
-    """A token that enrols one device, once; the state keeps its hash only."""
+    """Make a token that enrols one device once; the state keeps only the token's hash."""
     token = secrets.token_urlsafe(24)
     row = {"digest": _digest(token), "device": device, "made_at": now_ms, "expires_at": now_ms + lifetime_ms}
     connection.execute(insert(enrolments).values(row))
@@ -137,7 +138,7 @@ def new_enrolment(connection: Connection, device: str | None, now_ms: int, lifet
 
 
 def waiting_enrolments(connection: Connection, now_ms: int) -> list[tuple[str, str | None, int]]:
-    """Tokens that may still be used: hash, for which device (None: whoever comes), until when."""
+    """List the valid tokens: hash, device (None: any new device), end in unix milliseconds."""
     waiting = select(enrolments.c.digest, enrolments.c.device, enrolments.c.expires_at).where(
         enrolments.c.used_at.is_(None), enrolments.c.expires_at > now_ms
     )
@@ -145,7 +146,7 @@ def waiting_enrolments(connection: Connection, now_ms: int) -> list[tuple[str, s
 
 
 def withdraw_enrolment(connection: Connection, digest: str, now_ms: int) -> None:
-    """End the token whose hash begins with `digest`. Raises StateInputError if that is not one."""
+    """Withdraw the token whose hash begins with `digest`. Raises StateInputError unless exactly one does."""
     found = [one for one, _, _ in waiting_enrolments(connection, now_ms) if one.startswith(digest)]
     if len(digest) < 8 or len(found) != 1:
         raise StateInputError(f"no single token waits that begins with {digest}: see paramcast access list")
@@ -155,19 +156,19 @@ def withdraw_enrolment(connection: Connection, digest: str, now_ms: int) -> None
 
 
 def enrol(connection: Connection, token: str, device: str, public_key: str, now_ms: int) -> None:
-    """Use up a token, and give `device` its key: the only one from now on.
+    """Use up a token, and make `public_key` the only valid key of `device`.
 
-    Safe to repeat: the device may have lost the answer. What a new key signs was never signed before, so that
-    its times begin anew. A name that was never enrolled is rid of what strangers made of it in an open
-    service: its numbers begin anew.
+    A repeated call is safe, because the device may have lost the answer. No request was signed with a new key
+    before, so the device's times begin anew. If the name was never enrolled, its numbers begin anew, too:
+    others may have used the name in an open service.
 
-    A name that was ever enrolled stays taken, also when it is revoked, and with it the names of its users: a
-    token for whoever comes does not give it.
+    A name that was ever enrolled stays taken, even when it is revoked, and so do the names of its users. A
+    token for any device does not enrol such a name.
 
     Raises:
-        StateInputError: If the token is not one, is used or too old, or is for another device; or it is for
-            whoever comes, and the device is enrolled already; or the key is or was in use, but not as the
-            device's own that still holds.
+        StateInputError: If the token is unknown, used, expired or for another device; if it is for any device
+            and the name was enrolled before; or if the key is or was in use, except as a valid key of this
+            device.
     """
     _hold(connection, device)
     live = select(device_keys.c.public_key).where(
@@ -198,7 +199,7 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
         )
     note(connection, "enrolled", at=now_ms, token=_digest(token), device=device, key=public_key)
     _end_keys(connection, device, now_ms)
-    if public_key in held:  # an enrolment before, of which the device does not know that it succeeded
+    if public_key in held:  # an earlier enrolment succeeded without the device's knowledge
         own = update(device_keys).where(device_keys.c.public_key == public_key)
         connection.execute(own.values(ends_at=None))
         return
@@ -212,14 +213,13 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
 
 
 def rotate(connection: Connection, device: str, signed_by: str, public_key: str, now_ms: int) -> None:
-    """Give an enrolled device a new key; the one before holds for another day. Safe to repeat.
+    """Give an enrolled device a new key; the former key stays valid for another day. Safe to repeat.
 
-    All others of its keys end now and are forgotten: however often a device changes its key, two hold, and
-    two are on record.
+    All other keys of the device end now and are deleted, so that only two keys are valid and on record.
 
     Raises:
-        StateInputError: If the key is another device's, or was revoked; or it is not the device's newest
-            key that asks: who has found an older one must not lock the device out.
+        StateInputError: If the new key is or was in use; or if the request is not signed by the device's
+            newest key, because an attacker with an older key must not lock the device out.
     """
     _hold(connection, device)
     newest = select(device_keys.c.public_key).where(
@@ -241,7 +241,10 @@ def rotate(connection: Connection, device: str, signed_by: str, public_key: str,
 
 
 def revoke(connection: Connection, device: str, now_ms: int) -> int:
-    """End all keys of a device now; how many held. It may only come back with a new token."""
+    """Revoke all keys of a device now, and return the number of valid ones.
+
+    The device needs a new token to enrol again.
+    """
     note(connection, "device revoked", at=now_ms, device=device)
     return _end_keys(connection, device, now_ms)
 
@@ -253,9 +256,9 @@ def _end_keys(connection: Connection, device: str, now_ms: int) -> int:
 
 
 def reset_numbers(connection: Connection, device: str) -> bool:
-    """Have a device's numbers begin anew, and forget its packages and reports; whether it is known.
+    """Restart a device's numbers and delete its updates and reports; returns whether the device is known.
 
-    A device that has its store reports what it ran, and goes on above that.
+    A device with its store reports its last number, and its numbers continue above it.
     """
     connection.execute(delete(packages).where(packages.c.device == device))
     connection.execute(delete(feedback).where(feedback.c.device == device))
@@ -264,9 +267,9 @@ def reset_numbers(connection: Connection, device: str) -> bool:
 
 
 def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int:
-    """Forget up to `most` names that were never enrolled and not seen since; how many.
+    """Delete up to `most` names that were never enrolled and not seen since; returns their number.
 
-    Whoever can ask unsigned can make up names without end. A device of that name reports its own numbers.
+    Unsigned requests can create any number of names. A device with a deleted name reports its last number.
     """
     enrolled = select(device_keys.c.device).where(device_keys.c.device == devices.c.id).exists()
     old = select(devices.c.id).where(devices.c.last_seen_at < before_ms, ~enrolled).limit(most)
@@ -274,9 +277,10 @@ def prune_names(connection: Connection, before_ms: int, most: int = 2000) -> int
 
 
 def prune_keys(connection: Connection, before_ms: int) -> int:
-    """Forget keys that ended before then and have a successor; how many. A device's last key stays.
+    """Delete keys that ended before `before_ms` and have a valid successor; returns their number.
 
-    Of keys that end later, the two that end last stay: older versions let a device have thousands.
+    At most the two keys of a device that end last stay, because older versions allowed thousands. A device's
+    last key stays in any case.
     """
     order = device_keys.c.ends_at.desc(), device_keys.c.public_key
     place = func.row_number().over(partition_by=device_keys.c.device, order_by=order).label("place")
@@ -289,14 +293,14 @@ def prune_keys(connection: Connection, before_ms: int) -> int:
 
 
 def _hold(connection: Connection, device: str) -> None:
-    """Let no other transaction change the device's keys until this one ends; SQLite does so by itself."""
-    if connection.dialect.name == "postgresql":  # a name that is new has no row that could be locked
+    """Block other transactions from changing the device's keys until this one ends; SQLite does so itself."""
+    if connection.dialect.name == "postgresql":  # a new name has no row to lock
         connection.execute(select(func.pg_advisory_xact_lock(_KEYS_LOCK, func.hashtext(device))))
     connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
 
 
 def _used_by(connection: Connection, token: str) -> str | None:
-    """The device that has used a token, if any has."""
+    """Return the device that has used a token; None if no device has."""
     used = select(enrolments.c.used_by).where(enrolments.c.digest == _digest(token))
     name: str | None = connection.execute(used).scalar()
     return name
@@ -311,7 +315,7 @@ def _add_key(connection: Connection, device: str, public_key: str, now_ms: int) 
 
 
 def grant(connection: Connection, name: str, role: str, now_ms: int, expires_ms: int | None = None) -> str:
-    """A token with which an operator may use the API until it expires; one that the name had before ends.
+    """Make a token with which an operator may use the API until it expires; a former token of the name ends.
 
     Raises:
         StateInputError: If there is no such role.
@@ -336,7 +340,7 @@ def withdraw(connection: Connection, name: str) -> None:
 
 @dataclass(frozen=True)
 class Granted:
-    """An operator; times are unix milliseconds, and `used_at` is true to the minute."""
+    """An operator; times are unix milliseconds, and `used_at` is accurate to the minute."""
 
     name: str
     role: str
@@ -346,12 +350,12 @@ class Granted:
 
 
 def all_operators(connection: Connection) -> list[Granted]:
-    """The operators, by name."""
+    """List the operators, ordered by name."""
     return [_granted(row) for row in connection.execute(select(operators).order_by(operators.c.name))]
 
 
 def operator_of(connection: Connection, token: str, now_ms: int) -> Granted | None:
-    """The operator whose token it is, if it has not expired."""
+    """Return the operator of a token; None if the token is unknown or has expired."""
     row = connection.execute(select(operators).where(operators.c.digest == _digest(token))).first()
     return _granted(row) if row and (row.expires_at is None or row.expires_at > now_ms) else None
 
@@ -361,22 +365,22 @@ def _granted(row: Any) -> Granted:
 
 
 def keep_use(connection: Connection, name: str, now_ms: int) -> None:
-    """Keep when an operator's token was used last."""
+    """Record the last use of an operator's token."""
     connection.execute(update(operators).where(operators.c.name == name).values(used_at=now_ms))
 
 
 def add_endorsement(connection: Connection, endorsement: Endorsement, now_ms: int) -> None:
-    """Keep that a signing key has a successor."""
+    """Record the endorsement of a new signing key."""
     connection.execute(insert(endorsements).values(**vars(endorsement), made_at=now_ms))
     note(connection, "signing key endorsed", at=now_ms, **vars(endorsement))
 
 
 def all_endorsements(connection: Connection) -> Sequence[Endorsement]:
-    """The chain of signing keys, the oldest first."""
+    """Return the chain of endorsements, the oldest first."""
     rows: Any = connection.execute(select(endorsements).order_by(endorsements.c.made_at))
     return [Endorsement(row.old, row.new, row.signature) for row in rows]
 
 
 def _digest(token: str) -> str:
-    """Tokens are random and long, so that a plain hash tells nothing of them."""
+    """Hash a token. Tokens are random and long, so a plain hash reveals nothing."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Looks for what a sound state never holds: the rules that its tests check, checked where it is used."""
+"""Checks a state in use for violations of its rules; the tests check the same rules."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _ENROL = "paramcast access revoke DEVICE, then enroll it anew with a token in it
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, and what mends it."""
+    """A violated rule, and how to repair it."""
 
     what: str
     cure: str
 
 
 def check(database: Database, store: ModelStore | None, *, whole: bool = True) -> list[Fault]:
-    """All that is wrong with a state and its published models; nothing is changed.
+    """Find all faults of a state and of its published models, without any change.
 
     Args:
         database: The state.
-        store: Where published models lie; None where the service serves folders.
-        whole: Also read every page of a SQLite file, which takes a second for each few hundred MB.
+        store: The store of published models; None if the service serves given folders.
+        whole: Also read every page of a SQLite file, which takes a second for every few hundred MB.
 
     Raises:
         StateError: If the state cannot be read at all.
@@ -57,10 +57,10 @@ def check(database: Database, store: ModelStore | None, *, whole: bool = True) -
 
 
 def look(connection: Connection, *, whole: bool = True) -> list[Fault]:
-    """What is wrong in the tables that a connection sees."""
+    """Find the faults in the tables that a connection sees."""
     faults = list(_damage(connection)) if whole else []
     faults = faults or list(_schema(connection))
-    if faults:  # what is damaged, or lacks a table or a column, cannot be asked for more
+    if faults:  # a damaged or incomplete database cannot be queried further
         return faults
     for rule in (_references, *_RULES):
         faults += rule(connection)
@@ -87,7 +87,7 @@ def _damage(connection: Connection) -> Iterator[Fault]:
     if connection.dialect.name == "sqlite":
         try:
             told = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
-        except DatabaseError as error:  # so badly that SQLite gives up
+        except DatabaseError as error:  # so much damage that SQLite gives up
             told = [str(error.orig)]
         for one in told:
             if one != "ok":
@@ -95,13 +95,13 @@ def _damage(connection: Connection) -> Iterator[Fault]:
 
 
 def _references(connection: Connection) -> Iterator[Fault]:
-    if connection.dialect.name == "sqlite":  # PostgreSQL lets none of them happen
+    if connection.dialect.name == "sqlite":  # PostgreSQL prevents such rows
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield Fault(f"row {row} of {table} names a row of {parent} that is not there", _RESTORE)
 
 
 def _some(connection: Connection, query: Select[Any], what: str, cure: str) -> Iterator[Fault]:
-    """A fault with the first of the names that the query finds, and their number, if it finds any."""
+    """Yield a fault with the first name that the query finds and the number of others, if it finds any."""
     found = query.subquery()
     count, first = connection.execute(select(func.count(), func.min(found.c[0])).select_from(found)).one()
     if count:
@@ -110,7 +110,7 @@ def _some(connection: Connection, query: Select[Any], what: str, cure: str) -> I
 
 
 def _sequences(connection: Connection) -> Iterator[Fault]:
-    """A device's number is the highest of its packages, or above: else one would be given twice."""
+    """Check that no update's number is above its device's number; otherwise numbers would be given twice."""
     above = select(packages.c.device).join(devices, devices.c.id == packages.c.device)
     yield from _some(
         connection,
@@ -143,7 +143,7 @@ def _owners(connection: Connection) -> Iterator[Fault]:
 
 
 def _secrets(connection: Connection) -> Iterator[Fault]:
-    """Of tokens the state holds hashes alone, and of keys the public half."""
+    """Check that the state holds only hashes of tokens, and only public keys."""
     for column, what, cure in (
         (operators.c.digest, "an operator's token is kept in the clear", "paramcast access grant NAME anew"),
         (enrolments.c.digest, "a token is kept in the clear", "withdraw it, and make another"),
@@ -155,7 +155,7 @@ def _secrets(connection: Connection) -> Iterator[Fault]:
 
 
 def _not_hex(connection: Connection, column: ColumnElement[str]) -> int:
-    """How many values are not 64 hex digits, without naming one: it may be a secret."""
+    """Count the values that are not 64 hex digits, without naming them: they may be secrets."""
     if connection.dialect.name == "sqlite":
         strange = column.op("GLOB")("*[^0-9a-f]*")
     else:

@@ -1,9 +1,9 @@
-"""What may not come back with a backup: a file beside the state, only ever added to, which a restore replays.
+"""Journal of acts that a restored backup must not undo: an append-only file beside the state.
 
 A backup of yesterday holds keys that were revoked today, tokens that were used, operators whose token ended,
-versions that were rolled back; and it lacks what was published and called back since, and the endorsement of
-a signing key that was changed. Each such act is a line of JSON here, on the disk before the act is committed.
-Replaying all lines in order, on the backup of any moment, gives what holds now.
+and versions that were rolled back. It lacks later publications and recalls, and the endorsement of a new
+signing key. Every such act is a line of JSON in the journal, which is on the disk before the act is
+committed. A restore replays all lines in order, on a backup of any time, which gives the present state.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _NOTES = "paramcast notes"
 
 
 class Journal:
-    """The file. Several processes may add to it."""
+    """The file of the journal. Several processes may add to it."""
 
     def __init__(self, path: Path) -> None:
-        """Use `path`, which is made when something is first added."""
+        """Use `path`, which is made when the first line is added."""
         self.path = path
 
     def add(self, notes: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines, and have them on the disk. Raises StateError if that fails."""
+        """Add lines and sync them to the disk. Raises StateError if that fails."""
         data = "".join(json.dumps({"at": int(1000 * time.time()), **note}) + "\n" for note in notes).encode()
         try:
             new = not self.path.exists()
@@ -53,7 +53,7 @@ class Journal:
             try:
                 _lock(handle)
                 end = self._mended(handle)
-                if os.write(handle, data) < len(data):  # a full disk may take a part
+                if os.write(handle, data) < len(data):  # a full disk may take only a part
                     os.ftruncate(handle, end)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(handle)
@@ -65,9 +65,9 @@ class Journal:
             raise StateError(f"cannot write the journal {self.path}: {error.strerror}") from error
 
     def _mended(self, handle: int) -> int:
-        """Remove a half line from the end, so that the next one is whole; where the file ends then.
+        """Remove an incomplete last line, so that the next line is complete; returns the new end of the file.
 
-        Its act was not done: it is committed after its line is on the disk.
+        The act of such a line was not committed, because acts are committed after their line is on the disk.
         """
         end = os.fstat(handle).st_size
         if end:
@@ -78,14 +78,14 @@ class Journal:
         return end
 
     def begin(self) -> None:
-        """Make the file, so that one which is missing later is seen to be lost. Raises StateError."""
+        """Make the file, so that a missing file later means that it is lost. Raises StateError."""
         self.add([])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """What is in it, the oldest first; a line that a power cut has left half is no line.
+        """Yield the acts, the oldest first; an incomplete last line, which a power cut may leave, is ignored.
 
         Raises:
-            StateInputError: If another line is none of a journal.
+            StateInputError: If another line is no line of a journal, or the file cannot be read.
         """
         try:
             lines = self.path.read_bytes().split(b"\n")
@@ -101,7 +101,7 @@ class Journal:
 
 
 def _lock(handle: int) -> None:
-    """Keep other processes from adding until the file is closed."""
+    """Block other processes from adding until the file is closed."""
     if sys.platform != "win32":
         import fcntl
 
@@ -109,14 +109,14 @@ def _lock(handle: int) -> None:
 
 
 def begin_notes(connection: Connection) -> list[Mapping[str, Any]]:
-    """What is noted in the transaction that begins."""
+    """Return the list that collects the acts of the transaction that begins."""
     notes: list[Mapping[str, Any]] = []
     connection.info[_NOTES] = notes
     return notes
 
 
 def note(connection: Connection, what: str, **about: Any) -> None:
-    """Note an act for the journal of the connection's database, and keep who did it."""
+    """Note an act for the journal of the connection's database, and record it as an event with its actor."""
     notes = connection.info.get(_NOTES)
     if notes is not None:
         notes.append({"what": what, **about})
@@ -124,7 +124,7 @@ def note(connection: Connection, what: str, **about: Any) -> None:
 
 
 def replay(connection: Connection, notes: Iterator[dict[str, Any]]) -> int:
-    """Do again what was noted, where it is not done yet; how many acts there are."""
+    """Repeat the noted acts if they are not in effect, and return the number of all acts."""
     count = 0
     for one in notes:
         _REPLAYED[one["what"]](connection, one)
@@ -133,13 +133,13 @@ def replay(connection: Connection, notes: Iterator[dict[str, Any]]) -> int:
 
 
 def forget(connection: Connection, device: str) -> int:
-    """Erase all of a device and its users; how many rows. The name is free then.
+    """Erase all rows of a device and its users, so that the name is free; returns the number of rows.
 
-    It is noted by its name: else a restore would bring it back.
+    The journal notes the device's name, because otherwise a restore would bring it back.
     """
     note(connection, "device forgotten", device=device)
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # pages that become free, too
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # overwrite also pages that become free
     erased = 0
     for column in (
         device_keys.c.device,
@@ -175,7 +175,7 @@ def _rotated(connection: Connection, one: Mapping[str, Any]) -> None:
 
 
 def _only(connection: Connection, device: str, keys: list[str], at: int) -> None:
-    """The device has these keys, and no other that holds."""
+    """Make the first of `keys` valid without end, and end all keys of the device that are not in `keys`."""
     _end(connection, at, device_keys.c.device == device, device_keys.c.public_key.not_in(keys))
     mine = update(device_keys).where(device_keys.c.public_key == keys[0], device_keys.c.device == device)
     if not connection.execute(mine.values(ends_at=None)).rowcount:
@@ -196,7 +196,7 @@ def _end(connection: Connection, at: int, *which: Any) -> None:
 def _granted(connection: Connection, one: Mapping[str, Any]) -> None:
     _withdrawn(connection, one)
     row = {"name": one["name"], "digest": one["digest"], "role": one["role"], "made_at": one["at"]}
-    row["expires_at"] = one.get("expires_at")  # which journals of before do not say
+    row["expires_at"] = one.get("expires_at")  # older journals do not have it
     connection.execute(insert(operators).values(row))
 
 
@@ -210,14 +210,14 @@ def _rolled_back(connection: Connection, one: Mapping[str, Any]) -> None:
 
 
 def _published(connection: Connection, one: Mapping[str, Any]) -> None:
-    """Have the version again: its number is not given twice, and what the owner has put in service serves."""
+    """Restore a published version, so that it is in service and its number is not given again."""
     if connection.execute(select(models.c.version).where(models.c.version == one["version"])).first() is None:
         names = ("version", "model", "digest", "form", "task", "share", "published_at")
         connection.execute(insert(models).values({name: one[name] for name in names}))
 
 
 def keep_recall(connection: Connection, one: Mapping[str, Any]) -> None:
-    """Have what is called back of a base model be this, as its line of the journal says it."""
+    """Replace the recalls of a base model by the values of a journal's line."""
     connection.execute(delete(recalls).where(recalls.c.model == one["model"]))
     row = {name: one[name] for name in ("model", "number", "since", "to_base")}
     connection.execute(insert(recalls).values(row))

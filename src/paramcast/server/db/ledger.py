@@ -1,4 +1,4 @@
-"""Sequence numbers and the packages that carry them: a few statements for a whole batch of requests."""
+"""Records of sequence numbers and updates, with a few statements for a whole batch of requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from paramcast.server.db.prepared import prepared
 from paramcast.server.db.schema import devices, feedback, packages
 
 _PRUNED_AT_ONCE = 2000
-"""Rows in one transaction of `prune`: it never holds the database for long."""
+"""Rows in one transaction of `prune`, so that it never blocks the database for long."""
 
 
 @dataclass(frozen=True)
 class Issued:
-    """A package as the state keeps it; the columns of `packages`."""
+    """Record of an issued update; the fields are the columns of `packages`."""
 
     device: str
     sequence: int
@@ -49,7 +49,7 @@ class Issued:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a package's context lies on the map of base model `model`: see `paramcast.server.places`."""
+    """Position of an update's context on the map of base model `model`; see `paramcast.server.places`."""
 
     device: str
     sequence: int
@@ -59,16 +59,17 @@ class Place:
 
 
 def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now_ms: int) -> list[int]:
-    """A number for each (device, number that it reports), above all that were given or reported before.
+    """Return a new number for each request, above all numbers that were given or reported before.
 
-    A reported number is believed up to `MAX_JUMP` above what is on record: else one made-up request would use
-    up the numbers of a name. A device that is truly further on is reached after a few requests.
+    A reported number counts only up to `MAX_JUMP` above the number on record. Otherwise one forged request
+    could use up all numbers of a device. If a device's number really is higher, it is reached after a few
+    requests.
 
-    The caller's transaction keeps them: once it is committed, nobody is given them again.
+    The caller's transaction records the numbers. After the commit, they are never given again.
 
     Args:
-        connection: In a transaction.
-        asked: Device, and the number that it reports.
+        connection: A connection in a transaction.
+        asked: Device, and the number that it reports, of each request.
         now_ms: Unix milliseconds.
     """
     counts = Counter(device for device, _ in asked)
@@ -81,7 +82,7 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
         for device in far:
             reported[device] = min(reported[device], known.get(device, 0) + MAX_JUMP)
     last: dict[str, int] = {}
-    # In one order everywhere, so that two services cannot wait for each other's rows.
+    # The same order in all services, so that two of them cannot wait for each other's rows.
     for count in sorted(set(counts.values())):
         names = sorted(device for device in counts if counts[device] == count)
         values: dict[str, Any] = {"now": now_ms}
@@ -98,7 +99,7 @@ def take_sequences(connection: Connection, asked: Sequence[tuple[str, int]], now
 
 
 def _taking(dialect: str, count: int, rows: int) -> Any:
-    """The statement that raises the numbers of so many devices by `count`, at least to what is given."""
+    """Build the statement that raises the numbers of `rows` devices by `count`, at least to given numbers."""
     now = bindparam("now", type_=BigInteger)
     statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(devices).values(
         [
@@ -122,7 +123,7 @@ def _taking(dialect: str, count: int, rows: int) -> Any:
 
 
 def record(connection: Connection, issued: Iterable[Issued]) -> None:
-    """Keep what was issued."""
+    """Record issued updates."""
     rows = [vars(package) for package in issued]
     if rows:
         prepared(_recording, connection.dialect).run_for_each(connection, rows)
@@ -133,11 +134,11 @@ def _recording(_: str) -> Any:
 
 
 def keep_places(connection: Connection, places: Sequence[Place]) -> None:
-    """Keep where the contexts of packages lie, and of each device that of its newest package.
+    """Record the places of updates, and for each device the place of its newest update.
 
     Args:
-        connection: In a transaction.
-        places: In the order in which the packages were issued.
+        connection: A connection in a transaction.
+        places: Places in the order in which the updates were issued.
     """
     rows = [
         {"of": one.device, "number": one.sequence, "on": one.model, "at_x": one.x, "at_y": one.y}
@@ -146,7 +147,7 @@ def keep_places(connection: Connection, places: Sequence[Place]) -> None:
     newest = {str(row["of"]): row for row in rows}
     if rows:
         prepared(_placing_packages, connection.dialect).run_for_each(connection, rows)
-        # In one order everywhere, so that two services cannot wait for each other's rows.
+        # The same order in all services, so that two of them cannot wait for each other's rows.
         mine = [newest[device] for device in sorted(newest)]
         prepared(_placing_devices, connection.dialect).run_for_each(connection, mine)
 
@@ -157,20 +158,24 @@ def _placing_packages(_: str) -> Any:
 
 
 def _placing_devices(_: str) -> Any:
-    # Not if another service has given it a newer package meanwhile: that service keeps the place of that one.
+    # Not if another service has issued a newer update meanwhile, because that service records the newer
+    # place.
     mine = (devices.c.id == bindparam("of")) & (devices.c.sequence <= bindparam("number"))
     at: dict[str, Any] = {"model": bindparam("on"), "x": bindparam("at_x"), "y": bindparam("at_y")}
     return update(devices).where(mine).values(**at)
 
 
 def issued_to(connection: Connection, device: str, last: int = 20) -> list[dict[str, Any]]:
-    """The newest packages of a device, the newest first."""
+    """List the newest updates of a device, the newest first."""
     query = select(packages).where(packages.c.device == device).order_by(packages.c.sequence.desc())
     return [dict(row) for row in connection.execute(query.limit(last)).mappings()]
 
 
 def prune(connection: Connection, before_ms: int) -> int:
-    """Remove up to 2,000 packages and reports each that are older; how many. Devices keep their numbers."""
+    """Remove up to 2,000 older updates and 2,000 older reports. Devices keep their numbers.
+
+    Returns the number of removed rows.
+    """
     key = tuple_(packages.c.device, packages.c.sequence)
     old = select(packages.c.device, packages.c.sequence).where(packages.c.issued_at < before_ms)
     gone = connection.execute(delete(packages).where(key.in_(old.limit(_PRUNED_AT_ONCE)))).rowcount

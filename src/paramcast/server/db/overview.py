@@ -1,4 +1,4 @@
-"""The fleet at a glance: who is there, what was issued by time, and what devices report."""
+"""Overview of the fleet: counts of devices, issued updates over time, and reports of devices."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from paramcast.server.db.gains import Gain, gain_of_fleet
 from paramcast.server.db.schema import devices, feedback, packages
 
 _EDGES_US = [round(100 * 1.4**step) for step in range(36)]
-"""Latencies between which packages are counted: 0.1 ms to 13 s, each 1.4 times the one before."""
+"""Edges of the latency histogram in microseconds: 0.1 ms to 13 s; every edge is 1.4 times the one before."""
 
 _REASONS = 8
 
 
 @dataclass(frozen=True)
 class Count:
-    """Devices.
+    """Numbers of devices.
 
     Attributes:
-        known: That are in the registry.
-        active: That asked, enrolled or changed their key within the time.
-        adapted: That were ever given a package.
-        applied: That reported within the time that they took one up.
-        refused: That reported within the time that they did not take one up.
+        known: Devices in the registry.
+        active: Devices that got an update or enrolled for the first time within the time.
+        adapted: Devices that ever got an update.
+        applied: Devices that reported an applied update within the time.
+        refused: Devices that reported within the time that they did not apply an update.
     """
 
     known: int
@@ -39,15 +39,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Bucket:
-    """What was issued in a part of the time.
+    """Issued updates in a part of the time.
 
     Attributes:
         begins_at: Unix milliseconds.
-        packages: Issued.
-        bytes_up: Of the requests; those of before sizes were kept count as 0.
-        bytes_down: Of the packages.
-        latency_p50_ms: From the request's last byte to the sealed package; None where nothing was issued.
-        latency_p95_ms: The same; both are read off a histogram whose edges are 1.4 apart.
+        packages: Number of issued updates.
+        bytes_up: Bytes of the requests; a request without a recorded size counts as 0.
+        bytes_down: Bytes of the updates.
+        latency_p50_ms: Median time from the request's last byte to the signed update; None without updates.
+        latency_p95_ms: 95th percentile of this time. Both come from a histogram with edges a factor of 1.4
+            apart.
     """
 
     begins_at: int
@@ -60,7 +61,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why packages were not taken up, in the devices' words, and how many devices say so."""
+    """A reason why updates were not applied, as devices reported it, and the number of these devices."""
 
     reason: str
     devices: int
@@ -68,7 +69,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Overview:
-    """All of it, from `since` to `until` (unix milliseconds)."""
+    """The whole overview, from `since` to `until` (unix milliseconds)."""
 
     since: int
     until: int
@@ -80,7 +81,7 @@ class Overview:
 
 
 def overview(connection: Connection, until_ms: int, bucket_ms: int, buckets: int) -> Overview:
-    """The fleet over the last `buckets` parts of `bucket_ms` milliseconds; the last one is not over yet."""
+    """Make the overview of the last `buckets` parts of `bucket_ms` milliseconds; the last part still runs."""
     end = (until_ms // bucket_ms + 1) * bucket_ms
     since = end - buckets * bucket_ms
     timeline, total = _timeline(connection, since, bucket_ms, buckets)
@@ -157,7 +158,7 @@ class _Part:
 
 
 def _quantile_ms(counts: Sequence[int], share: float) -> float | None:
-    """A quantile, evenly between the edges that it lies between."""
+    """Compute a quantile of the histogram, with linear interpolation between the edges."""
     wanted, before = share * sum(counts), 0
     edges = pairwise([0, *_EDGES_US, 2 * _EDGES_US[-1]])
     for count, (low, high) in zip(counts, edges, strict=True):

@@ -1,7 +1,7 @@
-"""Statements that every batch runs, as the driver takes them.
+"""Compiled statements that every batch runs directly by the driver.
 
-SQLAlchemy writes a statement of many rows anew each time it is run, which takes longer than SQLite needs to
-run it. Here each is written once, for each number of rows.
+SQLAlchemy compiles a statement of many rows anew in each run, which takes longer than SQLite needs to run it.
+Here a statement is compiled once for each number of rows.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from sqlalchemy import Connection, Dialect
 
 
 class Prepared:
-    """One statement and the order of its parameters."""
+    """A compiled statement and the order of its parameters."""
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:
-        """Write `statement`, whose parameters are named by `bindparam`."""
+        """Compile `statement`, whose parameters are named by `bindparam`."""
         compiled = statement.compile(dialect=dialect)
         self._text = str(compiled)
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
         self._order: Sequence[str] | None = compiled.positiontup
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Run it once; its rows, as tuples."""
+        """Run the statement once, and return its rows as tuples."""
         return connection.exec_driver_sql(self._text, self._bound(values)).fetchall()
 
     def run_for_each(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run it for every row of values; it gives none back."""
+        """Run the statement for every row of values; returns no rows."""
         connection.exec_driver_sql(self._text, [self._bound(row) for row in rows])
 
     def _bound(self, values: Mapping[str, Any]) -> Any:
@@ -38,5 +38,5 @@ class Prepared:
 
 @lru_cache(maxsize=512)
 def prepared(write: Callable[..., Any], dialect: Dialect, *about: int) -> Prepared:
-    """The statement that `write(dialect name, *about)` gives, written once."""
+    """Return the compiled statement of `write(dialect name, *about)`; it is compiled once."""
     return Prepared(write(dialect.name, *about), dialect)

@@ -1,4 +1,4 @@
-"""Versions of models: which are in service, and for what share of the devices."""
+"""Published versions of models: which versions are in service, and for what share of the devices."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ModelVersion:
 
     Attributes:
         version: Grows with every publication.
-        model: sha256 of the base model that its packages are for.
+        model: sha256 of the base model that its updates are for.
         digest: sha256 of its files.
-        form: The generator form.
-        task: What the model does.
-        share: Percent of devices that are served by it, 1..100.
+        form: Name of the adapter.
+        task: The user's name for the task of the model.
+        share: Percent of devices that the version serves, 1..100.
         published_at: Unix milliseconds.
         withdrawn_at: Unix milliseconds, or None while it is in service.
     """
@@ -43,7 +43,10 @@ class ModelVersion:
 
 
 def serves(version: ModelVersion, device: str) -> bool:
-    """Whether `device` is in the version's share: always the same ones, and more of them as it grows."""
+    """Check whether `device` is in the version's share.
+
+    The devices in a share are always the same, and a larger share contains the devices of a smaller one.
+    """
     if version.share >= WHOLE:
         return True
     place = hashlib.sha256(f"{version.model} {device}".encode()).digest()
@@ -56,7 +59,7 @@ def publish(
     """Put a version in service for `share` percent of the devices of its base model.
 
     Raises:
-        StateInputError: If the first version of a base model is to be for some of the devices only.
+        StateInputError: If the share is not 1..100, or is below 100 while no version serves all devices.
     """
     if not 1 <= share <= WHOLE:
         raise StateInputError(f"a share is 1 to {WHOLE} percent, not {share}")
@@ -78,7 +81,10 @@ def publish(
 
 
 def in_service(connection: Connection, model: str | None = None) -> list[ModelVersion]:
-    """The versions that serve devices, the newest first: those before one that serves all do not."""
+    """List the versions that serve devices, the newest first.
+
+    Versions older than a version that serves all devices are not in service.
+    """
     query = select(models).where(models.c.withdrawn_at.is_(None)).order_by(models.c.version.desc())
     if model is not None:
         query = query.where(models.c.model == model)
@@ -93,7 +99,7 @@ def in_service(connection: Connection, model: str | None = None) -> list[ModelVe
 
 
 def all_versions(connection: Connection) -> Sequence[ModelVersion]:
-    """Every version there was, the newest first."""
+    """List all versions, also withdrawn ones, the newest first."""
     query = select(models).order_by(models.c.version.desc())
     return [ModelVersion(**row._mapping) for row in connection.execute(query)]
 
@@ -101,22 +107,23 @@ def all_versions(connection: Connection) -> Sequence[ModelVersion]:
 def withdraw(
     connection: Connection, model: str | None, now_ms: int, version: int | None = None
 ) -> list[ModelVersion]:
-    """Take the newest version out of service, so that what was served before serves its devices again.
+    """Withdraw the newest version, so that the version before serves its devices again.
 
-    Every version of the same files goes with it: else a canary of the bad model would go on. The next
-    notice tells devices to leave what these versions have made.
+    Every other version with the same files is withdrawn too; otherwise a canary of the bad model would stay
+    in service. The next notice recalls the updates of these versions.
 
     Args:
-        connection: In a transaction.
-        model: sha256 of the base model, or how it begins; may be None while there is only one.
+        connection: A connection in a transaction.
+        model: sha256 of the base model, or its first digits; may be None if there is only one base model.
         now_ms: Unix milliseconds.
-        version: The number that is meant: somebody else may have withdrawn it already.
+        version: The number that the newest version must have, because another operator may have withdrawn it
+            already; None: any number.
 
     Returns:
-        All that were withdrawn, the newest first.
+        All withdrawn versions, the newest first.
 
     Raises:
-        StateInputError: If it is not clear which model is meant, or nothing would serve its devices.
+        StateInputError: If the base model is ambiguous, or no version would serve its devices.
         StateConflictError: If `version` is not the newest one.
     """
     serving = [version for version in in_service(connection) if version.model.startswith(model or "")]
@@ -140,7 +147,7 @@ def withdraw(
     same = (*standing, models.c.digest == newest.digest)
     query = select(models).where(*same).order_by(models.c.version.desc())
     gone = [ModelVersion(**row._mapping) for row in connection.execute(query)]
-    # Of two who do it at once the second finds it done, on PostgreSQL too.
+    # If two operators do this at once, the second one gets an error, on PostgreSQL too.
     if not connection.execute(update(models).where(*same).values(withdrawn_at=now_ms)).rowcount:
         raise StateConflictError(f"version {newest.version} has just been withdrawn")
     for one in gone:

@@ -1,4 +1,4 @@
-"""The devices that are known: a page of them at a time, one of them, and where all of them are on the map."""
+"""Registry of the known devices: pages of devices, their reports, and the fleet's map."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_
 from paramcast.server.db.schema import device_keys, devices, feedback, packages
 
 Kind = Literal["all", "adapted", "waiting", "refused", "revoked"]
-"""Of devices: `adapted`, given a package; `waiting`, not given one yet; `refused`, the newest report says
-that a package was not taken up; `revoked`, all keys have ended."""
+"""Kinds of devices: `adapted`, with an update; `waiting`, without one; `refused`, the newest report says that
+an update was not applied; `revoked`, all keys have ended."""
 
 CELLS = 40
-"""Cells of the map, to each side."""
+"""Number of cells of the map in each direction."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Device:
         id: The device's name.
         first_seen_at: Unix milliseconds.
         last_seen_at: Unix milliseconds.
-        sequence: The highest number that it was given or reported; 0: it has no package.
-        access: `open`, it never enrolled; `enrolled`; or `revoked`.
-        applied: Whether the package was taken up of which it reported last; None: it never reported.
-        gain: What it gained by that, in percentage points, if it told.
-        reason: Why it was not taken up, if it told.
+        sequence: The highest number that was given to or reported by the device; 0: it has no update.
+        access: `open`, it was never enrolled; `enrolled`; or `revoked`.
+        applied: Whether the last reported update was applied; None: no reports.
+        gain: Gain of this update in percentage points, if reported.
+        reason: Why the update was not applied, if reported.
     """
 
     id: str
@@ -46,7 +46,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Devices:
-    """A page of the registry: `total` match, the next page comes after the device `next`, if there is one."""
+    """A page of the registry.
+
+    Attributes:
+        total: Number of matching devices on all pages.
+        devices: Devices of this page.
+        next: The last device of this page, to ask for the next page; None on the last page.
+    """
 
     total: int
     devices: list[Device]
@@ -56,14 +62,14 @@ class Devices:
 def list_devices(
     connection: Connection, *, search: str, kind: Kind, after: str | None, limit: int, now_ms: int
 ) -> Devices:
-    """Devices by name.
+    """List a page of devices, ordered by name.
 
     Args:
-        connection: In one look at the state.
-        search: Part of the name, in any case.
-        kind: Which of them.
-        after: The last device of the page before.
-        limit: Devices on a page.
+        connection: A connection of `Database.reading`.
+        search: Part of the name, case-insensitive.
+        kind: Kind of the devices.
+        after: The last device of the previous page; None for the first page.
+        limit: Largest number of devices on a page.
         now_ms: Unix milliseconds.
     """
     matching = _matching(search, kind, now_ms)
@@ -124,12 +130,13 @@ def _reports(connection: Connection, names: Sequence[str]) -> dict[str, dict[str
 
 
 def keep_report(connection: Connection, row: Mapping[str, Any]) -> bool:
-    """Keep the first report of a package that is on record; whether it was kept.
+    """Keep the first report of an update that is on record; returns whether the report was kept.
 
-    A device cannot move the gains of a fleet by reports of what it was never given, or by many of one.
+    So a device cannot distort the gains of a fleet by reports of updates that it never got, or by many
+    reports of one update.
     """
     device, sequence = row["device"], row["sequence"]
-    # Two reports at once wait for each other here; in SQLite they do anyhow.
+    # Two simultaneous reports wait for each other here; in SQLite they always do.
     connection.execute(select(devices.c.id).where(devices.c.id == device).with_for_update())
     given = select(packages.c.device).where(packages.c.device == device, packages.c.sequence == sequence)
     before = select(feedback.c.id).where(feedback.c.device == device, feedback.c.sequence == sequence)
@@ -140,14 +147,14 @@ def keep_report(connection: Connection, row: Mapping[str, Any]) -> bool:
 
 
 def reported_by(connection: Connection, device: str, last: int) -> list[dict[str, Any]]:
-    """The newest reports of a device, the newest first."""
+    """List the newest reports of a device, the newest first."""
     query = select(feedback).where(feedback.c.device == device).order_by(feedback.c.id.desc()).limit(last)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Devices in a square of the map: `column` and `row` from 0, from the left and from the bottom."""
+    """Number of devices in a cell of the map; `column` and `row` count from 0 at the left and the bottom."""
 
     column: int
     row: int
@@ -156,7 +163,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A base model and how many devices run it that have a place."""
+    """A base model and the number of its devices that have a place on the map."""
 
     model: str
     devices: int
@@ -164,17 +171,17 @@ class Mapped:
 
 @dataclass(frozen=True)
 class FleetMap:
-    """Where the newest contexts of the devices of one base model lie.
+    """Map of the newest contexts of a base model's devices.
 
     Attributes:
-        models: Those that have a map, the one with the most devices first.
-        model: The one whose map this is; None where there is none.
+        models: The base models that have a map, in falling order of their numbers of devices.
+        model: The base model of this map; None if there is no map.
         left: x of the left edge, in hundredths of a standard deviation of the training clips.
-        bottom: y of the lower edge.
-        size: Of a cell, to each side.
-        cells: Cells to each side.
-        occupied: Those that hold devices.
-        outside: Devices that lie beyond the edges.
+        bottom: y of the lower edge, in the same unit.
+        size: Width and height of a cell, in the same unit.
+        cells: Number of cells in each direction.
+        occupied: Cells that contain devices.
+        outside: Number of devices beyond the edges.
     """
 
     models: list[Mapped]
@@ -188,7 +195,7 @@ class FleetMap:
 
 
 def fleet_map(connection: Connection, model: str | None) -> FleetMap:
-    """The map of `model`, or of the base model that most devices run: 2.5 deviations around the mean."""
+    """Make the map of `model`, or of the base model with the most devices: 2.5 deviations around the mean."""
     placed = and_(devices.c.model.is_not(None), devices.c.x.is_not(None))
     x, y = devices.c.x, devices.c.y
     number = func.count()

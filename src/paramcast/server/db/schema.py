@@ -1,7 +1,7 @@
-"""The tables of the cloud's state as they are now; `migrations` makes them, a test holds them together.
+"""Present tables of the server's state. `migrations` makes them; a test checks that both agree.
 
-Times are unix milliseconds. Nothing here holds a parameter or a secret in the clear; of features, two rounded
-numbers a package: its place on the fleet's map.
+Times are unix milliseconds. The tables hold no parameters and no secrets in the clear. The only values from
+features are two rounded numbers for each update: its place on the fleet's map.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ devices = Table(
     "devices",
     metadata,
     Column("id", String(128), primary_key=True),
-    Column("sequence", BigInteger, nullable=False),  # the highest number given to it or reported by it
+    Column("sequence", BigInteger, nullable=False),  # the highest number given to or reported by the device
     Column("first_seen_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger, nullable=False),
-    # Unix microseconds by its own clock: nothing that it signed at or before may be served again.
+    # Unix microseconds by the device's clock; requests with this or an earlier time may not be served again.
     Column("signed_at", BigInteger, nullable=False, server_default="0"),
-    # Unix microseconds up to which its requests have used up what its rate allows.
+    # Unix microseconds up to which its requests have used up its rate.
     Column("spent_until", BigInteger, nullable=False, server_default="0"),
-    # Of its newest package; null: none yet, or of before this was kept.
+    # Base model and place of the newest update; null: no update yet, or it is older than these columns.
     Column("model", String(64)),
-    Column("x", Integer),  # where its context lies on the fleet's map: `paramcast.server.places`
+    Column("x", Integer),  # place of its context on the fleet's map: `paramcast.server.places`
     Column("y", Integer),
 )
 
@@ -52,14 +52,14 @@ device_keys = Table(
     Column("public_key", String(64), primary_key=True),
     Column("device", String(128), nullable=False, index=True),
     Column("added_at", BigInteger, nullable=False),
-    Column("ends_at", BigInteger),  # from then on it is revoked; null: it holds
+    Column("ends_at", BigInteger),  # time from which the key is revoked; null: it is valid
 )
 
 enrolments = Table(
     "enrolments",
     metadata,
     Column("digest", String(64), primary_key=True),  # sha256 of the token
-    Column("device", String(128)),  # whom it is for; null: whoever comes
+    Column("device", String(128)),  # device that may use it; null: any new device
     Column("made_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
@@ -73,8 +73,8 @@ operators = Table(
     Column("digest", String(64), nullable=False, unique=True),  # sha256 of the token
     Column("role", String(16), nullable=False),
     Column("made_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger),  # null: never; tokens of before it was kept
-    Column("used_at", BigInteger),  # to the minute
+    Column("expires_at", BigInteger),  # null: never, for tokens that are older than this column
+    Column("used_at", BigInteger),  # accurate to the minute
 )
 
 events = Table(
@@ -108,15 +108,15 @@ models = Table(
     Column("share", Integer, nullable=False),  # percent of devices, 1..100
     Column("published_at", BigInteger, nullable=False),
     Column("withdrawn_at", BigInteger),
-    sqlite_autoincrement=True,  # else the number of a removed version would be given again
+    sqlite_autoincrement=True,  # otherwise the number of a removed version would be reused
 )
 
 recalls = Table(
     "recalls",
     metadata,
     Column("model", String(64), primary_key=True),  # sha256 of the base model
-    Column("number", BigInteger, nullable=False),  # grows with every change: what devices order notices by
-    Column("since", BigInteger, nullable=False),  # packages that were issued before are called back
+    Column("number", BigInteger, nullable=False),  # grows with every change; orders the notices
+    Column("since", BigInteger, nullable=False),  # updates that were issued earlier are recalled
     Column("to_base", Boolean, nullable=False),
 )
 
@@ -126,19 +126,19 @@ packages = Table(
     Column("device", String(128), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("model", String(64), nullable=False),
-    Column("version", Integer, ForeignKey("models.version")),  # null: served from a folder, not published
+    Column("version", Integer, ForeignKey("models.version")),  # null: served from a folder
     Column("form", String(32), nullable=False),
-    Column("context", String(32), nullable=False),  # half a sha256 of what was asked: tells contexts apart
+    Column("context", String(32), nullable=False),  # keyed hash of the device and its features, hex
     Column("clips", Integer, nullable=False),
     Column("queries", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
-    Column("latency_us", Integer, nullable=False),  # from the request's last byte to the sealed package
+    Column("latency_us", Integer, nullable=False),  # from the request's last byte to the signed update
     Column("issued_at", BigInteger, nullable=False, index=True),
     Column("expires_at", BigInteger, nullable=False),
-    Column("request_bytes", Integer),  # null in what was issued before these were kept
+    Column("request_bytes", Integer),  # null for updates that are older than this column
     Column("x", Integer),
     Column("y", Integer),
-    PrimaryKeyConstraint("device", "sequence"),  # a number given twice would be an error here
+    PrimaryKeyConstraint("device", "sequence"),  # the same number twice would be an error
 )
 
 feedback = Table(

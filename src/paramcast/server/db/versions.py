@@ -1,4 +1,4 @@
-"""What each version of a model has done: packages, bytes, time, and the gains that devices report."""
+"""Recorded results of each version of a model: updates, bytes, latency, and the gains that devices report."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from paramcast.server.db.published import ModelVersion
 from paramcast.server.db.schema import packages
 
 Standing = Literal["serving", "replaced", "withdrawn", "folder"]
-"""`replaced`: a newer version serves all devices; `folder`: not published, but given to the service."""
+"""`replaced`: a newer version serves all devices; `folder`: given to the service as a folder."""
 
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version, and what is on record of it.
+    """A version and its recorded results.
 
     Attributes:
-        version: Its number; None where it was not published.
+        version: Number of the version; None if it was not published.
         model: sha256 of the base model.
-        form: The generator form.
-        task: What the model does; None where it was not published.
-        share: Percent of devices that it is for; None where it was not published.
-        standing: Whether it is in service.
+        form: Name of the adapter.
+        task: The user's name for the task of the model; None if it was not published.
+        share: Percent of devices that it serves; None if it was not published.
+        standing: Whether the version is in service.
         published_at: Unix milliseconds.
         withdrawn_at: Unix milliseconds.
-        packages: Issued.
-        devices: That were given them.
-        bytes_up: Mean of the requests' bytes; None where none are known.
-        bytes_down: Mean of the packages' bytes.
-        latency_ms: Mean, from the request's last byte to the sealed package.
-        applied: Devices that reported to have taken one up.
-        refused: Devices that reported not to have taken one up.
-        gain: Over the devices that report one, each by its mean.
+        packages: Number of issued updates.
+        devices: Number of devices that got these updates.
+        bytes_up: Mean of the requests' bytes; None if no sizes are known.
+        bytes_down: Mean of the updates' bytes.
+        latency_ms: Mean time from the request's last byte to the signed update.
+        applied: Number of devices that reported an applied update.
+        refused: Number of devices that reported an update that was not applied.
+        gain: Gain over the devices that report gains; the value of a device is its mean.
     """
 
     version: int | None
@@ -60,7 +60,7 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions; `difference`: the second's gain less the first's, where both have intervals."""
+    """Two versions; `difference` is the second gain minus the first, or None if one has no interval."""
 
     first: VersionRecord
     second: VersionRecord
@@ -68,7 +68,7 @@ class Comparison:
 
 
 def version_records(connection: Connection) -> list[VersionRecord]:
-    """Every version there was, the newest first; then what was served without being published."""
+    """List all published versions, the newest first, then the models that were served from folders."""
     issued = {(row.model, row.version): row for row in connection.execute(_ISSUED)}
     reports = reports_by_version(connection)
     serving = {version.version for version in published.in_service(connection)}
@@ -102,7 +102,7 @@ def version_records(connection: Connection) -> list[VersionRecord]:
 
 
 def compare(connection: Connection, first: int, second: int) -> Comparison:
-    """Two published versions beside each other.
+    """Compare two published versions.
 
     Raises:
         StateInputError: If there is no such version.
@@ -124,7 +124,7 @@ def _standing(version: ModelVersion | None, serves: bool) -> Standing:
 
 
 def _number(value: Any) -> float | None:
-    """As a float: PostgreSQL's means of whole numbers are decimals."""
+    """Convert a value to float, because PostgreSQL's means of whole numbers are decimals."""
     return None if value is None else float(value)
 
 

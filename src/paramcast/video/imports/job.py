@@ -91,13 +91,14 @@ class Job:
         """
         for name in names:
             path = Path(name)
-            found = self._known.get(name) or self._known.get(path.name)
-            if (
-                found is None and path.suffix.lower() in VIDEOS
-            ):  # the file may have another ending than the annotations say
-                found = self._known.get(path.stem)
-            if found is not None:
-                return self._inside(found)
+            # The annotations may give a path on another machine, and another ending than the file has.
+            short = (path.name, path.stem) if path.suffix.lower() in VIDEOS else (path.name,)
+            found = next((self._known[each] for each in (name, *short) if each in self._known), [])
+            if len(found) == 1:
+                return self._inside(found[0])
+            if found:
+                self.lost[f"clips whose video could be any of several: {', '.join(map(str, found))}"] += 1
+                return None
         self.lost[f"clips whose video is not in {self.videos}"] += 1
         return None
 
@@ -114,15 +115,16 @@ class Job:
         return self._inside(video)
 
     @cached_property
-    def _known(self) -> dict[str, Path]:
-        """Map from name, name without ending, path, and path without ending to the path of a video."""
+    def _known(self) -> dict[str, list[Path]]:
+        """Map from name, name without ending, path, and path without ending to the paths of videos."""
         if not self.videos.is_dir():
             raise InputError(f"{self.videos} is no folder; give that of the video files with --videos")
-        known: dict[str, Path] = {}
-        for path in self.all_videos():
-            for name in (str(path.with_suffix("")), str(path), path.stem, path.name):
-                known.setdefault(name, path)
-        return known
+        known: dict[str, list[Path]] = {}
+        videos = self.all_videos()
+        for path in videos:
+            for name in {str(path.with_suffix("")), path.stem, path.name}:
+                known.setdefault(name, []).append(path)
+        return known | {str(path): [path] for path in videos}
 
     def _inside(self, video: Path) -> str:
         """Return the path of a video in the collection; link the videos' folder if it is elsewhere."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from itertools import accumulate, chain, count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paramcast.errors import InputError, MissingExtraError
@@ -49,6 +50,10 @@ def folder(job: Job) -> Iterator[Record]:
         yield record
 
 
+Place = tuple[str, float | None, float | None]
+"""A video with start and end in seconds, None for the video's own."""
+
+
 def table(job: Job) -> Iterator[Record]:
     """Read a table in CSV, TSV or Parquet; rows with equal ids are one clip.
 
@@ -63,6 +68,8 @@ def table(job: Job) -> Iterator[Record]:
 
 def _parts(job: Job, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Record]]:
     columns: dict[str, tuple[str, ...]] | None = None
+    places: dict[str, Place] = {}
+    ids: dict[Place, str] = {}
     for row in rows:
         if columns is None:
             columns = columns_of(job, list(row))
@@ -76,8 +83,25 @@ def _parts(job: Job, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, R
         video = job.video(str(name)) if name else None
         if video is None:
             continue
-        span = f"_{record['start']:g}" if "start" in record else ""
-        yield record.pop("id", f"{Path(video).stem}{span}"), {"video": video, **record}
+        place = video, record.get("start"), record.get("end")
+        clip_id = record.pop("id", None) or ids.get(place) or _free_id(place, places)
+        if places.setdefault(clip_id, place) != place:
+            job.lost["rows whose id belongs to another video or another part of it"] += 1
+            continue
+        ids[place] = clip_id
+        yield clip_id, {"video": video, **record}
+
+
+def _free_id(place: Place, taken: Container[str]) -> str:
+    """Make a name of a video's file, and of its times and folder where other clips have shorter names."""
+    video, start, end = place
+    path = PurePosixPath(video)
+    span = "" if start is None else f"_{start:.12g}"
+    if end is not None and path.stem + span in taken:
+        span += f"_{end:.12g}"
+    names = accumulate(reversed(path.with_suffix("").parts), lambda name, folder: f"{folder}_{name}")
+    tries = chain((f"{name}{span}" for name in names), (f"{path.stem}{span}_{n}" for n in count(2)))
+    return next(name for name in tries if name not in taken)
 
 
 def columns_of(job: Job, names: list[str]) -> dict[str, tuple[str, ...]]:

@@ -1,1 +1,1 @@
-"""Alembic's steps from one schema to the next, in the wheel."""
+"""Alembic's migrations from one schema to the next; the wheel contains them."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: always over a connection that is given, inside its transaction."""
+"""Environment of Alembic: runs the migrations over a given connection, inside its transaction."""
 
 from __future__ import annotations
 

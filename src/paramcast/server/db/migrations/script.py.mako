@@ -10,5 +10,5 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    """From the schema before."""
+    """Upgrade from the previous schema."""
     ${upgrades if upgrades else "pass"}

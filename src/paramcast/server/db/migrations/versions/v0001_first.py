@@ -1,4 +1,4 @@
-"""Devices, models, packages and feedback."""
+"""Adds the tables for devices, models, updates and feedback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """From nothing."""
+    """Make the first schema in an empty database."""
     op.create_table(
         "devices",
         sa.Column("id", sa.String(128), primary_key=True),

@@ -1,4 +1,4 @@
-"""Devices have keys, and the times of what they signed; operators have roles; signing keys are endorsed."""
+"""Adds keys of devices and times of their signatures, operators with roles, endorsements of signing keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """From the schema before."""
+    """Upgrade from the previous schema."""
     for name in ("signed_at", "spent_until"):
         op.add_column("devices", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Packages and devices have a place on the fleet's map; packages tell the size of their request."""
+"""Adds places of updates and devices on the fleet's map, and the sizes of the requests for updates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """From the schema before."""
+    """Upgrade from the previous schema."""
     op.add_column("devices", sa.Column("model", sa.String(64)))
     op.add_column("packages", sa.Column("request_bytes", sa.Integer))
     for table in ("devices", "packages"):

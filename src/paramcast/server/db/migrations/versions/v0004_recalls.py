@@ -1,4 +1,4 @@
-"""What is called back from devices, of each base model."""
+"""Adds the recalls of each base model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """From the schema before."""
+    """Upgrade from the previous schema."""
     op.create_table(
         "recalls",
         sa.Column("model", sa.String(64), primary_key=True),

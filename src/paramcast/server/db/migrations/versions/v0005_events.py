@@ -1,4 +1,4 @@
-"""Who did what is kept, and operators' tokens end."""
+"""Adds the log of acts, and the expiry of operators' tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """From the schema before. Tokens of before go on without an end."""
+    """Upgrade from the previous schema. Older tokens stay without an expiry."""
     for name in ("expires_at", "used_at"):
         op.add_column("operators", sa.Column(name, sa.BigInteger))
     op.create_table(
