@@ -27,7 +27,7 @@ FILE = HERE / "advisories.json"
 
 
 def locked() -> dict[str, Version]:
-    """Read the locked version of each package; that of torch, which is in no lock, from the constraints."""
+    """Read the locked version of each package. Torch is in no lock file; the constraints name its version."""
     found: dict[str, Version] = {}
     for path in [ROOT / "constraints.txt", *sorted(HERE.glob("*.txt"))]:
         for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text("utf-8"), re.MULTILINE):

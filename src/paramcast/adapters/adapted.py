@@ -76,7 +76,7 @@ class AdaptedModule:
         return self.run(inputs, self.adapter.changed(values))
 
     def run(self, inputs: Inputs, targets: Values | None) -> Any:
-        """Run the module with the given targets in place of its own; None is the base.
+        """Run the module with the given values of the targets; None is the base.
 
         This is the definition of what an update does.
         """

@@ -138,7 +138,7 @@ def failing(module: str) -> str | None:
 
 
 def requirements(extra: str) -> list[Requirement]:
-    """Return the requirements of an extra ('' for the base install) here, with those of nested extras."""
+    """Return the requirements of an extra ('' for the base install) here, also of the extras inside it."""
     found: list[Requirement] = []
     for line in metadata.requires("paramcast") or []:
         requirement = Requirement(line)

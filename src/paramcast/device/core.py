@@ -24,7 +24,7 @@ from paramcast.protocol.signing import is_public_key
 
 
 class DeviceCore(ABC):
-    """One device with one model. Every method may be called by several threads at once.
+    """One device with one model. Several threads may call every method at once.
 
     Attributes:
         model: sha256 of the base model that the packages are made for.
@@ -54,11 +54,11 @@ class DeviceCore(ABC):
             store: Folder for packages and the pinned key, or None.
             keys: Hex of the cloud's keys, if they are known, the newest first.
             root: Hex of the root's key; only keys that the root delegates are then trusted.
-            when_expired: What runs after the running package or the newest notice has expired; see
+            when_expired: Parameters to run after the running package or the newest notice has expired; see
                 `WhenExpired`.
 
         Raises:
-            DeviceInputError: `when_expired` is another word.
+            DeviceInputError: `when_expired` is neither "keep" nor "base".
         """
         if when_expired not in get_args(WhenExpired):
             raise DeviceInputError(f"when_expired must be one of {', '.join(get_args(WhenExpired))}")

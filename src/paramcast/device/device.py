@@ -148,7 +148,7 @@ class Device:
             tls: The authorities to trust and a client certificate.
             root: Hex of the root's key; None for the root that the artifact names, if any. The root must have
                 signed the artifact (`paramcast root sign`), and only keys that it delegates are trusted.
-            when_expired: What runs after the running update or the newest notice has expired: still the
+            when_expired: Parameters to run after the running update or the newest notice has expired: the
                 update ("keep"), or the base model ("base").
 
         Raises:

@@ -136,7 +136,7 @@ class Graphs:
         }
 
     def _run(self, name: str, values: Mapping[str, Any]) -> Float32:
-        """Run a graph with those of the values that it declares; it declares only parameters that it uses."""
+        """Run a graph with the inputs that it declares; of the parameters, it declares only the used ones."""
         feed = {key: value for key, value in values.items() if key in self._inputs[name]}
         output: Float32 = self._sessions[name].run(None, feed)[0]
         return output

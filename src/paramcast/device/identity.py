@@ -32,7 +32,7 @@ _ABOUT, _KEY, _NEXT = "identity.json", "device.key", "next.key"
 
 
 class DeviceIdentity:
-    """Folder with a device's key. Several threads of one process may use it; only one process at a time may.
+    """Folder with a device's key. Several threads may use it, but only one process at a time.
 
     Attributes:
         device: Id under which the device is enrolled.
@@ -159,7 +159,7 @@ class DeviceIdentity:
         write_json(self.folder / _ABOUT, about)
 
     def sign(self, method: str, path: str, body: bytes, nonce: str) -> str:
-        """Make the `authorization` header for one sending of a request; sending again needs another one."""
+        """Make the `authorization` header of a request. To send a request again, make another header."""
         with self._clock:
             self._last_us = max(time.time_ns() // 1000 + self._ahead_us, self._last_us + 1)
             now_us = self._last_us

@@ -101,7 +101,7 @@ class _Loop:
             return True
 
     def _noticed(self, error: Exception | None) -> None:
-        """Record the outcome of fetching a notice and set the time of the next one; a failure shortens it."""
+        """Record the outcome of fetching a notice, and set the time of the next attempt."""
         with self._lock:
             self._notice_failures = 0 if error is None else self._notice_failures + 1
             pause = self._notice_every_s

@@ -60,7 +60,7 @@ class ModuleGraphs:
         return made
 
     def _run(self, name: str, feed: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
-        """Run the part of a graph that the outputs need, with those of the values that the graph declares."""
+        """Run the part of a graph that the outputs need; the graph gets only the inputs that it declares."""
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         asked = self._inputs[name]

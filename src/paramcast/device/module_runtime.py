@@ -75,7 +75,7 @@ class ModuleRuntime(DeviceCore):
                 the standard deviation 1.
             root: Hex of the root's key; None for the root that the manifest names, if any. The root must have
                 signed the manifest, and only keys that it delegates are trusted.
-            when_expired: What runs after the running package or the newest notice has expired: still the
+            when_expired: Parameters to run after the running package or the newest notice has expired: the
                 package ("keep"), or the base model ("base").
 
         Raises:

@@ -22,7 +22,7 @@ from paramcast.device.trust import TrustedKeys
 from paramcast.protocol import BadSignature, Delegation, Endorsement, Package, PackageError, Withdrawn
 
 WhenExpired = Literal["keep", "base"]
-"""What runs after the running package or the newest notice has expired: the package, or the base model."""
+"""Parameters to run after the running package or the newest notice has expired: the package, or the base."""
 
 
 class ParameterKeeper(KeptPackages):
@@ -48,7 +48,7 @@ class ParameterKeeper(KeptPackages):
             trusted: The keys that packages are checked with.
             try_out: Function of a package's parameters and their effect as signed by the cloud. It returns
                 the inputs of the model's graphs, and raises a PackageError if the model does not work.
-            when_expired: What runs after the running package or the newest notice has expired.
+            when_expired: Parameters to run after the running package or the newest notice has expired.
         """
         shapes = {name: values.shape for name, values in base.parameters.items()}
         super().__init__(model, device, shapes, store, trusted)

@@ -95,7 +95,7 @@ class DeviceRuntime(DeviceCore):
                 features have the standard deviation 1. docs/threat_model.md reports what it hides and costs.
             root: Hex of the root's key; None for the root that the manifest names, if any. The root must have
                 signed the manifest, and only keys that it delegates are trusted.
-            when_expired: What runs after the running package or the newest notice has expired: still the
+            when_expired: Parameters to run after the running package or the newest notice has expired: the
                 package ("keep"), or the base model ("base").
 
         Raises:

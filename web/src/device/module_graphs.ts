@@ -70,7 +70,7 @@ export class ModuleGraphs {
     });
   }
 
-  /** Run the part of a graph that the outputs need, with those of the values that the graph declares. */
+  /** Run the part of a graph that the outputs need; the graph gets only the inputs that it declares. */
   private async run(name: string, data: Arrays, targets: Tensors, outputs: string[]): Promise<Outputs> {
     const session = this.sessions.get(name)!;
     const { Tensor } = this.runtime;

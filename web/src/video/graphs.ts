@@ -139,7 +139,7 @@ export class Graphs {
     return new this.engine.ort.Tensor("float32", matrix.values, shape);
   }
 
-  /** Run a graph with those of the parameters that it declares. */
+  /** Run a graph; it gets only the parameters that it declares. */
   private run(name: string, feed: Feed, parameters: Tensors = new Map()): Promise<Matrix> {
     const session = this.sessions.get(name)!;
     const { Tensor } = this.engine.ort;
