@@ -1,6 +1,6 @@
 """Fill the tables of `operations.md` and `threat_model.md` from the files in `experiments/results/`.
 
-python docs/build_cloud.py            # rewrites what lies between the markers
+python docs/build_cloud.py            # rewrites the tables between the markers
 python docs/build_cloud.py --check    # changes nothing; exit code 1 if a page is not up to date
 """
 
@@ -13,13 +13,13 @@ from marked_tables import ROOT, Row, fill, markdown, named_rows, only_checking
 
 FLEET, DAY_S, HOUR_S = 1_000_000, 86_400, 3600
 LINK_BYTES_S = 125e6
-"""A network of 1 Gbit/s."""
+"""Bytes per second of a network of 1 Gbit/s."""
 
 KEEP_DAYS = 30
 
 
 def capacity() -> str:
-    """The table and what follows from it."""
+    """Make the table of costs and the paragraph of conclusions."""
     soak, wake = named_rows("soak.json"), named_rows("wake.json")
     growth = {
         kind: named_rows(f"registry_{kind}.json")[f"registry_{kind}_1000000"]["ratio"] for kind in KINDS
@@ -81,7 +81,7 @@ KINDS = ("sqlite", "postgresql")
 
 
 def scale() -> str:
-    """What processes and replicas do together."""
+    """Make the table of the throughput of several processes and replicas."""
     kinds = {"processes": "`paramcast serve`, processes", "ray": "Ray, replicas"}
     lines = []
     for name, row in named_rows("scale.json").items():
@@ -91,7 +91,7 @@ def scale() -> str:
 
 
 def inversion() -> str:
-    """What is told by a feature at each scale of noise, and what adaptation gains with it."""
+    """Make the table of the information that a feature discloses and the gain, at each scale of noise."""
     found = named_rows("inversion.json")
     scales = [name.removeprefix("gain_") for name in found if name.startswith("gain_")]
     head = ["noise", "PSNR, dB", "SSIM", "category, % right", "answers, AUC, %", "gain, points"]
@@ -106,13 +106,13 @@ def inversion() -> str:
 
 
 def interval(row: Row, digits: int = 1) -> str:
-    """A mean and its interval."""
+    """Format a mean and its interval."""
     value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
 def main() -> int:
-    """Write the pages, or check them; the exit code."""
+    """Write the pages, or check them; return the exit code."""
     check = only_checking("Fill the cloud's tables from experiments/results/.")
     pages = {
         "operations.md": {"capacity": capacity(), "scale": scale()},

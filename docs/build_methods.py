@@ -1,9 +1,9 @@
 """Fill the tables of the methods' pages in `docs/methods/` from the files in `experiments/results/`.
 
-python docs/build_methods.py            # rewrites what lies between the markers
+python docs/build_methods.py            # rewrites the tables between the markers
 python docs/build_methods.py --check    # changes nothing; exit code 1 if a page is not up to date
 
-A file of a method's folder is a table, `<!-- table: METHOD NAME -->`, on the method's page.
+Each results file in a method's folder becomes the table `<!-- table: METHOD NAME -->` on the method's page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ADAPTERS = (
 
 
 def m3bat_tables() -> dict[str, str]:
-    """A table a set; then what is different where a target is adapted to, pair by pair."""
+    """Make a table for each data set: a row for each method, with the score of each domain pair."""
     made = {}
     for name, (about, kept) in _files("m3bat").items():
         rows = _m3bat_rows(kept)
@@ -53,7 +53,7 @@ def m3bat_tables() -> dict[str, str]:
 
 
 def cmda_ot_tables() -> dict[str, str]:
-    """Methods by target; and seconds and memory by number of samples."""
+    """Make the tables of methods by target, and the table of time and memory by number of samples."""
     made = {}
     for name, (about, rows) in _files("cmda_ot").items():
         if name == "scaling":
@@ -85,7 +85,7 @@ def cmda_ot_tables() -> dict[str, str]:
 
 
 def mm_adapter_tables() -> dict[str, str]:
-    """Base, new and harmonic mean by task, shots and method; and all tasks together."""
+    """Make the tables of base, new and harmonic mean by task, shots and method, and the summary."""
     found = _files("mm_adapter")
     made = {}
     for name, (about, rows) in found.items():
@@ -110,33 +110,33 @@ def mm_adapter_tables() -> dict[str, str]:
 
 
 def main() -> int:
-    """Do as the command line says."""
+    """Write the pages, or check them; return the exit code."""
     check = only_checking("Fill the tables of docs/methods/ from experiments/results/.")
     pages = {"m3bat": m3bat_tables(), "cmda_ot": cmda_ot_tables(), "mm_adapter": mm_adapter_tables()}
     return fill({PAGES / f"{name}.md": tables for name, tables in pages.items()}, check)
 
 
 def _m3bat_rows(kept: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows of a file with their intervals made anew from the scores in it."""
+    """Compute the rows of a file again from its scores, with their intervals."""
     scores = [m3bat.Score(method=row["method"], **each) for row in kept for each in row["scores"]]
     task = "regression" if kept[0]["metric"] == "mae" else "classification"
     return m3bat.rows(kept[0]["data"], task, scores)
 
 
 def _cmda_ot_rows(about: Row, kept: Sequence[Row]) -> list[Row]:
-    """Likewise, from the runs; published rows have none."""
+    """Compute the rows of a file again from its runs; published rows have no runs and stay."""
     seeds = len(about["seed"])
     return [cmda_ot.row(row["method"], row["runs"], seeds) if "runs" in row else row for row in kept]
 
 
 def _files(method: str) -> dict[str, tuple[Row, list[Row]]]:
-    """Name of a results file of a method -> what it says of itself, and its rows."""
+    """Read the results files of a method: name -> the file's content, and its rows."""
     read = {path.stem: results(path) for path in sorted((RESULTS / method).glob("*.json"))}
     return {name: (about, about["rows"]) for name, about in read.items()}
 
 
 def _origin(about: Row, name: str) -> str:
-    """A line that says what the table is of."""
+    """Format the line with the command, the commit and the number of seeds of a table."""
     seeds = len(about["seed"]) if isinstance(about["seed"], list) else 1
     return f"`{about['command']}`, commit {about['commit'][:7]}, {seeds} seed{'s' * (seeds > 1)}:"
 
@@ -158,7 +158,10 @@ def _of_target(row: Row, target: str) -> str:
 
 
 def _base_new(rows: Sequence[Row], data: str, label: str, shots: int, method: str) -> str:
-    """Base / new / harmonic mean in percent; base alone where a method has no new classes."""
+    """Format base / new / harmonic mean in percent, with '-' for a mean that is missing.
+
+    Methods that cannot classify new classes have only the base mean.
+    """
     for row in rows:
         if (row["data"], row["label"], row["shots"], row["method"]) == (data, label, shots, method):
             parts = (row["base"], row["new"], row["harmonic"])

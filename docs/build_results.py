@@ -1,9 +1,9 @@
 """Fill the tables of `results.md`, and draw its figures, from the committed files in `experiments/results/`.
 
-    python docs/build_results.py            # rewrites what lies between the markers, and docs/figures/
+    python docs/build_results.py            # rewrites the tables between the markers, and docs/figures/
     python docs/build_results.py --check    # changes nothing; exit code 1 if the page is not up to date
 
-So no figure on that page is typed by hand.
+So no number on that page is typed by hand.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ EVIDENCE = {
     "reasoner, 4 anchors": "4 anchors a clip and the ADR",
 }
 Key = tuple[str, str, str, str, int]
-"""Collection, task, shift, figure, support clips."""
+"""Collection, task, shift, metric, number of support clips."""
 
 
 def evaluations() -> dict[Key, list[Row]]:
-    """Rows of `adaptation/COLLECTION-...-SEED.json` of the results, one a seed, by what they are about."""
+    """Read the rows of `adaptation/COLLECTION-...-SEED.json` by their keys, one row for each seed."""
     found: dict[Key, list[Row]] = defaultdict(list)
     for path in sorted((RESULTS / "adaptation").glob("*.json")):
         collection = path.stem.split("-")[0]
@@ -54,7 +54,7 @@ def evaluations() -> dict[Key, list[Row]]:
 
 
 def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
-    """A line for each collection, task, shift, figure and support size; seeds side by side."""
+    """Make a table with a line for each collection, task, shift, metric and support size; with all seeds."""
     head = [
         "collection, task",
         "shift, figure",
@@ -67,7 +67,7 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
     ]
     lines = []
     for (collection, task, shift, figure, support), rows in found.items():
-        if figure.startswith("R@5"):  # between R@1 and R@10 in all that it says
+        if figure.startswith("R@5"):  # it always lies between R@1 and R@10
             continue
         controls = [_mean(row["controls"][name]["mean"] for row in rows) for name in CONTROLS]
         room = _mean(_room(row) for row in rows)
@@ -89,7 +89,7 @@ def adaptation_table(found: Mapping[Key, Sequence[Row]]) -> str:
 
 
 def bytes_table(found: Mapping[str, Sequence[Row]]) -> str:
-    """Every form in int8, and codes in every quantization; seeds side by side."""
+    """Make the table of every form in int8 and of codes in every quantization, with all seeds."""
     best = max(_mean(row["value"] for row in rows) for rows in found.values())
     lines = []
     for rows in found.values():
@@ -103,7 +103,10 @@ def bytes_table(found: Mapping[str, Sequence[Row]]) -> str:
 
 
 def adr_table(found: Mapping[str, Sequence[Row]]) -> str:
-    """What a clip is foretold by, and what packages gain by what they are made from; seeds side by side."""
+    """Make the tables of predictions of a clip's mean feature, and of the gain by the evidence in a request.
+
+    Both have the values of all seeds.
+    """
     foretold = [
         [
             said,
@@ -131,7 +134,7 @@ def adr_table(found: Mapping[str, Sequence[Row]]) -> str:
 
 
 def seeds(folder: str) -> dict[str, list[Row]]:
-    """Rows of `experiments/results/FOLDER/SEED.json`, one a seed, by their names."""
+    """Read the rows of `experiments/results/FOLDER/SEED.json` by their names, one row for each seed."""
     found: dict[str, list[Row]] = defaultdict(list)
     for path in sorted((RESULTS / folder).glob("*.json")):
         for row in rows_of(path):
@@ -140,7 +143,7 @@ def seeds(folder: str) -> dict[str, list[Row]]:
 
 
 def compare_table(paths: Sequence[Path]) -> str:
-    """A line for each method: gains by seed, and what an adaptation takes; a table for each main figure."""
+    """Make a table for each main metric, with a line for each method: gains by seed, and costs."""
     found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
         for row in rows_of(path):
@@ -170,14 +173,14 @@ def _compared(figure: str, methods: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _hindsight(rows: Sequence[Row]) -> str:
-    """What the best setting would have gained; nothing where a method has no settings."""
+    """Format the gain of the setting that is best in hindsight; '' where a method has no settings."""
     if any(row["hindsight"] is None for row in rows):
         return ""
     return f"{_mean(row['hindsight'] - _of(row, 'base') for row in rows):+.1f}"
 
 
 def headroom_table(paths: Sequence[Path]) -> str:
-    """A line for each shift and main figure, at 8 clips: the gain, and what an oracle and labels gain."""
+    """Make a table with a line for each shift and main metric, at 8 clips: gain and room (oracle, labels)."""
     lines = []
     for path in paths:
         for row in rows_of(path):
@@ -198,7 +201,7 @@ def headroom_table(paths: Sequence[Path]) -> str:
 
 
 def gate_table(paths: Sequence[Path]) -> str:
-    """A line for each shift: all packages, and those that the gate lets through."""
+    """Make a table with a line for each shift: all packages, and the packages that pass the gate."""
     lines = []
     for path in paths:
         rows = rows_of(path)
@@ -221,7 +224,7 @@ def gate_table(paths: Sequence[Path]) -> str:
 
 
 def anchors_table(paths: Sequence[Path]) -> str:
-    """A line for each collection and rule by which the frame that is sent is chosen."""
+    """Make a table with a line for each collection and each rule that chooses the frame to send."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for path in paths:
         for row in rows_of(path):
@@ -237,7 +240,7 @@ def anchors_table(paths: Sequence[Path]) -> str:
 
 
 def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
-    """The gain of each seed and its interval, at 8 clips, one line a shift and figure."""
+    """Draw the gain of each seed and its interval at 8 clips, with a line for each shift and metric."""
     shown = [(key, rows) for key, rows in found.items() if key[-1] == 8 and not key[3].startswith("R@5")]
     fig, axes = plt.subplots(figsize=(8, 0.42 * len(shown) + 1))
     for place, (_, rows) in enumerate(reversed(shown)):
@@ -257,7 +260,7 @@ def adaptation_figure(found: Mapping[Key, Sequence[Row]], path: Path) -> None:
 
 
 def bytes_figure(found: Sequence[Sequence[Row]], path: Path) -> None:
-    """Gain against the bytes of a package, by form: means over the seeds, and the seeds' extremes."""
+    """Draw the gain over the bytes of a package by form: the mean and the range of the seeds."""
     fig, axes = plt.subplots(figsize=(8, 4))
     for form in dict.fromkeys(rows[0]["form"] for rows in found):
         mine = sorted(
@@ -278,7 +281,7 @@ def bytes_figure(found: Sequence[Sequence[Row]], path: Path) -> None:
 
 
 def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
-    """Name of a marker in the page -> its table; only of what there are files of."""
+    """Make the tables of the page by the names of their markers, where there are results files."""
     made = {"adaptation": adaptation_table(found)}
     made |= {"bytes": bytes_table(seeds("bytes")), "adr": adr_table(seeds("adr"))}
     for name, table in (("headroom", headroom_table), ("gate", gate_table), ("anchors", anchors_table)):
@@ -289,7 +292,7 @@ def tables(found: Mapping[Key, Sequence[Row]]) -> dict[str, str]:
 
 
 def main() -> int:
-    """Do as the command line says."""
+    """Write the page and its figures, or check the page; return the exit code."""
     check = only_checking("Fill the tables of docs/results.md from experiments/results/.")
     found = evaluations()
     code = fill({PAGE: tables(found)}, check)
@@ -302,7 +305,7 @@ def main() -> int:
 
 
 def _collection(path: Path) -> str:
-    """That a file of figures is about, by the file's name."""
+    """Return the collection of a results file, by the file's name."""
     return COLLECTIONS[path.stem.split("-")[0]]
 
 
@@ -316,7 +319,7 @@ def _of(row: Row, control: str) -> float:
 
 
 def _room(row: Row) -> float:
-    """What the oracle gains over the better of base and constant control."""
+    """Compute the gain of the oracle over the better of base and constant control."""
     controls = row["controls"]
     return float(controls["oracle"]["mean"] - max(controls[name]["mean"] for name in ("base", "constant")))
 
@@ -330,12 +333,12 @@ def _interval(row: Row, mean: str = "mean") -> str:
 
 
 def _by_seed(rows: Sequence[Row]) -> tuple[str, str]:
-    """The mean of the seeds' values with its interval over them, and each with its own over devices."""
+    """Format the mean of the seeds with its interval, and each seed with its interval over devices."""
     return _over_seeds(row["value"] for row in rows), "; ".join(_interval(row, "value") for row in rows)
 
 
 def _over_seeds(values: Iterable[float]) -> str:
-    """Their mean and Student's t interval; one seed alone has none."""
+    """Format the mean of the seeds' values and its Student's t interval; one seed has no interval."""
     kept = np.array(list(values))
     found = over_seeds(kept)
     return _interval(vars(found)) if len(kept) > 1 else f"{found.mean:+.1f}"
@@ -346,7 +349,7 @@ def _edges(row: Row) -> str:
 
 
 def _save(fig: Any, path: Path) -> None:
-    mpl.rcParams["svg.hashsalt"] = path.stem  # the same bytes from the same figures
+    mpl.rcParams["svg.hashsalt"] = path.stem  # so that the same results give the same bytes
     fig.savefig(path, bbox_inches="tight", metadata={"Date": None})
     plt.close(fig)
 

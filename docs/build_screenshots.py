@@ -1,6 +1,8 @@
-"""The pictures in docs/figures/screens/. Run by hand; needs paramcast[dev], a Chromium and the built page.
+"""Make the pictures in docs/figures/screens/. Run it by hand.
 
-python docs/build_screenshots.py                 # the dashboard, of a fleet as the tests make it
+It needs paramcast[dev], a Chromium and the built page.
+
+python docs/build_screenshots.py                 # the dashboard, with a fleet as in the tests
 python docs/build_screenshots.py --model MODEL   # the page that is a device, with a model of the demo world
 """
 
@@ -30,7 +32,7 @@ from paramcast.video.world import make_world  # noqa: E402
 
 SCREENS = ROOT / "docs" / "figures" / "screens"
 WIDTHS = {1280: "light", 390: "dark"}
-PAGES = {  # address, and a heading that stands where all is loaded
+PAGES = {  # address, and a heading that shows when the page is loaded
     "fleet": ("/#/fleet", "Where the devices are"),
     "devices": ("/#/devices?search=0001", "Devices"),
     "device": ("/#/devices/cam-00007", "Packages issued"),
@@ -40,7 +42,7 @@ PAGES = {  # address, and a heading that stands where all is loaded
 
 
 def main() -> None:
-    """Make those that are asked for, at both widths."""
+    """Make the requested pictures at both widths."""
     parser = argparse.ArgumentParser(description="Make the pictures in docs/figures/screens/.")
     parser.add_argument("--model", type=Path, help="a trained model of questions: pictures of Try it")
     model = parser.parse_args().model
@@ -53,7 +55,7 @@ def main() -> None:
 
 
 def shoot_dashboard(browser: Browser, folder: Path) -> None:
-    """Every page of the dashboard."""
+    """Make a picture of every page of the dashboard, at each width."""
     key = make_key()
     fleet = Fleet(folder, key, devices=300, rounds=4)
     token = fleet.grant("admin")
@@ -74,7 +76,10 @@ def shoot_dashboard(browser: Browser, folder: Path) -> None:
 
 
 def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
-    """The page that is a device, whose user has words of their own: a few clips, and a package."""
+    """Make pictures of the page that is a device: it sees a few clips, adapts, and answers.
+
+    Its user asks in a vocabulary that differs from the training.
+    """
     words = Vocabulary(seed=3, strength=1.0)
     models = Models.of_artifacts([export_artifact(TrainedModel.load(model), folder / "artifact")])
     clips = make_world(folder / "world", clips=8, seed=7).clips
@@ -94,25 +99,25 @@ def shoot_device(browser: Browser, folder: Path, model: Path) -> None:
 
 
 def opened(browser: Browser, width: int) -> Page:
-    """A page of that width, light or dark."""
+    """Open a page of the given width, in the color scheme of that width."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=WIDTHS[width])
     page.set_default_timeout(pages.PATIENCE_MS)
     return page
 
 
 def keep(page: Page, name: str, width: int, most: int | None = None) -> None:
-    """The whole page, or its first `most` pixels, once its tables are there."""
+    """Save a picture of the whole page, or of its first `most` pixels, after its tables are visible."""
     expect(page.locator("main table").last).to_be_visible()
     path = SCREENS / f"{name}-{width}.png"
     height = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size(
         {"width": width, "height": height}
-    )  # what sticks to the window's foot is at the page's
+    )  # so that elements at the window's foot are at the page's foot
     page.screenshot(path=path)
     page.set_viewport_size({"width": width, "height": 800})
     picture = Image.open(path).convert("RGB")
     picture = picture.crop((0, 0, width, min(most or height, height)))
-    picture.quantize(256).save(path, optimize=True)  # a third of the size
+    picture.quantize(256).save(path, optimize=True)  # it has a third of the size
 
 
 if __name__ == "__main__":

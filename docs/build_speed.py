@@ -1,6 +1,6 @@
 """Fill the tables of the service, the device and the streams in `results.md` from `experiments/results/`.
 
-python docs/build_speed.py            # rewrites what lies between the markers
+python docs/build_speed.py            # rewrites the tables between the markers
 python docs/build_speed.py --check    # changes nothing; exit code 1 if the page is not up to date
 """
 
@@ -26,7 +26,7 @@ POLICIES = {
 
 
 def service() -> str:
-    """The service under load, and one adaptation at a time in each form."""
+    """Make the tables of the service under load, and of one adaptation at a time in each form."""
     found = named_rows("service.json")
     loads = [
         (
@@ -70,7 +70,7 @@ def service() -> str:
 
 
 def device() -> str:
-    """A device's answers and swaps in each form, and the same in a browser."""
+    """Make the table of a device's answers and swaps in each form, and the paragraph on a browser."""
     files = {collection: named_rows(f"{name}.json") for name, collection in DEVICES.items()}
     lines = [
         [
@@ -115,11 +115,11 @@ def _accuracies(files: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
 
 
 def streams() -> str:
-    """Every policy under every shift: accuracy, share of the gain, share of clips that are asked after."""
+    """Make the table of policies under every shift: accuracy, shares of the gain and of clips asked after."""
     lines = []
     for name, collection in STREAMS.items():
         rows = rows_of(RESULTS / f"{name}.json")
-        alone = len({row["shift"] for row in rows}) == 2  # one, and all
+        alone = len({row["shift"] for row in rows}) == 2  # one shift, and all shifts together
         for row in rows:
             if alone and row["shift"] == "all":
                 continue
@@ -146,7 +146,7 @@ def _filled(text: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or check it; the exit code."""
+    """Write the page, or check it; return the exit code."""
     check = only_checking("Fill the tables of speed from experiments/results/.")
     tables = {"service": service(), "device": device(), "streams": streams()}
     return fill({ROOT / "docs/results.md": tables}, check)

@@ -1,4 +1,4 @@
-"""Tables between markers of the pages, made from the committed files in `experiments/results/`."""
+"""Fill the tables between the markers of the pages from the committed files in `experiments/results/`."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ Row = Mapping[str, Any]
 
 
 def results(path: Path) -> dict[str, Any]:
-    """A results file."""
+    """Read a results file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows of a results file."""
+    """Read the rows of a results file."""
     rows: list[Row] = results(path)["rows"]
     return rows
 
 
 def named_rows(name: str) -> dict[str, Row]:
-    """The rows of a file in `experiments/results/` by their names."""
+    """Read the rows of a file in `experiments/results/` by their names."""
     return {row["name"]: row for row in rows_of(RESULTS / name)}
 
 
 def filled(page: str, made: Mapping[str, str], name: str) -> str:
-    """The page with every table in its place.
+    """Return the text of a page with every table in its place.
 
     Args:
-        page: Its text.
+        page: Text of the page.
         made: Name of a marker -> table.
-        name: Of the page, for the error.
+        name: Name of the page, for the error.
 
     Raises:
-        ValueError: A table has no place in the page.
+        ValueError: The page has no marker for a table.
     """
     for marker, table in made.items():
         block = re.compile(MARKED.format(re.escape(marker)), re.DOTALL)
@@ -55,7 +55,7 @@ def filled(page: str, made: Mapping[str, str], name: str) -> str:
 
 
 def update(path: Path, made: Mapping[str, str], check: bool) -> bool:
-    """Put tables in their places on a page, unless it is only to be checked; whether it was stale."""
+    """Put tables in their places on a page unless `check` is set; return whether the page was stale."""
     page = path.read_text(encoding="utf-8")
     new = filled(page, made, path.name)
     if not check:
@@ -64,19 +64,19 @@ def update(path: Path, made: Mapping[str, str], check: bool) -> bool:
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """Format a table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *lines])
 
 
 def only_checking(description: str) -> bool:
-    """Whether the command line says `--check`; what the script does, for its help."""
+    """Check whether the command line has `--check`; `description` of the script is for its help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if pages are stale")
     return bool(parser.parse_args().check)
 
 
 def fill(pages: Mapping[Path, Mapping[str, str]], check: bool) -> int:
-    """Put tables in their places on pages, or check that they are there; the exit code."""
+    """Put tables in their places on pages, or check that they are there; return the exit code."""
     stale = [update(page, tables, check) for page, tables in pages.items()]
     return int(check and any(stale))

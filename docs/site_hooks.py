@@ -1,4 +1,4 @@
-"""What the site adds to the pages: files that they link to, and a list of all measurements."""
+"""Hooks of the site: they add the files that pages link to, and a list of all measurements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Let links that climb out of `docs/` lead to the copies; take the repository's page on contributing."""
+    """Let links out of `docs/` lead to the copies, and use the repository's page on contributing."""
     if page.file.src_uri == "contributing.md":
         text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
         return (
@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def measurements() -> str:
-    """A table of the committed result files and the commands that made them."""
+    """Make a table of the committed result files and the commands that made them."""
     lines = ["# Measurements", "", "| file | command | seed | commit |", "| --- | --- | --- | --- |"]
     for path in sorted((ROOT / RESULTS).rglob("*.json")):
         name, made = path.relative_to(ROOT / RESULTS).as_posix(), json.loads(path.read_text())

@@ -1,10 +1,9 @@
 """Adapt an audio-visual classifier: EfficientNet-Lite0 on frames, YAMNet on the sound.
 
-What a clip shows (3 shapes) and what it sounds like (3 sounds) together make its class. A device has its
-own camera (dim, out of focus, ...) and stands in its own noise (hum, hiss, rumble). The test devices and
-their clips
-are in no training data. A test device sends features of a frame and of a second of sound of 8 clips.
-The clips are generated: see sounding_clips.py.
+The shape in a clip (one of 3) and its sound (one of 3) together make its class. Each device has a different
+camera (dim, out of focus, ...) and a different background noise (hum, hiss, rumble). The test devices and
+their clips are in no training data. A test device sends features of 8 clips: of a frame and of a second of
+sound each. The clips are generated: see sounding_clips.py.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Recording = tuple[np.ndarray, np.ndarray, int]  # frames, sound, class
 
 
 class ClipModel(nn.Module):
-    """Features of frames (N, 1280) and of sound (N, 1024) -> logits (N, 9)."""
+    """Model that maps features of frames (N, 1280) and of sound (N, 1024) to logits (N, 9)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,20 +41,20 @@ class ClipModel(nn.Module):
         self.head = nn.Linear(96, len(SIGHTS) * len(SOUNDS))
 
     def forward(self, frames: Tensor, sounds: Tensor) -> Tensor:
-        """Fuse both late."""
+        """Classify by the joined representations of frames and sound (late fusion)."""
         both = torch.cat([self.sight(frames), self.sound(sounds)], -1)
         logits: Tensor = self.head(F.dropout(F.gelu(both), 0.3, self.training))
         return logits
 
 
 def recorded(clip: Clip) -> Recording:
-    """Read the file of a clip."""
+    """Read the frames, the sound and the class of a clip."""
     sight, sound = map(int, str(clip.category).split())
     return read_frames(clip, 2), read_sound(clip)[:SAMPLES], sight * len(SOUNDS) + sound
 
 
 def make_device(name: str, recordings: Sequence[Recording], rng: np.random.Generator) -> pc.DeviceData:
-    """Make a device from recordings as it sees and hears them."""
+    """Make a device with recordings through its camera and in its noise."""
     kind = TRAINING_KINDS[rng.integers(len(TRAINING_KINDS))]
     camera = Camera(kind, rng.uniform(0.3, 1), int(rng.integers(1000)))
     noise, level = int(rng.integers(len(NOISES))), np.float32(rng.uniform(0.01, 0.3))

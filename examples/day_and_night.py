@@ -1,7 +1,8 @@
-"""A camera that moves from day to night: its drift detector asks, and an update brings the accuracy back.
+"""Adapt a camera from day to night: drift triggers a request, and an update restores the accuracy.
 
-The model reads handwritten digits (scikit-learn's, 8 x 8) and was trained in daylight. At dusk pictures lose
-contrast and gain noise. The device notices it in the features that it would send, and asks by itself.
+The model reads handwritten digits (scikit-learn's, 8 x 8) and was trained in daylight. At dusk the pictures
+lose contrast and gain noise. The device detects this drift in the features that it would send, and requests
+an update by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ IMAGES, UNSEEN = IMAGES / 16, np.arange(len(IMAGES) * 4 // 5, len(IMAGES))
 
 
 def seen_at(images: np.ndarray, night: float, rng: np.random.Generator) -> np.ndarray:
-    """Return pictures (N, 64) in [0, 1] as a camera shows them; `night` is 0 by day and 1 at night."""
+    """Return pictures (N, 64) in [0, 1] as a camera records them; `night` is 0 by day and 1 at night."""
     gain, lift = 1 - 0.85 * night, 0.35 * night
     return (lift + gain * images + 0.05 * night * rng.normal(size=images.shape)).astype(np.float32)
 
@@ -36,7 +37,7 @@ def device(name: str, rng: np.random.Generator, pool: np.ndarray, night: float) 
 
 
 def trained(seed: int, steps: int) -> pc.AdaptableModel:
-    """Train a base in daylight alone, and a hypernetwork in every light."""
+    """Train a base in daylight only, and a hypernetwork in every light."""
     rng = np.random.default_rng(seed)
     train, validation = np.split(rng.permutation(len(IMAGES) * 4 // 5), [len(IMAGES) * 3 // 5])
     by_day = [device(f"day-{i}", rng, train, 0.0) for i in range(40)]

@@ -1,7 +1,7 @@
-"""Label a target from three sources that stay where they are: CMDA-OT over Flower, a process for each source.
+"""Label a target by three sources whose data stay local: CMDA-OT over Flower, with a process for each source.
 
-The sources are handwritten digits (scikit-learn's), turned by another angle in each hospital, as it were; the
-target has no labels. The same federation in one process is run beside it: the labels have to be the same.
+The sources hold handwritten digits (scikit-learn's), rotated by a different angle for each source. The target
+has no labels. The federation is also run in one process, for comparison: both must give the same labels.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from paramcast.methods import CMDAOT
 from paramcast.methods.cmda_ot.flower.server import serve
 
 ANGLES = {1: 0, 2: 20, 3: -20, -1: 40}
-"""Of a domain's pictures, in degrees; sources have positive numbers, the target a negative one."""
+"""Domain -> angle of its pictures in degrees. Sources have positive numbers, the target a negative number."""
 
 
 def domains(seed: int, samples: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Domain -> pictures (n, 64) float64 and digits (n,)."""
+    """Make the data of each domain: pictures (n, 64) float64 and digits (n,)."""
     images, digits = load_digits(return_X_y=True)
     order, made = np.random.default_rng(seed).permutation(len(images)), {}
     for place, (domain, angle) in enumerate(ANGLES.items()):
@@ -38,14 +38,14 @@ def domains(seed: int, samples: int) -> dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 def client(domain: int, folder: Path, address: str) -> subprocess.Popen[bytes]:
-    """A source in a process of its own."""
+    """Start a source in a separate process."""
     module = [sys.executable, "-m", "paramcast.methods.cmda_ot.flower", "client"]
     source = ["--source", str(folder / f"{domain}.npz"), "--domain", str(domain)]
     return subprocess.Popen([*module, *source, "--server", address])
 
 
 def main() -> None:
-    """The same target, labeled three times."""
+    """Label the target by separate processes and by one process, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--samples", type=int, default=400, help="of each domain (default: 400)")

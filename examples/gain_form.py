@@ -1,7 +1,7 @@
 """Write your own adapter: a gain for every output of a layer, beside the adapters of paramcast.
 
-Each device is a sensor with four channels whose amplifiers drift, so that a gain for each channel is all that
-an update needs to say. The fewer numbers an adapter has, the fewer bytes travel.
+Each device is a sensor with four channels whose amplifiers drift, so an update needs only a gain for each
+channel. The fewer numbers an adapter has, the fewer bytes an update has.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from paramcast.protocol.changes import KINDS
 
 
 def layer_of(target: str) -> str:
-    """Name the layer of a parameter."""
+    """Return the name of a parameter's layer."""
     return target.rpartition(".")[0]
 
 
 def gain(target: str, base: Any, values: Mapping[str, Any], constants: Mapping[str, Any]) -> Any:
-    """Say what the update means: rows of a weight, and the bias, times 1 + gain. NumPy and torch alike."""
+    """Define the update: multiply the rows of a weight, and the bias, by 1 + gain; for NumPy and torch."""
     factor = 1 + values[f"{layer_of(target)}.gain"]
     return base * factor.reshape(-1, *[1] * (len(base.shape) - 1))
 
 
 class GainAdapter(ParameterAdapter):
-    """Tensors `LAYER.gain` (O,), for a layer's weight and bias together."""
+    """Adapter with tensors `LAYER.gain` (O,), each for a layer's weight and bias together."""
 
     name = kind = "gain"
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """One vector a layer."""
+        """Shape of the vector of each layer."""
         return {f"{layer_of(name)}.gain": (target.shape[0],) for name, target in self.targets.items()}
 
     def _spread(self) -> dict[str, float]:
-        return dict.fromkeys(self.shapes, 0.1)  # how far random values go, where a module is checked
+        return dict.fromkeys(self.shapes, 0.1)  # size of the random values that check a module
 
 
 @dataclass(frozen=True)
 class Gain(Configuration):
-    """What the user writes: `adapter=Gain()`."""
+    """Configuration that the user writes: `adapter=Gain()`."""
 
     def make(self, selection: Selection) -> GainAdapter:
         """Make the adapter for the selected parameters."""
@@ -63,7 +63,7 @@ KINDS["gain"], CONFIGS["gain"], GENERATORS["gain"] = gain, Gain, PlainGenerator
 
 
 def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
-    """Three classes of four channels, through amplifiers of the device's own."""
+    """Make a device: three classes of signals with four channels, amplified by the gains of the device."""
     labels = rng.integers(3, size=40)
     signals = np.array([[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3]])[labels] + 0.5 * rng.normal(size=(40, 4))
     seen = (signals * np.exp(0.7 * rng.normal(size=4))).astype(np.float32)
@@ -71,7 +71,7 @@ def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
 
 
 def main() -> None:
-    """The same devices, one adapter after the other."""
+    """Train and evaluate several adapters, one after the other, on the same devices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--steps", type=int, default=300, help="of each hypernetwork (default: 300)")

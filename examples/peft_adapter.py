@@ -1,7 +1,7 @@
 """Make a LoRA adapter in one forward pass, write it in PEFT's format, and load it with PEFT.
 
-The cloud makes a low-rank update for a device from eight examples without labels; to PEFT it is an adapter
-like any other: it can be merged, stacked, or shared. The module is the user's own, and not changed.
+The cloud makes a low-rank update for a device from eight examples without labels. For PEFT it is an adapter
+like any other: it can be merged, stacked, or shared. The user's module is not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LAYERS, RANK = ("0", "2"), 2
 
 
 def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
-    """Four classes at four corners, seen by a sensor that turns and moves them."""
+    """Make a device: four classes at four corners, rotated and shifted by the device's sensor."""
     labels, angle = rng.integers(4, size=40), rng.normal() * 0.6
     corners = 2 * np.stack([labels // 2, labels % 2], 1) - 1
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -33,20 +33,20 @@ def device(name: str, rng: np.random.Generator) -> pc.DeviceData:
 
 
 def write_adapter(update: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Write a low-rank update as PEFT does: A B is lora_B lora_A, and a bias is that of lora_B."""
+    """Write a low-rank update in PEFT's format: a b is lora_B lora_A, and a bias is the bias of lora_B."""
     tensors = {}
     for layer in LAYERS:
         place = f"base_model.model.{layer}"
         tensors[f"{place}.lora_A.weight"] = update[f"{layer}.weight.b"]
         tensors[f"{place}.lora_B.weight"] = update[f"{layer}.weight.a"]
         tensors[f"{place}.lora_B.bias"] = update[f"{layer}.bias"]
-    # alpha / r is what PEFT multiplies the product by: here nothing.
+    # PEFT multiplies the product by alpha / r, which is 1 here.
     LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(LAYERS), lora_bias=True).save_pretrained(folder)
     save_file(tensors, folder / "adapter_model.safetensors")
 
 
 def main() -> None:
-    """One device, answered by paramcast and by PEFT."""
+    """Compare the outputs of paramcast and PEFT for one device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of every random draw (default: 0)")
     parser.add_argument("--steps", type=int, default=200, help="of the hypernetwork (default: 200)")

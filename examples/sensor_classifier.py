@@ -1,9 +1,9 @@
 """Adapt a sensor classifier: a 1-D convolutional network on a watch that sits on either wrist.
 
 The recordings ship with seglearn: accelerometer and gyroscope of 10 people who do 7 shoulder exercises, with
-the watch on the right wrist and on the left. The base model learns the right wrist (or, if asked, both); the
-hypernetwork learns from both wrists of the same people. The test people are in no training data. A test watch
-sends features of 8 windows (2 s each) without labels.
+the watch on the right wrist and on the left. The base model is trained on the right wrist (with --base both,
+on both wrists); the hypernetwork is trained on both wrists of the same people. The test people are in no
+training data. A test watch sends features of 8 windows (2 s each) without labels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WINDOW = 100  # samples: 2 s
 
 
 class WatchModel(nn.Module):
-    """Windows (N, 6, 100) -> logits (N, 7); `mount` can undo how a watch is worn."""
+    """Model that maps windows (N, 6, 100) to logits (N, 7); `mount` can compensate for the wrist."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class WatchModel(nn.Module):
 
 
 def read_devices(seed: int) -> list[pc.DeviceData]:
-    """Make a device for each person and wrist; the seed draws the order of its windows."""
+    """Make a device for each person and wrist; the seed determines the order of the windows."""
     data, rng, devices = load_watch(), np.random.default_rng(seed), list[pc.DeviceData]()
     scale = np.concatenate(data["X"]).std(0)
     found: dict[str, tuple[list[np.ndarray], list[int]]] = {}
@@ -62,7 +62,7 @@ def read_devices(seed: int) -> list[pc.DeviceData]:
 
 
 def fit_right(net: nn.Module, devices: Sequence[pc.DeviceData]) -> None:
-    """Train the base in place on right wrists alone."""
+    """Train the base in place on right wrists only."""
     Supervised(cross_entropy)(net, [device for device in devices if device.id.startswith("right")])
 
 

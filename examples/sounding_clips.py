@@ -1,6 +1,6 @@
-"""Short clips with sound: a shape that moves, and something that rings, whistles or knocks.
+"""Generate short clips with sound: a shape that moves, and a bell, a whistle or knocking.
 
-All is drawn and synthesised, so that examples need no download; the files are real mp4 and mkv.
+The clips are drawn and synthesized, so that the examples need no download; the files are real mp4 and mkv.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FRAMES, SIDE = 4, 112
 
 
 def make_clips(folder: Path, count: int, seed: int = 0) -> Collection:
-    """Write a collection; the category of a clip is the numbers of its sight and its sound."""
+    """Write a collection; the category of a clip holds the numbers of its shape and its sound."""
     rng, lines = np.random.default_rng(seed), []
     for place in range(count):
         sight, sound = rng.integers(len(SIGHTS)), rng.integers(len(SOUNDS))
@@ -34,7 +34,7 @@ def make_clips(folder: Path, count: int, seed: int = 0) -> Collection:
 
 
 def draw(sight: int, rng: np.random.Generator) -> np.ndarray:
-    """(FRAMES, SIDE, SIDE, 3) uint8: a shape of some colour crosses a background of another."""
+    """Draw frames (FRAMES, SIDE, SIDE, 3) uint8 of a colored shape that moves over a colored background."""
     coarse = rng.uniform(30, 225, 3) + rng.normal(0, 18, (6, 6, 3))
     background = cv2.resize(coarse.clip(0, 255).astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     start, move = rng.uniform(0.35, 0.65, 2) * SIDE, rng.uniform(-4, 4, 2)
@@ -53,13 +53,13 @@ def draw(sight: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def play(sound: int, rng: np.random.Generator) -> np.ndarray:
-    """(SAMPLES,) float32 in [-1, 1]."""
+    """Synthesize a sound (SAMPLES,) float32 in [-1, 1]."""
     times = np.arange(SAMPLES) / RATE
     if sound == 0:  # partials that fade
         pitch, period = rng.uniform(500, 900), rng.uniform(0.6, 1.2)
         partials = sum(np.sin(2 * np.pi * pitch * k * times) / k for k in (1, 2.76, 5.4))
         wave = partials * np.exp(-4 * (times % period))
-    elif sound == 1:  # up and down
+    elif sound == 1:  # pitch that goes up and down
         pitch, depth, pace = rng.uniform(900, 1800), rng.uniform(100, 400), rng.uniform(1, 4)
         wave = np.sin(2 * np.pi * pitch * times + depth / pace * np.sin(2 * np.pi * pace * times))
     else:  # short bursts
@@ -69,7 +69,7 @@ def play(sound: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def background(kind: int, rng: np.random.Generator) -> np.ndarray:
-    """(SAMPLES,) float32 of unit power."""
+    """Synthesize background noise (SAMPLES,) float32 of unit power."""
     white: np.ndarray = rng.standard_normal(SAMPLES)
     times = np.arange(SAMPLES) / RATE + rng.random()
     hum = sum(np.sin(2 * np.pi * 100 * k * times) for k in (1, 2, 3, 5)) + 0.1 * white
@@ -78,7 +78,7 @@ def background(kind: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, sound: np.ndarray) -> None:
-    """Encode as H.264 and AAC."""
+    """Write a video file, encoded as H.264 and AAC."""
     with av.open(path, "w") as writer:
         video = writer.add_stream("libx264", rate=2, options={"crf": "20", "preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = SIDE, SIDE, "yuv420p"

@@ -1,7 +1,8 @@
-"""Search a personal collection of videos by text, on the device, before and after a package of its own.
+"""Search a personal collection of videos by text on the device, before and after adaptation.
 
-A base model and its adaptors are trained on one collection; the device has another: recordings that nobody
-captioned. Without a folder both are generated. Frames stay on the device; the script prints what it sends.
+A base model and its adaptors are trained on one collection. The device has another collection, whose videos
+need no captions. Both are generated where no folder is given. Frames stay on the device; the script prints
+how many bytes the device sends and receives.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from paramcast.video.world import make_world
 
 
 def opened(folder: Path | None, scratch: Path, name: str, clips: int, seed: int) -> Collection:
-    """The user's collection, or a generated one."""
+    """Open the user's collection, or generate one."""
     if folder is None:
         folder = scratch / name
         make_world(folder, clips=clips, seed=seed)
@@ -51,7 +52,7 @@ def main() -> None:
         device = DeviceRuntime.load(artifact, "home", public_key=server.public_key)
         for clip in own.clips:
             device.index(clip.id, read_frames(clip, 4))
-        for clip in own.clips[:8]:  # what its user has looked at, and what he had asked for
+        for clip in own.clips[:8]:  # clips that the user has seen, and the queries for them
             device.observe(read_frames(clip, 4), clip.captions[:1])
         texts = asked.search or [clip.captions[0] for clip in own.clips[-3:]]
         before = {text: device.retrieve(text, 3) for text in texts}

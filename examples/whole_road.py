@@ -1,4 +1,4 @@
-"""Run the whole road: a module, training, a server process and device processes; the last two lack torch."""
+"""Train and export a module, then run a server process and device processes; the latter two lack torch."""
 
 import argparse
 import subprocess

@@ -1,8 +1,8 @@
-"""Ask the database of advisories about all that is locked, and about the oldest that is allowed.
+"""Ask the database of advisories about all locked versions, and about the oldest versions that are allowed.
 
-`make audit` writes what it says into `advisories.json`, which a test reads without a network: no locked
-version and no lower bound of `pyproject.toml` may be one that an advisory names. Where the database gives no
-answer for a package, nothing is written: silence is no clean bill.
+`make audit` writes the answers into `advisories.json`, which a test reads without a network: no advisory may
+name a locked version or a lower bound of `pyproject.toml`. If the database gives no answer for a package,
+nothing is written, because a missing answer does not prove that a package is safe.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE = HERE / "advisories.json"
 
 
 def locked() -> dict[str, Version]:
-    """Package -> its version in the lock files; torch's, which is in none, is in the constraints."""
+    """Read the locked version of each package. Torch is in no lock file; the constraints name its version."""
     found: dict[str, Version] = {}
     for path in [ROOT / "constraints.txt", *sorted(HERE.glob("*.txt"))]:
         for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text("utf-8"), re.MULTILINE):
@@ -36,7 +36,7 @@ def locked() -> dict[str, Version]:
 
 
 def floors() -> dict[str, Version]:
-    """Package -> the oldest version that `pyproject.toml` allows, where it says one."""
+    """Read the oldest version of each package that `pyproject.toml` allows, where it names one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = [
         *project["dependencies"],
@@ -52,7 +52,7 @@ def floors() -> dict[str, Version]:
 
 
 def problems(told: dict[str, Any], versions: dict[str, Version], what: str) -> list[str]:
-    """What the advisories in `told` say against these versions, but for what is accepted there."""
+    """Return the problems of these versions by the advisories in `told`, without the accepted advisories."""
     found = []
     for advisory in told["advisories"]:
         version = versions.get(canonicalize_name(advisory["package"]))
@@ -66,10 +66,10 @@ def problems(told: dict[str, Any], versions: dict[str, Version], what: str) -> l
 
 
 def ask(pip_audit: str, versions: dict[str, Version]) -> list[dict[str, Any]]:
-    """The advisories that name one of these versions.
+    """Return the advisories that name one of these versions.
 
     Raises:
-        SystemExit: If the database does not answer for a package.
+        SystemExit: pip-audit failed, or the database gave no answer for a package.
     """
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch) / "asked.txt"
@@ -98,12 +98,12 @@ def ask(pip_audit: str, versions: dict[str, Version]) -> list[dict[str, Any]]:
 
 
 def oldest(advisory: dict[str, Any]) -> str | None:
-    """The release from which on nothing is wrong: the newest of those that mend it; None where none does."""
+    """Return the release from which on the fault is corrected: the newest of the fixes; None without one."""
     return str(max(map(Version, advisory["fix_versions"]))) if advisory["fix_versions"] else None
 
 
 def main(pip_audit: str) -> None:
-    """Ask, and write down what is said beside what was known before."""
+    """Ask the database, and add its answers to the known advisories in the file."""
     told = json.loads(FILE.read_text("utf-8"))
     known = {(one["package"], one["id"]): one for one in told["advisories"]}
     for versions in (locked(), floors()):

@@ -1,9 +1,9 @@
 """Write the lock files: all packages of an install, each at one version, with the hashes of its files.
 
-`constraints.txt` says which version; a lock adds what it needs in turn, and which files it is. pip installs
-nothing else from a lock (`--require-hashes`), whatever the index serves. torch alone is in no lock: its build
-depends on the machine and the index. Run it with `make lock` after a change of `pyproject.toml` or
-`constraints.txt`; a test holds the three together.
+`constraints.txt` names the versions. A lock file adds the packages that these need, and the hashes of the
+files. pip installs nothing else from a lock (`--require-hashes`), whatever the index serves. Only torch is in
+no lock: its build depends on the machine and the index. Run this script with `make lock` after a change of
+`pyproject.toml` or `constraints.txt`; a test checks that the three agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "ray": ("pyproject.toml", "--extra", "ray"),
     "apart": ("requirements/apart.in", "--no-deps"),
 }
-"""Lock file -> what is locked. The server's also holds what builds paramcast: the image has nothing else."""
+"""Lock file -> its sources. The server's also has the packages that build paramcast, for the image."""
 
 HEADER = """\
 # Written by `make lock`; change pyproject.toml or constraints.txt instead.
@@ -29,13 +29,13 @@ HEADER = """\
 
 
 def lock(name: str) -> str:
-    """The contents of a lock file.
+    """Make the content of a lock file.
 
     Raises:
-        subprocess.CalledProcessError: If uv finds no set of packages, or does not reach the index.
+        subprocess.CalledProcessError: uv finds no set of packages, or does not reach the index.
     """
     uv = [str(Path(sys.executable).parent / "uv"), "--config-file", str(HERE / "uv.toml"), "pip", "compile"]
-    # 3.11.5: the documentation's packages need it.
+    # The documentation's packages need 3.11.5.
     options = ["--universal", "--python-version", "3.11.5", "--generate-hashes", "--quiet"]
     options += [
         "--no-header",

@@ -1,9 +1,8 @@
 """paramcast: parameters for one device, generated in the cloud in one forward pass.
 
-A device sends a few hundred bytes of features of what it has seen; the cloud generates and signs parameters
-for
-that device; the device verifies them and swaps them in. No labels and no back-propagation on the device. The
-method is CDC-MMPG (Ji et al., arXiv 2406.01601).
+A device sends a few hundred bytes: features of the examples that it has observed. The cloud generates and
+signs parameters for that device. The device verifies them and swaps them in. The device needs neither labels
+nor back-propagation. The method is CDC-MMPG (Ji et al., arXiv 2406.01601).
 
     import paramcast as pc
 
@@ -43,7 +42,7 @@ _NAMES = {
 """Public name -> the module that defines it."""
 
 _EXTRAS = {"training": "train", "adapters": "train", "server": "server", "video": "video,train"}
-"""Part of the package -> the extra that it needs; other parts need none."""
+"""Part of the package -> the extra that it needs. Other parts need no extra."""
 
 __all__ = [
     "AdaptableModel",

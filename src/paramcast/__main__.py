@@ -1,4 +1,4 @@
-"""`python -m paramcast`: the same as the `paramcast` command."""
+"""Entry point of `python -m paramcast`, which does the same as the `paramcast` command."""
 
 from paramcast.cli import main
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and runs that go on in a folder."""
+"""Write files so that no reader sees a partly written file, and check runs that resume in a folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from paramcast.errors import InputError
 
 @contextmanager
 def replacing(path: Path | str, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, else removed.
+    """Yield a temporary path beside `path`.
 
-    Who may read the file is `mode`'s to say.
+    On success the temporary file is synced and renamed over `path`; else it is removed. The file gets the
+    permissions `mode`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +36,10 @@ def replacing(path: Path | str, mode: int = 0o644) -> Iterator[Path]:
 
 
 def own_as(path: Path | str, like: Path | str) -> None:
-    """Give the file or folder `path`, with all in it, to the owner of `like`, where this process is root's.
+    """Change the owner of the file or folder `path`, with its content, to the owner of `like`.
 
-    What an operator writes as root for a service that runs as another user has to be readable by that one.
+    This is done only where this process runs as root. An operator may write files as root for a service that
+    runs as another user, and that user has to be able to read them.
     """
     if os.name != "posix" or os.geteuid() != 0:
         return
@@ -47,7 +49,7 @@ def own_as(path: Path | str, like: Path | str) -> None:
 
 
 def remove_halves(folder: Path | str) -> None:
-    """Remove what writers that were killed have left in `folder`; nobody may be writing there now."""
+    """Remove the temporary files of killed writers from `folder`; no process may write there meanwhile."""
     for temporary in Path(folder).glob(".*.tmp"):
         temporary.unlink()
 
@@ -59,10 +61,16 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def check_same_run(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that a run which goes on in `folder` is asked the same as before.
+    """Check that a run that resumes in `folder` has the same settings as before.
+
+    Args:
+        folder: Folder of the run.
+        what: What the folder holds, for the message of the error.
+        before: Settings of the run in the folder.
+        now: Settings of the run that resumes.
 
     Raises:
-        InputError: It is not; the message names `what` the folder holds and the settings that differ.
+        InputError: The settings differ; the message names the folder, `what` and the settings that differ.
     """
     if before != now:
         changed = ", ".join(sorted(key for key in {*before, *now} if before.get(key) != now.get(key)))

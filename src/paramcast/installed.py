@@ -1,4 +1,8 @@
-"""How to install more of paramcast: from where this one came, as an index may hold somebody else's."""
+"""The command that installs an extra of paramcast from the source of this installation.
+
+It does not name a package index where paramcast came from elsewhere: an index may hold another package under
+the same name.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import json
 
 
 def install_command(extra: str = "") -> str:
-    """The command that installs paramcast with an extra, from the folder or file it was installed from.
+    """Return the command that installs paramcast with an extra from the source of this installation.
 
-    A name alone asks an index, which may hold what a stranger has put there under it.
+    With a name alone, pip asks an index, where someone else may have published another package by that name.
     """
     wanted = f"paramcast[{extra}]" if extra else "paramcast"
     source = _source()
@@ -22,8 +26,8 @@ def install_command(extra: str = "") -> str:
 
 
 def _source() -> tuple[str, bool] | None:
-    """Where paramcast was installed from, and whether it is run there; None where that was an index."""
-    from importlib import metadata  # it takes 20 ms, and each device imports `paramcast.errors`
+    """Return the URL that paramcast was installed from and whether it is editable; None for an index."""
+    from importlib import metadata  # this import takes 20 ms, and each device imports `paramcast.errors`
 
     try:
         text = metadata.distribution("paramcast").read_text("direct_url.json")

@@ -1,4 +1,4 @@
-"""Where paramcast keeps what it can make again."""
+"""Folder for files that paramcast can make again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 
 
 def cache_dir(*parts: str) -> Path:
-    """The cache folder, made on first use: `PARAMCAST_CACHE` if set, else `~/.cache/paramcast`."""
+    """Return a folder in the cache and make it if it is absent.
+
+    The cache is `PARAMCAST_CACHE` if set, else `~/.cache/paramcast`.
+
+    Args:
+        parts: Names of the folders below the cache.
+    """
     root = os.environ.get("PARAMCAST_CACHE")
     folder = (Path(root) if root else Path.home() / ".cache" / "paramcast").joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The results file: what was measured, by which command, from which commit, on which machine."""
+"""Results file: the measurements with their command, commit and machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from paramcast.files import write_json
 
 
 def results(command: str, seed: int | Sequence[int], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of a results file.
+    """Build the content of a results file.
 
     Args:
-        command: As it can be typed again; commands of `paramcast` without that word.
-        seed: Of the run, or all of its seeds.
-        rows: Metrics in percent, times in milliseconds, sizes in bytes.
+        command: The command as it can be typed again; a command of `paramcast` without the word `paramcast`.
+        seed: Seed of the run, or all of its seeds.
+        rows: Rows of results: metrics in percent, times in milliseconds, sizes in bytes.
     """
     return {
         "command": command,
@@ -39,7 +39,7 @@ def write_results(
 
 
 def machine() -> dict[str, Any]:
-    """What the results were measured on."""
+    """Describe the machine that the results were measured on."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -49,7 +49,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with `-dirty` behind it where files differ; None outside of a checkout."""
+    """Read the checkout's commit, followed by `-dirty` where files differ; None outside a checkout."""
     root = Path(paramcast.__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -61,7 +61,7 @@ def commit() -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name; `platform` does not know it on Linux."""
+    """Read the processor's name; `platform` does not know it on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What every SQLite database of the library needs."""
+"""Helper for every SQLite database of the library."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 
 
 def execute_patiently(connection: sqlite3.Connection, statement: str, seconds: float) -> None:
-    """Execute a statement, again until no other connection is in the way.
+    """Execute a statement and repeat it while another connection locks the database.
 
-    SQLite waits for a lock of its own accord, but not to change the journal mode of a new database.
+    SQLite waits for a lock by itself, except when it changes the journal mode of a new database.
 
     Args:
-        connection: To the database.
-        statement: One that may run twice.
-        seconds: To try for.
+        connection: Connection to the database.
+        statement: A statement that may run twice.
+        seconds: Time to try for.
 
     Raises:
-        sqlite3.OperationalError: If the database is still locked then, or the statement fails otherwise.
+        sqlite3.OperationalError: The database is still locked after `seconds`, or the statement fails
+            for another reason.
     """
     end = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""A module under updates: its definition, and many devices in one batch."""
+"""A module that runs under updates: one device as the definition says, or many devices in one batch."""
 
 from __future__ import annotations
 
@@ -31,20 +31,19 @@ class NotBatched(Exception):
 
 
 class AdaptedModule:
-    """A module, run with the parameters of this device or that.
+    """A module that runs with the parameters of one device or of several devices.
 
-    It works on a replica over the same parameters and buffers, always in evaluation mode: the user's module
-        gets no
-    hooks, keeps its training mode, and can be pickled, copied, scripted and compiled as before. What an
-    update means is the definition, `torch.func.functional_call` with the changed targets. Calls from several
+    It works on a replica over the same parameters and buffers, always in evaluation mode. The user's module
+    gets no hooks, keeps its training mode, and can be pickled, copied, scripted and compiled as before.
+    `torch.func.functional_call` with the changed targets defines what an update does. Calls from several
     threads wait for each other.
 
     Attributes:
         module: The user's module.
-        adapter: What an update changes of it, and how.
+        adapter: The adapter; it defines which targets an update changes, and how.
         replica: The module that runs.
         mode: How `batched` runs several devices: 'loop' until `check` has found that another mode gives the
-            same.
+            same outputs.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter) -> None:
@@ -66,10 +65,10 @@ class AdaptedModule:
             values: Tensors of an update without a device axis; None is the base.
 
         Returns:
-            What the module returns.
+            The output of the module.
 
         Raises:
-            ValuesError: Values that are not exactly an update's tensors, or not finite.
+            ValuesError: The values are not exactly an update's tensors, or not finite.
         """
         if values is None:
             return self.run(inputs, None)
@@ -77,14 +76,21 @@ class AdaptedModule:
         return self.run(inputs, self.adapter.changed(values))
 
     def run(self, inputs: Inputs, targets: Values | None) -> Any:
-        """Run with targets put in their places: the definition. None is the base."""
+        """Run the module with the given values of the targets; None is the base.
+
+        This is the definition of what an update does.
+        """
         args, kwargs = arguments(inputs)
         with self.calling(statistics=targets is not None):
             return functional_call(self.replica, dict(targets or {}), args, kwargs, tie_weights=True)
 
     @contextmanager
     def calling(self, *, statistics: bool) -> Iterator[None]:
-        """Hold the replica for one call; with `statistics`, running statistics may need a gradient."""
+        """Hold the replica for one call.
+
+        Args:
+            statistics: Whether running statistics may need a gradient.
+        """
         with self._lock, running(self.replica, statistics=self._statistics and statistics):
             self._pairs.follow()
             used, self._used = self._used, None
@@ -97,11 +103,11 @@ class AdaptedModule:
         """Run several devices, each with its own inputs and its own values; differentiable.
 
         Args:
-            inputs: Of each of B devices; they may be of unlike sizes.
+            inputs: Inputs of each of B devices; they may have different sizes.
             values: Update tensor -> (B, *shape).
 
         Returns:
-            The output of each device, as the module gives it for that device alone.
+            The output for each device, equal to the module's output for that device alone.
         """
         self.adapter.check_values(values, devices=len(inputs))
         if self.mode == "loop":
@@ -120,7 +126,7 @@ class AdaptedModule:
         """Run devices with inputs of the same shapes in the given mode.
 
         Raises:
-            NotBatched: This mode cannot run these.
+            NotBatched: This mode cannot run these devices in one batch.
         """
         if mode == "vmap":
             return self._vmapped(inputs, values)
@@ -132,19 +138,19 @@ class AdaptedModule:
     def use(self, values: Values | None) -> Iterator[nn.Module]:
         """Run the replica under `values`, for code that calls its submodules itself.
 
-        Every layer that holds a target must be a Linear, LayerNorm or convolution of torch. Their inputs must
-        be device-major: a first axis that is a multiple of B, with a device's rows together. Other threads
-        wait.
+        Every layer that holds a target must be a Linear, LayerNorm or convolution of torch. The inputs of
+        these layers must be device-major: the length of the first axis is a multiple of B, and the rows of a
+        device are adjacent. Other threads wait.
 
         Args:
             values: Update tensor -> (B, *shape), or (*shape) for all rows; None is the base.
 
         Yields:
-            The replica; it has hooks within this context alone.
+            The replica; it has hooks only within this context.
 
         Raises:
-            ValuesError: Values that do not fit.
-            TargetError: A target in a layer of another class.
+            ValuesError: The values do not fit the adapter.
+            TargetError: A target is in a layer of another class.
         """
         if values is not None and torch._C._get_tracing_state() is None:
             self.adapter.check_values(values, devices=fast.devices_of(self.adapter, values))
@@ -209,22 +215,22 @@ class AdaptedModule:
         ]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedModule:
-        """Another one over the same module, with a copy of the adapter."""
+        """Make another adapted module over the same module, with a copy of the adapter."""
         twin = AdaptedModule(self.module, copy.deepcopy(self.adapter, memo))
         twin.mode = self.mode
         return twin
 
     def check(self, inputs: Sequence[Inputs]) -> CheckReport:
-        """Establish on a real batch that updates act as they should, and which mode `batched` may use.
+        """Check on a real batch that updates act as defined, and choose the mode that `batched` uses.
 
         Args:
-            inputs: Of one device or several, as the module takes them.
+            inputs: Inputs of one device or several, as the module takes them.
 
         Returns:
-            What was found; `mode` is set accordingly.
+            The results of the check; `mode` is set to the mode of the report.
 
         Raises:
-            CheckError: Base values change something, a target cannot reach the output, or the module is
+            CheckError: Base values change the output, a target cannot reach the output, or the module is
                 random.
         """
         report = check(self, inputs)
@@ -257,9 +263,10 @@ class AdaptedModule:
             seen.append([i for i, each in enumerate(results) if isinstance(each, Tensor)])
             return [results[i] for i in seen[2]]
 
-        # The fallback is slower than a rule, and as right.
+        # The fallback is slower than a rule of vmap, and gives the same result.
         torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
-        # Under vmap a CPU's fused kernel is chosen for a mask that needs a gradient, which it cannot give.
+        # Under vmap, torch chooses a CPU's fused kernel for a mask that needs a gradient, although the kernel
+        # cannot compute it.
         with sdpa_kernel(SDPBackend.MATH):
             found = vmap(one, randomness="different")(stacked, dict(values))
         rest, close, at = seen
@@ -276,7 +283,7 @@ _STATISTICS = (changes.MEAN, changes.VARIANCE)
 
 
 def _alike(inputs: Sequence[Inputs]) -> list[list[int]]:
-    """Groups of devices whose inputs can be stacked."""
+    """Group the devices whose inputs can be stacked, as lists of indices."""
     groups: dict[Any, list[int]] = {}
     for i, each in enumerate(inputs):
         groups.setdefault(signature(each), []).append(i)

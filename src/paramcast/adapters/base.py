@@ -1,4 +1,4 @@
-"""What every adapter says: which tensors travel, their base values, and the targets under them."""
+"""Base classes of adapters: the tensors of an update, their base values, and the changed targets."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Values = Mapping[str, Tensor]
 HIDDEN = 256
 """Length of the hidden vector from which a hypernetwork generates an update."""
 HUGE = 50_000_000
-"""Parameters of a generator's last layers from which on a warning is given."""
+"""Number of parameters in a generator's last layers above which a warning is given."""
 
 
 class Configuration(ABC):
-    """What an adapter is built from; a frozen dataclass of each kind derives from it."""
+    """Configuration of an adapter; each type of adapter has a frozen dataclass that derives from it."""
 
     @abstractmethod
     def make(self, selection: Selection) -> Adapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
 
     def build(self, module: nn.Module, target_modules: Sequence[str]) -> Adapter:
-        """Build the adapter for what the patterns select of a module; see `build_adapter`."""
+        """Build the adapter for the targets that the patterns select from a module; see `build_adapter`."""
         from paramcast.adapters.configs import build_adapter
 
         return build_adapter(self, module, target_modules)
@@ -44,14 +44,14 @@ class Configuration(ABC):
 class Adapter(nn.Module, ABC):
     """A way in which an update changes targets of a module.
 
-    Its state is what lies on the device beside the module (the basis of `Basis`); the module itself is not a
-    part of it.
+    The state of an adapter holds the tensors that the device keeps beside the module (the basis of `Basis`).
+    The module itself is not part of the adapter.
 
     Attributes:
-        name: What an update carries as its form: the kind, or those of the parts, joined with '+'.
-        kind: Kind of change; see `paramcast.protocol.changes`. A composite has none.
-        bottleneck: Width of a layer before the heads that generate the update, where they would be too large
-            without one; None for none.
+        name: Form that an update names: the kind, or the names of the parts joined with '+'.
+        kind: Kind of change; see `paramcast.protocol.changes`. '' for a composite.
+        bottleneck: Width of a layer before the heads that generate the update, where the heads would be too
+            large without such a layer; None for no such layer.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Adapter(nn.Module, ABC):
 
     def __init__(self, owners: Mapping[str, Owner]) -> None:
         super().__init__()
-        self._owners = dict(owners)  # no modules in it that torch would take for parts of this one
+        self._owners = dict(owners)  # not of modules: torch would register those as parts of the adapter
 
     @property
     def targets(self) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ class Adapter(nn.Module, ABC):
     @property
     @abstractmethod
     def shapes(self) -> dict[str, Shape]:
-        """Tensors of an update and their shapes, without a device axis."""
+        """Shapes of the tensors of an update by name, without a device axis."""
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
@@ -78,12 +78,17 @@ class Adapter(nn.Module, ABC):
         return dict.fromkeys(self._owners, (self.kind,))
 
     def base_values(self) -> dict[str, Tensor]:
-        """Values (float32, without a device axis) that leave the module as it is."""
+        """Return the values (float32, without a device axis) that leave the module unchanged."""
         device = self._device()
         return {name: torch.zeros(shape, device=device) for name, shape in self.shapes.items()}
 
     def probe_values(self, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
-        """Random values that change the module moderately: to check, and to try a module out."""
+        """Draw random values that change the module moderately, for checks and trials.
+
+        Args:
+            seed: Seed of the draws.
+            size: Factor of the changes.
+        """
         draws = torch.Generator().manual_seed(seed)
         spread = self._spread()
         return {
@@ -92,7 +97,7 @@ class Adapter(nn.Module, ABC):
         }
 
     def changed(self, values: Values) -> dict[str, Tensor]:
-        """Compute the changed targets, each in its own shape and dtype; differentiable.
+        """Compute the changed targets, each in the target's shape and dtype; differentiable.
 
         Args:
             values: Tensors of an update, without a device axis.
@@ -107,15 +112,15 @@ class Adapter(nn.Module, ABC):
         return result
 
     def renamed(self, values: Values) -> Values:
-        """Values by the names of `paramcast.protocol.changes`, where an update's tensors have others."""
+        """Return values under the names of `paramcast.protocol.changes`, where an update has other names."""
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """What lies on the device, by the names of `paramcast.protocol.changes`."""
+        """Return the constants on the device, by the names of `paramcast.protocol.changes`."""
         return {}
 
     def constants(self) -> dict[str, np.ndarray]:
-        """What lies on the device, as float32 arrays."""
+        """Return the constants on the device as float32 arrays."""
         return {
             name: np.ascontiguousarray(value.detach().float().cpu().numpy())
             for name, value in self.tensors().items()
@@ -137,20 +142,20 @@ class Adapter(nn.Module, ABC):
             wanted = shape if devices is None else (devices, *shape)
             if tuple(values[name].shape) != wanted:
                 raise ValuesError(f"tensor {name} must have shape {wanted}, not {tuple(values[name].shape)}")
-            # In training a loss that is not finite is reported by the trainer.
+            # In training, the trainer reports a loss that is not finite.
             if not values[name].requires_grad and not torch.isfinite(values[name]).all():
                 raise ValuesError(f"tensor {name} holds NaN or an infinity")
 
     @abstractmethod
     def _spread(self) -> dict[str, float]:
-        """How far `probe_values` go from the base, for each tensor of an update."""
+        """Return the standard deviation of `probe_values` of size 1, for each tensor of an update."""
 
     def _device(self) -> torch.device:
         return next(iter(self._owners.values())).tensor.device
 
 
 class ParameterAdapter(Adapter):
-    """An adapter of one kind, over parameters."""
+    """An adapter of one kind that changes parameters."""
 
     def __init__(self, selection: Selection) -> None:
         if not selection.parameters:
@@ -159,7 +164,7 @@ class ParameterAdapter(Adapter):
         self._names = {name: changes.tensor_name(name) for name in self._owners}
 
     def _matrices(self) -> dict[str, tuple[int, int]]:
-        """Targets of two or more axes -> rows and columns."""
+        """Return the rows and columns of every target with two or more axes."""
         return {
             name: (target.shape[0], prod(target.shape[1:]))
             for name, target in self.targets.items()
@@ -167,12 +172,12 @@ class ParameterAdapter(Adapter):
         }
 
     def _sizes(self) -> dict[str, float]:
-        """Root mean square of each target."""
+        """Compute the root mean square of each target."""
         return {name: root_mean_square(target) for name, target in self.targets.items()}
 
 
 class Composite(Adapter):
-    """Several adapters at once; where two change the same target, the later changes what the earlier gave."""
+    """Several adapters at once. Where two change the same target, the later changes the earlier's result."""
 
     def __init__(self, parts: Sequence[Adapter]) -> None:
         owners: dict[str, Owner] = {}
@@ -190,27 +195,27 @@ class Composite(Adapter):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Tensors of all parts."""
+        """Shapes of the tensors of all parts."""
         return _merged(part.shapes for part in self._parts())
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
-        """Kinds of the parts that change a target."""
+        """Kinds of the parts that change each target, in their order."""
         each = [part.kinds for part in self._parts()]
         return {name: tuple(kind for known in each for kind in known.get(name, ())) for name in self._owners}
 
     def renamed(self, values: Values) -> Values:
-        """Values as every part renames them."""
+        """Rename values as every part renames them."""
         for part in self._parts():
             values = part.renamed(values)
         return values
 
     def base_values(self) -> dict[str, Tensor]:
-        """Base values of all parts."""
+        """Return the base values of all parts."""
         return _merged(part.base_values() for part in self._parts())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What lies on the device, of all parts."""
+        """Return the constants on the device of all parts."""
         return _merged(part.tensors() for part in self._parts())
 
     def _spread(self) -> dict[str, float]:
@@ -221,14 +226,14 @@ class Composite(Adapter):
 
 
 def check_names(adapter: Adapter) -> None:
-    """Raise TargetError where two targets would be called alike in an update."""
+    """Raise TargetError where two targets would have the same name in an update."""
     names = [changes.tensor_name(target) for target in adapter.targets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise TargetError(f"two targets would be called {_listed(twice)} in an update; rename a module")
 
 
 def warn_if_huge(adapter: Adapter) -> None:
-    """Warn of an adapter whose generator would be huge, and name the way out."""
+    """Warn of an adapter whose generator would be huge, and name smaller alternatives."""
     numbers = sum(prod(shape) for shape in adapter.shapes.values())
     parts = adapter._parts() if isinstance(adapter, Composite) else [adapter]
     heads = sum((part.bottleneck or HIDDEN) * sum(map(prod, part.shapes.values())) for part in parts)
@@ -245,7 +250,7 @@ def warn_if_huge(adapter: Adapter) -> None:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Compute constants: torch's tracer, which refuses parameters that it does not know, looks away."""
+    """Switch torch's tracer off to compute constants; the tracer refuses parameters that it does not know."""
     tracer: Any = torch._C
     state = tracer._get_tracing_state()
     tracer._set_tracing_state(None)
@@ -256,7 +261,7 @@ def untraced() -> Iterator[None]:
 
 
 def root_mean_square(tensor: Tensor) -> float:
-    """Root mean square of a tensor's entries, at least 0.001."""
+    """Compute the root mean square of a tensor's entries, at least 0.001."""
     return max(float(tensor.detach().float().square().mean().sqrt()), 1e-3)
 
 

@@ -1,4 +1,7 @@
-"""`basis`: base + a coded sum of a learned basis that every device has; only the codes travel."""
+"""`basis`: base + a sum of learned basis elements, weighted by codes.
+
+Every device holds the basis; an update carries only the codes.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +20,26 @@ class Basis(Configuration):
     """An update is one tensor `codes` (rank,): W + U^T diag(codes) V for matrices, b + codes @ B for vectors.
 
     Attributes:
-        rank: Number of codes, for all targets together.
+        rank: Number of codes; all targets share them.
     """
 
     rank: int = 64
 
     def make(self, selection: Selection) -> BasisAdapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
         return BasisAdapter(selection, self.rank)
 
 
 class BasisAdapter(ParameterAdapter):
-    """Basis element j of a matrix is the outer product of row j of U and row j of V, both learned.
+    """Adapter of `Basis`.
+
+    Basis element j of a matrix is the outer product of row j of U and row j of V; both are learned.
 
     Attributes:
-        basis: U, V or B of every target. A key is the parameter's name with '/' for '.', and ':u', ':v' or
-            ':basis'. Weights and biases of a layer LAYER are called LAYER:u, LAYER:v, LAYER:scale (a weight
-            of one axis) and LAYER:bias, as in models of format 1 of the video application.
+        basis: U, V or B of every target. A key is the parameter's name with '/' instead of '.', followed by
+            ':u', ':v' or ':basis'. Weights and biases of a layer LAYER have the keys LAYER:u, LAYER:v,
+            LAYER:scale (a weight of one axis) and LAYER:bias, as in models of format 1 of the video
+            application.
     """
 
     name = kind = "basis"
@@ -55,11 +61,11 @@ class BasisAdapter(ParameterAdapter):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The codes alone."""
+        """Shape of the codes, the only tensor of an update."""
         return {"codes": (self.rank,)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """U and V of the matrices, B of the vectors."""
+        """Return U and V of the matrices and B of the vectors."""
         found = {}
         for name, target in self.targets.items():
             for part in ("u", "v") if target.dim() > 1 else ("basis",):
@@ -76,7 +82,7 @@ def _normal(shape: Shape, count: int, device: torch.device) -> Tensor:
 
 
 def _key(name: str, part: str) -> str:
-    """The key of a target's basis; a parameter's name may not hold a dot."""
+    """Return the key of a part of a target's basis; a key of a ParameterDict may not hold a dot."""
     layer, _, attribute = name.rpartition(".")
     if attribute == "weight":
         return f"{layer.replace('.', '/')}:{'scale' if part == 'basis' else part}"

@@ -1,9 +1,9 @@
-"""`centre`: a mean feature, taken away before the first layers; beside an adapter of any kind.
+"""`centre`: subtract a mean feature before the first layers, beside an adapter of any kind.
 
-What a device sees differs from the training set first of all in its mean. Subtracting it is the simplest of
-adaptations, and needs no learning but of how far to trust the estimate. The device has the effect of each
-direction on a layer's output; an update brings one coefficient a direction. So it is a second basis, over
-biases, that is given and not learned.
+The data of a device differ from the training set first of all in their mean. Subtracting the mean is the
+simplest adaptation; only the weight of the estimate has to be learned. The device holds the effect of each
+direction on a layer's output, and an update carries one coefficient for each direction. So `centre` is a
+second basis, over biases, that is given and not learned.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from paramcast.adapters.targets import select
 
 
 class CentreAdapter(Adapter):
-    """One tensor `centre` (count,) for all centred layers.
+    """An update has one tensor `centre` (count,) for all centered layers.
 
     Args:
         module: Any module.
-        layers: Names of the centred layers; all have a bias.
-        count: Number of directions, of all layers together.
+        layers: Names of the centered layers; each has a bias.
+        count: Number of directions; all layers share them.
     """
 
     name = kind = "centre"
@@ -41,16 +41,16 @@ class CentreAdapter(Adapter):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The coefficients alone."""
+        """Shape of the coefficients, the only tensor of an update."""
         return {"centre": (self.count,)}
 
     def set_basis(self, layer: str, effects: Tensor) -> None:
-        """Say what each direction adds to the output of a layer: effects (count, outputs)."""
+        """Set the vector that each direction adds to the output of a layer: effects (count, outputs)."""
         with torch.no_grad():
             self.basis[_key(f"{layer}.bias")].copy_(effects)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The effects of each direction."""
+        """Return the effects of each direction on each layer."""
         return {f"{name}.centre": self.basis[_key(name)] for name in self._owners}
 
     def _spread(self) -> dict[str, float]:
@@ -58,4 +58,4 @@ class CentreAdapter(Adapter):
 
 
 def _key(name: str) -> str:
-    return name.removesuffix(".bias").replace(".", "/")  # a parameter's name may not hold a dot
+    return name.removesuffix(".bias").replace(".", "/")  # a key of a ParameterDict may not hold a dot

@@ -1,4 +1,4 @@
-"""The check at wrap time: updates mean what they should, reach the output, and devices do not mix."""
+"""Check of a wrapped module: updates act as defined, reach the output, and devices do not mix."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from paramcast.adapters.adapted import AdaptedModule, Mode
 
 DEVICES = 3
-"""Of a batch that is compared: three, so that halves of a batch are not the devices by chance."""
+"""Number of devices in a compared batch. With two, the halves of a batch could be the devices by chance."""
 TOLERANCE = 1e-4
-"""Of the output's scale, between a batch and each device alone."""
+"""Largest deviation between a batch and each device alone, as a share of the output's scale."""
 _HALF = {torch.bfloat16: 8.0 * 2**-8, torch.float16: 8.0 * 2**-11}
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the check found.
+    """Results of the check.
 
     Attributes:
-        mode: The fastest mode that gives what the definition gives.
-        targets: Number of targets, all of which reach the output.
-        adapted: Numbers in the targets.
-        generated: Numbers in an update.
-        effect: How much random values moved the output, as a share of its scale.
-        errors: Mode -> largest deviation from the definition as a share of the output's scale, or why it
-            cannot be used.
+        mode: The fastest mode whose outputs agree with the definition.
+        targets: Number of targets; all of them reach the output.
+        adapted: Count of the numbers in the targets.
+        generated: Count of the numbers in an update.
+        effect: Change of the output under random values, as a share of its scale.
+        errors: Mode -> largest deviation from the definition as a share of the output's scale, or the reason
+            why the mode cannot be used.
     """
 
     mode: Mode
@@ -46,7 +46,7 @@ class CheckReport:
 
 
 def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
-    """Establish what `AdaptedModule.check` promises."""
+    """Run the checks that `AdaptedModule.check` describes."""
     if not inputs:
         raise CheckError("the check needs the inputs of at least one device")
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -79,7 +79,7 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
 
 
 def _check_base(adapted: AdaptedModule, inputs: Inputs) -> None:
-    """Raise unless the module is the same function each time, and base values leave it so."""
+    """Raise unless the module is deterministic and base values leave its output unchanged."""
     with torch.no_grad():
         plain = _seeded(lambda: adapted(inputs))
         again = _seeded(lambda: adapted(inputs), seed=1)
@@ -106,10 +106,10 @@ def _check_base(adapted: AdaptedModule, inputs: Inputs) -> None:
 
 
 def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
-    """Raise unless every target has a gradient, at the base or at some moved parameters."""
+    """Raise unless every target has a gradient, at the base or at randomly moved parameters."""
     targets = adapted.adapter.targets
     left = _without_gradient(adapted, inputs[:DEVICES], {}, set(targets))
-    for seed, share in ((1, 0.1), (2, 0.5), (3, 1.0)):  # behind layers of zeros, gates and dead units
+    for seed, share in ((1, 0.1), (2, 0.5), (3, 1.0)):  # for targets behind zeros, gates and dead units
         if left:
             left = _without_gradient(adapted, inputs[:DEVICES], _randomly_moved(adapted, seed, share), left)
     if not left:
@@ -130,21 +130,22 @@ def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
 
 
 class _Inside(nn.Module):
-    """Computes gradients while the targets are in their places."""
+    """Wrapper that computes gradients while `functional_call` holds the targets in their places."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, leaves: Sequence[Tensor], args: Any, kwargs: Any) -> list[Tensor | None]:
-        """Gradients of a weighted sum of the outputs."""
+        """Compute the gradients of a weighted sum of the outputs."""
         return _gradients(self.module(*args, **kwargs), leaves)
 
 
 def _check_gradient(adapted: AdaptedModule, inputs: Inputs) -> None:
-    """Raise where a backward pass, which comes after the call, would run parts of the module anew.
+    """Raise where the backward pass would run parts of the module again.
 
-    Gradient checkpointing does so, and would find the base's parameters in the targets' places.
+    The backward pass comes after the call, when the base's parameters are in the targets' places again.
+    Gradient checkpointing would compute with these.
     """
     targets = adapted.adapter.targets
     moved = {
@@ -169,7 +170,7 @@ def _check_gradient(adapted: AdaptedModule, inputs: Inputs) -> None:
 
 
 def _gradients(outputs: Any, leaves: Sequence[Tensor]) -> list[Tensor | None]:
-    """Gradients of a weighted sum of magnitudes: a plain sum of a softmax does not depend on anything."""
+    """Compute the gradients of a weighted sum of magnitudes; the plain sum of a softmax is constant."""
     found = [x for x in floats_of(outputs) if x.requires_grad]
     if not found:
         return [None] * len(leaves)
@@ -181,7 +182,14 @@ def _gradients(outputs: Any, leaves: Sequence[Tensor]) -> list[Tensor | None]:
 def _without_gradient(
     adapted: AdaptedModule, inputs: Sequence[Inputs], moved: dict[str, Tensor], names: set[str]
 ) -> set[str]:
-    """Those of `names` whose gradient is none or zero; `moved` are other values of any parameters."""
+    """Return the names of the targets that have no gradient, or a gradient of zeros.
+
+    Args:
+        adapted: The adapted module.
+        inputs: Inputs of each device.
+        moved: Name -> value that replaces a parameter.
+        names: Names of the targets to look at.
+    """
     left = set(names)
     for each in inputs:
         if not left:
@@ -204,7 +212,10 @@ def _without_gradient(
 
 
 def _randomly_moved(adapted: AdaptedModule, seed: int = 1, share: float = 0.1) -> dict[str, Tensor]:
-    """All parameters of the module with noise of a share of their size, at least 0.02."""
+    """Add noise to all parameters of the module and to the targets.
+
+    The standard deviation of the noise is `share` of a parameter's root mean square, and at least 0.02.
+    """
     draws = torch.Generator().manual_seed(seed)
     moved = {}
     named = dict(adapted.replica.named_parameters()) | adapted.adapter.targets
@@ -220,14 +231,19 @@ def _randomly_moved(adapted: AdaptedModule, seed: int = 1, share: float = 0.1) -
 
 
 def _alike(inputs: Sequence[Inputs]) -> list[Inputs]:
-    """Inputs of as many devices as are compared, all of the same shapes."""
+    """Return inputs of the same shapes for DEVICES devices; inputs are repeated where there are too few."""
     first = signature(inputs[0])
     same = [each for each in inputs if signature(each) == first]
     return [same[i % len(same)] for i in range(DEVICES)]
 
 
 def _moved(adapted: AdaptedModule, devices: Sequence[Inputs]) -> tuple[dict[str, Tensor], list[Any], float]:
-    """Random values of several devices, each device's output alone, and how far it moved at least."""
+    """Draw random values that move the output of each device clearly.
+
+    Returns:
+        The values of the devices, each device's output when it runs alone, and the smallest change of an
+        output.
+    """
     plain = [_seeded(lambda each=each: adapted(each)) for each in devices]
     for size in (1.0, 4.0, 16.0, 64.0):
         each = [adapted.adapter.probe_values(seed, size) for seed in range(len(devices))]
@@ -248,16 +264,16 @@ def _compared(
     values: dict[str, Tensor],
     alone: Sequence[Any],
 ) -> float | str:
-    """The deviation of a mode from the definition, or why it cannot be used."""
+    """Return the deviation of a mode from the definition, or the reason why the mode cannot be used."""
     try:
         together = _seeded(lambda: adapted.in_mode(mode, devices, values))
-    except Exception as error:  # a missing rule, a shape, a data-dependent branch: anything rules a mode out
+    except Exception as error:  # any error rules the mode out: no rule, a shape, a branch
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     return max(difference(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def difference(wanted: Any, found: Any) -> float:
-    """Largest deviation between the tensors of two trees, as a share of each tensor's scale."""
+    """Compute the largest deviation between the tensors of two trees, as a share of each tensor's scale."""
     ours, theirs = tensors_of(wanted), tensors_of(found)
     if len(ours) != len(theirs) or any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
         return float("inf")
@@ -266,7 +282,7 @@ def difference(wanted: Any, found: Any) -> float:
         if not a.numel():
             continue
         a, b = (x.detach().to(torch.complex128 if x.is_complex() else torch.float64) for x in (a, b))
-        off = float(torch.where(a == b, 0.0, (a - b).abs()).max())  # masks of -inf are equal, not NaN apart
+        off = float(torch.where(a == b, 0.0, (a - b).abs()).max())  # equal -inf: 0, not NaN
         scale = float(torch.where(a.isfinite(), a.abs(), 0.0).max())
         worst = max(worst, off / max(scale, 1e-12) if off == off else float("inf"))
     return worst
@@ -287,7 +303,7 @@ def _kind(adapted: AdaptedModule) -> str:
 
 
 def _shortest(names: Sequence[str], targets: set[str]) -> list[str]:
-    """Modules that hold nothing but these names, else the names themselves."""
+    """Replace names by modules where all targets of a module are among the names."""
     left, found = set(names), []
     for name in names:
         if name not in left:

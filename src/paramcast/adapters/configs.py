@@ -1,4 +1,4 @@
-"""Adapter configurations, and how adapters are built and written down."""
+"""Configurations of adapters: build an adapter from one, and convert one to and from JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paramcast.adapters.targets import select
 from paramcast.errors import InputError
 
 AdapterConfig = Configuration | Sequence[Configuration]
-"""One configuration, or several for several adapters at once."""
+"""One configuration, or several configurations for several adapters at once."""
 
 CONFIGS: dict[str, type[Configuration]] = {
     "basis": Basis,
@@ -32,7 +32,7 @@ CONFIGS: dict[str, type[Configuration]] = {
 
 
 def build_adapter(config: AdapterConfig, module: nn.Module, target_modules: Sequence[str]) -> Adapter:
-    """Build an adapter for what the patterns select of a module.
+    """Build an adapter for the targets that the patterns select from a module.
 
     Args:
         config: One configuration, or several.
@@ -40,8 +40,8 @@ def build_adapter(config: AdapterConfig, module: nn.Module, target_modules: Sequ
         target_modules: Patterns; see `select_targets`.
 
     Raises:
-        TargetError: Patterns that do not fit the module, or targets that the adapter cannot change.
-        InputError: No configuration.
+        TargetError: The patterns do not fit the module, or the adapter cannot change the targets.
+        InputError: There is no configuration, an unknown configuration, or a rank below 1.
     """
     configs = _listed(config)
     selection = select(module, target_modules)
@@ -58,13 +58,13 @@ def build_adapter(config: AdapterConfig, module: nn.Module, target_modules: Sequ
 
 
 def config_name(config: AdapterConfig) -> str:
-    """Name a configuration as its adapter is called: 'basis', 'basis+statistics'."""
+    """Return the name of a configuration's adapter, such as 'basis' or 'basis+statistics'."""
     names = {kind: name for name, kind in CONFIGS.items()}
     return "+".join(names[type(each)] for each in _listed(config))
 
 
 def dump_config(config: AdapterConfig) -> list[dict[str, Any]]:
-    """Write a configuration as JSON takes it; `load_config` reads it."""
+    """Convert a configuration to JSON types; `load_config` reads them."""
     return [
         {"name": config_name(each), **asdict(each)}  # type: ignore[call-overload]
         for each in _listed(config)
@@ -72,10 +72,10 @@ def dump_config(config: AdapterConfig) -> list[dict[str, Any]]:
 
 
 def load_config(stored: Sequence[Mapping[str, Any]]) -> AdapterConfig:
-    """Read what `dump_config` wrote.
+    """Read the result of `dump_config`.
 
     Raises:
-        InputError: An unknown adapter or option.
+        InputError: The adapter or an option is unknown.
     """
     configs = []
     for each in stored:

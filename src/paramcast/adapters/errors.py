@@ -6,11 +6,11 @@ from paramcast.errors import InputError
 
 
 class TargetError(InputError):
-    """Target patterns do not fit the module, or what they take cannot be adapted."""
+    """Target patterns do not fit the module, or the targets that they select cannot be adapted."""
 
 
 class CheckError(InputError):
-    """A module does not behave under an update as it has to; the message names what is wrong."""
+    """A module does not behave under an update as defined; the message names the fault."""
 
 
 class ValuesError(InputError):

@@ -1,7 +1,8 @@
-"""Many devices in one batch through side branches: for layers whose class and forward are known.
+"""Run many devices in one batch through side branches of layers whose class and forward are known.
 
-Rows are device-major: a layer's first axis is a multiple of the number of devices, and a device's rows lie
-together. Nothing here may be used unless it was compared with the definition (`AdaptedModule.check`).
+Rows are device-major: the length of a layer's first axis is a multiple of the number of devices, and the rows
+of a device are adjacent. Use this module only after a comparison with the definition
+(`AdaptedModule.check`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv2d: F.conv2d,
     nn.Conv3d: F.conv3d,
 }
-"""Layer -> its function."""
+"""Class of a layer -> function of the layer."""
 _KNOWN = (nn.Linear, nn.LayerNorm, *CONVOLUTIONS)
 _FACTORED = ("basis", "lowrank", "centre")
-"""Kinds whose edits are added to a layer's output; under all others the layer is run with whole weights."""
+"""Kinds whose edits are added to a layer's output. Under all other kinds, whole weights run the layer."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Layer:
     """A layer of the replica and the targets in it.
 
     Attributes:
-        name: Its dotted name.
-        module: One of the known classes exactly.
-        weight, bias: Names of the targets, None for what no update changes.
+        name: Dotted name of the layer.
+        module: The layer; its class is exactly one of the known classes.
+        weight, bias: Names of the targets; None for a weight or bias that no update changes.
     """
 
     name: str
@@ -48,7 +49,10 @@ class Layer:
 
 
 def layers_of(replica: nn.Module, adapter: Adapter) -> list[Layer] | None:
-    """The layers that hold all targets of an adapter; None where one is not in a layer of a known class."""
+    """Return the layers that hold all targets of an adapter.
+
+    None where a target is not in a layer of a known class, or where another layer reads the target too.
+    """
     modules = dict(replica.named_modules())
     owners = [
         id(tensor) for _, tensor in replica.named_parameters(remove_duplicate=False) if tensor is not None
@@ -61,7 +65,7 @@ def layers_of(replica: nn.Module, adapter: Adapter) -> list[Layer] | None:
         if not known:
             return None
         if owners.count(id(getattr(module, attribute))) > _names_of(replica, module):
-            return None  # tied: another layer reads it too
+            return None  # tied: another layer reads the target too
         found.setdefault(name, {})[attribute] = target
     return [
         Layer(name, modules[name], parts.get("weight"), parts.get("bias")) for name, parts in found.items()
@@ -73,14 +77,17 @@ def _names_of(replica: nn.Module, module: nn.Module | None) -> int:
 
 
 def edited(layer: Layer, adapter: Adapter, x: Tensor, y: Tensor, values: Values) -> Tensor:
-    """The output of a layer under an update.
+    """Compute the output of a layer under an update.
 
     Args:
         layer: The layer.
-        adapter: Whose update it is.
-        x: Its input, device-major (B * n, ...).
-        y: Its output without the update.
+        adapter: The adapter of the update.
+        x: Input of the layer, device-major (B * n, ...).
+        y: Output of the layer without the update.
         values: Update tensor -> (B, *shape), or (*shape) for all rows; names as in `changes`.
+
+    Raises:
+        ValuesError: The first axis of the input is not a multiple of the number of devices.
     """
     constants, module, kinds = adapter.tensors(), layer.module, adapter.kinds
     devices = devices_of(adapter, values)
@@ -103,7 +110,7 @@ def edited(layer: Layer, adapter: Adapter, x: Tensor, y: Tensor, values: Values)
 
 
 def devices_of(adapter: Adapter, values: Values) -> int | None:
-    """Length of the device axis of values, None where they have none."""
+    """Return the length of the device axis of values; None where they have no such axis."""
     name, shape = next(iter(adapter.shapes.items()))
     value = values[name] if name in values else next(iter(values.values()))
     return int(value.shape[0]) if value.dim() > len(shape) else None
@@ -119,7 +126,7 @@ def _weight_edit(
     kinds: Mapping[str, tuple[str, ...]],
     devices: int | None,
 ) -> Tensor:
-    """Add what a `basis` or `lowrank` edit of the weight adds to the output."""
+    """Add the effect of a `basis` or `lowrank` edit of the weight to the output."""
     (kind,) = kinds[target]
     name = changes.tensor_name(target)
     if isinstance(module, nn.LayerNorm):
@@ -145,14 +152,14 @@ def _weight_edit(
 
 
 def _vector(kind: str, target: str, base: Tensor, values: Values, constants: Mapping[str, Tensor]) -> Tensor:
-    """What an update adds to a whole target: (B, *base), or (*base)."""
+    """Compute the tensor that an update adds to a whole target: (B, *base), or (*base)."""
     name, shape = changes.tensor_name(target), base.shape
     if kind in ("basis", "centre"):
         codes = values["codes" if kind == "basis" else "centre"]
         if f"{name}.u" in constants:
             edit = (constants[f"{name}.u"].T * codes[..., None, :]) @ constants[f"{name}.v"]
         else:
-            # Not by tensordot, which is an Einsum between two Reshapes in a device's graph.
+            # tensordot would become an Einsum between two Reshapes in a device's graph.
             mixing = constants[f"{name}.{'basis' if kind == 'basis' else 'centre'}"]
             edit = codes @ mixing.flatten(1)
             if mixing.dim() == 2 and len(shape) == 1:
@@ -172,7 +179,7 @@ def _whole(
     constants: Mapping[str, Tensor],
     devices: int | None,
 ) -> Tensor | None:
-    """A changed target (B, *shape), or (*shape) where all rows share it."""
+    """Compute a changed target (B, *shape), or (*shape) where all rows share it."""
     if target is None or base is None:
         return base
     value = base.detach()
@@ -194,10 +201,10 @@ def _changed(kind: str, target: str, constants: Mapping[str, Tensor], base: Tens
 
 
 def matmul(x: Tensor, matrix: Tensor) -> Tensor:
-    """X (B * n, ..., I) times the transpose of matrix (B, O, I), each device's rows with its own.
+    """Multiply x (B * n, ..., I) by the transpose of matrix (B, O, I), the rows of each device by its matrix.
 
-    One batched product (`bmm`): measured 2-6 times as fast as vmap or a loop over devices. A matrix (O, I) is
-    for all rows.
+    This is one batched product (`bmm`), which was measured to be 2-6 times as fast as vmap or a loop over
+    devices. A matrix (O, I) is for all rows.
     """
     if matrix.dim() == 2:
         return F.linear(x, matrix)
@@ -206,14 +213,17 @@ def matmul(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def add_matmul(y: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
-    """`y + matmul(x, matrix)`; one operation of a device's graph instead of two, where it has rows alone."""
+    """Compute `y + matmul(x, matrix)`.
+
+    Where y is (N, O) and the matrix is for all rows, this is one operation of a device's graph and not two.
+    """
     if matrix.dim() == 2 and y.dim() == 2:
         return torch.addmm(y, x, matrix.T)
     return y + matmul(x, matrix)
 
 
 def add_vector(y: Tensor, vector: Tensor, module: nn.Module) -> Tensor:
-    """Add a device's vector (B, *bias), or one (*bias) for all rows, to a layer's output y (B * n, ...)."""
+    """Add the devices' vectors (B, *bias), or one vector (*bias), to a layer's output y (B * n, ...)."""
     if isinstance(module, nn.LayerNorm):
         return _aligned(torch.add, y, vector, len(module.normalized_shape), behind=0)
     behind = module.weight.dim() - 2 if type(module) in CONVOLUTIONS else 0  # type: ignore[operator]
@@ -221,14 +231,14 @@ def add_vector(y: Tensor, vector: Tensor, module: nn.Module) -> Tensor:
 
 
 def scale_vector(y: Tensor, vector: Tensor, dims: int = 1) -> Tensor:
-    """Multiply the last `dims` axes of y (B * n, ..., *v) by a device's vector (B, *v), or one for all."""
+    """Multiply the last `dims` axes of y (B * n, ..., *v) by the devices' vectors (B, *v), or by one (*v)."""
     return _aligned(torch.mul, y, vector, dims, behind=0)
 
 
 def _aligned(
     operation: Callable[[Tensor, Tensor], Tensor], y: Tensor, vector: Tensor, dims: int, behind: int
 ) -> Tensor:
-    """`operation` of y and a vector of `dims` axes that has `behind` axes of y behind it."""
+    """Apply an operation to y and a vector of `dims` axes; y has `behind` more axes after those."""
     own = vector.shape[vector.dim() - dims :]
     if vector.dim() == dims:
         return operation(y, vector.reshape(*own, *[1] * behind) if behind else vector)
@@ -239,16 +249,22 @@ def _aligned(
 
 
 def by_device(x: Tensor, devices: int) -> Tensor:
-    """(B * n, ...) -> (B, n, ...)."""
+    """Reshape (B * n, ...) to (B, n, ...)."""
     return x.reshape(devices, x.shape[0] // devices, *x.shape[1:])
 
 
 def dense(
     module: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, y: Tensor, *, weighted: bool
 ) -> Tensor:
-    """The layer with a whole weight (B, *weight) and bias (B, *bias) for each device, or one for all rows.
+    """Run a layer with whole weights and biases.
 
-    Where the weight is not changed, the layer's output y is moved by the difference of the biases.
+    Args:
+        module: The layer.
+        x: Input of the layer, device-major (B * n, ...).
+        weight: (B, *weight), or (*weight) for all rows.
+        bias: (B, *bias), or (*bias) for all rows; None for no bias.
+        y: Output of the layer without the update.
+        weighted: Whether the weight is changed. Where it is not, the difference of the biases is added to y.
     """
     if not weighted:
         assert bias is not None
@@ -268,10 +284,10 @@ def dense(
 
 
 def convolve(layer: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """ConvNd of x (B * n, C, *axes) with a kernel for each device, weight (B, O, C / groups, *kernel), no
-    bias.
+    """Convolve x (B * n, C, *axes) with a kernel for each device, without a bias.
 
-    The devices become groups of one grouped convolution; a weight without their axis is for all rows.
+    The devices become groups of one grouped convolution. The weight is (B, O, C / groups, *kernel), or has no
+    axis of devices and is for all rows.
     """
     function = CONVOLUTIONS[type(layer)]
     weight = weight if weight.dim() > x.dim() else weight[None]

@@ -1,4 +1,4 @@
-"""`full`: an update holds the targets themselves."""
+"""`full`: an update holds the new values of the targets."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from paramcast.adapters.targets import Selection
 
 @dataclass(frozen=True)
 class Full(Configuration):
-    """An update has a tensor NAME for every target, which takes its place."""
+    """An update has a tensor NAME for every target; the tensor replaces the target."""
 
     def make(self, selection: Selection) -> FullAdapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
         return FullAdapter(selection)
 
 
 class FullAdapter(ParameterAdapter):
-    """The targets as they are, in float32, are the base."""
+    """Adapter of `Full`; its base values are the unchanged targets in float32."""
 
     name = kind = "full"
     bottleneck = 16
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """A tensor for each target."""
+        """Shape of a tensor for each target."""
         return {self._names[name]: tuple(target.shape) or (1,) for name, target in self.targets.items()}
 
     def base_values(self) -> dict[str, Tensor]:
-        """Copies of the targets."""
+        """Return copies of the targets."""
         with untraced():
             return {
                 self._names[name]: target.detach().float().clone().reshape(target.shape or (1,))

@@ -1,4 +1,7 @@
-"""`lowrank`: base + a b of low rank for a matrix (LoRA, Hu et al., arXiv 2106.09685); vectors are added."""
+"""`lowrank`: add a product a b of low rank to a matrix (LoRA, Hu et al., arXiv 2106.09685).
+
+A whole vector is added to a vector.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ class LowRank(Configuration):
     """An update has NAME.a (O, rank) and NAME.b (rank, I) for every matrix, and NAME for every vector.
 
     Attributes:
-        rank: Of the product a b.
+        rank: Rank of the product a b.
     """
 
     rank: int = 4
 
     def make(self, selection: Selection) -> LowRankAdapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
         return LowRankAdapter(selection, self.rank)
 
 
 class LowRankAdapter(ParameterAdapter):
-    """Two factors for each matrix; all zeros are the base."""
+    """Adapter of `LowRank`, with two factors for each matrix; its base values are zeros."""
 
     name = kind = "lowrank"
 
@@ -34,7 +37,7 @@ class LowRankAdapter(ParameterAdapter):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Factors of the matrices; vectors as they are."""
+        """Shapes of the factors of the matrices, and of the vectors."""
         matrices, found = self._matrices(), dict[str, Shape]()
         for name, target in self.targets.items():
             if name in matrices:

@@ -1,4 +1,4 @@
-"""A second module over the same parameters, so that the user's own is never touched."""
+"""Second module over the same parameters, so that the user's module is never changed."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from paramcast.adapters.targets import COMPILED, original, plain_name
 
 
 def make_replica(module: nn.Module) -> nn.Module:
-    """Copy a module's structure, in evaluation mode, over the very same parameters and buffers.
+    """Copy a module's structure, in evaluation mode, over the same parameters and buffers.
 
-    What `torch.compile` wrapped is copied as it was before. Gradient checkpointing is switched off: it would
-    compute anew, in the backward pass, with the base's parameters.
+    Of a module of `torch.compile`, the module that was compiled is copied. Gradient checkpointing is switched
+    off: in the backward pass it would compute again with the base's parameters.
 
     Raises:
-        TargetError: A module that cannot be copied.
+        TargetError: The module cannot be copied.
     """
     memo: dict[int, Any] = {id(each): each for each in [*module.parameters(), *module.buffers()]}
     for each in module.modules():
         for value in vars(each).values():
-            if isinstance(value, Tensor) and not value.is_leaf:  # weights computed by a hook of old
+            if isinstance(value, Tensor) and not value.is_leaf:  # a weight that a hook computes
                 memo[id(value)] = value.detach()
     try:
         for each in reversed(list(module.modules())):
             if COMPILED in each._modules:
                 memo[id(each)] = copy.deepcopy(original(each), memo)
         replica: nn.Module = copy.deepcopy(original(module), memo)
-    except Exception as error:  # whatever the user's own __deepcopy__ or attributes raise
+    except Exception as error:  # the user's __deepcopy__ or attributes may raise any error
         raise TargetError(
             f"{type(module).__name__} cannot be copied, which adapting needs: {error}; keep what cannot be "
             "copied (locks, files, generators) outside the module"
@@ -50,7 +50,7 @@ def make_replica(module: nn.Module) -> nn.Module:
 
 
 class Pairs:
-    """The modules of a replica beside the user's, to follow where parameters or buffers are replaced."""
+    """Pairs of the replica's modules and the user's modules, to copy replaced parameters and buffers."""
 
     def __init__(self, module: nn.Module, replica: nn.Module) -> None:
         mine = dict(replica.named_modules())
@@ -58,7 +58,7 @@ class Pairs:
         self._pairs = [(each, theirs[name]) for name, each in mine.items() if name in theirs]
 
     def follow(self) -> None:
-        """Take over parameters and buffers that the user's module now has (moved to a GPU, say)."""
+        """Take over the present parameters and buffers of the user's module, as after a move to a GPU."""
         for mine, theirs in self._pairs:
             theirs = original(theirs)
             for own, others in (
@@ -77,7 +77,7 @@ def running(replica: nn.Module, *, statistics: bool) -> Iterator[None]:
     """Run a replica so that every parameter may be replaced and differentiated.
 
     Args:
-        replica: In evaluation mode.
+        replica: The replica, in evaluation mode.
         statistics: Whether running statistics need a gradient.
     """
     with ExitStack() as stack:
@@ -85,7 +85,7 @@ def running(replica: nn.Module, *, statistics: bool) -> Iterator[None]:
         if statistics:
             stack.enter_context(_DifferentiableStatistics())
         if any(isinstance(each, nn.RNNBase) for each in replica.modules()) and torch.cuda.is_available():
-            # cuDNN's backward pass of recurrent layers wants training mode.
+            # cuDNN's backward pass of recurrent layers requires training mode.
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
@@ -96,9 +96,9 @@ _slowed, _before = 0, True
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Without the fused attention of evaluation mode, which has no vmap rule and other rounding.
+    """Switch off the fused attention of evaluation mode, which has no vmap rule and rounds differently.
 
-    The switch is one for the whole process: the last of several threads puts it back.
+    The switch belongs to the whole process: the last of several threads restores it.
     """
     global _slowed, _before
     with _fast_attention:
@@ -116,7 +116,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 class _DifferentiableStatistics(TorchFunctionMode):
-    """Normalizes by running statistics so that these get a gradient; torch's own operation has none."""
+    """Normalization by running statistics with a gradient for them; torch's operation gives them none."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -174,4 +174,4 @@ _SIGNATURES: dict[Any, tuple[str, ...]] = {
         "eps",
     ),
 }
-"""Function -> its parameters in order."""
+"""Function -> names of its parameters, in order."""

@@ -11,31 +11,31 @@ from paramcast.adapters.base import Configuration, ParameterAdapter, Shape, untr
 from paramcast.adapters.targets import Selection
 
 BOUND = 1.0
-"""Root mean squares of its target that an entry of a generated edit stays within."""
+"""Largest magnitude of an entry of a generated edit, as a multiple of its target's root mean square."""
 
 
 @dataclass(frozen=True)
 class Residual(Configuration):
-    """An update has a tensor NAME for every target, which is added to it."""
+    """An update has a tensor NAME for every target; the tensor is added to the target."""
 
     def make(self, selection: Selection) -> ResidualAdapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
         return ResidualAdapter(selection)
 
 
 class ResidualAdapter(ParameterAdapter):
-    """All zeros are the base."""
+    """Adapter of `Residual`; its base values are zeros."""
 
     name = kind = "residual"
     bottleneck = 16
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """A tensor for each target."""
+        """Shape of a tensor for each target."""
         return {self._names[name]: tuple(target.shape) or (1,) for name, target in self.targets.items()}
 
     def bounded(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bend edits so that every entry stays within the root mean square of its target.
+        """Bound edits smoothly so that every entry stays within the root mean square of its target.
 
         Args:
             values: Tensors of an update, with any leading axes.

@@ -17,16 +17,17 @@ from paramcast.protocol import changes
 class NormStatistics(Configuration):
     """An update has LAYER.shift (C,) and LAYER.scale (C,) for every layer with running statistics.
 
-    The running mean becomes mean + shift * sqrt(variance + eps), the running variance variance * exp(scale).
+    The running mean becomes mean + shift * sqrt(variance + eps). The running variance becomes
+    variance * exp(scale).
     """
 
     def make(self, selection: Selection) -> StatisticsAdapter:
-        """Make the adapter for what was selected."""
+        """Make the adapter for the selected targets."""
         return StatisticsAdapter(selection)
 
 
 class StatisticsAdapter(Adapter):
-    """All zeros are the base."""
+    """Adapter of `NormStatistics`; its base values are zeros."""
 
     name = kind = "statistics"
 
@@ -47,7 +48,7 @@ class StatisticsAdapter(Adapter):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Two vectors for each layer."""
+        """Shapes of two vectors for each layer."""
         found = dict[str, Shape]()
         for layer in self._layers:
             length = tuple(self._owners[_inside(layer, changes.MEAN)].tensor.shape)
@@ -55,7 +56,7 @@ class StatisticsAdapter(Adapter):
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """The deviation by which a mean is moved, for each layer."""
+        """Return the standard deviation of each layer, which is the unit of a mean's shift."""
         found = {}
         for layer in self._layers:
             owner = self._owners[_inside(layer, changes.VARIANCE)]

@@ -1,4 +1,4 @@
-"""Which parameters of a module an update may change: patterns, and what they match."""
+"""Selection of the parameters that an update may change, by patterns of names."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from paramcast.adapters.errors import TargetError
 
 COMPILED = "_orig_mod"
-"""Under this name a module of `torch.compile` holds the module that it was made of."""
+"""Name under which a module of `torch.compile` holds the compiled module."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Where a tensor lives: in which module, under which attribute. It may be replaced there at any time."""
+    """Place of a tensor: a module and an attribute. The tensor may be replaced there at any time."""
 
     module: nn.Module
     attribute: str
 
     def __deepcopy__(self, memo: dict[int, object]) -> Owner:
-        """Itself: a copied adapter changes the same module."""
+        """Return this owner: a copied adapter changes the same module."""
         return self
 
     @property
     def tensor(self) -> Tensor:
-        """The tensor as it is now."""
+        """The tensor that is now at this place."""
         held = self.module._parameters.get(self.attribute)
         found = self.module._buffers.get(self.attribute) if held is None else held
         assert found is not None
@@ -38,10 +38,10 @@ class Owner:
 
 @dataclass(frozen=True)
 class Selection:
-    """What patterns take of a module.
+    """Parameters and normalization layers that patterns select from a module.
 
     Attributes:
-        parameters: Canonical dotted name -> where the parameter is; of tied names the first.
+        parameters: Canonical dotted name -> place of the parameter; the first of several tied names.
         statistics: Name of a normalization layer with running statistics -> the layer.
     """
 
@@ -53,9 +53,9 @@ def select_targets(module: nn.Module, target_modules: Sequence[str]) -> dict[str
     """Choose the parameters of a module that an update may change.
 
     A pattern is written as in a shell ('head', 'blocks.*.norm', '*.bias'). It matches names of parameters and
-    of modules; a module takes all parameters in it. '!pattern' leaves out what it matches. The explicit name
-    of a weight that is parametrized or weight-normed ('layer.weight') takes the parameters that it is
-    computed from. '' is the module itself.
+    of modules; the name of a module selects all parameters in it. '!pattern' excludes the parameters that it
+    matches. The name of a parametrized or weight-normed weight ('layer.weight') selects the parameters that
+    the weight is computed from. '' is the module itself.
 
     Args:
         module: Any module.
@@ -63,10 +63,10 @@ def select_targets(module: nn.Module, target_modules: Sequence[str]) -> dict[str
 
     Returns:
         Canonical dotted name -> parameter, in the module's order. A parameter with several names (tied
-        weights) is there once, under its first name.
+        weights) occurs once, under its first name.
 
     Raises:
-        TargetError: A pattern that matches nothing, or only what has no parameters; or nothing is left.
+        TargetError: A pattern matches nothing, or only modules without parameters; or no parameter is left.
     """
     selection = select(module, target_modules)
     if not selection.parameters:
@@ -104,19 +104,19 @@ def select(module: nn.Module, target_modules: Sequence[str]) -> Selection:
 
 
 def original(module: nn.Module) -> nn.Module:
-    """The module that `torch.compile` was given; any other module itself."""
+    """Return the module inside a module of `torch.compile`; any other module is returned unchanged."""
     while COMPILED in module._modules:
         module = module._modules[COMPILED]  # type: ignore[assignment]
     return module
 
 
 def plain_name(name: str) -> str:
-    """A dotted name as it is without `torch.compile`."""
+    """Return a dotted name without the parts that `torch.compile` adds."""
     return ".".join(part for part in name.split(".") if part != COMPILED)
 
 
 def refuse_scripted(module: nn.Module) -> None:
-    """Raise TargetError for scripted and traced modules: their parameters cannot be put in from outside."""
+    """Raise TargetError for scripted and traced modules: their parameters cannot be replaced from outside."""
     for name, each in module.named_modules():
         if isinstance(each, torch.jit.ScriptModule):
             raise TargetError(
@@ -127,14 +127,14 @@ def refuse_scripted(module: nn.Module) -> None:
 
 
 class _Table:
-    """All names of a module's parameters and normalization layers."""
+    """Table of all names of a module's parameters and normalization layers."""
 
     def __init__(self, module: nn.Module) -> None:
         self.modules = {plain_name(name): each for name, each in module.named_modules(remove_duplicate=False)}
         self.parameters: dict[str, Owner] = {}
         self.statistics: dict[str, nn.Module] = {}
         self.unusable: dict[str, str] = {}
-        self._names: list[tuple[str, int]] = []  # every name of a parameter, and its identity
+        self._names: list[tuple[str, int]] = []  # every name of a parameter, with the parameter's identity
         canonical = dict[int, str]()
         for prefix, each in self.modules.items():
             if COMPILED in each._modules:
@@ -157,7 +157,7 @@ class _Table:
                 self.statistics[prefix] = each
 
     def matches(self, pattern: str) -> set[int]:
-        """Identities of the parameters and normalization layers that a pattern takes."""
+        """Return the identities of the parameters and normalization layers that a pattern selects."""
         found = {key for name, key in self._names if _takes(pattern, name)}
         for name, layer in self.modules.items():
             if has_statistics(layer) and (_takes(pattern, name) or _takes(pattern, f"{name}.running_mean")):
@@ -165,7 +165,7 @@ class _Table:
         return found
 
     def why_not(self, pattern: str) -> str:
-        """Say why a pattern takes nothing."""
+        """Explain why a pattern selects nothing."""
         bare = pattern.removeprefix("!")
         for name, problem in self.unusable.items():
             if _takes(bare, name):
@@ -189,13 +189,13 @@ class _Table:
 
 
 def has_statistics(layer: nn.Module) -> bool:
-    """Whether a layer normalizes by running statistics: Batch and Instance norm, and the like."""
+    """Check whether a layer normalizes by running statistics, such as BatchNorm and InstanceNorm."""
     mean, variance = layer._buffers.get("running_mean"), layer._buffers.get("running_var")
     return mean is not None and variance is not None and mean.shape == variance.shape
 
 
 def _takes(pattern: str, name: str) -> bool:
-    """Whether a pattern matches a name, or a module around it."""
+    """Check whether a pattern matches a name or a module around it."""
     if pattern == "" or _matches(pattern, name):
         return True
     parts = name.split(".")
@@ -207,20 +207,23 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _aliases(module: nn.Module, attribute: str) -> Iterator[str]:
-    """Other names for a parameter that a weight is computed from: that weight's.
+    """Yield the names of the weight that is computed from a parameter; they select the parameter too.
 
-    A name that starts with '^' belongs to the module two levels above (a parametrization's layer).
+    '^' stands for the weight of a parametrization's layer, two levels above this module; see `_up`.
     """
     if isinstance(module, nn.utils.parametrize.ParametrizationList):
         yield "^"
-    for hook in module._forward_pre_hooks.values():  # weight_norm and spectral_norm of old, pruning
+    for hook in module._forward_pre_hooks.values():  # old weight_norm and spectral_norm, pruning
         weight = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
         if isinstance(weight, str) and attribute in {f"{weight}_{end}" for end in ("g", "v", "orig")}:
             yield weight
 
 
 def _up(dot: str, alias: str) -> str:
-    """`layer.parametrizations.weight.` -> `layer.weight`; any other prefix takes the alias behind it."""
+    """Return the full name of an alias below a prefix.
+
+    '^' turns `layer.parametrizations.weight.` into `layer.weight`; any other alias is appended to the prefix.
+    """
     if alias != "^":
         return dot + alias
     parts = dot.removesuffix(".").split(".")

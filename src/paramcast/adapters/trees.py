@@ -1,4 +1,4 @@
-"""Inputs and outputs of any nesting: tuples, lists, dictionaries, named tuples, dataclasses, ModelOutputs."""
+"""Nested inputs and outputs: tuples, lists, dictionaries, named tuples, dataclasses, ModelOutputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments that stand for `inputs`."""
+    """Convert `inputs` to positional and keyword arguments."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
 def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
-    """The leaves of a tree, and what puts leaves in their places."""
+    """Return the leaves of a tree, and a function that builds a tree of this structure from leaves."""
     leaves, spec = pytree.tree_flatten(tree)
     parts = [_opened(leaf) for leaf in leaves]
     flat = [leaf for found, _ in parts for leaf in found]
@@ -39,24 +39,27 @@ def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
 
 
 def tensors_of(tree: Any) -> list[Tensor]:
-    """All tensors of a tree."""
+    """Return all tensors of a tree."""
     return [leaf for leaf in flatten(tree)[0] if isinstance(leaf, Tensor)]
 
 
 def floats_of(tree: Any) -> list[Tensor]:
-    """All tensors of real or complex numbers of a tree."""
+    """Return all tensors of a tree that hold floating point or complex numbers."""
     return [leaf for leaf in tensors_of(tree) if leaf.is_floating_point() or leaf.is_complex()]
 
 
 def signature(tree: Any) -> Any:
-    """What two trees must have in common to be stacked: structure, shapes, dtypes, and what is no tensor."""
+    """Return the properties that must be equal for two trees to be stacked.
+
+    These are the structure, the shapes and dtypes of tensors, and the leaves that are not tensors.
+    """
     leaves, _ = flatten(tree)
     told = [(tuple(x.shape), x.dtype) if isinstance(x, Tensor) else _told(x) for x in leaves]
     return str(pytree.tree_structure(tree)), tuple(told)
 
 
 def is_plain(leaf: Any) -> bool:
-    """Whether a leaf is a tensor, or a value that can hold none."""
+    """Check whether a leaf is a tensor, or a value of a type that can hold no tensor."""
     return isinstance(leaf, (Tensor, *_PLAIN))
 
 
@@ -65,7 +68,10 @@ def _told(leaf: Any) -> Any:
 
 
 def _opened(leaf: Any) -> tuple[list[Any], Rebuild]:
-    """The inside of a dataclass that torch does not know; any other leaf is itself."""
+    """Return the leaves inside a dataclass that torch does not know, and a function that rebuilds it.
+
+    Any other leaf is returned as the only leaf.
+    """
     if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
         return [leaf], lambda new: new[0]
     names = [field.name for field in dataclasses.fields(leaf) if field.init]

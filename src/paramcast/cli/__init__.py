@@ -1,4 +1,4 @@
-"""The command line: `paramcast COMMAND`, one file a command, imported only when it is called."""
+"""Command line `paramcast COMMAND`: each command has a file, which is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called, so that `--help` needs no extras.
+    """Group that imports a command when it is called, so that `--help` needs no extras.
 
     Args:
-        lines: Command -> what it does, in the order in which a newcomer meets them.
-        load: Imports the command of a name.
+        lines: Command -> its description, in the order in which a new user needs the commands.
+        load: Function that imports the command with a given name.
         attributes: See `click.Group`.
     """
 
@@ -49,11 +49,11 @@ class LazyGroup(click.Group):
         self._lines, self._load = lines, load
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in their order."""
+        """Return the names of the commands in their order."""
         return list(self._lines)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command, or None when there is none of that name."""
+        """Import a command and return it; None if there is no command with that name."""
         return self._load(cmd_name) if cmd_name in self._lines else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,7 +72,7 @@ def _imported(name: str) -> click.Command:
 )
 @click.version_option(__version__, prog_name="paramcast")
 def paramcast() -> None:
-    """Parameters made in the cloud for small multi-modal models on devices."""
+    """Generate parameters in the cloud for small multi-modal models on devices."""
 
 
 def main() -> None:
@@ -81,7 +81,12 @@ def main() -> None:
 
 
 def run(group: click.Group, name: str) -> NoReturn:
-    """Run a command line of this name; errors that the user can mend are one line, without a traceback."""
+    """Run a command line and exit. Errors that the user can correct are printed as one line.
+
+    Args:
+        group: The command line.
+        name: Name of the program in messages.
+    """
     try:
         sys.exit(group.main(prog_name=name, standalone_mode=False))
     except click.UsageError as error:
@@ -93,7 +98,7 @@ def run(group: click.Group, name: str) -> NoReturn:
 
 
 def _usage(error: click.UsageError, name: str) -> str:
-    """What was wrong with the words, and where it says which ones there are."""
+    """Format a usage error with a reference to `--help`."""
     command = error.ctx.command_path if error.ctx else name
     # click's message for a group without a command is the whole help text.
     bare = isinstance(error, click.exceptions.NoArgsIsHelpError)

@@ -1,4 +1,4 @@
-"""`paramcast access`: who may use the operator's API, devices shut out, and the key that signs packages."""
+"""`paramcast access`: operators and their roles, revoked devices, and the key that signs packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROLES = ("viewer", "operator", "admin")
 
 @click.group(name="access")
 def command() -> None:
-    """Operators and their roles, devices shut out, the signing key."""
+    """Manage operators and their roles, revoke devices, change the signing key."""
 
 
 @command.command()
@@ -29,9 +29,10 @@ def command() -> None:
 )
 @state_option
 def grant(name: str, role: str, days: int, state: str) -> None:
-    """Print a token for the operator NAME; one that the name had before ends.
+    """Print a token for the operator NAME; a former token of NAME ends.
 
-    A viewer sees devices and models, an operator enrols and revokes devices, an admin rolls models back.
+    A viewer sees devices and models. An operator may also enroll and revoke devices. An admin may also roll
+    models back.
     """
     if not 0 < len(name) <= 64:
         raise InputError("an operator's name has 1 to 64 characters")
@@ -57,7 +58,7 @@ def withdraw(name: str, state: str) -> None:
 @click.argument("device")
 @state_option
 def revoke(device: str, state: str) -> None:
-    """Shut DEVICE out from the next request on; it needs a new token to come back."""
+    """Refuse all further requests of DEVICE; it needs a new token to be enrolled again."""
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities
 
@@ -71,9 +72,9 @@ def revoke(device: str, state: str) -> None:
 @click.argument("device")
 @state_option
 def reset(device: str, state: str) -> None:
-    """Have the numbers of DEVICE begin anew, should they be used up; its packages and reports are forgotten.
+    """Restart the sequence numbers of DEVICE, in case they are used up, and erase its packages and reports.
 
-    A device that has its store goes on above what it ran.
+    A device that still has its store continues above the highest number that it ran.
     """
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities
@@ -87,10 +88,10 @@ def reset(device: str, state: str) -> None:
 @click.argument("device")
 @state_option
 def forget(device: str, state: str) -> None:
-    """Erase DEVICE and its users from the state: when it was here, its keys, packages, reports, its place.
+    """Erase DEVICE and its users from the state: its times, keys, packages, reports and map position.
 
-    Its name is free then. To shut a device out, `revoke` it instead. Backups, and the journal's lines of its
-    enrolment, still name it.
+    Its name can then be used again. To exclude a device, use `revoke` instead. Backups, and the lines of its
+    enrollment in the journal, still name the device.
     """
     with opened_state(state, "paramcast access") as database:
         from paramcast.server.db import journal
@@ -106,7 +107,7 @@ def forget(device: str, state: str) -> None:
 @command.command(name="list")
 @state_option
 def list_(state: str) -> None:
-    """List the operators, and tokens for devices that wait to be used."""
+    """List the operators, and the tokens for devices that were not used yet."""
     with opened_state(state, "paramcast access") as database, database.reading() as connection:
         from paramcast.server.db import identities
 
@@ -124,7 +125,7 @@ def list_(state: str) -> None:
 @click.option("--last", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
 @state_option
 def list_events(last: int, state: str) -> None:
-    """List who enrolled, revoked, granted, published and rolled back, and when: the newest last."""
+    """List enrollments, revocations, grants, publications and rollbacks with their times, the newest last."""
     with opened_state(state, "paramcast access") as database, database.reading() as connection:
         from paramcast.server.db import events
 
@@ -139,7 +140,7 @@ def list_events(last: int, state: str) -> None:
 @click.argument("token")
 @state_option
 def withdraw_token(token: str, state: str) -> None:
-    """End a token for devices that was not used yet: TOKEN as `access list` shows it."""
+    """End a token for devices that was not used yet. Write TOKEN as `access list` shows it."""
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
         from paramcast.server.db import identities
 
@@ -158,17 +159,17 @@ def withdraw_token(token: str, state: str) -> None:
 @click.option("--keep-old", type=FILE, help="Move the old key here; without it, it is deleted.")
 @state_option
 def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
-    """Sign with a new key from the service's next start on.
+    """Make a new signing key; the service signs with it from its next start on.
 
-    Devices trust it by the old key's word. Where the fleet has a root, only the root's word counts: have it
-    delegate the new key before the service starts again (`paramcast root delegate`).
+    Devices trust the new key because the old key endorses it. If the fleet has a root, only the root's
+    delegation counts: delegate the new key before the service starts again (`paramcast root delegate`).
     """
     old, fresh = load_key(key_file), key_file.with_name(f"{key_file.name}.next")
-    if not fresh.exists():  # else an earlier call was cut off: its key may be endorsed already
+    if not fresh.exists():  # else an earlier call was interrupted: its key may be endorsed already
         try:
             save_key(make_key(), fresh, like=key_file)
         except KeyFileError:
-            if not fresh.exists():  # of two calls at once, the second takes the key of the first
+            if not fresh.exists():  # the second of two simultaneous calls takes the key of the first
                 raise
     new = load_key(fresh)
     with opened_state(state, "paramcast access") as database, database.writing() as connection:
@@ -180,7 +181,7 @@ def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
     if keep_old is not None and not (keep_old.exists() and load_key(keep_old) == old):
         save_key(old, keep_old)
     try:
-        fresh.replace(key_file)  # over the old one, which is gone by that
+        fresh.replace(key_file)  # this overwrites the old key
     except FileNotFoundError as error:
         raise InputError(
             "another rotate-key has just changed the key; run it again if that is meant"

@@ -1,4 +1,4 @@
-"""`paramcast ask`: one question about one video."""
+"""`paramcast ask`: answer questions about one video."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Answer QUESTIONS, in English, about a video or a part of it, with the base model of a bundle.
 
-    A bundle of task qa answers with one of the words that it was trained on. Each question is read up to its
-    64th token.
+    A bundle of task qa answers with one of the answers that it was trained on. Each question is cut after 64
+    tokens.
     """
     from paramcast.video.data.frames import read_clip
 

@@ -1,4 +1,4 @@
-"""What the commands of the cloud share: which state they work on."""
+"""Options of the commands of the cloud, and the state that they work on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOURNAL = "paramcast.journal"
 
 
 def _take_settings(context: click.Context, _: click.Parameter, config: Path | None) -> None:
-    """Let the settings of a service be the defaults of this command."""
+    """Use the settings of a service as the defaults of this command."""
     if config is None:
         return
     with needs("--config", "server"):
@@ -36,7 +36,7 @@ def _take_settings(context: click.Context, _: click.Parameter, config: Path | No
 
 
 def state_option(command: Callable[..., None]) -> Callable[..., None]:
-    """`--state`, or the settings that the service has it from, by `--config`."""
+    """Add the options `--state` and `--config` to a command; the settings file names the state, too."""
     state = click.option(
         "--state",
         envvar="PARAMCAST_STATE",
@@ -65,14 +65,18 @@ store_option = click.option(
 
 @contextmanager
 def opened_state(state: str, what: str, *, new: bool = False, as_it_is: bool = False) -> Iterator[Database]:
-    """The state, open for the command `what` until the block ends; made only where it is to be `new`.
+    """Open the state until the block ends.
 
-    Its schema is brought up to date, unless it is to be looked at `as_it_is`.
+    Args:
+        state: File for SQLite, or URL of PostgreSQL.
+        what: Command that opens the state, for messages and the journal.
+        new: Whether to make a state where there is none.
+        as_it_is: Whether to leave the schema as it is; else it is brought up to date.
 
     Raises:
-        MissingExtraError: If the cloud's packages are not installed.
-        StateInputError: If `state` is no file or URL, or there is no state.
-        StateError: If it cannot be used.
+        MissingExtraError: The cloud's packages are not installed.
+        StateInputError: `state` is no file or URL, or there is no state.
+        StateError: The state cannot be used.
     """
     with needs(what, "server"):
         from paramcast.server import Database

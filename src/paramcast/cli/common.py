@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Options and helpers of several commands."""
 
 from __future__ import annotations
 
@@ -42,10 +42,14 @@ trained_on_option = click.option(
 
 @contextmanager
 def needs(what: str, extra: str) -> Iterator[None]:
-    """Say which extra to install where a package is missing.
+    """Raise an error that names the extra to install where a package is missing.
+
+    Args:
+        what: Command or part that needs the extra.
+        extra: Name of the extra.
 
     Raises:
-        MissingExtraError: An import below failed, and it was not of a part of paramcast.
+        MissingExtraError: An import in the block failed, and the missing module is no part of paramcast.
     """
     try:
         yield
@@ -56,14 +60,14 @@ def needs(what: str, extra: str) -> Iterator[None]:
 
 
 def refuse_given(names: Sequence[str], other: str) -> None:
-    """Refuse options of the present command that do not go with another one.
+    """Refuse options of the present command that cannot be combined with another option.
 
     Args:
-        names: Names of the parameters.
-        other: The option that is in use.
+        names: Names of the parameters to refuse.
+        other: The other option.
 
     Raises:
-        click.UsageError: One of them was given.
+        click.UsageError: One of the options was given on the command line.
     """
     context = click.get_current_context()
     for option in context.command.params:
@@ -73,13 +77,16 @@ def refuse_given(names: Sequence[str], other: str) -> None:
 
 @contextmanager
 def parts_folder(out: Path | None, json_file: Path | None) -> Iterator[Path]:
-    """Where a run keeps what is done: `out`, else beside its results, else for as long as it runs."""
+    """Yield the folder for the finished parts of a run.
+
+    This is `out` if given, else a folder beside the results file, else a temporary folder.
+    """
     kept = out or (json_file.with_suffix(".parts") if json_file else None)
     with tempfile.TemporaryDirectory() as scratch:
         yield kept or Path(scratch) / "parts"
 
 
 def typed_command() -> str:
-    """The command line as it was typed; of `paramcast`, without that word."""
+    """Return the command line as it was typed, without the word `paramcast`."""
     program = click.get_current_context().find_root().command_path
     return " ".join([program, *sys.argv[1:]]).removeprefix("paramcast ")

@@ -1,4 +1,4 @@
-"""`paramcast compare`: what a user would do instead, on the same devices, tuned alike, at what cost."""
+"""`paramcast compare`: other methods on the same devices, tuned in the same way, with their costs."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def command(
     html_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Score every method on the devices that `paramcast evaluate` scores, with what each of them takes.
+    """Score other methods on the devices that `paramcast evaluate` scores, and list their costs.
 
-    Settings are chosen on validation devices, at most six a method.
+    The settings of each method are chosen on validation devices, among at most six candidates.
     """
     with needs("paramcast compare", "train"), needs("paramcast compare", "methods"):
         from paramcast.bench.compare import CompareOptions, compare, compare_rows

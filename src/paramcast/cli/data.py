@@ -1,4 +1,4 @@
-"""`paramcast data`: look after collections."""
+"""`paramcast data`: check and import collections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_CATEGORIES = 10
 
 @click.group()
 def command() -> None:
-    """Collections: folders with a clips.jsonl."""
+    """Check and import collections (folders with a clips.jsonl)."""
 
 
 @command.command()
@@ -34,9 +34,10 @@ def command() -> None:
     "--json", "json_path", type=click.Path(path_type=Path), help="Write what was found to this file."
 )
 def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
-    """Decode every clip of the collection in DIR and list all that is wrong: exit code 2 if anything is.
+    """Decode every clip of the collection in DIR and list all problems; the exit code is 2 if there are any.
 
-    Notes say what is right and may surprise: keys that are not used, answers that count as one.
+    Notes report facts that are no problems but may surprise: keys that are not used, and different answers
+    that count as the same answer.
     """
     from paramcast.video.data.check import inspect_collection, write_right
     from paramcast.video.data.notes import notes
@@ -122,11 +123,11 @@ IMPORTS = (
     help="Which columns of a table hold a key, such as captions=sentence or options=a0,a1,a2; repeatable.",
 )
 def import_(format_: str, source: str, out: Path, videos: Path | None, columns: tuple[str, ...]) -> None:
-    """Make a collection of what people have: FORMAT is one of those below, SOURCE its folder, file or name.
+    """Make a collection from other data. SOURCE is the folder, the file or the name of the data.
 
-    Question sets: msrvtt-qa, msvd-qa, tgif-qa, next-qa, activitynet-qa. Moments of long videos: didemo,
-    youcook2, lsmdc, subtitles (SRT, WebVTT). Others: folder (of videos), table (CSV, TSV, Parquet),
-    webdataset (shards), huggingface (a data set with a video column).
+    FORMAT is one of these. Question sets: msrvtt-qa, msvd-qa, tgif-qa, next-qa, activitynet-qa. Moments of
+    long videos: didemo, youcook2, lsmdc, subtitles (SRT, WebVTT). Others: folder (of videos), table (CSV,
+    TSV, Parquet), webdataset (shards), huggingface (a data set with a video column).
     """
     from paramcast.video.imports import FORMATS, Job, write_records
 
@@ -143,7 +144,7 @@ def import_(format_: str, source: str, out: Path, videos: Path | None, columns: 
         raise InputError(f"{source} is not in the format {format_} that is known ({what})") from error
     finally:
         if not existed and out.exists() and not (out / "clips.jsonl").exists():
-            shutil.rmtree(out)  # a failed start leaves nothing behind
+            shutil.rmtree(out)  # a failed import leaves no folder behind
     click.echo(f"{out}: kept {', '.join(f'{count} {what}' for what, count in kept.items())}")
     for what, count in job.lost.most_common():
         click.echo(f"lost: {count} {what}")

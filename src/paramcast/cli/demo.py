@@ -1,4 +1,4 @@
-"""`paramcast demo`: the whole loop on a generated world."""
+"""`paramcast demo`: run the whole loop on a generated world."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from paramcast.files import write_json
 @seed_option
 @json_option
 def command(devices: int, out: Path | None, quick: bool, seed: int, json_file: Path | None) -> None:
-    """Make a world, train, export, serve, adapt devices over HTTP, and evaluate it beside its controls.
+    """Make a world, train, export, serve, adapt devices over HTTP, and evaluate with controls.
 
-    A demo that was stopped goes on where it was.
+    A demo that was stopped resumes where it stopped.
     """
     with needs("paramcast demo", "train,server"):
-        import uvicorn  # noqa: F401  the service is a process of its own; better to know before training
+        import uvicorn  # noqa: F401  a separate process needs it; fail before the training if it is missing
 
         from paramcast.bench.demo import FULL, QUICK, run_demo
     signal.signal(signal.SIGTERM, _leave)
@@ -41,5 +41,5 @@ def command(devices: int, out: Path | None, quick: bool, seed: int, json_file: P
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that the processes that were started end too."""
+    """Exit by an exception, so that the started processes end too."""
     sys.exit(128 + number)

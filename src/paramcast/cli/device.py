@@ -1,4 +1,4 @@
-"""`paramcast device`: `run`, one simulated device in a process of its own; its other commands have files."""
+"""`paramcast device`: `run` runs one simulated device, `enroll` enrolls a device; `watch` has a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paramcast.video.shifts.fleet import Device
 
 TIMED = 8
-"""Clips or texts of a score that are timed; all others find features that are encoded already."""
+"""Number of clips or texts of a score that are timed, each with an empty cache of features."""
 RANKS = (1, 5, 10)
 _folder = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -31,7 +31,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(name="device")
 def command() -> None:
-    """Run a device."""
+    """Run or enroll a device."""
 
 
 command.add_command(watch)
@@ -66,15 +66,15 @@ def run(
     uplink_noise: float,
     json_file: Path | None,
 ) -> None:
-    """Observe, adapt over HTTP, and answer before and after.
+    """Observe examples, adapt over HTTP, and answer before and after the adaptation.
 
-    ARTIFACT with --inputs: the exported model of any module; its predictions for the arrays are printed. Its
-    first examples are those that it adapts with.
+    ARTIFACT with --inputs runs the exported model of any module and prints its predictions for the arrays.
+    The device adapts with the first examples of the arrays.
 
-    --bundle with --data: the video application, on clips. With --fleet, the device is one of those that
-    `paramcast evaluate --fleet FILE` wrote: training has seen none of its clips, and the score without
-    --cloud is that of `base` there. Without it, the first clips of the collection are for support and all
-    others are scored on, those of the training among them.
+    --bundle with --data runs the video application on clips. With --fleet, the device is one of the devices
+    that `paramcast evaluate --fleet FILE` wrote. None of its clips was used in training, and its score
+    without --cloud is its score in the row `base` of that evaluation. Without --fleet, the first clips of the
+    collection are the support set, and the device is scored on all others, also on clips of the training.
     """
     if artifact is not None and inputs is not None and not (bundle or data or fleet):
         from paramcast.cli.device_module import run_module
@@ -108,7 +108,7 @@ def run(
             "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
             err=True,
         )
-    if failure is not None:  # the device has answered all the same, with what it had
+    if failure is not None:  # the device has answered with the parameters that it had
         raise failure
 
 
@@ -118,7 +118,7 @@ def run(
 @click.option("--token", required=True, envvar="PARAMCAST_TOKEN", help="What `paramcast enroll` printed.")
 @click.option("--identity", required=True, type=_folder, help="Folder for the device's key.")
 def enroll(cloud: str, device_id: str, token: str, identity: Path) -> None:
-    """Make a key that never leaves this device, and have the cloud know it."""
+    """Make a key that never leaves this device, and register its public half in the cloud."""
     with CloudClient(cloud) as client:
         enrolled = client.enrol(token, identity, device_id)
     click.echo(f"device {device_id} is enrolled with public key {enrolled.public_key}")
@@ -126,7 +126,7 @@ def enroll(cloud: str, device_id: str, token: str, identity: Path) -> None:
 
 @dataclass(frozen=True)
 class _World:
-    """What a simulated device sees and how its users talk."""
+    """Clips of a simulated device, and the words of its users."""
 
     support: Sequence[Clip]
     query: Sequence[Clip]
@@ -135,7 +135,7 @@ class _World:
     device: Device | None = None
 
     def frames(self, clip: Clip) -> np.ndarray:
-        """The clip as the device's camera gives it: (T, H, W, 3) uint8."""
+        """Return a clip as the device's camera records it: (T, H, W, 3) uint8."""
         from paramcast.video.data.frames import read_frames
 
         frames = read_frames(clip, self.bundle.frames, self.bundle.sampling)
@@ -144,34 +144,37 @@ class _World:
         return frames
 
     def questions(self, clip: Clip) -> list[tuple[str, list[str]]]:
-        """Questions in the device's own words, each with all right answers."""
+        """Return the questions of a clip, each with all right answers, in the device's words."""
         return [
             (self.sentences([pair.question])[0], [self.answer(answer) for answer in pair.right])
             for pair in clip.qa
         ]
 
     def options(self, clip: Clip) -> list[list[str]]:
-        """What is offered for each question of a clip, in the device's words."""
+        """Return the options for each question of a clip, in the device's words."""
         offered = [self.collection.distractors.options(clip.id, question) for question in clip.qa]
         return [list(dict.fromkeys(map(self.answer, options))) for options in offered]
 
     def answer(self, answer: str) -> str:
-        """An answer in the device's own words."""
+        """Return an answer in the device's words."""
         return self.device.answer(answer) if self.device else answer
 
     def sentences(self, texts: Sequence[str]) -> list[str]:
-        """Captions in the device's own words."""
+        """Return questions or captions in the device's words."""
         return [self.device.question(text) if self.device else text for text in texts]
 
     def queries(self, clip: Clip, task: str) -> list[str]:
-        """What its users ask about a clip; no answers."""
+        """Return the queries of the device's users about a clip; they contain no answers."""
         if task == "retrieval":
             return self.sentences(clip.frame_captions or clip.captions[:1])
         return [question for question, _ in self.questions(clip)]
 
 
 def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bundle: Bundle) -> _World:
-    """The device `device_id` of the fleet; without a fleet, the first `support` clips against the rest."""
+    """Return the clips of the device `device_id` of the fleet.
+
+    Without a fleet, the first `support` clips are the support set and all others are the query set.
+    """
     try:
         from paramcast.video.data.collection import Collection
         from paramcast.video.shifts.fleet import Fleet
@@ -195,7 +198,10 @@ def _simulate(data: Path, device_id: str, fleet: Path | None, support: int, bund
 
 
 def _adapt(runtime: DeviceRuntime, cloud: str, identity: Path | None) -> dict[str, Any]:
-    """Adapt once. Bytes are those of the bodies; `swap_ms` is checking, trying, keeping and taking up."""
+    """Adapt once and return the bytes of the bodies and the times.
+
+    `swap_ms` is the time to check, try, keep and take up the package.
+    """
     with CloudClient(cloud, identity=DeviceIdentity.load(identity) if identity else None) as client:
         if runtime.public_key is None:
             client.trust(runtime)
@@ -214,14 +220,14 @@ def _adapt(runtime: DeviceRuntime, cloud: str, identity: Path | None) -> dict[st
 
 
 def _score(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    """Percentages over the query clips, and milliseconds a call (p50) with the trunk included."""
+    """Compute scores (percent) over the query clips, and milliseconds per call (p50, with the trunk)."""
     if runtime.bundle.task == "retrieval":
         return _score_retrieval(runtime, world)
     return _score_answers(runtime, world)
 
 
 def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    """Share of right answers, as `evaluate` counts them; `black`: of the same questions without pictures."""
+    """Compute the share of right answers as `evaluate` does; `black` is the share with black frames."""
     from paramcast.video.data.answers import normalized
 
     right: list[bool] = []
@@ -244,7 +250,7 @@ def _score_answers(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
 def _asked(
     runtime: DeviceRuntime, world: _World, clip: Clip
 ) -> tuple[list[str], list[set[str]], list[list[str]] | None]:
-    """Return a clip's questions, the right answers of each as they are compared, and what is offered."""
+    """Return a clip's questions, the right answers of each (normalized), and the options, if any."""
     from paramcast.video.data.answers import normalized
 
     pairs = world.questions(clip)
@@ -254,7 +260,7 @@ def _asked(
 
 
 def _answer_ms(runtime: DeviceRuntime, world: _World, clip: Clip) -> float:
-    """Time the answers about a clip that the device sees for the first time, in milliseconds."""
+    """Measure the milliseconds of the answers about a clip, with an empty cache of features."""
     questions, _, options = _asked(runtime, world, clip)
     frames = world.frames(clip)
     runtime.clear_cache()
@@ -272,7 +278,7 @@ def _answers(
 
 
 def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
-    """Expected recall over the query clips by all of their captions, or over frames that have sentences."""
+    """Compute the expected recall of the query clips by their captions, or of frames by their sentences."""
     from paramcast.video.ranking import expected_recall
 
     wanted: list[tuple[str, str]] = []
@@ -282,7 +288,7 @@ def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
             wanted += [(item_id, caption) for caption in captions]
     if not wanted:
         raise InputError("the query clips have no captions to retrieve by")
-    runtime.retrieve(wanted[0][1])  # embeds the gallery, which is no part of a later call's time
+    runtime.retrieve(wanted[0][1])  # embeds the gallery, so that later calls are timed without it
     places = {item_id: place for place, item_id in enumerate(dict.fromkeys(item for item, _ in wanted))}
     scores = np.empty((len(wanted), len(places)))
     times = [_retrieve_ms(runtime, caption, len(places)) for _, caption in wanted[:TIMED]]
@@ -294,7 +300,7 @@ def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
 
 
 def _retrieve_ms(runtime: DeviceRuntime, caption: str, top: int) -> float:
-    """Time a search by a text that the device sees for the first time, in milliseconds."""
+    """Measure the milliseconds of a search by a text, with an empty cache of features."""
     runtime.clear_cache()
     start = time.perf_counter()
     runtime.retrieve(caption, top=top)
@@ -302,7 +308,7 @@ def _retrieve_ms(runtime: DeviceRuntime, caption: str, top: int) -> float:
 
 
 def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, list[str]]]:
-    """What is indexed of a clip: (id, frames, the sentences that should find it)."""
+    """Return the items of a clip to index, each as (id, frames, sentences that should find the item)."""
     if clip.frame_captions:
         frames, sentences = world.frames(clip), world.sentences(clip.frame_captions)
         if len(frames) != len(sentences):
@@ -316,9 +322,9 @@ def _items(clip: Clip, world: _World) -> list[tuple[str, np.ndarray, list[str]]]
 
 
 def _peak_mb() -> float | None:
-    """The most memory that this process has had, in MB; unknown on Windows.
+    """Return the peak memory of this process in MB; None on Windows.
 
-    Linux counts the parent's memory in `ru_maxrss` until the new program is loaded, so there it is VmHWM.
+    On Linux, VmHWM is used: `ru_maxrss` counts the parent's memory until the new program is loaded.
     """
     if sys.platform == "win32":
         return None

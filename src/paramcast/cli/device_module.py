@@ -1,4 +1,4 @@
-"""`paramcast device run ARTIFACT --inputs FILE`: a device of any module, its predictions before and after."""
+"""`paramcast device run ARTIFACT --inputs FILE`: predictions of any module before and after adaptation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paramcast.errors import InputError, ParamcastError
 from paramcast.files import write_json
 
 SHOWN = 10
-"""Examples that are printed."""
+"""Largest number of examples that are printed."""
 
 
 def run_module(
@@ -33,12 +33,12 @@ def run_module(
 
     Args:
         artifact: The device's half of an artifact, or the artifact.
-        inputs: A file of NumPy arrays by the names of the model's inputs.
+        inputs: File of NumPy arrays by the names of the model's inputs.
         id: The device's id.
-        server: URL; without one the device stays at its base.
-        support: Examples to adapt with.
-        json_file: Gets all predictions.
-        options: Of `Device`.
+        server: URL of the server; without a server the device stays at its base.
+        support: Number of examples to adapt with.
+        json_file: File to which all predictions are written.
+        options: More arguments of `Device`.
 
     Raises:
         InputError: The inputs do not fit the model.
@@ -54,7 +54,7 @@ def run_module(
             if server is not None:
                 device.adapt()
         except ParamcastError as error:
-            failure = error  # the device answers all the same, with what it has
+            failure = error  # the device answers with the parameters that it has
         own = _shown(device.predict(x), device)
         status = device.status
     _print(base, own)
@@ -66,7 +66,7 @@ def run_module(
 
 
 def _arrays(file: Path, wanted: list[str]) -> dict[str, np.ndarray]:
-    """Read the arrays of the model's inputs; a single one may have any name."""
+    """Read the arrays of the model's inputs; where there is one input, its array may have any name."""
     try:
         with np.load(file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files} if hasattr(found, "files") else {"": found}
@@ -89,7 +89,7 @@ def _called(model: DeviceArtifact, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _shown(outputs: Any, device: Device) -> list[Any]:
-    """Return what is printed of each example: its class's name or number, or the numbers themselves."""
+    """Return the printed result of each example: the name or number of its class, or the output numbers."""
     runtime: ModuleRuntime = device.runtime
     tree = runtime.artifact.structure
     found: Mapping[str, np.ndarray] = pick(tree, outputs)

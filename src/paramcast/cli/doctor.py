@@ -1,4 +1,4 @@
-"""`paramcast doctor`: what is installed, what is missing, and how to get it."""
+"""`paramcast doctor`: report the installed and the missing packages, and how to install the latter."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ EXTRAS = {
     "fuzz": ("fuzzing what is read from strangers", ["atheris"]),
     "dev": ("the tests", ["pytest", "hypothesis", "schemathesis"]),
 }
-"""Extra ('' is the base install) -> what it is for, and what its commands import."""
+"""Extra ('' is the base install) -> its purpose, and the modules that its commands import."""
 
 
 @click.command(name="doctor")
@@ -71,7 +71,7 @@ EXTRAS = {
 )
 @store_option
 def command(state: str | None, store: Path | None) -> None:
-    """Tell what is installed, what is missing and how to get it; or what is wrong with a service's state."""
+    """Report the installed and missing packages and how to get them, or the faults of a service's state."""
     if state is not None:
         _check_state(state, store)
         return
@@ -90,7 +90,7 @@ def command(state: str | None, store: Path | None) -> None:
 
 
 def _check_state(state: str, store: Path | None) -> None:
-    """Name what is wrong with a state, and the cures. Raises ParamcastError if anything is."""
+    """Print the faults of a state and their cures. Raises ParamcastError if there are faults."""
     with opened_state(state, "paramcast doctor --state", as_it_is=True) as database:
         from paramcast.server.db.integrity import check
         from paramcast.server.store import ModelStore
@@ -105,10 +105,10 @@ def _check_state(state: str, store: Path | None) -> None:
 
 
 def problems(extra: str) -> Iterator[str]:
-    """What keeps an extra from being used: a line for each package that is missing or of another version.
+    """Yield the reasons why an extra cannot be used: a line for each missing package or wrong version.
 
-    Where all packages are there, its commands' imports are tried: a package may be there and broken, or one
-    may be needed that the extra does not ask for.
+    Where all packages are present, the imports of the extra's commands are tried: a package may be broken, or
+    a command may need a package that the extra does not require.
     """
     whole = True
     for requirement in requirements(extra):
@@ -127,18 +127,18 @@ def problems(extra: str) -> Iterator[str]:
 
 
 def failing(module: str) -> str | None:
-    """Why a module cannot be imported; None where it can."""
+    """Return why a module cannot be imported; None if it can be imported."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(module)
-    except Exception as error:  # whatever a broken package may raise is one thing here
+    except Exception as error:  # a broken package may raise any error
         return f"{module} cannot be imported: {' '.join(str(error).split()) or type(error).__name__}"
     return None
 
 
 def requirements(extra: str) -> list[Requirement]:
-    """What an extra ('' for the base install) asks for here, with what its own extras ask for."""
+    """Return the requirements of an extra ('' for the base install) here, also of the extras inside it."""
     found: list[Requirement] = []
     for line in metadata.requires("paramcast") or []:
         requirement = Requirement(line)
@@ -151,12 +151,12 @@ def requirements(extra: str) -> list[Requirement]:
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
-    """Whether a requirement is asked for here by who installs this extra ('': the base)."""
+    """Check whether the install of an extra ('' for the base install) has a requirement on this machine."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def providers() -> list[str]:
-    """Where ONNX Runtime can run graphs, or why it cannot."""
+    """Return the execution providers of ONNX Runtime, or why it cannot be imported."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -165,5 +165,5 @@ def providers() -> list[str]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Compute the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

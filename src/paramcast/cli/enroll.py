@@ -1,4 +1,4 @@
-"""`paramcast enroll`: a one-time token with which a device enrols itself."""
+"""`paramcast enroll`: make a one-time token with which a device enrolls itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paramcast.protocol.limits import DEVICE_ID
 @click.option("--hours", default=24, type=click.IntRange(1, 720), help="How long the token may wait.")
 @state_option
 def command(device: str | None, hours: int, state: str) -> None:
-    """Print a token that enrols one device, once: DEVICE alone if it is given, else whichever comes.
+    """Print a token that enrolls one device, once: DEVICE, or without DEVICE the first device that uses it.
 
     The device then runs: paramcast device enroll --cloud URL --device-id NAME --token TOKEN --identity FOLDER
     """

@@ -1,4 +1,4 @@
-"""`paramcast evaluate`: adaptation on simulated devices, with its controls and its costs."""
+"""`paramcast evaluate`: evaluate adaptation on simulated devices, with its controls and its costs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def command(
     report_file: Path | None,
     fleet_file: Path | None,
 ) -> None:
-    """Score test devices with no adaptation, with their own packages, and with those of the controls."""
+    """Score test devices without adaptation, with their own packages, and with packages of the controls."""
     if module:
         refuse_given(("data", "shift", "fleet_file"), "--module")
         evaluate_module(module, devices, model_dir, support_sizes, seed, json_file, report_file)

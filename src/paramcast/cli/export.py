@@ -1,4 +1,4 @@
-"""`paramcast export`: the artifact, which devices and a server run without torch."""
+"""`paramcast export`: write the artifact, which devices and a server run without torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(
     public_key: str | None,
     json_file: Path | None,
 ) -> None:
-    """Write the artifact: OUT/device is all that devices need, OUT/server all that a server needs."""
+    """Write the artifact: OUT/device has all files for devices, OUT/server has all files for a server."""
     with needs("paramcast export", "train"):
         from paramcast.results import write_results
         from paramcast.video.training.artifact import export_artifact

@@ -1,4 +1,4 @@
-"""`paramcast model`: which models the server serves, and to what share of the devices."""
+"""`paramcast model`: publish, list, roll back and recall the models that a server serves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(name="model")
 def command() -> None:
-    """Publish models to a running server, list them, go back."""
+    """Publish models to a running server, list them, roll them back, recall their updates."""
 
 
 @command.command(context_settings={"show_default": True})
@@ -31,7 +31,7 @@ def command() -> None:
 @state_option
 @store_option
 def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
-    """Put what was exported to ARTIFACT in service; services take it up within seconds.
+    """Publish the exported model in ARTIFACT; running services take it up within seconds.
 
     Publish the same folder again with a larger share to promote a canary.
     """
@@ -40,7 +40,7 @@ def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
         from paramcast.server.db import published
         from paramcast.server.trial import check_backend
     kept = ModelStore.beside(state, store)
-    backend = Served.open(artifact).backend  # first: what cannot be served is not published
+    backend = Served.open(artifact).backend  # first: a model that cannot be served is not published
     check_backend(backend)
     with opened_state(state, "paramcast model") as database:
         digest = kept.add(artifact)
@@ -60,7 +60,7 @@ def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
 @command.command(name="list")
 @state_option
 def list_(state: str) -> None:
-    """List every version, the newest first; those in service are marked."""
+    """List every version, the newest first; versions in service are marked."""
     with opened_state(state, "paramcast model") as database, database.reading() as connection:
         from paramcast.server.db import published
 
@@ -82,10 +82,11 @@ def list_(state: str) -> None:
 @click.option("--version", type=int, help="The version that is meant: fails if a newer one is in service.")
 @state_option
 def rollback(model: str | None, version: int | None, state: str) -> None:
-    """Take the newest version out of service, of base model MODEL (its first digits) if there are several.
+    """Withdraw the newest version from service, so that the version before it serves again.
 
-    Every other version of the same files goes with it, as a canary of it. A signed notice tells devices to
-    leave the updates that these versions have made.
+    MODEL is the base model (the first digits of its sha256); it is needed only if there are several. All
+    other versions of the same files are withdrawn too, such as a canary. A signed notice makes devices drop
+    the updates of these versions.
     """
     with opened_state(state, "paramcast model") as database, database.writing() as connection:
         from paramcast.server.db import published
@@ -102,10 +103,11 @@ def rollback(model: str | None, version: int | None, state: str) -> None:
 @click.option("--resume", is_flag=True, help="Let devices take updates up again after --to-base.")
 @state_option
 def recall(model: str | None, to_base: bool, resume: bool, state: str) -> None:
-    """Call back every update that was made until now for base model MODEL (its sha256, or first digits).
+    """Recall every update that was made until now for base model MODEL (its sha256, or its first digits).
 
-    Devices drop them as soon as they hear it, within an hour if they are online, and ask anew. `rollback`
-    calls back what the withdrawn versions have made; this is for all else, and for a stolen key.
+    Devices drop these updates when they receive the signed notice, within an hour if they are online, and
+    request new ones. `rollback` recalls only the updates of the withdrawn versions. Use `recall` in all other
+    cases, such as after the theft of a signing key.
     """
     if to_base and resume:
         raise InputError("--to-base and --resume contradict each other")

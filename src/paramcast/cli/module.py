@@ -1,4 +1,4 @@
-"""Train, evaluate and export a user's own torch module: `--module` and `--devices` name functions."""
+"""Train, evaluate and export a user's torch module; `--module` and `--devices` name functions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ module_option = click.option(
 
 
 class DevicesOrCount(click.ParamType[int | str]):
-    """A number of simulated devices, or FILE.py:FUNCTION that returns the devices of a module."""
+    """Number of simulated devices, or FILE.py:FUNCTION that returns the devices of a module."""
 
     name = "COUNT or FILE.py:FUNCTION"
 
@@ -39,7 +39,7 @@ class DevicesOrCount(click.ParamType[int | str]):
         self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Return an int, or the text where it names a function."""
+        """Return the number as an int, or the text if it names a function."""
         if isinstance(value, str) and ":" in value:
             return value
         try:
@@ -65,7 +65,7 @@ def imported(place: str) -> Callable[[], Any]:
         if path.suffix == ".py":
             if not path.is_file():
                 raise InputError(f"{path} is no file")
-            sys.path.insert(0, str(path.resolve().parent))  # so that the file finds what lies beside it
+            sys.path.insert(0, str(path.resolve().parent))  # so that the file can import files beside it
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None
             assert spec.loader is not None
@@ -95,12 +95,13 @@ def built(place: str) -> nn.Module:
 
 
 def devices_of(place: str, parts: Sequence[str]) -> list[list[DeviceData]]:
-    """Return the devices that a user's function gives, by part.
+    """Return the devices of a user's function, as a list for each part.
 
     Args:
-        place: FILE.py:FUNCTION. It returns a mapping with lists `train`, `validation` and `test`, or one
-            list, which is divided by group: a fifth to test, a fifth to validate, the rest to train.
-        parts: The parts that are needed.
+        place: FILE.py:FUNCTION. The function returns a mapping with lists `train`, `validation` and `test`,
+            or one list. One list is divided by group: a fifth of the groups for test, a fifth for validation,
+            and the rest for training.
+        parts: Names of the parts that are needed.
 
     Raises:
         InputError: A part is missing.
@@ -143,7 +144,7 @@ def train_module(
     if workers:
         from paramcast.training.on_ray import connect, train_together
 
-        devices_of(devices, PARTS[:2])  # what is wrong with them is said here, not by every worker
+        devices_of(devices, PARTS[:2])  # report errors here, not in every worker
         run |= {name: _resolved(run[name]) for name in ("module", "devices")} | {"out": str(out.resolve())}
         connect(workers)
         train_together(_take_part, run, out.resolve(), workers)
@@ -162,7 +163,7 @@ def train_module(
 
 
 def _train(run: dict[str, Any]) -> AdaptableModel:
-    """Train in this process, alone or as one of a team, and write the model."""
+    """Train in this process, alone or as a member of a team, and write the model."""
     import torch
 
     import paramcast as pc
@@ -180,12 +181,12 @@ def _train(run: dict[str, Any]) -> AdaptableModel:
 
 
 def _take_part(run: dict[str, Any]) -> None:
-    """Train as a worker of Ray, to which no model could be returned."""
+    """Train as a worker of Ray; return no model, as a worker could not send it back."""
     _train(run)
 
 
 def _resolved(place: str) -> str:
-    """Return FILE.py:FUNCTION with the whole path of the file: workers have folders of their own."""
+    """Return FILE.py:FUNCTION with the absolute path of the file; workers run in other folders."""
     source, _, name = place.rpartition(":")
     return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else place
 

@@ -1,4 +1,4 @@
-"""What Ray's own command line starts: the service on one machine, or on a cluster.
+"""Entry point of Ray's command line: it starts the service on one machine or on a cluster.
 
 serve run paramcast.cli.on_ray:application config=cloud.toml
 serve deploy deploy/ray.yaml
@@ -15,15 +15,15 @@ from paramcast.errors import InputError
 
 
 def application(arguments: Mapping[str, str]) -> Any:
-    """The application that `serve run` and `serve deploy` start.
+    """Return the application that `serve run` and `serve deploy` start.
 
     Args:
-        arguments: `config`: the TOML file of settings (docs/operations.md), the same on every machine;
-            without it, PARAMCAST_... variables and defaults.
+        arguments: `config` is the TOML file of settings (docs/operations.md), the same on every machine.
+            Without it, PARAMCAST_... variables and defaults are used.
 
     Raises:
-        InputError: If an argument or a setting is not possible.
-        MissingExtraError: If Ray is not installed.
+        InputError: An argument or a setting is not valid.
+        MissingExtraError: Ray is not installed.
     """
     with needs("paramcast on Ray", "server"):
         from paramcast.server.on_ray import deployed, replica
@@ -32,7 +32,7 @@ def application(arguments: Mapping[str, str]) -> Any:
     if unknown:
         raise InputError(f"unknown argument {unknown[0]}; there is only config=FILE")
     config = Path(arguments["config"]) if "config" in arguments else None
-    Settings.gather(config)  # what is wrong with them is said here, not by every replica
+    Settings.gather(config)  # report errors here, not in every replica
 
     def build() -> Any:
         return replica(config)

@@ -1,4 +1,4 @@
-"""`paramcast root`: the offline key of a fleet. These commands need no service, no state and no network."""
+"""`paramcast root`: offline root key of a fleet. These commands need no service, no state and no network."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _root = click.option("--root", "root_file", required=True, type=FILE, help="What
 
 @click.group(name="root")
 def command() -> None:
-    """Keep a root key away from every network; it says which key signs updates, and signs artifacts.
+    """Use an offline root key, which delegates the key that signs updates, and signs artifacts.
 
-    Whoever steals the service's key can be shut out by one file then, without a new artifact on any device.
+    If the service's key is stolen, one new delegation file replaces it; no device needs a new artifact.
     """
 
 
 @command.command()
 @click.argument("file", type=FILE)
 def new(file: Path) -> None:
-    """Make a root key in FILE, which only its owner may read, and print its public half.
+    """Make a root key in FILE, which only the owner of the file may read, and print its public half.
 
-    Keep FILE offline, and a copy of it elsewhere: a fleet cannot change its root without new artifacts.
+    Keep FILE offline, and keep a copy of it elsewhere: a fleet cannot change its root without new artifacts.
     """
     key = make_key()
     save_key(key, file)
@@ -48,7 +48,7 @@ def new(file: Path) -> None:
 )
 @click.option("--out", required=True, type=FILE, help="The delegation: `serve --delegation` hands it out.")
 def delegate_(root_file: Path, public_key: str, generation: int, days: int, out: Path) -> None:
-    """Sign that devices trust the service's key from now on, and no key of a lower generation."""
+    """Sign a delegation, so that devices trust the service's key and no key of a lower generation."""
     if not is_public_key(public_key):
         raise InputError("--public-key is 64 lower-case hex digits: `paramcast serve` prints it")
     if out.exists():
@@ -70,9 +70,9 @@ def delegate_(root_file: Path, public_key: str, generation: int, days: int, out:
 @click.argument("artifact", type=FOLDER)
 @_root
 def sign(artifact: Path, root_file: Path) -> None:
-    """Sign ARTIFACT: devices that run it trust the keys which this root delegates, and no others.
+    """Sign ARTIFACT. Devices that run it then trust only the keys that this root delegates.
 
-    A device that was given the root's public key refuses an artifact that is not signed by it.
+    A device that has the root's public key refuses every artifact that this root has not signed.
     """
     root = load_key(root_file)
     halves = [artifact / name for name in ("device", "server") if (artifact / name).is_dir()] or [artifact]
@@ -86,7 +86,7 @@ def sign(artifact: Path, root_file: Path) -> None:
             raise InputError(f"{path} is no manifest")
         manifest["root"] = public_key_hex(root)
         data = json.dumps(manifest, indent=1).encode() + b"\n"
-        # The signature first: a manifest without one is refused, one with another's too.
+        # Write the signature first: a manifest with a missing or wrong signature is refused.
         write_bytes(folder / MANIFEST_SIGNATURE, (sign_manifest(root, data) + "\n").encode())
         write_bytes(path, data)
     signed = ", ".join(folder.name for folder in halves)

@@ -17,7 +17,7 @@ from paramcast.errors import InputError
 @click.option("--top", default=5, type=click.IntRange(1), help="How many to show.")
 @click.argument("sentence")
 def command(bundle: Path, videos: Path, top: int, sentence: str) -> None:
-    """Find the videos that a SENTENCE, in English, describes best; the score is a cosine, 1 at best."""
+    """Find the videos that SENTENCE, in English, describes best. The score is a cosine; the highest is 1."""
     from paramcast.video.data.collection import CLIPS_FILE, Collection
     from paramcast.video.data.frames import read_clip, read_frames
     from paramcast.video.imports import Job

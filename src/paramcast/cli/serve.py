@@ -46,12 +46,13 @@ _OPEN = "paramcast: warning: open to devices that are not enrolled; close it wit
     help="Write the URL and the public key here, as JSON, once the service answers.",
 )
 def command(config: Path | None, ready_file: Path | None, **options: Any) -> None:
-    """Make updates for devices over HTTP, with what was exported to ARTIFACT (several may be given).
+    """Serve updates for devices over HTTP, with the exported model in ARTIFACT; several may be given.
 
-    Without ARTIFACT, serve what `paramcast model publish` has put in service. The page at the service's
-    address gets its models from the same folders.
+    Without ARTIFACT, serve the models that `paramcast model publish` has put in service. The page at the
+    service's address gets its models from the same folders.
 
-    Every option is also a variable (PARAMCAST_PORT) and a key of the settings file; there are more of these.
+    Every option can also be set by an environment variable (such as PARAMCAST_PORT) or by a key of the
+    settings file. There are more settings than options.
     """
     with needs("paramcast serve", "server"):
         from paramcast.server.launch import launched

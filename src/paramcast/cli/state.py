@@ -1,4 +1,4 @@
-"""`paramcast state`: the service's memory, brought up to date, backed up and restored."""
+"""`paramcast state`: upgrade, back up and restore the state of the service."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @click.group(name="state")
 def command() -> None:
-    """Upgrade, back up and restore what the cloud remembers."""
+    """Upgrade, back up and restore the state of the cloud."""
 
 
 @command.command()
 @click.option("--new", is_flag=True, help="Make a state where there is none, as `paramcast serve` does.")
 @state_option
 def upgrade(new: bool, state: str) -> None:
-    """Bring the schema up to date, as every command does that opens the state."""
+    """Bring the schema of the state up to date. Every command that opens the state does this too."""
     with opened_state(state, "paramcast state", new=new) as database:
         click.echo(f"the state has schema {database.revision()}")
 
@@ -33,9 +33,9 @@ def upgrade(new: bool, state: str) -> None:
 @click.argument("file", type=FILE)
 @state_option
 def backup(file: Path, state: str) -> None:
-    """Write the whole state, as it is at one moment, to FILE; the service may run.
+    """Write a consistent copy of the whole state to FILE; the service may run meanwhile.
 
-    Published models and the signing key are files of their own: copy them too.
+    Published models and the signing key are separate files; copy them too.
     """
     with opened_state(state, "paramcast state") as database:
         from paramcast.server.db.backup import back_up
@@ -57,9 +57,10 @@ def backup(file: Path, state: str) -> None:
 @click.option("--without-journal", is_flag=True, help="It is lost: what was revoked since comes back.")
 @state_option
 def restore(file: Path, journal: Path | None, without_journal: bool, state: str) -> None:
-    """Fill an empty state from FILE: also from SQLite to PostgreSQL, or back. No service may run on it.
+    """Fill an empty state from the backup FILE. No service may use the state meanwhile.
 
-    Devices, tokens, operators and versions that were revoked after the backup stay revoked by the journal.
+    A backup of SQLite can be restored to PostgreSQL, and the other way round. The journal ensures that
+    devices, tokens, operators and versions that were revoked after the backup stay revoked.
     """
     with needs("paramcast state", "server"):
         from paramcast.server.db.backup import restore as fill
@@ -84,7 +85,7 @@ def restore(file: Path, journal: Path | None, without_journal: bool, state: str)
 
 
 def _go_on(former: Journal, journal: Journal | None) -> None:
-    """Have the new state's journal begin with what the former one holds."""
+    """Copy the former journal to the new state's journal."""
     if journal is not None and journal.path.resolve() != former.path.resolve():
         journal.path.write_bytes(former.path.read_bytes())
         journal.path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""`paramcast train`: a base model and its adaptors, from a collection."""
+"""`paramcast train`: train a base model and its adaptors on a collection, or adapt a user's module."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from paramcast.errors import InputError
 
 TASKS = ("qa", "choice", "retrieval")
 ADAPTERS = {"basis": "codes", "lowrank": "lowrank", "residual": "residual", "full": "full"}
-"""Adapter -> the name of its form, which updates of the video application carry."""
+"""Adapter -> name of its form in the updates of the video application."""
 OF_VIDEOS = ("data", "task", "form", "frames", "sampling", "image_encoder", "skip_broken")
 OF_MODULES = ("targets", "context", "base")
 CONTROLS = {"base": "base", "support": "own", "truth": "oracle", "constant": "constant"}
-"""Stage of training -> what the tables of evaluate call it."""
+"""Stage of training -> name of its row in the tables of `evaluate`."""
 SAMPLINGS = ("uniform", "time", "scene")
 
 _SAMPLING = (
@@ -37,7 +37,7 @@ _TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME,
 @click.option(
     "--adapter", default="basis", type=click.Choice(list(ADAPTERS)), help="How updates change parameters."
 )
-@click.option("--form", type=click.Choice(list(ADAPTERS.values())), hidden=True)  # its spelling of old
+@click.option("--form", type=click.Choice(list(ADAPTERS.values())), hidden=True)  # its former spelling
 @click.option(
     "--devices",
     default=200,
@@ -96,9 +96,9 @@ def command(
     Give --data and --task for videos with questions or captions, or --module and --devices for your own
     torch module.
 
-    Test clips are not touched: those that the `split` of the collection names, else a tenth of its videos.
-    Texts are read up to their 64th token, by an encoder that knows English; task qa answers with one of at
-    most 1,000 answers, the most frequent ones of the training clips.
+    Test clips are not used. They are the clips that the `split` of the collection names, else a tenth of its
+    videos. The text encoder knows English and cuts each text after 64 tokens. Task qa answers with one of at
+    most 1,000 answers, which are the most frequent ones of the training clips.
     """
     if module:
         refuse_given(OF_VIDEOS, "--module")

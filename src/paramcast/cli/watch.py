@@ -1,4 +1,4 @@
-"""`paramcast device watch`: a device that lives on a camera, a stream or a file."""
+"""`paramcast device watch`: run a device on a camera, a stream or a file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def command(
     seconds: float,
     clips: int | None,
 ) -> None:
-    """Cut a video into clips as it comes; answer about each, and adapt when that pays."""
+    """Cut a video into clips while it is read, answer questions about each clip, and adapt when it pays."""
     policy, budget = make_policy(ask), Budget(bytes_a_day)
     runtime = DeviceRuntime.load(bundle, device_id, store=store, uplink_noise=uplink_noise)
     if runtime.bundle.task != "qa":

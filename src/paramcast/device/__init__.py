@@ -1,4 +1,4 @@
-"""The device side: needs numpy, onnxruntime, tokenizers, safetensors, PyNaCl and httpx2, nothing else."""
+"""Device side. It needs numpy, onnxruntime, tokenizers, safetensors, PyNaCl and httpx2, and nothing else."""
 
 from paramcast.device.answers import Answer
 from paramcast.device.async_client import AsyncCloudClient

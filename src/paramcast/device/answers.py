@@ -1,4 +1,4 @@
-"""From logits to an answer."""
+"""Conversion of logits to an answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from paramcast.protocol.quantize import Float32
 
 @dataclass(frozen=True)
 class Answer:
-    """The most probable answer to a question. `probability` is in 0..1."""
+    """Most probable answer to a question. `probability` is in 0..1."""
 
     text: str
     probability: float
 
 
 def most_probable(logits: Float32, texts: Sequence[str]) -> Answer:
-    """The text of the highest of logits (A,); `texts` are A."""
+    """Return the answer with the highest of logits (A,); `texts` are the A answers."""
     weights = np.exp(logits - logits.max())
     best = int(logits.argmax())
     return Answer(texts[best], float(weights[best] / weights.sum()))

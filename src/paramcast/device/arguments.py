@@ -1,4 +1,4 @@
-"""Inputs of any module, as a device is handed them: checked against the manifest, errors with names."""
+"""Check of the inputs of any module against the manifest; the errors name the input."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str, np.ndarray]:
-    """Return the arrays of `x` by the names of the graph's inputs, each of the graph's type.
+    """Return the arrays of `x` by the names of the graph's inputs, in the dtypes of the graph.
 
     Args:
         x: An array where there is one input; a tuple in the order of the module's arguments, or a dictionary
             by their names, nested as the module takes them. Every array has the examples on its first axis.
-        specs: What the graph takes.
-        tree: The names, as the module takes its arguments.
+        specs: Names, dtypes and shapes of the graph's inputs.
+        tree: Names of the inputs, nested as the module takes its arguments.
 
     Raises:
-        DeviceInputError: Names, types or shapes do not fit, or the numbers of examples differ.
+        DeviceInputError: Names, dtypes or shapes do not fit, or the numbers of examples differ.
     """
     try:
         given = pick(*_matched(x, tree))
@@ -39,7 +39,10 @@ def check_inputs(x: Any, specs: tuple[TensorSpec, ...], tree: Tree) -> dict[str,
 
 
 def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
-    """Return tree and value in one form: arguments may be given by place or name, a single one by itself."""
+    """Return the tree and the value in a common form.
+
+    Arguments may be given by position or by name; a single argument may be given by itself.
+    """
     listed = (
         [tree] if isinstance(tree, str) else list(tree.values()) if isinstance(tree, Mapping) else list(tree)
     )
@@ -49,7 +52,7 @@ def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
         if isinstance(tree, Mapping):
             return tree, x
         if len(listed) == 1 and isinstance(listed[0], Mapping) and x.keys() == listed[0].keys():
-            return listed, (x,)  # the module's one argument is a dictionary
+            return listed, (x,)  # the only argument of the module is a dictionary
         return {_argument(part, place): part for place, part in enumerate(listed)}, x
     if len(listed) == 1 and isinstance(listed[0], str):
         return listed, (x,)
@@ -58,13 +61,19 @@ def _matched(x: Any, tree: Tree) -> tuple[Tree, Any]:
 
 
 def _argument(part: Tree, place: int) -> str:
-    """Name an argument: by its tensor, or by what the names of its tensors begin with."""
+    """Return the name of an argument: its tensor's name, or the prefix of its tensors' names."""
     first = next(names(part), str(place))
     return first if isinstance(part, str) else first.split(".")[0]
 
 
 def _checked(value: Any, spec: TensorSpec) -> np.ndarray:
-    """Return `value` as an array of the input's type, if nothing is lost by it."""
+    """Return `value` as an array of the input's dtype.
+
+    Values of any floating point dtype are converted; others only if the conversion keeps every value.
+
+    Raises:
+        DeviceInputError: The dtype or the shape does not fit, or the array is empty.
+    """
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__"):
             raise DeviceInputError(f"input {spec.name} must be an array, not a {type(value).__name__}")

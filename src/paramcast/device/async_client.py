@@ -1,4 +1,4 @@
-"""Talking to the cloud over HTTP, for asyncio code."""
+"""HTTP client of the cloud for asyncio code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paramcast.protocol import AdaptRequest, BadSignature, Package, PackageError
 
 
 class AsyncCloudClient(BaseClient):
-    """The same for asyncio code. Use it in an `async with` block, or await `close`."""
+    """`CloudClient` for asyncio code. Use it in an `async with` block, or await `close`."""
 
     def __init__(
         self,
@@ -28,12 +28,12 @@ class AsyncCloudClient(BaseClient):
         identity: DeviceIdentity | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """As `CloudClient`."""
+        """Prepare a client; see `CloudClient`."""
         super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.AsyncClient(**self._options)
 
     async def adapt(self, runtime: DeviceCore) -> Package:
-        """As `CloudClient.adapt`; the package is checked and tried in a thread."""
+        """Request a package and take it up as `CloudClient.adapt` does; a thread checks and tries it."""
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
@@ -43,7 +43,7 @@ class AsyncCloudClient(BaseClient):
             await self._heed_what_came(runtime)
 
     async def refresh(self, runtime: DeviceCore) -> Package | None:
-        """As `CloudClient.refresh`."""
+        """Request a package unless it would be the same again; see `CloudClient.refresh`."""
         request = runtime.request()
         if runtime.public_key is None:
             await self.trust(runtime)
@@ -54,7 +54,7 @@ class AsyncCloudClient(BaseClient):
             await self._heed_what_came(runtime)
 
     async def heed(self, runtime: DeviceCore, fresh: bool = True) -> bool:
-        """As `CloudClient.heed`."""
+        """Take the cloud's notice; see `CloudClient.heed`."""
         self._meet(runtime)
         data = self._notices.pop(runtime.model, None)
         if fresh:
@@ -82,19 +82,19 @@ class AsyncCloudClient(BaseClient):
             return await asyncio.to_thread(self._applied, runtime, reply, links.data)
 
     async def trust(self, runtime: DeviceCore) -> None:
-        """As `CloudClient.trust`."""
+        """Fetch the cloud's key and trust it; see `CloudClient.trust`."""
         if runtime.root is not None:
             await self.follow(runtime)
         else:
             self._pin(runtime, (await self._send(self._model_call(runtime))).data)
 
     async def follow(self, runtime: DeviceCore) -> None:
-        """As `CloudClient.follow`."""
+        """Trust the cloud's newest key; see `CloudClient.follow`."""
         self._meet(runtime)
         follow_links(runtime, (await self._send(KEYS)).data)
 
     async def exchange(self, request: AdaptRequest) -> bytes:
-        """As `CloudClient.exchange`."""
+        """Send a request; see `CloudClient.exchange`."""
         return (await self._send(self._adapt_call(request))).data
 
     async def close(self) -> None:

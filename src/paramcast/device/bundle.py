@@ -1,4 +1,4 @@
-"""Reading the folder that `paramcast export` writes, and refusing it if one byte is not as written."""
+"""Read the folder that `paramcast export` writes, and refuse it if any byte was changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRAPHS = {
 
 @dataclass(frozen=True, eq=False)
 class Uplink:
-    """Turns a trunk's features into what is sent: (feature - mean) @ matrix.
+    """Projection of a trunk's features to the numbers that are sent: (feature - mean) @ matrix.
 
     Attributes:
         mean: (D,) float32.
@@ -39,26 +39,26 @@ class Uplink:
     matrix: Float32
 
     def __call__(self, features: Float32) -> Float32:
-        """Features (N, D) float32 to uplink rows (N, U) float32."""
+        """Project features (N, D) float32 to uplink rows (N, U) float32."""
         return ((features - self.mean) @ self.matrix).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle whose files have been checked against its manifest.
+    """Bundle whose files have been checked against its manifest.
 
     Attributes:
         path: The folder.
         task: `qa`, `choice` or `retrieval`.
         model: sha256 of the base model, 64 hex digits.
         form: The generator form.
-        files: The content of files, by name, exactly as it was checked.
-        base: The base value of every dynamic tensor, float32, read-only.
+        files: Content of the files by name, exactly as it was checked.
+        base: Base value of every dynamic tensor, float32, read-only.
         image, text: The two uplinks.
-        answers: The answers that the model can give (qa) or learnt to choose among (choice), else empty.
+        answers: The answers that the model can give (qa) or was trained to choose among (choice), else empty.
         public_key: Hex of the cloud's key, or None if no cloud has served the bundle yet.
-        root: Hex of the root's key that signed the manifest, or None if it names none.
-        frames, sampling: How many frames of a clip the model was trained on, and how they were chosen.
+        root: Hex of the root's key that signed the manifest, or None if the manifest names no root.
+        frames, sampling: Number of frames of a clip in training, and the method by which they were chosen.
     """
 
     path: Path
@@ -76,7 +76,10 @@ class Bundle:
     sampling: str
 
     def opened(self) -> Bundle:
-        """The same without files that are read once: the trunks lie in memory in their sessions."""
+        """Return this bundle without the files that are read only once.
+
+        Only the files of the task's graphs stay; the sessions hold the trunks in memory.
+        """
         return replace(self, files={name: self.files[name] for name in GRAPHS[self.task]})
 
     @classmethod
@@ -85,10 +88,11 @@ class Bundle:
 
         Args:
             path: The folder.
-            root: Hex of the root's key that has to have signed the manifest; None: the one that it names.
+            root: Hex of the root's key that must have signed the manifest; None for the key that the manifest
+                names.
 
         Raises:
-            BundleError: If the manifest or a file is missing, damaged or of another format.
+            BundleError: The manifest or a file is missing, damaged or of another format.
         """
         folder = half(path, "device")
         manifest = _read_manifest(folder, root)
@@ -117,7 +121,7 @@ class Bundle:
 
 
 def _read_manifest(folder: Path, root: str | None) -> dict[str, Any]:
-    """Read `manifest.json` and check the types of what is used of it."""
+    """Read `manifest.json` and check the types of the entries that are used."""
     path = folder / "manifest.json"
     manifest = read_manifest(folder, root)
     if manifest.get("format") == 2:
@@ -158,7 +162,11 @@ def _uplink(folder: Path, kind: str, tensors: Mapping[str, Float32]) -> Uplink:
 
 
 def _base(folder: Path, parameters: list[Any], tensors: Mapping[str, Float32]) -> dict[str, Float32]:
-    """The base values, read-only, in the manifest's order; exactly its parameters must be there."""
+    """Return the base values, read-only, in the manifest's order.
+
+    Raises:
+        BundleError: The tensors are not exactly the manifest's parameters, or are not finite float32.
+    """
     try:
         shapes = {entry["name"]: tuple(entry["shape"]) for entry in parameters}
     except (TypeError, KeyError) as error:
@@ -173,7 +181,7 @@ def _base(folder: Path, parameters: list[Any], tensors: Mapping[str, Float32]) -
 
 
 def _check_graphs(folder: Path, graphs: Mapping[str, bytes], base: Mapping[str, Float32]) -> None:
-    """See that every parameter is asked for by a graph: else updates would have no effect."""
+    """Check that every parameter is an input of a graph; else updates would have no effect."""
     try:
         read = {name: read_graph(data) for name, data in graphs.items()}
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Talking to the cloud over HTTP: patient with a cloud that is away, strict with what it answers."""
+"""HTTP client of the cloud. It retries while the cloud cannot be reached, and checks every answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from paramcast.protocol.limits import MAX_NOTICE_BYTES
 
 
 class BaseClient:
-    """What the two clients share."""
+    """Common part of the two clients."""
 
     def __init__(
         self, url: str, timeout_s: float, identity: DeviceIdentity | None, tls: ssl.SSLContext | None
@@ -58,14 +58,14 @@ class BaseClient:
         self._options: dict[str, Any] = {
             "base_url": self.url,
             "timeout": httpx2.Timeout(timeout_s, connect=min(5.0, timeout_s)),
-            # Packages do not compress, and a compressed answer could unfold to any size.
+            # Packages do not compress, and a compressed answer could expand to any size.
             "headers": {"accept-encoding": "identity"},
         }
         if tls is not None:
             self._options["verify"] = tls
 
     def _headers(self, call: Call) -> tuple[dict[str, str], str]:
-        """The headers of one sending, signed if the device is enrolled, and the nonce of the signature."""
+        """Return a call's headers and the nonce of their signature; '' without an identity or a body."""
         if self._identity is None or call.body is None:
             return dict(call.headers), ""
         nonce = new_nonce()
@@ -80,21 +80,21 @@ class BaseClient:
         return Call("GET", f"/v1/notice/{runtime.model}", limit=MAX_NOTICE_BYTES)
 
     def _noted(self, call: Call, reply: Reply) -> Reply:
-        """Keep the notice that came with a reply, until the device of this base model takes it."""
+        """Keep the notice of a reply until the device of this base model takes it; return the reply."""
         if call.model and (data := notice_in(reply.headers)) is not None:
             self._notices[call.model] = data
         return reply
 
     def _notice_of(self, reply: Reply) -> bytes | None:
-        """The notice of a reply to `_notice_call`; None where the cloud gives none."""
+        """Return the notice of a reply to `_notice_call`; None where the cloud gives none."""
         if reply.status == 200:
             return reply.data
-        if reply.status == 404:  # of before notices, or it serves another base model
+        if reply.status == 404:  # the cloud is older than notices, or serves another base model
             return None
         raise CloudError(f"no notice from the cloud at {self.url}: {reply.problem or reply.status}")
 
     def _meet(self, runtime: DeviceCore) -> None:
-        """Have the identity believe the keys that the root of `runtime` delegates, and no others."""
+        """Let the identity trust only the keys that the root of `runtime` delegates."""
         if self._identity is not None and runtime.root is not None:
             with suppress(OSError):
                 self._identity.pin_root(runtime.root)
@@ -103,12 +103,12 @@ class BaseClient:
         return Call("GET", f"/v1/model?model={runtime.model}", limit=MAX_JSON_BYTES)
 
     def _tag(self, runtime: DeviceCore) -> str | None:
-        """The tag of the package that `runtime` runs, if it came over this client."""
+        """Return the tag of the package that `runtime` runs, if this client has fetched it."""
         sequence, tag = self._tags.get((runtime.device_id, runtime.model), (0, ""))
         return tag if sequence and sequence == runtime.status()["sequence"] else None
 
     def _applied(self, runtime: DeviceCore, reply: Reply, links: bytes | None = None) -> Package:
-        """Take up the package of a reply, with the key that `links` lead to if the trusted one is old."""
+        """Take up the package of a reply, after `runtime` has followed `links` (if any) to the newest key."""
         if links is not None:
             follow_links(runtime, links)
         package = runtime.apply(reply.data)
@@ -117,14 +117,14 @@ class BaseClient:
         return package
 
     def _pin(self, runtime: DeviceCore, data: bytes) -> None:
-        """Pin the key that `/v1/model` gave, if the cloud adapts the runtime's model at all."""
+        """Pin the key from the answer of `/v1/model`, if the cloud adapts the runtime's model."""
         described = json_object(data)
         if described.get("model") != runtime.model:
             raise CloudError(
                 f"the cloud at {self.url} adapts base model {str(described.get('model'))[:64]}, "
                 f"this device runs {runtime.model}"
             )
-        # An enrolled device has known its cloud's key since then; a later one is endorsed by it.
+        # An enrolled device has known its cloud's key since it enrolled; that key endorses later ones.
         enrolled = self._identity.cloud_key if self._identity and runtime.public_key is None else None
         runtime.trust(enrolled or str(described.get("public_key")))
 
@@ -132,9 +132,9 @@ class BaseClient:
         return _json_call("/v1/enrol", identity.enrolment(token))
 
     def _know_keys(self, reply: Reply) -> None:
-        """Have the identity believe the cloud's newest key, if the endorsements in `reply` lead there.
+        """Let the identity trust the cloud's newest key, if the endorsements in `reply` lead to that key.
 
-        Where they do not, the refusal that made it ask stands.
+        Where they do not, nothing changes, and the refusal that made the client ask for the keys stays.
         """
         if self._identity is not None and reply.status == 200:
             with suppress(CloudError, BadSignature, OSError):
@@ -147,7 +147,7 @@ class BaseClient:
 
 
 class CloudClient(BaseClient):
-    """A connection to a cloud for ordinary code. Use it in a `with` block, or call `close`."""
+    """Connection to a cloud, for synchronous code. Use it in a `with` block, or call `close`."""
 
     def __init__(
         self,
@@ -157,27 +157,28 @@ class CloudClient(BaseClient):
         identity: DeviceIdentity | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Prepare to talk to the cloud at `url`.
+        """Prepare a client of the cloud at `url`.
 
         Args:
-            url: http or https.
-            timeout_s: Seconds that one attempt may last.
-            identity: Of an enrolled device: its requests are then signed.
-            tls: Whom to trust, and a certificate to show; else the system's authorities, and none.
+            url: URL of the cloud, http or https.
+            timeout_s: Longest duration of one attempt, in seconds.
+            identity: Identity of an enrolled device, with which requests are signed; None for no signature.
+            tls: The authorities to trust and a client certificate; None for the system's authorities and no
+                certificate.
 
         Raises:
-            DeviceInputError: If `url` is no http or https URL.
+            DeviceInputError: `url` is no http or https URL.
         """
         super().__init__(url, timeout_s, identity, tls)
         self._http = httpx2.Client(**self._options)
 
     def adapt(self, runtime: DeviceCore) -> Package:
-        """Have parameters made for `runtime` and take them up; trusts the cloud's key on first use.
+        """Request a package for `runtime` and take it up; the cloud's key is trusted on first use.
 
         Raises:
-            CloudError: If the cloud cannot be reached or refuses.
-            PackageError: If the package may not be run.
-            DeviceInputError: If the runtime has not observed any example.
+            CloudError: The cloud cannot be reached or refuses.
+            PackageError: The package may not be run.
+            DeviceInputError: The runtime has not observed any example.
         """
         request = runtime.request()
         if runtime.public_key is None:
@@ -188,10 +189,10 @@ class CloudClient(BaseClient):
             self._heed_what_came(runtime)
 
     def refresh(self, runtime: DeviceCore) -> Package | None:
-        """As `adapt`, unless the same package would be made again, which is then not sent: None.
+        """Request a package as `adapt` does; None if the cloud would make the same package again.
 
-        That is so while what the device has observed and the cloud's model are the same, and less than half
-        of the package's life is over.
+        The package is the same while the observed examples and the cloud's model are the same, and less than
+        half of the package's lifetime is over. The cloud then sends no package.
         """
         request = runtime.request()
         if runtime.public_key is None:
@@ -203,18 +204,18 @@ class CloudClient(BaseClient):
             self._heed_what_came(runtime)
 
     def heed(self, runtime: DeviceCore, fresh: bool = True) -> bool:
-        """Have `runtime` take the cloud's notice of what is called back.
+        """Give `runtime` the cloud's notice of the recalled packages.
 
         Args:
             runtime: The device.
-            fresh: Ask for it, once; else take the one that came with the last answer, if one did.
+            fresh: Ask the cloud for the notice, once; else take the notice of the last answer, if it had one.
 
         Returns:
-            Whether another package, or the base model, runs because of it.
+            Whether another package, or the base model, runs because of the notice.
 
         Raises:
-            CloudError: If the cloud cannot be reached.
-            PackageError: If the notice may not be believed.
+            CloudError: The cloud cannot be reached.
+            PackageError: The notice is not valid, or is older than one that was taken.
         """
         self._meet(runtime)
         data = self._notices.pop(runtime.model, None)
@@ -223,7 +224,7 @@ class CloudClient(BaseClient):
         return data is not None and take_notice(self, runtime, data)
 
     def _heed_what_came(self, runtime: DeviceCore) -> None:
-        """Take the notice of an answer; what is wrong with it is not what the caller asked for."""
+        """Take the notice of an answer and suppress its errors: the caller did not ask for the notice."""
         with suppress(CloudError, PackageError):
             self.heed(runtime, fresh=False)
 
@@ -236,16 +237,16 @@ class CloudClient(BaseClient):
             return self._applied(runtime, reply, links.data)
 
     def enrol(self, token: str, folder: Path | str, device: str) -> DeviceIdentity:
-        """Enrol a device with a one-time token; this client signs for it from then on.
+        """Enroll a device with a one-time token. From then on this client signs requests for the device.
 
         Args:
-            token: What `paramcast enroll` gave.
-            folder: For the device's key; may hold that of a try before.
+            token: Token from `paramcast enroll`.
+            folder: Folder for the device's key; it may hold the key of an earlier attempt.
             device: The device's id.
 
         Raises:
-            CloudError: If the cloud cannot be reached or does not take the token.
-            DeviceInputError: If the id is malformed or the folder is in use.
+            CloudError: The cloud cannot be reached or does not accept the token.
+            DeviceInputError: The id is malformed or the folder is in use.
         """
         identity = DeviceIdentity.prepare(folder, device)
         reply = self._send(self._enrolment_call(identity, token))
@@ -255,10 +256,11 @@ class CloudClient(BaseClient):
         return identity
 
     def rotate_key(self) -> None:
-        """Give the enrolled device a new key. May be repeated if it failed or was cut off.
+        """Give the enrolled device a new key. Call it again if it failed or was interrupted.
 
         Raises:
-            CloudError: If the cloud cannot be reached or refuses.
+            CloudError: The cloud cannot be reached or refuses.
+            DeviceInputError: The client has no identity of an enrolled device.
         """
         key, body = self._own().next_key()
         self._send(_json_call("/v1/key", body))
@@ -273,12 +275,13 @@ class CloudClient(BaseClient):
         reason: str | None = None,
         user: str | None = None,
     ) -> None:
-        """Tell the cloud what came of a package: whether it runs, and what it gained, in percentage points.
+        """Report to the cloud whether a package runs, and its gain in percentage points.
 
-        The cloud keeps the first report of each package that it has given to the device, or to its `user`.
+        The cloud keeps the first report of each package that it has sent to the device or to its `user`.
 
         Raises:
-            CloudError: If the cloud cannot be reached or refuses.
+            CloudError: The cloud cannot be reached or refuses.
+            DeviceInputError: The client has no identity of an enrolled device.
         """
         self._own()
         told = {"sequence": sequence, "applied": applied, "gain": gain, "reason": reason}
@@ -287,11 +290,13 @@ class CloudClient(BaseClient):
         self._send(_json_call("/v1/feedback", told))
 
     def trust(self, runtime: DeviceCore) -> None:
-        """Fetch the cloud's key; `runtime` pins it if it knows none yet, or has its root say which it is.
+        """Fetch the cloud's key and let `runtime` trust it.
+
+        With a root, `runtime` trusts the key that the root delegates. Without a root, it pins the key.
 
         Raises:
-            CloudError: If the cloud cannot be reached, adapts another model or changed its key.
-            BadSignature: If the root has not delegated the key.
+            CloudError: The cloud cannot be reached, adapts another model or has changed its key.
+            BadSignature: The root has not delegated the key.
         """
         if runtime.root is not None:
             self.follow(runtime)
@@ -299,20 +304,20 @@ class CloudClient(BaseClient):
             self._pin(runtime, self._send(self._model_call(runtime)).data)
 
     def follow(self, runtime: DeviceCore) -> None:
-        """Have `runtime` trust the cloud's newest key, if its root, or the key that it trusts, says so.
+        """Let `runtime` trust the cloud's newest key, if its root or its trusted key has signed that key.
 
         Raises:
-            CloudError: If the cloud cannot be reached, or its answer is no chain of keys.
-            BadSignature: If what says so is not signed.
+            CloudError: The cloud cannot be reached, or its answer is no chain of keys.
+            BadSignature: The delegation or an endorsement has no valid signature.
         """
         self._meet(runtime)
         follow_links(runtime, self._send(KEYS).data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
-        """Send a request, return the sealed package unchecked.
+        """Send a request and return the sealed package without a check.
 
         Raises:
-            CloudError: If the cloud cannot be reached or refuses.
+            CloudError: The cloud cannot be reached or refuses.
         """
         return self._send(self._adapt_call(request)).data
 
@@ -360,7 +365,7 @@ def _json_call(path: str, body: Mapping[str, Any]) -> Call:
 
 
 class _Follows(Protocol):
-    """What knows the cloud's keys."""
+    """Client that can fetch the cloud's keys."""
 
     def trust(self, runtime: DeviceCore) -> None: ...
 
@@ -368,7 +373,7 @@ class _Follows(Protocol):
 
 
 def take_notice(cloud: _Follows, runtime: DeviceCore, data: bytes) -> bool:
-    """Have `runtime` take a notice, by the cloud's newest key if it needs that; as `CloudClient.heed`."""
+    """Give `runtime` a notice as `CloudClient.heed` does; `cloud` fetches the newest key if it is needed."""
     if runtime.public_key is None:
         cloud.trust(runtime)
     try:
@@ -379,7 +384,7 @@ def take_notice(cloud: _Follows, runtime: DeviceCore, data: bytes) -> bool:
 
 
 def follow_links(runtime: DeviceCore, links: bytes) -> None:
-    """Have `runtime` trust the cloud's newest key, if its root or the endorsements in `links` say so."""
+    """Let `runtime` trust the cloud's newest key, if the root or the endorsements in `links` allow it."""
     runtime.follow(*Keys.read(links))
 
 

@@ -1,7 +1,7 @@
-"""What every device does, whatever its model: remembers examples, asks, checks packages, and can go back.
+"""Common part of all devices: the support set, requests, checks of packages, and rolling back.
 
-Readers never wait: every call takes one reference to an immutable snapshot and works with it to its end;
-there is no lock on the way to an answer.
+Readers never wait. Every call takes one reference to an immutable snapshot and uses it until the call ends,
+so that no answer needs a lock.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from paramcast.protocol.signing import is_public_key
 
 
 class DeviceCore(ABC):
-    """One device with one model. Every method may be called by several threads at once.
+    """One device with one model. Several threads may call every method at once.
 
     Attributes:
-        model: sha256 of the base model that packages are for.
-        device_id: The id that they are for.
-        root: Hex of the root's key, which says which of the cloud's keys to trust; None: there is none.
+        model: sha256 of the base model that the packages are made for.
+        device_id: Id that the packages are made for.
+        root: Hex of the root's key, which decides which of the cloud's keys is trusted; None for no root.
     """
 
     def __init__(
@@ -44,20 +44,21 @@ class DeviceCore(ABC):
         root: str | None = None,
         when_expired: WhenExpired = "keep",
     ) -> None:
-        """Go on with what `store` holds.
+        """Start from the state in `store`.
 
         Args:
             model: sha256 of the base model.
             device_id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
-            base: Tensors of a package, with values that leave the base model as it is.
-            feed: What the model's graphs are fed for these.
-            store: A folder for packages and the pinned key, or None.
+            base: Tensors of a package, with values that leave the base model unchanged.
+            feed: Inputs of the model's graphs that correspond to `base`.
+            store: Folder for packages and the pinned key, or None.
             keys: Hex of the cloud's keys, if they are known, the newest first.
-            root: Hex of the root's key: only keys that it delegates are trusted then.
-            when_expired: What runs when the time of the running package, or of the newest notice, is over.
+            root: Hex of the root's key; only keys that the root delegates are then trusted.
+            when_expired: Parameters to run after the running package or the newest notice has expired; see
+                `WhenExpired`.
 
         Raises:
-            DeviceInputError: If `when_expired` is another word.
+            DeviceInputError: `when_expired` is neither "keep" nor "base".
         """
         if when_expired not in get_args(WhenExpired):
             raise DeviceInputError(f"when_expired must be one of {', '.join(get_args(WhenExpired))}")
@@ -76,30 +77,31 @@ class DeviceCore(ABC):
 
     @abstractmethod
     def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
-        """Run the model once with a package's tensors; return what to feed its graphs for them.
+        """Run the model once with a package's tensors and return the inputs of its graphs for them.
 
         Args:
-            parameters: The tensors.
-            effect: What they do to the exported example, as the cloud has signed it; None: it does not say.
+            parameters: Tensors of the package.
+            effect: Effect of the tensors on the probe, as signed by the cloud; None if the package has none.
 
         Raises:
-            PackageError: The model does not work with them.
+            PackageError: The model does not work with the tensors.
         """
 
     @abstractmethod
     def _baked(self, feed: Parameters) -> Any:
-        """Return the model's graphs with constants in the place of what they are fed."""
+        """Return the model's graphs with constants in place of the inputs `feed`."""
 
     def forget_user(self, user: str) -> None:
-        """Erase what the store keeps of a user of this device: updates, keys, and its newest notice.
+        """Erase a user of this device from the store: the user's updates, keys and newest notice.
 
-        Drop what `for_user` gave for that user first. `paramcast access forget` erases what the server knows.
+        First drop the object that `for_user` returned for this user. `paramcast access forget` erases the
+        user's data on the server.
 
         Args:
-            user: As given to `for_user`; a user who was never here is none to erase.
+            user: Name as given to `for_user`; nothing happens for an unknown user.
 
         Raises:
-            DeviceInputError: If the user's name is malformed, or the store cannot be written.
+            DeviceInputError: The user's name is malformed, or the store cannot be written.
         """
         device_id = self._user_id(user)
         if self._store is None:
@@ -111,118 +113,125 @@ class DeviceCore(ABC):
 
     @property
     def public_key(self) -> str | None:
-        """Hex of the cloud key that packages are checked with, or None if none is known yet."""
+        """Hex of the cloud's key that packages are checked with; None if no key is known yet."""
         return self._parameters.public_key
 
     @property
     def observed(self) -> int:
-        """How many examples have been observed since the start."""
+        """Number of examples observed since the start."""
         return self._support.observed
 
     def recent(self) -> tuple[Seen, ...]:
-        """The examples of the support set, at most 64, oldest first."""
+        """Return the examples of the support set, at most 64, oldest first."""
         return self._support.all()
 
     def request(self, seen: Sequence[Seen] | None = None) -> AdaptRequest:
-        """What to send to the cloud: all that leaves the device.
+        """Build the request to the cloud. Nothing else about the examples leaves the device.
 
         Args:
-            seen: Some of `recent()`; None: all of them.
+            seen: Some of the examples of `recent()`; None for all of them.
 
         Raises:
-            DeviceInputError: If no example has been observed yet.
+            DeviceInputError: No example has been observed yet.
         """
         given = self.recent() if seen is None else seen
         return request_of(given, self.device_id, self.model, self._parameters.highest)
 
     def apply(self, data: bytes) -> Package:
-        """Check a sealed package, try it, keep it in the store, and answer with it from now on.
+        """Check a sealed package, try it, keep it in the store, and use it for answers from now on.
 
         Raises:
-            PackageError: If the package may not be run; the device keeps the parameters that it has, and
+            PackageError: The package may not be run. The device keeps its present parameters, and
                 `status()["refused"]` says why.
         """
         return self._parameters.apply(data)
 
     def roll_back(self, to: int | None = None) -> None:
-        """Run an earlier package again, or the base model; later packages are taken up as ever.
+        """Run an earlier package again, or the base model.
 
-        It is remembered over a restart. Sequence numbers stay used up: no old package can be sent again.
+        Packages that arrive later are still taken up. The change survives a restart. Sequence numbers stay
+        used: an old package cannot be sent again.
 
         Args:
-            to: Its sequence number, one of `status()["packages"]`; 0 for the base model; None for the one
-                before that which runs now.
+            to: Sequence number of the package, one of `status()["packages"]`; 0 for the base model; None for
+                the package before the running one.
 
         Raises:
             DeviceInputError: The store holds no such package, or there is no store.
-            PackageError: It may not be run; the device keeps the parameters that it has.
+            PackageError: The package may not be run; the device keeps its present parameters.
         """
         self._parameters.roll_back(to)
 
     def bake(self) -> bool:
-        """Make the running parameters constants of the model, for when the device is idle.
+        """Make the running parameters constants of the model. Call it while the device is idle.
 
-        The answers stay the same and may come faster, until the next package comes. It takes as long as
-        opening the graphs, and their memory a second time; answers go on meanwhile.
+        The answers stay the same and may come faster, until the next package is taken up. Baking takes as
+        long as opening the graphs and needs their memory a second time; the device answers meanwhile.
 
         Returns:
-            Whether that is done; False if other parameters were taken up meanwhile.
+            True if the parameters are constants now; False if other parameters were taken up meanwhile.
         """
         return self._parameters.bake(self._baked)
 
     def trust(self, public_key: str) -> None:
-        """Pin the key of the first cloud that is met (trust on first use); kept in the store if there is one.
+        """Pin the key of the first cloud that the device reaches (trust on first use), also in the store.
 
-        Whoever controls the first connection can pass for the cloud. Where that matters, export with a key or
-        give one to the device.
+        An attacker who controls the first connection can impersonate the cloud. Where that matters, export
+        with a key or give a key to the device.
 
         Raises:
-            CloudError: If the key is malformed, or another one is trusted already.
+            CloudError: The key is malformed, or the device already trusts another key.
         """
         self._parameters.trust(public_key)
 
     def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
         """Trust the key that the root delegates, or, without a root, the last of the chain of endorsements.
 
-        Where that is a key outside of the chain, what former keys have signed is dropped.
+        If the new key is outside the chain, packages and notices that former keys have signed are dropped.
 
         Args:
-            endorsements: Of the cloud's keys.
-            delegation: The root's word that the cloud hands out.
+            endorsements: Endorsements of the cloud's keys.
+            delegation: The root's delegation as the cloud sends it.
 
         Returns:
-            Whether that is another key, or another generation.
+            Whether the trusted key or its generation has changed.
 
         Raises:
-            BadSignature: If the root, or the key before, has not signed it.
+            BadSignature: The delegation is not signed by the root, or an endorsement is not signed by the
+                preceding key.
         """
         return self._parameters.follow(endorsements, delegation)
 
     def heed(self, data: bytes) -> bool:
-        """Take a notice of the cloud: drop the packages that it calls back, and run what is allowed.
+        """Take a notice of the cloud: drop the recalled packages, and run the newest allowed one.
 
         Args:
-            data: As `/v1/notice/MODEL` gives it.
+            data: The notice as `/v1/notice/MODEL` gives it.
 
         Returns:
-            Whether another package, or the base model, runs because of it.
+            Whether another package, or the base model, runs because of the notice.
 
         Raises:
-            PackageError: The notice may not be believed, or is older than one that was taken.
+            PackageError: The notice is not valid, or is older than one that was taken.
         """
         return self._parameters.heed(data)
 
     def status(self) -> dict[str, Any]:
-        """What the device runs and why it runs nothing newer, as JSON types.
+        """Describe what the device runs and why it runs nothing newer, as JSON types.
 
-        `source` is `base`, `cloud` or `store`, `sequence` the package's, `version` that of the
-        model which made it, and `why` says in a sentence why it
-        is this one; `baked`: whether it is constants of the model now. `expired`: the running package could
-        not be taken up now; it is still run, as the device may be offline for long. `packages`: those that
-        `roll_back` can go to. `generation`: of the cloud's key; None without a root. `notice`: the newest
-        word on what is called back, with `age_s`, `expired`, `to_base` and `withdrawn` versions; None: none
-        has come yet. `refused`: the last refusal since a success. `store_error`: why the last change
-        could not be kept.
+        - `source`: `base`, `cloud` or `store`.
+        - `sequence`, `expires`: Number of the running package, and its end in unix seconds.
+        - `version`: Version of the model that made the package.
+        - `why`: Sentence that says why this package runs.
+        - `baked`: Whether its parameters are constants of the model now.
+        - `expired`: Whether the running package is too old to be taken up now. It still runs, because the
+          device may be offline for a long time.
+        - `packages`: Packages that `roll_back` can go to.
+        - `public_key`, `generation`: The cloud's key, and its generation; None without a root.
+        - `notice`: Newest notice of the recalled packages, with `age_s`, `expired`, `to_base` and `withdrawn`
+          versions; None if no notice has come yet.
+        - `refused`: Last refusal since a success.
+        - `store_error`: Reason why the last change could not be kept in the store.
         """
         return {
             "device": self.device_id,
@@ -235,7 +244,7 @@ class DeviceCore(ABC):
         """Return the id of a user of this device.
 
         Raises:
-            DeviceInputError: If the user's name is malformed, or too long with the device's id.
+            DeviceInputError: The user's name is malformed, or is too long together with the device's id.
         """
         if not user:
             raise DeviceInputError("a user's name may not be empty")
@@ -243,7 +252,7 @@ class DeviceCore(ABC):
 
 
 def check_device_id(device_id: str) -> str:
-    """Return a device id. Raises DeviceInputError if it is malformed."""
+    """Check a device id and return it. Raises DeviceInputError if it is malformed."""
     if not isinstance(device_id, str) or not DEVICE_ID.fullmatch(device_id):
         raise DeviceInputError(
             "a device id begins with a letter or digit and has at most 128 letters, digits and ._:@+-"
@@ -252,7 +261,7 @@ def check_device_id(device_id: str) -> str:
 
 
 def check_public_key(public_key: str | None) -> str | None:
-    """Return a public key in hex. Raises DeviceInputError if it is malformed."""
+    """Check a public key in hex and return it. Raises DeviceInputError if it is malformed."""
     if public_key is not None and not is_public_key(public_key):
         raise DeviceInputError("a public key is 64 lower-case hex digits")
     return public_key

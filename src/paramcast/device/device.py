@@ -1,4 +1,4 @@
-"""The device that users hold: one object that predicts, observes, asks and tells how it is."""
+"""Device for users: one object that predicts, observes examples, requests updates and reports its state."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from paramcast.protocol import AdaptRequest, Package
 
 
 class Failure(TypedDict):
-    """What went wrong: the error's class, and its message."""
+    """Class and message of an error."""
 
     error: str
     message: str
 
 
 class CloudStatus(TypedDict):
-    """How the server was.
+    """Statistics of the exchanges with the server.
 
     Keys:
-        asked, taken: Requests, and updates taken up.
-        bytes_up, bytes_down: Bytes of bodies.
-        failures: In a row.
-        last_failure: None after a success.
-        waits_for: Why nothing is asked although the policy wants to; None if it does not want to.
+        asked, taken: Number of requests, and of updates taken up.
+        bytes_up, bytes_down: Bytes of the bodies sent and received.
+        failures: Number of failures in a row.
+        last_failure: Last failure; None after a success.
+        waits_for: Reason why no request is made although the policy wants one; None if it wants none.
     """
 
     asked: int
@@ -50,13 +50,13 @@ class CloudStatus(TypedDict):
 
 
 class NoticeStatus(TypedDict):
-    """The newest notice that the device has taken.
+    """Newest notice that the device has taken.
 
     Keys:
-        age_s: Seconds since the server signed it: a large age tells that notices are held back.
-        expired: Whether a newer one should have come by now.
-        to_base: Whether the server has devices run their base model.
-        withdrawn: Versions of the model whose updates are called back.
+        age_s: Seconds since the server signed the notice; a large age shows that notices are held back.
+        expired: Whether a newer notice should have come by now.
+        to_base: Whether the server tells devices to run their base model.
+        withdrawn: Versions of the model whose updates are recalled.
     """
 
     age_s: float
@@ -66,23 +66,23 @@ class NoticeStatus(TypedDict):
 
 
 class DeviceStatus(TypedDict):
-    """What a device runs and why it runs nothing newer; JSON types throughout.
+    """State of a device: what it runs and why it runs nothing newer. All values have JSON types.
 
     Keys:
-        device, model, task, adapter: Its id, the sha256 of the base model, and what the model is.
-        support: Examples that are remembered.
-        source: 'base', 'cloud' (an update that has just come) or 'store' (one from before the start).
-        sequence, expires, expired: The update's number (0: base), its time, and whether that is over.
-        version: Of the server's model that made it; None where none is said.
-        why: Why this one, in a sentence.
+        device, model, task, adapter: Id of the device, sha256 of the base model, its task and adapter.
+        support: Number of examples in the support set.
+        source: 'base', 'cloud' (an update that came since the start) or 'store' (an update from the store).
+        sequence, expires, expired: Number of the update (0 for the base), its end, and whether that has come.
+        version: Version of the server's model that made the update; None where the update names none.
+        why: Sentence that says why this update runs.
         baked: Whether the parameters are constants of the model now.
-        packages: Updates that `roll_back` can go to.
-        public_key: Of the server, hex.
-        generation: In which the root has delegated that key; None without a root.
-        notice: The newest word of the server on what is called back; None: there was none yet.
-        refused: The last refusal since a success.
-        store_error: Why the last change could not be kept.
-        cloud: How the server was; None without one.
+        packages: Numbers of the updates that `roll_back` can go to.
+        public_key: Public key of the server, hex.
+        generation: Generation in which the root has delegated that key; None without a root.
+        notice: Newest notice of the server about recalled updates; None if no notice has come yet.
+        refused: Last refusal since a success.
+        store_error: Reason why the last change could not be kept in the store.
+        cloud: Statistics of the exchanges with the server; None without a server.
     """
 
     device: str
@@ -107,9 +107,9 @@ class DeviceStatus(TypedDict):
 
 
 class Device:
-    """One device with an exported module: works without any server, and adapts where there is one.
+    """One device with an exported module. It works without any server, and adapts where there is a server.
 
-    Every method may be called by several threads at once; `predict` never waits for another.
+    Several threads may call every method at once; `predict` never waits for another method.
     """
 
     def __init__(
@@ -129,26 +129,27 @@ class Device:
         root: str | None = None,
         when_expired: WhenExpired = "keep",
     ) -> None:
-        """Start the device; goes on with the last update that `store` holds, if it may.
+        """Start the device with the last update in `store`, if that may run, else with the base model.
 
         Args:
             folder: `artifact/device`, or the artifact.
             id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
             server: URL of a server, an object with `adapt(bytes) -> bytes` such as a server in this process,
                 or None.
-            store: A folder for updates and the pinned key, which devices, users and models may share.
-            policy: When `observe` asks by itself; None: never, only `adapt` asks.
-            public_key: Hex of the server's key; else the artifact's, else the one that `store` has pinned,
-                else that of the first server met.
-            identity: Of an enrolled device, or the folder that `paramcast device enroll` wrote.
-            budget: What asking may cost.
-            uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
-            timeout_s: Seconds that one attempt to reach the server may last.
-            tls: Whom to trust, and a certificate to show.
-            root: Hex of the root's key: the artifact has to be signed by it (`paramcast root sign`), and only
-                keys that it delegates are trusted; None: the artifact's, if it names one.
-            when_expired: What runs when the time of the running update, or of the newest notice, is over: it
-                ("keep"), or the base model ("base").
+            store: Folder for updates and the pinned key, which devices, users and models may share.
+            policy: Decides when `observe` requests an update; None: only `adapt` requests updates.
+            public_key: Hex of the server's key; else the artifact's key, else the key pinned in `store`, else
+                the key of the first server that is reached.
+            identity: Identity of an enrolled device, or the folder that `paramcast device enroll` wrote.
+            budget: Limits of the cost of requests.
+            uplink_noise: Standard deviation of the noise that is added to the numbers sent; the features have
+                the standard deviation 1.
+            timeout_s: Longest duration of one attempt to reach the server, in seconds.
+            tls: The authorities to trust and a client certificate.
+            root: Hex of the root's key; None for the root that the artifact names, if any. The root must have
+                signed the artifact (`paramcast root sign`), and only keys that it delegates are trusted.
+            when_expired: Parameters to run after the running update or the newest notice has expired: the
+                update ("keep"), or the base model ("base").
 
         Raises:
             ArtifactError: The folder is damaged, of another kind, or its model does not work.
@@ -176,20 +177,20 @@ class Device:
 
     @property
     def id(self) -> str:
-        """The device's id."""
+        """Id of the device."""
         return self.runtime.device_id
 
     def for_user(
         self, name: str, policy: RequestPolicy | None = None, budget: Budget | None = None
     ) -> Device:
-        """Return another user of this device: the same model in memory, examples and updates of its own.
+        """Return a device for another user. It shares the model in memory, but no examples or updates.
 
-        To the server it is a device of its own, called `id:name`.
+        The server treats it as a separate device with the id `id:name`.
 
         Args:
             name: Letters, digits and `._:@+-`.
-            policy: Of this user; policies keep a state, so that each user needs one of its own.
-            budget: Of this user.
+            policy: Policy of this user. Policies keep a state, so each user needs a separate policy.
+            budget: Budget of this user.
 
         Raises:
             DeviceInputError: The name is malformed.
@@ -199,7 +200,7 @@ class Device:
         return user
 
     def forget_user(self, name: str) -> None:
-        """Erase what the store keeps of a user who has gone: updates, keys, and its newest notice.
+        """Erase a former user of this device from the store: the user's updates, keys and newest notice.
 
         Raises:
             DeviceInputError: The name is malformed, or the store cannot be written.
@@ -207,9 +208,9 @@ class Device:
         self.runtime.forget_user(name)
 
     def observe(self, x: Any) -> bool:
-        """Add examples to the support set; with a policy, ask if that is due, and wait for the server.
+        """Add examples to the support set. If the policy decides so, request an update and wait for it.
 
-        Whatever the server does, nothing is raised for it: `status` tells.
+        A failure of the server raises no error; `status` reports it.
 
         Args:
             x: Inputs as `predict` takes them.
@@ -226,15 +227,15 @@ class Device:
         return self._loop.observe(x)
 
     def adapt(self) -> Package:
-        """Ask for an update now, with all remembered examples, and take it up.
+        """Request an update now, with all examples of the support set, and take it up.
 
         Returns:
             The update.
 
         Raises:
             CloudError: The server cannot be reached or refuses.
-            PackageError: The update may not be run; the device keeps the parameters that it has.
-            DeviceInputError: There is no server, or nothing has been observed.
+            PackageError: The update may not be run; the device keeps its present parameters.
+            DeviceInputError: There is no server, or no example has been observed.
         """
         if self._loop is None:
             raise DeviceInputError("this device has no server: Device(folder, id, server=URL)")
@@ -264,32 +265,32 @@ class Device:
 
     @property
     def status(self) -> DeviceStatus:
-        """What the device runs, and why."""
+        """State of the device: what it runs, and why."""
         told: Any = self.runtime.status() | {"cloud": None} if self._loop is None else self._loop.status()
         return {key: told[key] for key in DeviceStatus.__annotations__}  # type: ignore[return-value]
 
     def roll_back(self, to: int | None = None) -> None:
-        """Run an earlier update again, or the base model; later updates are taken up as ever.
+        """Run an earlier update again, or the base model. Updates that arrive later are still taken up.
 
         Args:
-            to: Its number, one of `status["packages"]`; 0 for the base model; None for the one before
-                that which runs now.
+            to: Number of the update, one of `status["packages"]`; 0 for the base model; None for the update
+                before the running one.
 
         Raises:
             DeviceInputError: The store holds no such update, or there is no store.
-            PackageError: It may not be run; the device keeps the parameters that it has.
+            PackageError: The update may not be run; the device keeps its present parameters.
         """
         self.runtime.roll_back(to)
 
     def heed(self) -> bool:
-        """Ask the server now what it calls back, and run what is allowed; else that is asked every hour.
+        """Fetch the server's notice of recalled updates now, and obey it. By default this happens every hour.
 
         Returns:
-            Whether another update, or the base model, runs because of it.
+            Whether another update, or the base model, runs because of the notice.
 
         Raises:
             CloudError: The server cannot be reached.
-            PackageError: Its notice may not be believed.
+            PackageError: The notice is not valid, or is older than one that was taken.
             DeviceInputError: There is no server.
         """
         if self._loop is None:
@@ -297,10 +298,10 @@ class Device:
         return self._loop.heed()
 
     def bake(self) -> bool:
-        """Make the running parameters constants of the model, for when the device is idle.
+        """Make the running parameters constants of the model. Call it while the device is idle.
 
         Returns:
-            Whether that is done; False if other parameters were taken up meanwhile.
+            True if the parameters are constants now; False if other parameters were taken up meanwhile.
         """
         return self.runtime.bake()
 
@@ -319,20 +320,20 @@ class Device:
 
 
 class LocalCloud:
-    """A service in the same process, in the place of a connection."""
+    """Service in the same process, used instead of a connection."""
 
     def __init__(self, service: Any) -> None:
-        """Use `service.adapt(bytes) -> bytes`, and its `public_key` if it has one.
+        """Use `service.adapt(bytes) -> bytes`, and `service.public_key` if there is one.
 
         Raises:
-            DeviceInputError: There is no such method.
+            DeviceInputError: The service has no method `adapt`.
         """
         if not callable(getattr(service, "adapt", None)):
             raise DeviceInputError("server must be a URL or an object with adapt(bytes) -> bytes")
         self._service = service
 
     def trust(self, runtime: Any) -> None:
-        """Pin the service's key, or have the device's root say which it is."""
+        """Let the device pin the service's key, or trust the key that the device's root delegates."""
         if runtime.root is not None:
             self.follow(runtime)
             return
@@ -342,20 +343,20 @@ class LocalCloud:
         runtime.trust(str(key))
 
     def follow(self, runtime: Any) -> None:
-        """Have the device trust the service's newest key, by the service's `keys` if it has them."""
+        """Let the device trust the service's newest key, by the endorsements or delegation in its `keys`."""
         keys = getattr(self._service, "keys", None)
         if not isinstance(keys, Mapping):
             raise CloudError("the update is not signed by the key that this device trusts")
         runtime.follow(*Keys.of(keys))
 
     def heed(self, runtime: Any, fresh: bool = True) -> bool:
-        """Have the device take the service's notice, by `notice(model) -> bytes` if it has that."""
+        """Give the device the service's notice, if the service has `notice(model) -> bytes`."""
         notice = getattr(self._service, "notice", None)
         data = notice(runtime.model) if callable(notice) else None
         return data is not None and take_notice(self, runtime, data)
 
     def exchange(self, request: AdaptRequest) -> bytes:
-        """Have an update made."""
+        """Send a request to the service and return the sealed update."""
         try:
             return bytes(self._service.adapt(request.encode()))
         except ParamcastError as error:

@@ -1,4 +1,4 @@
-"""What can go wrong on a device, one class each."""
+"""Errors of a device, one class for each kind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from paramcast.errors import InputError, ParamcastError
 from paramcast.protocol import PackageError
 
 BundleError = ArtifactError
-"""The exported folder is incomplete, damaged or not of this format."""
+"""The exported folder is incomplete, damaged or of another format."""
 
 
 class DeviceInputError(InputError):
-    """Inputs, or the order of calls, are not what the device can use."""
+    """The device cannot use the inputs, or cannot serve a call at this time."""
 
 
 class CloudError(ParamcastError):
@@ -19,20 +19,20 @@ class CloudError(ParamcastError):
 
 
 class ProbeFailed(PackageError):
-    """With the package's parameters the model's outputs are not finite."""
+    """The model cannot run with the package's parameters, or its outputs are then not finite."""
 
 
 class NoEffect(PackageError):
-    """The package changes parameters, but not the model's outputs: it is not for this graph."""
+    """The package changes parameters but no output of the model, so it was made for another graph."""
 
 
 class WrongEffect(PackageError):
-    """The package does not do to the exported example what the cloud has signed: it is not for this graph."""
+    """The package's effect on the probe is not the signed effect, so it was made for another graph."""
 
 
 class NoPublicKey(PackageError):
-    """The device does not know any cloud's public key yet, so that it cannot check packages."""
+    """The device knows no public key of a cloud yet, so it cannot check packages."""
 
 
 class PackageLost(PackageError):
-    """A package is gone from the store, or its bytes are not what they were."""
+    """A package is missing from the store, or its bytes have changed."""

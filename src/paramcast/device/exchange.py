@@ -1,4 +1,4 @@
-"""One exchange with the cloud: what is sent, what may come back, and when to try again."""
+"""One exchange with the cloud: the call, the reply, and retries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paramcast.protocol.limits import MAX_NOTICE_BYTES
 from paramcast.protocol.notice import NOTICE_HEADER
 
 ATTEMPTS = 4
-FIRST_WAIT_S = 0.25  # doubles with every attempt; the real wait is drawn between 0 and that
+FIRST_WAIT_S = 0.25  # it doubles with every attempt; the real wait is drawn between 0 and this bound
 LONGEST_WAIT_S = 60.0
 MAX_JSON_BYTES = 1024 * 1024
 _RETRIED = {429, 500, 502, 503, 504}
@@ -28,7 +28,13 @@ _RETRIED = {429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Call:
-    """One exchange with the cloud: what to send, how many bytes may come back, and of which base model."""
+    """Content of a call to the cloud.
+
+    Attributes:
+        method, path, body, headers: The HTTP request.
+        limit: Largest number of bytes in the reply.
+        model: sha256 of the base model whose notice the reply may carry; '' for none.
+    """
 
     method: str
     path: str
@@ -40,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; without a status if nothing did."""
+    """Reply of the cloud; without a status if no reply came."""
 
     status: int | None
     headers: httpx2.Headers
@@ -50,7 +56,7 @@ class Reply:
 
 
 class Retries:
-    """Decides after each reply: it is good, it is final, or try again after a while."""
+    """Decides after each reply whether it is good, is final, or calls for another attempt after a wait."""
 
     def __init__(self, url: str, identity: DeviceIdentity | None) -> None:
         self._url, self._identity = url, identity
@@ -58,10 +64,10 @@ class Retries:
         self._asked_for_keys = False
 
     def wait_s(self, reply: Reply) -> float | None:
-        """None if `reply` is good, else the seconds to wait before the next attempt.
+        """Return None if `reply` is good, else the seconds to wait before the next attempt.
 
         Raises:
-            CloudError: If another attempt is useless or there were enough.
+            CloudError: Another attempt is useless, or all attempts were made.
         """
         if reply.status is not None and (200 <= reply.status < 300 or reply.status == 304):
             return None
@@ -76,15 +82,15 @@ class Retries:
         asked = retry_after_s(reply.headers)
         if asked > LONGEST_WAIT_S:
             raise CloudError(f"the cloud at {self._url} asks to come back in {asked:.0f} s: {problem}")
-        # Jitter, so that a fleet that lost its cloud does not come back at one moment; over a whole second
-        # where the cloud has said when, as it says so in whole seconds.
+        # Jitter spreads the requests of a fleet that lost its cloud. It covers a whole second at least where
+        # the cloud has named a wait, because the cloud names whole seconds.
         spread = max(FIRST_WAIT_S * 2 ** (self._failed - 1), 1.0 if asked else 0.0)
         return asked + random.uniform(0, spread)
 
     def needs_keys(self, reply: Reply) -> bool:
-        """Whether `reply` tells a time that the device cannot check: perhaps the cloud has a newer key.
+        """Check whether `reply` states a time that the device cannot verify with the key that it trusts.
 
-        The chain of its keys is worth asking for then, once.
+        The cloud may then have a newer key, so the caller asks for the chain of its keys, once.
         """
         if self._identity is None or reply.status != 401 or self._asked_for_keys:
             return False
@@ -98,7 +104,7 @@ class Retries:
         return True
 
     def _clock_was_wrong(self, reply: Reply) -> bool:
-        """Whether the cloud refused the time of the signature, and has told a better one."""
+        """Correct the clock if the cloud refused the time of the signature; return whether it did."""
         if self._identity is None or reply.status != 401:
             return False
         try:
@@ -108,7 +114,7 @@ class Retries:
 
 
 class Body:
-    """Collects a reply's bytes, and stops a reply that is too large or drips too slowly."""
+    """Collects the bytes of a reply, and stops a reply that is too large or too slow."""
 
     def __init__(self, limit: int, timeout_s: float) -> None:
         self._limit = limit
@@ -116,7 +122,7 @@ class Body:
         self._data = bytearray()
 
     def add(self, chunk: bytes) -> None:
-        """Take a part. Raises CloudError if it is too much, ReadTimeout if it came too late."""
+        """Add a part. Raises CloudError if the reply is too large, ReadTimeout if the part came too late."""
         self._data += chunk
         if len(self._data) > self._limit:
             raise CloudError(f"the cloud's answer has more than {self._limit} bytes")
@@ -124,17 +130,17 @@ class Body:
             raise httpx2.ReadTimeout("the answer took too long")
 
     def reply(self, response: httpx2.Response, nonce: str) -> Reply:
-        """All of it, once it is there."""
+        """Return the complete reply, after all parts have been added."""
         return Reply(response.status_code, response.headers, bytes(self._data), nonce=nonce)
 
 
 def lost(error: httpx2.TransportError) -> Reply:
-    """The reply that did not come."""
+    """Make a reply without a status for a failed transport."""
     return Reply(None, httpx2.Headers(), b"", f"{type(error).__name__}: {error}")
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """The object that the cloud's answer holds. Raises CloudError if it holds none."""
+    """Parse the JSON object in the cloud's answer. Raises CloudError if there is none."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -145,19 +151,19 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 class Keys(NamedTuple):
-    """What `/v1/keys` answers: how the cloud's keys endorsed each other, and which one the root delegates."""
+    """Answer of `/v1/keys`: endorsements of the cloud's keys by each other, and the root's delegation."""
 
     endorsements: list[Endorsement]
     delegation: Delegation | None
 
     @classmethod
     def read(cls, data: bytes) -> Keys:
-        """Read the answer; no signature is looked at. Raises CloudError if it is none."""
+        """Read the answer without a check of signatures. Raises CloudError if it is malformed."""
         return cls.of(json_object(data))
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Keys:
-        """What an answer says. Raises CloudError if it is none."""
+        """Convert the parsed answer. Raises CloudError if it is malformed."""
         try:
             chain = [Endorsement(**link) for link in told.get("endorsements") or ()]
             word = told.get("delegation")
@@ -170,7 +176,7 @@ class Keys(NamedTuple):
 
 
 def notice_in(headers: httpx2.Headers) -> bytes | None:
-    """The notice that came with an answer, unchecked; None if there is none that can be read."""
+    """Return the notice in the headers of an answer, unchecked; None if there is no readable notice."""
     text = headers.get(NOTICE_HEADER, "")
     if not text or len(text) > 2 * MAX_NOTICE_BYTES:
         return None
@@ -181,7 +187,7 @@ def notice_in(headers: httpx2.Headers) -> bytes | None:
 
 
 def _error_text(data: bytes) -> str:
-    """The service's own words if these are any, cut to a line."""
+    """Return the error message in the service's answer as a line of at most 300 characters."""
     try:
         text = str(json_object(data).get("error", "no reason given"))
     except CloudError:
@@ -190,7 +196,7 @@ def _error_text(data: bytes) -> str:
 
 
 def retry_after_s(headers: httpx2.Headers) -> float:
-    """Seconds that the cloud asks to wait; 0 if it does not ask, or not in a form that is allowed."""
+    """Return the seconds that the cloud asks to wait; 0 without a valid `retry-after` header."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

@@ -1,6 +1,7 @@
-"""The clips that a device can find again by text.
+"""Gallery of the clips that a device can find by text.
 
-To search takes no lock: readers take one reference to the clips and one to the embeddings, both immutable.
+A search needs no lock: readers take one reference to the clips and one to the embeddings, and both are
+immutable.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Embed = Callable[[Sequence[Float32]], list[Float32]]
 
 @dataclass(frozen=True, eq=False)
 class _Embedded:
-    """Embeddings (N, E) of the clips of one moment under the parameters of one owner."""
+    """Embeddings (N, E) of a state of the gallery under the parameters of one owner."""
 
     clips: Mapping[str, Float32] = field(default_factory=dict)
     owner: object = None
@@ -27,7 +28,7 @@ class _Embedded:
 
 
 class Gallery:
-    """Trunk features by clip, and their embeddings under the parameters that were used last."""
+    """Trunk features of clips, and their embeddings under the parameters that were used last."""
 
     def __init__(self) -> None:
         self._clips: Mapping[str, Float32] = {}
@@ -38,15 +39,15 @@ class Gallery:
         return len(self._clips)
 
     def add(self, clip_id: str, features: Float32) -> None:
-        """Keep a clip's trunk features (T, D); a clip of the same id is replaced."""
+        """Keep a clip's trunk features (T, D); a clip with the same id is replaced."""
         with self._adding:
             self._clips = {**self._clips, clip_id: features}
 
     def embeddings(self, owner: object, embed: Embed) -> tuple[Sequence[str], Float32]:
-        """The clips' ids and embeddings (N, E) under the parameters of `owner`.
+        """Return the clips' ids and embeddings (N, E) under the parameters of `owner`.
 
-        Only clips that were not embedded for `owner` yet are run through `embed`: all of them after a swap.
-        Threads that find the same clips missing at the same time each embed them.
+        Only clips that were not embedded for `owner` yet are run through `embed`; after a swap of parameters
+        these are all clips. Threads that find the same clips missing at the same time all embed these clips.
         """
         clips, known = self._clips, self._embedded
         if known.owner is owner and known.clips is clips:

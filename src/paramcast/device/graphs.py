@@ -1,4 +1,4 @@
-"""The bundle's ONNX graphs as functions on numpy arrays, which several threads may call at once."""
+"""ONNX graphs of a bundle as functions on numpy arrays, which several threads may call at once."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from paramcast.protocol.quantize import Float32
 
 MAX_TOKENS = 64
 RECENT_FRAMES, RECENT_TEXTS = 256, 256
-"""Whose features are kept in memory: about 2 MB."""
-# Frames are resized as float32 inside the graph: a run of this many pixels takes about 200 MB.
+"""Numbers of frames and of texts whose features are kept in memory: about 2 MB."""
+# The graph resizes frames as float32; a run of this many pixels takes about 200 MB.
 _PIXELS_PER_RUN = 8 * 1024 * 1024
 _FRAMES_PER_RUN = 16
 _CLIPS_PER_RUN = 64
 
 
 class Graphs:
-    """Sessions for the two trunks and for the task's graphs, whose dynamic parameters are inputs."""
+    """Sessions of the two trunks and of the task's graphs. Dynamic parameters are inputs of the latter."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Open a session for each graph of `bundle`.
 
         Raises:
-            BundleError: If ONNX Runtime or the tokenizer library refuses a file.
+            BundleError: ONNX Runtime or the tokenizer library refuses a file.
         """
         self._sessions = {
             name: _session(bundle, name) for name in ("image.onnx", "text.onnx", *GRAPHS[bundle.task])
@@ -52,7 +52,7 @@ class Graphs:
         self.bundle = bundle.opened()
 
     def baked(self, parameters: Parameters) -> Graphs:
-        """The same with `parameters` as constants of the task's graphs; the trunks are shared."""
+        """Return graphs with `parameters` as constants of the task's graphs; the trunks are shared."""
         made = copy.copy(self)
         files = {name: bake(self.bundle.files[name], parameters) for name in GRAPHS[self.bundle.task]}
         bundle = replace(self.bundle, files=files)
@@ -61,10 +61,10 @@ class Graphs:
         return made
 
     def image(self, frames: Frames) -> Float32:
-        """Trunk features (T, D) float32 of checked frames (T, H, W, 3) uint8.
+        """Compute trunk features (T, D) float32 of checked frames (T, H, W, 3) uint8.
 
-        Frames that are among the last ones encoded are not encoded again. Others are, in runs of bounded
-        memory.
+        Frames that are among the last encoded ones are not encoded again. The other frames are split into
+        runs of bounded memory.
         """
         size = frames.shape[1:3]
         keys = [blake2b(repr(size).encode() + frame.tobytes(), digest_size=16).digest() for frame in frames]
@@ -79,12 +79,12 @@ class Graphs:
         return np.concatenate(parts)
 
     def text(self, texts: Sequence[str]) -> Float32:
-        """Trunk features (N, Dt) float32 of 1 or more texts; each is cut after 64 tokens.
+        """Compute trunk features (N, Dt) float32 of 1 or more texts; each text is cut after 64 tokens.
 
-        Texts that are among the last ones encoded are not encoded again.
+        Texts that are among the last encoded ones are not encoded again.
 
-        The texts are run one by one: with padding, or with scales that a quantized trunk takes from the whole
-        batch, a text's features would depend on its neighbors.
+        The texts are run one by one. With padding, or with the scales that a quantized trunk computes from
+        the whole batch, the features of a text would depend on the other texts.
         """
         return self._texts.get(
             [text.encode("utf-8", "surrogatepass") for text in texts],
@@ -94,24 +94,24 @@ class Graphs:
         )
 
     def clear_cache(self) -> None:
-        """Forget the features of frames and texts."""
+        """Drop the cached features of frames and texts."""
         self._frames.clear()
         self._texts.clear()
 
     def answer(self, features: Float32, questions: Float32, parameters: Parameters) -> Float32:
-        """Logits (N, A) of questions (N, Dt) about one clip (T, D)."""
+        """Compute logits (N, A) of questions (N, Dt) about one clip (T, D)."""
         return self._run("answer.onnx", {"frames": features[None], "questions": questions, **parameters})
 
     def choose(
         self, features: Float32, question: Float32, options: Float32, parameters: Parameters
     ) -> Float32:
-        """Logits (O,) of options (O, Dt) for one question (Dt,) about one clip (T, D)."""
+        """Compute logits (O,) of options (O, Dt) for one question (Dt,) about one clip (T, D)."""
         data = {"frames": features[None], "questions": question[None], "options": options[None]}
         logits: Float32 = self._run("choose.onnx", {**data, **parameters})[0]
         return logits
 
     def embed_clips(self, clips: Sequence[Float32], parameters: Parameters) -> list[Float32]:
-        """Embeddings (E,) of clips (T, D); clips of equal length are run together."""
+        """Compute embeddings (E,) of clips (T, D); clips of equal length are run together."""
         embeddings: dict[int, Float32] = {}
         by_length: dict[int, list[int]] = {}
         for place, features in enumerate(clips):
@@ -125,7 +125,7 @@ class Graphs:
         return [embeddings[place] for place in range(len(clips))]
 
     def embed_texts(self, texts: Float32, parameters: Parameters) -> Float32:
-        """Embeddings (N, E) of text features (N, Dt)."""
+        """Compute embeddings (N, E) of text features (N, Dt)."""
         return self._run("embed_texts.onnx", {"texts": texts, **parameters})
 
     def _tokens(self, text: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Graphs:
         }
 
     def _run(self, name: str, values: Mapping[str, Any]) -> Float32:
-        """Run a graph; it is fed what it declares (a graph declares only those parameters that it uses)."""
+        """Run a graph with the inputs that it declares; of the parameters, it declares only the used ones."""
         feed = {key: value for key, value in values.items() if key in self._inputs[name]}
         output: Float32 = self._sessions[name].run(None, feed)[0]
         return output
@@ -149,7 +149,7 @@ def _inputs(sessions: Mapping[str, Any]) -> dict[str, set[str]]:
 def _session(bundle: Bundle, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Threads that wait for work by spinning cost a device its battery, and its other programs their core.
+    # Threads that spin while they wait for work drain the battery and take a core from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(bundle.files[name], options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Who a device is to a cloud that enrols devices: a key that never leaves it, and a clock put right."""
+"""Identity of an enrolled device: a key that never leaves the device, and a clock that the cloud corrects."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ABOUT, _KEY, _NEXT = "identity.json", "device.key", "next.key"
 
 
 class DeviceIdentity:
-    """A folder with a device's key. Safe to use from several threads, but by one process at a time.
+    """Folder with a device's key. Several threads may use it, but only one process at a time.
 
     Attributes:
-        device: The id under which the device is enrolled.
-        cloud_key: Hex of the key with which the cloud signs: of when the device was enrolled, or a later one
-            that its chain of endorsements leads to.
-        folder: Where it is.
-        root: Hex of the root's key, which says which key the cloud signs with; None: there is none.
+        device: Id under which the device is enrolled.
+        cloud_key: Hex of the key with which the cloud signs: the key of the time of enrollment, or a later
+            key that the root delegates or that the chain of endorsements leads to.
+        folder: The folder.
+        root: Hex of the root's key, which decides the key that the cloud signs with; None for no root.
     """
 
     def __init__(self, folder: Path, device: str, cloud_key: str, key: SigningKey) -> None:
@@ -56,8 +56,8 @@ class DeviceIdentity:
         """Open the folder of an enrolled device.
 
         Raises:
-            DeviceInputError: If the device is not enrolled, or the folder is damaged.
-            KeyFileError: If its key cannot be read.
+            DeviceInputError: The device is not enrolled, or the folder is damaged.
+            KeyFileError: The key cannot be read.
         """
         folder = Path(folder)
         try:
@@ -75,10 +75,10 @@ class DeviceIdentity:
 
     @classmethod
     def prepare(cls, folder: Path | str, device: str) -> DeviceIdentity:
-        """Make a key for a device that is about to enrol; the one of a try before is used again.
+        """Make a key for a device that is about to enroll; the key of an earlier attempt is used again.
 
         Raises:
-            DeviceInputError: If the id is malformed, or the folder is that of an enrolled device.
+            DeviceInputError: The id is malformed, or the folder belongs to an enrolled device.
         """
         folder = Path(folder)
         if not DEVICE_ID.fullmatch(device):
@@ -97,15 +97,19 @@ class DeviceIdentity:
         return public_key_hex(self._key)
 
     def enrolment(self, token: str) -> dict[str, str]:
-        """What to send to `/v1/enrol`."""
+        """Build the body of a request to `/v1/enrol`."""
         proof = prove_key(self._key, self.device, token)
         return {"token": token, "device": self.device, "public_key": self.public_key, "proof": proof}
 
     def enrolled(self, cloud_key: object, root: object = None) -> None:
-        """Keep that the cloud, whose key this is, has taken the device's; and the root's key, if it told one.
+        """Record that the cloud has accepted the device's key.
+
+        Args:
+            cloud_key: Hex of the cloud's key.
+            root: Hex of the root's key, if the cloud has sent it.
 
         Raises:
-            CloudError: If one of them is no key.
+            CloudError: An argument is no key.
         """
         if not is_public_key(cloud_key) or not (root is None or is_public_key(root)):
             raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
@@ -113,26 +117,27 @@ class DeviceIdentity:
         self._keep(str(cloud_key))
 
     def pin_root(self, root: str) -> None:
-        """Believe only keys that `root` (hex) delegates from now on.
+        """Trust only keys that `root` (hex) delegates from now on.
 
         Raises:
-            OSError: If it cannot be kept; it is believed until the process ends.
+            OSError: The change cannot be written; it holds until the process ends.
         """
         if self.root != root:
             self.root, self._delegation = root, None
             self._keep(self.cloud_key)
 
     def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
-        """Believe the key that the root delegates, or, without a root, the last of the chain of endorsements.
+        """Trust the key that the root delegates, or, without a root, the last of the chain of endorsements.
 
-        The end of a delegation is not looked at: it is the clock that this key is to put right.
+        The end of a delegation is not checked, because this key serves to correct the clock.
 
         Returns:
-            Whether that is another key.
+            Whether the key or the delegation has changed.
 
         Raises:
-            BadSignature: If the root, or the key before, has not signed it.
-            OSError: If it cannot be kept; it is believed until the process ends.
+            BadSignature: The delegation is not signed by the root, or an endorsement is not signed by the
+                preceding key.
+            OSError: The change cannot be written; it holds until the process ends.
         """
         trusted = TrustedKeys((self.cloud_key,), self.root)
         trusted.delegation = self._delegation
@@ -154,7 +159,7 @@ class DeviceIdentity:
         write_json(self.folder / _ABOUT, about)
 
     def sign(self, method: str, path: str, body: bytes, nonce: str) -> str:
-        """The `authorization` header of a request, for one sending: a second one needs a second signature."""
+        """Make the `authorization` header of a request. To send a request again, make another header."""
         with self._clock:
             self._last_us = max(time.time_ns() // 1000 + self._ahead_us, self._last_us + 1)
             now_us = self._last_us
@@ -163,9 +168,13 @@ class DeviceIdentity:
         )
 
     def set_clock(self, refusal: dict[str, Any], nonce: str) -> bool:
-        """Believe the time that the cloud told in refusing the request of `nonce`; whether it told any.
+        """Set the clock to the time in the cloud's refusal of the request with `nonce`.
 
-        Only the cloud that enrolled the device is believed: it signs the time together with the nonce.
+        Only the time of the cloud that enrolled the device is used: it signs the time together with the
+        nonce.
+
+        Returns:
+            Whether the refusal holds a signed time.
         """
         if not self.tells_time(refusal, nonce):
             return False
@@ -175,7 +184,7 @@ class DeviceIdentity:
         return True
 
     def tells_time(self, refusal: dict[str, Any], nonce: str) -> bool:
-        """Whether the cloud has signed a time in refusing the request of `nonce`."""
+        """Check whether the cloud's refusal of the request with `nonce` holds a signed time."""
         time_us, signature = refusal.get("time_us"), refusal.get("signature")
         if type(time_us) is not int or not isinstance(signature, str):
             return False
@@ -186,7 +195,10 @@ class DeviceIdentity:
         return True
 
     def next_key(self) -> tuple[SigningKey, dict[str, str]]:
-        """The key that is to follow, on the disk before the cloud knows it; and what to send to `/v1/key`."""
+        """Return the device's next key and the body of a request to `/v1/key`.
+
+        The key is written to the disk before the cloud knows it.
+        """
         path = self.folder / _NEXT
         if not path.exists():
             save_key(make_key(), path)
@@ -195,6 +207,6 @@ class DeviceIdentity:
         return key, {"public_key": public_key_hex(key), "proof": proof}
 
     def rotated(self, key: SigningKey) -> None:
-        """Sign with `key` from now on; the cloud has taken it."""
+        """Sign with `key` from now on, after the cloud has accepted it."""
         (self.folder / _NEXT).replace(self.folder / _KEY)
         self._key = key

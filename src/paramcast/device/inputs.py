@@ -1,4 +1,4 @@
-"""Checks of what callers hand to the runtime."""
+"""Checks of the runtime's arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_frames(frames: Any) -> Frames:
     """Return `frames` if they are (T, H, W, 3) uint8 with 1..64 frames and sides of 1..8192 pixels.
 
     Raises:
-        DeviceInputError: If they are anything else.
+        DeviceInputError: They are anything else.
     """
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
         kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
@@ -41,7 +41,7 @@ def check_text(text: Any) -> str:
     """Return `text` if it is a string that holds more than white space and can be written as UTF-8.
 
     Raises:
-        DeviceInputError: If it is anything else.
+        DeviceInputError: It is anything else.
     """
     if not isinstance(text, str) or not text.strip():
         raise DeviceInputError("an option, question or query must be a text that is not empty")
@@ -53,10 +53,10 @@ def check_text(text: Any) -> str:
 
 
 def check_questions(questions: Sequence[Any]) -> list[str]:
-    """Return `questions` if they are one text or more.
+    """Return `questions` if they are a list of one text or more.
 
     Raises:
-        DeviceInputError: If they are anything else.
+        DeviceInputError: They are anything else.
     """
     if isinstance(questions, str):
         raise DeviceInputError(f"questions must be a list of texts, not one text; write [{questions!r:.60}]")
@@ -70,16 +70,16 @@ def check_queries(queries: Sequence[Any]) -> list[str]:
     """Return `queries` if they are a list of texts, which may be empty.
 
     Raises:
-        DeviceInputError: If they are anything else.
+        DeviceInputError: They are anything else.
     """
     return check_questions(queries) if isinstance(queries, str) or len(queries) else []
 
 
 def check_options(options: Sequence[Sequence[Any]], questions: int) -> list[list[str]]:
-    """Return `options` if they are a list of one text or more for each of the questions.
+    """Return `options` if they hold a list of one text or more for each question.
 
     Raises:
-        DeviceInputError: If they are anything else.
+        DeviceInputError: They are anything else.
     """
     if len(options) != questions:
         raise DeviceInputError(f"there are {len(options)} lists of options for {questions} questions")

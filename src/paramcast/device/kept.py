@@ -1,4 +1,4 @@
-"""The packages that a device keeps, and the keys and notices by which they are judged."""
+"""Packages that a device keeps, and the checks of packages by keys and notices."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class KeptPackages:
-    """What lies in the slot of one device id and base model.
+    """Content of the store's slot for one device id and base model.
 
     Attributes:
-        refused: The last refusal since a success.
-        store_error: Why the last change could not be kept.
+        refused: Last refusal since a success.
+        store_error: Reason why the last change could not be kept in the store.
     """
 
     def __init__(
@@ -32,7 +32,15 @@ class KeptPackages:
         store: PackageStore | None,
         trusted: TrustedKeys,
     ) -> None:
-        """Judge packages of these tensors for `device` and base model `model` by the trusted keys."""
+        """Prepare the check of packages by the trusted keys.
+
+        Args:
+            model: sha256 of the base model.
+            device: Id of the device.
+            shapes: Shapes of a package's tensors by name.
+            store: Where the packages are kept, if anywhere.
+            trusted: The trusted keys.
+        """
         self._model, self._device, self._shapes = model, device, shapes
         self._store, self._trusted = store, trusted
         self._state = StoreState()
@@ -43,26 +51,26 @@ class KeptPackages:
 
     @property
     def public_key(self) -> str | None:
-        """Hex of the cloud's key that packages which arrive are checked with, if any is known."""
+        """Hex of the cloud's key that checks arriving packages; None if no key is known."""
         return self._trusted.newest
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Hex of the trusted keys, the newest first: the former ones check what lies in the store."""
+        """Hex of the trusted keys, the newest first. The former keys check packages in the store."""
         return self._trusted.keys
 
     @property
     def highest(self) -> int:
-        """The highest sequence number taken up in this generation: nothing at or below it is accepted."""
+        """Highest sequence number taken up in this generation. Only higher numbers are accepted."""
         return self._state.highest
 
     @property
     def kept(self) -> tuple[Kept, ...]:
-        """The packages that `roll_back` can go to, by rising sequence."""
+        """Packages that `roll_back` can go to, in ascending order of sequence."""
         return self._state.kept
 
     def _count_anew(self) -> None:
-        """Begin with new numbers if the key is of another generation than the highest one."""
+        """Begin with new sequence numbers if the key has another generation than the highest number."""
         generation = self._trusted.generation or 0
         if self._state.generation != generation:
             self._save(replace(self._state, highest=0, generation=generation))
@@ -70,15 +78,16 @@ class KeptPackages:
     def _pin(self) -> None:
         if self._pinned == self._trusted.keys and self._trusted.delegation is None:
             return
-        if (delegation := self._trusted.delegation) is not None:  # first: the keys alone say nothing then
+        if (delegation := self._trusted.delegation) is not None:  # first: the keys alone prove nothing then
             self._to_store(lambda store: store.save_delegation(delegation.to_json()))
         self._pinned = self._trusted.keys
         self._to_store(lambda store: store.save_keys(self._pinned))
 
     def _rebuilt(self) -> StoreState:
-        """The state where there is none or it is damaged: of every genuine package, the newest one runs.
+        """Rebuild the state from the packages, where the state is missing or damaged.
 
-        When they were taken up is not known then, so that they have to be valid now.
+        The newest valid package runs. The times at which the packages were taken up are unknown, so each
+        package counts as taken up at its expiry and must not have expired when it is to run.
         """
         kept = []
         for sha256 in self._to_store(lambda store: store.digests()) or []:
@@ -91,7 +100,7 @@ class KeptPackages:
         if not kept:
             return StoreState()
         kept.sort(key=lambda package: package.sequence)
-        # No clock: one that was wrong when the newest was issued would make all that comes seem expired.
+        # The clock stays 0: with a wrong issue time of the newest package, new packages would seem expired.
         return StoreState(kept[-1].sequence, 0.0, kept[-1].sha256, tuple(kept))
 
     def _stored(self, kept: Kept, now: float) -> Package:
@@ -104,14 +113,14 @@ class KeptPackages:
         return package
 
     def _opened(self, data: bytes, now: float) -> Package:
-        """A package of the store: it outlives the key, and the generation, that it was signed in."""
+        """Open a package of the store with any trusted key; it outlives its key and its generation."""
         for former in self._trusted.keys[1:]:
             with suppress(BadSignature):
                 return self._open(data, after=0, now=now, key=former)
         return self._open(data, after=0, now=now, key=self.public_key)
 
     def _is_foreign(self) -> bool:
-        """Whether no trusted key has signed any package of a store that was made before keys were pinned."""
+        """Check whether a store without pinned keys holds packages, none of them signed by a trusted key."""
         if self._pinned or self.public_key is None or not self.kept:
             return False
         for kept in self.kept:
@@ -120,7 +129,7 @@ class KeptPackages:
                 self._opened(data or b"", now=0)
             except BadSignature:
                 continue
-            except PackageError:  # damaged, which tells nothing
+            except PackageError:  # a damaged package proves nothing
                 pass
             return False
         return True
@@ -139,7 +148,7 @@ class KeptPackages:
     def _open(
         self, data: bytes, *, after: int, now: float, key: str | None = None, not_before: float = 0.0
     ) -> Package:
-        """Check a package with a key of the chain, or, in its generation, with the newest."""
+        """Check a package with `key`, or with the newest key and its generation if `key` is None."""
         generation = self._trusted.generation if key is None else None
         key = key or self.public_key
         if key is None:
@@ -168,5 +177,5 @@ class KeptPackages:
 
 
 def reason(error: PackageError) -> dict[str, str]:
-    """Return a refusal as `status` tells it."""
+    """Return a refusal in the form of `status`."""
     return {"error": type(error).__name__, "message": str(error)}

@@ -1,4 +1,4 @@
-"""The device's life: observe, ask the cloud when it pays, and go on answering whatever comes of it."""
+"""Loop of a device: observe, request packages when the policy decides so, and tolerate failures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from paramcast.device.policy.drift import OnDrift
 from paramcast.protocol import AdaptRequest, BadSignature, Package, PackageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
-"""After a failure nothing is asked for a while, which doubles with every failure in a row."""
+"""Seconds without a request after a failure: the first pause, doubled with every failure, and its limit."""
 
 NOTICE_EVERY_S = 3600.0
-"""Seconds after which a device asks again what the cloud calls back."""
+"""Seconds after which a device asks again for the notice of recalled packages."""
 
 
 class _Loop:
-    """What the two loops share: when to ask with what, and what has come of it. Safe for several threads."""
+    """Common part of the two loops: the time and content of requests, and their results. Thread-safe."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class _Loop:
         notice_every_s: float,
     ) -> None:
         self.runtime = runtime
-        self._watched: Any = runtime  # each kind of device observes something else
+        self._watched: Any = runtime  # the arguments of `observe` differ between kinds of devices
         self._policy = policy or OnDrift()
         self._budget = budget or Budget()
         self._lock = threading.Lock()
@@ -51,11 +51,11 @@ class _Loop:
         self._counts = {"asked": 0, "taken": 0, "bytes_up": 0, "bytes_down": 0}
 
     def status(self) -> dict[str, Any]:
-        """As `DeviceCore.status`, and how the cloud was: JSON types.
+        """Return `DeviceCore.status` with the entry `cloud`, as JSON types.
 
-        `cloud` has: `asked`, `taken` (requests, and packages taken up), `bytes_up`, `bytes_down` (bodies),
-        `failures` in a row and `last_failure` (None after a success), and `waits_for`: why nothing is asked
-        although the policy wants to, None if it does not want to.
+        `cloud` has `asked` and `taken` (numbers of requests, and of packages taken up), `bytes_up` and
+        `bytes_down` (of bodies), `failures` (number in a row), `last_failure` (None after a success), and
+        `waits_for` (reason why no request is made although the policy wants one; None if it wants none).
         """
         with self._lock:
             cloud = {
@@ -67,7 +67,10 @@ class _Loop:
         return {**self.runtime.status(), "cloud": cloud}
 
     def _begin(self) -> tuple[AdaptRequest, int] | None:
-        """What to ask with, if policy, budget and the last failures let it be asked now."""
+        """Return the request to make now and the number of observed examples.
+
+        None if the policy, the budget, a pause after a failure or a request under way forbids a request.
+        """
         with self._lock:
             observed, recent = self.runtime.observed, self.runtime.recent()
             wanted = self._policy.wants(
@@ -89,7 +92,7 @@ class _Loop:
         return f"the last request failed; the next may be made in {left:.0f} s" if left > 0 else None
 
     def _notice_is_due(self) -> bool:
-        """Whether to ask now what is called back; not while requests fail or one is under way."""
+        """Check whether to ask for the notice now; not in a pause after a failure or during a request."""
         with self._lock:
             now = _monotonic()
             if self._busy or now < self._notice_at or self._pause():
@@ -98,7 +101,7 @@ class _Loop:
             return True
 
     def _noticed(self, error: Exception | None) -> None:
-        """Note what came of a notice: the next one is due after the usual while, or soon after a failure."""
+        """Record the outcome of fetching a notice, and set the time of the next attempt."""
         with self._lock:
             self._notice_failures = 0 if error is None else self._notice_failures + 1
             pause = self._notice_every_s
@@ -128,7 +131,7 @@ class _Loop:
     def _failed(self, error: Exception) -> None:
         with self._lock:
             self._failures += 1
-            # The exponent is bounded too: a device that is offline for weeks fails a thousand times.
+            # The exponent is bounded too, as a device that is offline for weeks fails a thousand times.
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 1, 16))
             self._not_before = _monotonic() + pause
             self._last_failure = {"error": type(error).__name__, "message": str(error)}
@@ -139,25 +142,26 @@ class _Loop:
 
 
 class Cloud(Protocol):
-    """What a loop needs of a connection to a cloud: `CloudClient`, or a service in the same process."""
+    """Interface of a connection that a loop uses: `CloudClient`, or a service in the same process."""
 
     def trust(self, runtime: Any) -> None:
-        """Have the device pin the cloud's key if it knows none yet."""
+        """Let the device pin the cloud's key if it knows no key yet."""
 
     def follow(self, runtime: Any) -> None:
-        """Have the device trust the cloud's newest key."""
+        """Let the device trust the cloud's newest key."""
 
     def exchange(self, request: AdaptRequest) -> bytes:
-        """Send a request, return the sealed package unchecked."""
+        """Send a request and return the sealed package without a check."""
 
     def heed(self, runtime: Any, fresh: bool = True) -> bool:
-        """Have the device take the cloud's notice: a fresh one, or the one that came with the last answer."""
+        """Give the device the cloud's notice: a fresh one, or the one of the last answer."""
 
 
 class AdaptationLoop(_Loop):
-    """Observes, and asks by itself. `observe` waits for the cloud where it asks; other threads may answer.
+    """Observes examples and requests packages by itself.
 
-    Whatever the cloud does, nothing is raised for it: the device goes on with the best that it may trust, and
+    `observe` waits for the cloud when it makes a request; other threads may answer meanwhile. `observe`
+    raises no errors of the cloud: the device continues with the newest parameters that it may run, and
     `status()` says why.
     """
 
@@ -171,52 +175,58 @@ class AdaptationLoop(_Loop):
     ) -> None:
         """Use `policy`, by default `OnDrift()`, within `budget`, by default without limits.
 
-        What the cloud calls back is asked for when something is observed and `notice_every_s` seconds have
-        passed since it was told last.
+        The notice of recalled packages is fetched when an example is observed and `notice_every_s` seconds
+        have passed since the last notice.
         """
         super().__init__(runtime, policy, budget, notice_every_s)
         self._cloud = cloud
 
     def observe(self, *observation: Any) -> bool:
-        """Add to the support set, and ask if that is due; whether a new package was taken up.
+        """Add examples to the support set, and request a package if that is due.
 
         Args:
-            observation: What the runtime's `observe` takes: a clip's frames and queries, or inputs.
+            observation: Arguments of the runtime's `observe`: a clip's frames and queries, or inputs.
+
+        Returns:
+            Whether a new package was taken up.
 
         Raises:
-            DeviceInputError: If the observation cannot be used.
+            DeviceInputError: The observation cannot be used.
         """
         self._watched.observe(*observation)
         return self.ask()
 
     def ask(self) -> bool:
-        """Ask if that is due; whether a new package was taken up."""
+        """Request a package if that is due; return whether a new package was taken up."""
         begun = self._begin()
         if begun is None:
             self.heed_if_due()
             return False
         try:
             self._exchange(*begun)
-        except (CloudError, PackageError):  # `status()` tells
+        except (CloudError, PackageError):  # `status()` reports it
             return False
         return True
 
     def heed_if_due(self) -> None:
-        """Ask what the cloud calls back, if that is due; what goes wrong is tried again later."""
+        """Fetch the notice of recalled packages if that is due; after a failure, a later call tries again."""
         if self._notice_is_due():
             self._heed_quietly()
 
     def heed_in_background(self) -> None:
-        """As `heed_if_due`, without a wait: for a device that answers and observes nothing."""
+        """Fetch the notice in a thread if that is due, for a device that answers and observes nothing."""
         if self._notice_is_due():
             threading.Thread(target=self._heed_alone, name="paramcast-notice", daemon=True).start()
 
     def heed(self) -> bool:
-        """Ask now what the cloud calls back; whether something else runs because of it.
+        """Fetch the notice of recalled packages now.
+
+        Returns:
+            Whether another package, or the base model, runs because of the notice.
 
         Raises:
-            CloudError: If the cloud cannot be reached.
-            PackageError: If the notice may not be believed.
+            CloudError: The cloud cannot be reached.
+            PackageError: The notice is not valid, or is older than one that was taken.
         """
         return self._heed(fresh=True)
 
@@ -227,7 +237,7 @@ class AdaptationLoop(_Loop):
     def _heed_alone(self) -> None:
         try:
             self._heed_quietly()
-        except Exception as error:  # nobody waits for it: the connection may have been closed meanwhile
+        except Exception as error:  # such as a connection closed meanwhile; no caller waits for it
             self._noticed(error)
 
     def _heed(self, fresh: bool) -> bool:
@@ -240,12 +250,12 @@ class AdaptationLoop(_Loop):
         return changed
 
     def adapt(self) -> Package:
-        """Ask now, with all that is remembered, whatever policy, budget and former failures say.
+        """Request a package now, with the whole support set, regardless of policy, budget and failures.
 
         Raises:
-            CloudError: If the cloud cannot be reached or refuses.
-            PackageError: If the package may not be run.
-            DeviceInputError: If nothing has been observed.
+            CloudError: The cloud cannot be reached or refuses.
+            PackageError: The package may not be run.
+            DeviceInputError: No example has been observed.
         """
         observed, request = self.runtime.observed, self.runtime.request()
         with self._lock:
@@ -277,7 +287,7 @@ class AdaptationLoop(_Loop):
 
 
 class AsyncAdaptationLoop(_Loop):
-    """The same for asyncio code: the model runs in threads, and the cloud is awaited."""
+    """`AdaptationLoop` for asyncio code: the model runs in threads, and calls of the cloud are awaited."""
 
     def __init__(
         self,
@@ -287,17 +297,17 @@ class AsyncAdaptationLoop(_Loop):
         budget: Budget | None = None,
         notice_every_s: float = NOTICE_EVERY_S,
     ) -> None:
-        """As `AdaptationLoop`."""
+        """Prepare a loop; see `AdaptationLoop`."""
         super().__init__(runtime, policy, budget, notice_every_s)
         self._cloud = cloud
 
     async def observe(self, *observation: Any) -> bool:
-        """As `AdaptationLoop.observe`."""
+        """Observe examples; see `AdaptationLoop.observe`."""
         await asyncio.to_thread(self._watched.observe, *observation)
         return await self.ask()
 
     async def ask(self) -> bool:
-        """As `AdaptationLoop.ask`."""
+        """Request a package if that is due; see `AdaptationLoop.ask`."""
         begun = self._begin()
         if begun is None:
             if self._notice_is_due():
@@ -327,7 +337,7 @@ class AsyncAdaptationLoop(_Loop):
         return True
 
     async def heed(self) -> bool:
-        """As `AdaptationLoop.heed`."""
+        """Fetch the notice of recalled packages now; see `AdaptationLoop.heed`."""
         return await self._heed(fresh=True)
 
     async def _heed_quietly(self, fresh: bool = True) -> None:

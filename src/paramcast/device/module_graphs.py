@@ -1,4 +1,4 @@
-"""The graphs of an artifact as functions on arrays, which several threads may call at once."""
+"""Graphs of an artifact as functions on arrays, which several threads may call at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from paramcast.protocol.quantize import Float32
 
 
 class ModuleGraphs:
-    """Sessions for the module and, where there is one, for the describer beside it."""
+    """Sessions of the module and, where there is one, of the describer beside the module."""
 
     def __init__(self, artifact: DeviceArtifact) -> None:
         """Open the graphs.
 
         Raises:
-            ArtifactError: ONNX Runtime refuses one.
+            ArtifactError: ONNX Runtime refuses a graph.
         """
         self.artifact = artifact
         self._sessions = {name: _session(artifact, name, data) for name, data in artifact.files.items()}
@@ -32,23 +32,26 @@ class ModuleGraphs:
 
     @property
     def base(self) -> Arrays:
-        """What the module's graph is fed without an update."""
+        """Inputs of the module's graph that stand for the base model."""
         return self._base
 
     def outputs(self, data: Arrays, targets: Arrays) -> dict[str, np.ndarray]:
-        """Run the module: its outputs by name."""
+        """Run the module and return its outputs by name."""
         names = [spec.name for spec in self.artifact.outputs]
         return dict(zip(names, self._run(MODEL_FILE, {**data, **targets}, names), strict=True))
 
     def context(self, data: Arrays) -> Float32:
-        """Features (N, F) of N examples on the base module; of (N, T, F) the middle part."""
+        """Compute features (N, F) of N examples on the base module.
+
+        Where the features are (N, T, F), the middle one of the T parts is returned.
+        """
         context = self.artifact.context
         feed = data if context.graph == CONTEXT_FILE else {**data, **self._base}
         features: Float32 = self._run(context.graph, feed, [context.output])[0]
         return features[:, features.shape[1] // 2] if features.ndim == 3 else features
 
     def baked(self, feed: Arrays) -> ModuleGraphs:
-        """Return the same with the module's targets as constants; the describer's session is shared."""
+        """Return graphs with the module's targets as constants; the describer's session is shared."""
         made = object.__new__(ModuleGraphs)
         made.artifact, made._base = self.artifact, self._base
         data = bake(self.artifact.files[MODEL_FILE], feed)
@@ -57,7 +60,7 @@ class ModuleGraphs:
         return made
 
     def _run(self, name: str, feed: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
-        """Run what the outputs need; a graph is fed what it asks for."""
+        """Run the part of a graph that the outputs need; the graph gets only the inputs that it declares."""
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         asked = self._inputs[name]
@@ -69,7 +72,7 @@ class ModuleGraphs:
 def _session(artifact: DeviceArtifact, name: str, data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Threads that wait for work by spinning cost a device its battery, and its other programs their core.
+    # Threads that spin while they wait for work drain the battery and take a core from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

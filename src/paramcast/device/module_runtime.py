@@ -1,4 +1,4 @@
-"""The runtime of any module that was exported: arrays in, arrays out, under the base or an update."""
+"""Runtime of an exported module: it maps arrays to arrays, under the base or an update."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paramcast.device.support import Seen
 
 
 class ModuleRuntime(DeviceCore):
-    """One device with one exported module. Every method may be called by several threads at once."""
+    """One device with one exported module. Several threads may call every method at once."""
 
     def __init__(
         self,
@@ -62,18 +62,21 @@ class ModuleRuntime(DeviceCore):
         root: str | None = None,
         when_expired: WhenExpired = "keep",
     ) -> ModuleRuntime:
-        """Start a device: needs no network, goes on with the last package that `store` holds if it may.
+        """Start a device with the last package in `store`, if that may run, else with the base model.
+
+        The start needs no network.
 
         Args:
             folder: The device's half of an artifact, or the artifact.
             device_id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
-            store: A folder for packages and the pinned key, which devices, users and models may share.
-            public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
-            uplink_noise: Standard deviation of the noise on what is sent, where the features' own is 1.
-            root: Hex of the root's key: the manifest has to be signed by it, and only keys that it delegates
-                are trusted; None: the manifest's, if it names one.
-            when_expired: What runs when the time of the running package, or of the newest notice, is over:
-                it ("keep"), or the base model ("base").
+            store: Folder for packages and the pinned key, which devices, users and models may share.
+            public_key: Hex of the cloud's key; else the manifest's key, else the key pinned in `store`.
+            uplink_noise: Standard deviation of the noise that is added to the numbers sent; the features have
+                the standard deviation 1.
+            root: Hex of the root's key; None for the root that the manifest names, if any. The root must have
+                signed the manifest, and only keys that it delegates are trusted.
+            when_expired: Parameters to run after the running package or the newest notice has expired: the
+                package ("keep"), or the base model ("base").
 
         Raises:
             ArtifactError: The folder is damaged, or its model does not work.
@@ -99,16 +102,16 @@ class ModuleRuntime(DeviceCore):
         return cls(graphs, device_id, store, keys, noise, root or artifact.root, when_expired)
 
     def for_user(self, user: str) -> ModuleRuntime:
-        """Return another user of this device: the same model in memory, support set and packages of its own.
+        """Return a runtime for another user of this device.
 
-        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are
-        shared.
+        The users share the model in memory, the store and the pinned key, but no support set or packages. The
+        cloud treats the user as a separate device with the id `device_id:user`.
 
         Args:
             user: Letters, digits and `._:@+-`.
 
         Raises:
-            DeviceInputError: If the user's name is malformed, or too long with the device's id.
+            DeviceInputError: The user's name is malformed, or is too long together with the device's id.
         """
         device_id = self._user_id(user)
         keys = self._parameters.keys
@@ -117,7 +120,7 @@ class ModuleRuntime(DeviceCore):
         )
 
     def observe(self, x: Any) -> None:
-        """Add N examples to the support set: what is sent of each are U numbers.
+        """Add N examples to the support set. A request carries U numbers of each example.
 
         Args:
             x: Inputs as `predict` takes them.
@@ -153,7 +156,7 @@ class ModuleRuntime(DeviceCore):
         return fill(self.artifact.structure, self._compute(lambda: graphs.outputs(data, snapshot.feed)))
 
     def status(self) -> dict[str, Any]:
-        """As `DeviceCore.status`, with the artifact's `task` and `adapter`."""
+        """Return `DeviceCore.status` with the artifact's `task` and `adapter`."""
         return {**super().status(), "task": self.artifact.task, "adapter": self.artifact.adapter}
 
     def _compute(self, run: Any) -> Any:
@@ -166,12 +169,12 @@ class ModuleRuntime(DeviceCore):
         return self._graphs.baked(feed)
 
     def _try_out(self, parameters: Parameters, effect: bytes | None = None) -> Parameters:
-        """Compute the changed targets, and run the module on the last example and on the exported one.
+        """Compute the changed targets, and run the module on the last example and on the probe.
 
         Raises:
-            ProbeFailed: It cannot run, or gives numbers that are not finite where the base's are.
+            ProbeFailed: The module cannot run, or an output is not finite where the base's output is finite.
             NoEffect: Targets are changed, but no output is.
-            WrongEffect: The outputs of the exported example are not those that the server has signed.
+            WrongEffect: The outputs of the probe are not the outputs that the server has signed.
         """
         changed = changed_targets(self.artifact, parameters)
         for name, value in changed.items():
@@ -193,7 +196,7 @@ class ModuleRuntime(DeviceCore):
                 differs |= not np.array_equal(outputs[name], base, equal_nan=base.dtype.kind == "f")
         if moved and not differs:
             raise NoEffect("the package changes parameters but no output: the graph is not the one it is for")
-        if effect is not None and self.artifact.effect is not None:  # the exported example came last
+        if effect is not None and self.artifact.effect is not None:  # the probe came last
             spec, specs = self.artifact.effect, self.artifact.outputs
             found, base_shares = shares_of(spec, outputs, specs), shares_of(spec, known, specs)
             told = fault(spec, self.artifact.probe_tag, effect, found, base_shares)

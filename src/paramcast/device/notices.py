@@ -1,4 +1,4 @@
-"""The newest notice that a device has taken: what it calls back, and how old it is."""
+"""Newest notice that a device has taken: the packages that it recalls, and its age."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ from paramcast.protocol import Notice, Package, PackageError, StaleNotice, Withd
 
 
 class NoticeBoard:
-    """Holds one notice, for one base model.
+    """Holder of the newest notice for one base model.
 
     Attributes:
-        notice: The newest that was taken, if any was.
+        notice: The newest notice that was taken; None if there was none.
     """
 
     def __init__(self, model: str, trusted: TrustedKeys) -> None:
-        """Hold notices for base model `model` (sha256) that the trusted keys sign."""
+        """Prepare to take notices for base model `model` (sha256) that the trusted keys sign."""
         self._model, self._trusted = model, trusted
         self.notice: Notice | None = None
         self._key: str | None = None
 
     def go_on(self, data: bytes | None) -> None:
-        """Go on with a notice from the store, if a key of the chain has signed it."""
+        """Take the notice from the store, if a trusted key has signed it."""
         for key in self._trusted.keys if data is not None else ():
             with suppress(PackageError):
                 self.notice, self._key = open_notice(data or b"", key, model=self._model), key
                 return
 
     def take(self, data: bytes, now: float) -> bool:
-        """Take a notice if it is the newest; whether it may call back what the one before did not.
+        """Take a notice if it is the newest.
 
         Args:
-            data: As it arrived.
+            data: The notice as it arrived.
             now: Unix seconds, by the device's clock.
 
+        Returns:
+            Whether it may recall packages that the previous notice did not recall.
+
         Raises:
-            PackageError: It may not be believed, or is older than the one before.
+            PackageError: The notice is not valid, or is older than the previous one.
         """
         key = self._trusted.checked(now)
         notice = open_notice(data, key, model=self._model, generation=self._trusted.generation)
@@ -49,22 +52,23 @@ class NoticeBoard:
         return is_news
 
     def forget(self) -> None:
-        """Forget the notice, which a key outside of the chain has signed."""
+        """Forget the notice, because its key is outside the chain of the newest key."""
         self.notice = self._key = None
 
     def refusal(self, version: int | None, issued: int | None) -> str | None:
-        """Why an update of this version and issue time may not be run; None: it may."""
+        """Return why an update of this version and issue time may not be run; None if it may be run."""
         return None if self.notice is None else self.notice.refusal(version, issued)
 
     def check(self, package: Package, *, to_run: bool) -> None:
-        """Return if a package is not called back.
+        """Check that a package is not recalled.
 
         Args:
-            package: That arrives, or lies in the store.
-            to_run: Whether it is to be run now, which it may not while devices run their base model.
+            package: A package that arrives, or lies in the store.
+            to_run: Whether the package is to run now. No package may run while devices are to run their base
+                model.
 
         Raises:
-            Withdrawn: It is.
+            Withdrawn: The package is recalled, or may not run now.
         """
         why = self.refusal(package.version, package.issued)
         if why is None and to_run and self.notice is not None and self.notice.to_base:
@@ -73,7 +77,7 @@ class NoticeBoard:
             raise Withdrawn(f"package {package.sequence} may not be run: {why}")
 
     def status(self, now: float) -> dict[str, Any] | None:
-        """How old the notice is at `now` (unix seconds) and what it says; None: there is none."""
+        """Describe the notice and its age at `now` (unix seconds); None if there is no notice."""
         if self.notice is None:
             return None
         return {

@@ -1,7 +1,7 @@
-"""Which parameters a device runs: checks what arrives, keeps it, goes back to it, and says why.
+"""Parameters that a device runs: check, keep and run packages, roll back, and report the reasons.
 
-Readers never wait: `current` is one reference to an immutable snapshot; to take up a package is one
-assignment of it.
+Readers never wait: `current` is one reference to an immutable snapshot, and a package is taken up by one
+assignment of this reference.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from paramcast.device.trust import TrustedKeys
 from paramcast.protocol import BadSignature, Delegation, Endorsement, Package, PackageError, Withdrawn
 
 WhenExpired = Literal["keep", "base"]
-"""What runs when the running package's time, or that of the newest notice, is over: it, or the base model."""
+"""Parameters to run after the running package or the newest notice has expired: the package, or the base."""
 
 
 class ParameterKeeper(KeptPackages):
-    """The parameters of one device id: which run, and what may take their place."""
+    """Keeper of the parameters of one device id: it decides which parameters run."""
 
     def __init__(
         self,
@@ -38,17 +38,17 @@ class ParameterKeeper(KeptPackages):
         try_out: Callable[[Parameters, bytes | None], Parameters],
         when_expired: WhenExpired = "keep",
     ) -> None:
-        """Begin at the base model; `start` goes on with what the store holds.
+        """Begin with the base model; `start` takes up the packages in the store.
 
         Args:
-            model: sha256 of the base model that packages are for.
-            base: What runs without a package.
-            device: The id that they are for.
-            store: Where they are kept, if anywhere.
+            model: sha256 of the base model that the packages are made for.
+            base: Snapshot that runs without a package.
+            device: Id that the packages are made for.
+            store: Where packages are kept, if anywhere.
             trusted: The keys that packages are checked with.
-            try_out: Gives what to feed the model for the parameters of a package, and what the cloud has
-                signed of their effect; raises a PackageError if the model does not work with them.
-            when_expired: What runs when the running package's time is over.
+            try_out: Function of a package's parameters and their effect as signed by the cloud. It returns
+                the inputs of the model's graphs, and raises a PackageError if the model does not work.
+            when_expired: Parameters to run after the running package or the newest notice has expired.
         """
         shapes = {name: values.shape for name, values in base.parameters.items()}
         super().__init__(model, device, shapes, store, trusted)
@@ -60,16 +60,16 @@ class ParameterKeeper(KeptPackages):
 
     @property
     def current(self) -> Snapshot:
-        """What answers now: the package that was taken up, or the base model where that may not run."""
+        """Snapshot that answers now: the package that was taken up, or the base where it may not run."""
         running = self._running
         why = None if running.source == "base" else self._held_back(running)
         return running if why is None else self._base(why)
 
     def start(self) -> None:
-        """Go on with the package that ran last, or the newest earlier one that may still be run.
+        """Run the package that ran last, or the newest other one in the store that may still be run.
 
-        What was taken up in time is run on after its expiry: a device may be offline for long, or its clock
-        wrong, and a restart takes nothing up.
+        A package that was taken up in time runs also after its expiry: a device may be offline for a long
+        time, or its clock may be wrong, and a restart does not take a package up again.
         """
         self._to_store(lambda store: store.clean())
         self._pinned = self._to_store(lambda store: store.load_keys()) or ()
@@ -109,7 +109,7 @@ class ParameterKeeper(KeptPackages):
         """Check a sealed package, try it, keep it, and run it from now on.
 
         Raises:
-            PackageError: If the package may not be run; nothing changes then but `refused`.
+            PackageError: The package may not be run; only `refused` changes then.
         """
         with self._changing:
             try:
@@ -129,13 +129,13 @@ class ParameterKeeper(KeptPackages):
         return package
 
     def heed(self, data: bytes) -> bool:
-        """Take a notice: drop the packages that it calls back, and run the newest allowed one, or the base.
+        """Take a notice: drop the packages that it recalls, and run the newest allowed one, or the base.
 
         Returns:
-            Whether another package, or the base model, runs because of it.
+            Whether another package, or the base model, runs because of the notice.
 
         Raises:
-            PackageError: The notice may not be believed, or is older than one that was taken.
+            PackageError: The notice is not valid, or is older than one that was taken.
         """
         with self._changing:
             before, known = self.current.sequence, self._board.notice
@@ -147,14 +147,14 @@ class ParameterKeeper(KeptPackages):
             return self.current.sequence != before
 
     def roll_back(self, to: int | None) -> None:
-        """Run an earlier package again, or the base; later packages are taken up as ever.
+        """Run an earlier package again, or the base. Packages that arrive later are still taken up.
 
         Args:
-            to: Its sequence number, 0 for the base; None for the one before that which runs now.
+            to: Sequence number of the package; 0 for the base; None for the package before the running one.
 
         Raises:
             DeviceInputError: The store holds no such package.
-            PackageError: It may not be run; the device keeps the parameters that it has.
+            PackageError: The package may not be run; the device keeps its present parameters.
         """
         with self._changing:
             running = self.current.sequence
@@ -174,7 +174,11 @@ class ParameterKeeper(KeptPackages):
             self._running = snapshot
 
     def bake(self, make: Callable[[Parameters], Any]) -> bool:
-        """Run the present parameters as constants from now on; False if others came meanwhile."""
+        """Run the present parameters as constants; return False if others were taken up meanwhile.
+
+        Args:
+            make: Function that returns the model's graphs with given inputs as constants.
+        """
         before = self.current
         graphs = make(before.feed)
         with self._changing:
@@ -184,26 +188,27 @@ class ParameterKeeper(KeptPackages):
         return True
 
     def trust(self, public_key: str) -> None:
-        """Pin the key of the first cloud that is met; kept in the store if there is one.
+        """Pin the key of the first cloud that the device reaches, also in the store.
 
         Raises:
-            CloudError: If the key is malformed, or another one is trusted already.
+            CloudError: The key is malformed, or the device already trusts another key.
         """
         with self._changing:
             self._trusted.pin(public_key)
             self._pin()
 
     def follow(self, endorsements: Sequence[Endorsement], delegation: Delegation | None = None) -> bool:
-        """Trust the key that the root delegates, or that the trusted one's chain of endorsements ends in.
+        """Trust the key that the root delegates, or the last key of the chain of endorsements.
 
-        A key outside of the chain has numbers of its own, and what others have signed is dropped.
+        For a key outside the chain, sequence numbers begin again, and packages and notices of former keys are
+        dropped.
 
         Returns:
-            Whether that is another key, or another generation.
+            Whether the trusted key or its generation has changed.
 
         Raises:
-            BadSignature: If the root has not signed the delegation, or a link of the chain is not signed by
-                the key before it.
+            BadSignature: The delegation is not signed by the root, or an endorsement is not signed by the
+                preceding key.
         """
         with self._changing:
             followed = self._trusted.follow(endorsements, delegation, _clock())
@@ -215,7 +220,7 @@ class ParameterKeeper(KeptPackages):
             return followed != "same"
 
     def _begin_anew(self) -> None:
-        """Forget what keys outside of the chain have signed: packages, their numbers, and notices."""
+        """Forget the packages, sequence numbers and notices of keys that are outside the chain."""
         gone = self._to_store(lambda store: store.digests()) or []
         if self._running.source != "base" or gone:
             why = "the cloud's key is another one, outside of the chain: no package of the former may be run"
@@ -227,7 +232,7 @@ class ParameterKeeper(KeptPackages):
         self._to_store(lambda store: store.remove(gone))
 
     def status(self) -> dict[str, Any]:
-        """What runs and why, as JSON types; see `DeviceCore.status`."""
+        """Describe what runs and why, as JSON types; see `DeviceCore.status`."""
         snapshot = self.current
         return {
             "source": snapshot.source,
@@ -246,7 +251,7 @@ class ParameterKeeper(KeptPackages):
         }
 
     def _drop_withdrawn(self) -> None:
-        """Remove the packages that the notice calls back; if the running one is among them, go to another."""
+        """Remove the packages that the notice recalls; if the running one is among them, run another."""
         running, allowed, gone = self._running, [], []
         for kept in self.kept:
             try:
@@ -270,7 +275,7 @@ class ParameterKeeper(KeptPackages):
             self._to_store(lambda store: store.remove(gone))
 
     def _newest(self, allowed: Sequence[Kept], why: str) -> tuple[str | None, Snapshot]:
-        """The newest of these packages that works, or the base model."""
+        """Return the digest and snapshot of the newest of these packages that works, or the base model."""
         for kept in sorted(allowed, key=lambda kept: -kept.sequence):
             with suppress(PackageError):
                 package, feed = self._tried(kept)
@@ -278,12 +283,16 @@ class ParameterKeeper(KeptPackages):
         return None, self._base(why)
 
     def _tried(self, kept: Kept, now: float = 0) -> tuple[Package, Parameters]:
-        """Read a package of the store and what to feed the model for it; PackageError if it may not run."""
+        """Read a package of the store and compute the inputs of the model's graphs for it.
+
+        Raises:
+            PackageError: The package may not be run.
+        """
         package = self._stored(kept, now)
         return package, self._try_out(package.tensors, package.effect)
 
     def _held_back(self, running: Snapshot) -> str | None:
-        """Why the base model answers in the place of the package that was taken up, if it does."""
+        """Return why the base model answers instead of the package that was taken up; None if it does not."""
         notice = self._board.notice
         if notice is not None and notice.to_base:
             return TO_BASE
@@ -297,10 +306,10 @@ class ParameterKeeper(KeptPackages):
         return None
 
     def _keep(self, data: bytes, package: Package) -> None:
-        """Write the package, then the state that names it; without a store or room, remember the sequence."""
+        """Write the package, then the state that names it; without a store or room, only the state."""
         if package.issued is None:
             now = clock = self._now()
-        else:  # what the cloud has signed last, also where it is earlier: then the time before was wrong
+        else:  # the newest issue time counts: where it is earlier, the former was wrong
             now, clock = _clock(), float(package.issued)
         self._pin()
         state = replace(self._state, highest=package.sequence, clock=clock)
@@ -317,10 +326,10 @@ class ParameterKeeper(KeptPackages):
         return replace(self._nothing, why=why)
 
     def _now(self) -> float:
-        """Unix seconds; not earlier than the issue time of the newest package, whatever the clock says."""
+        """Return unix seconds; where the clock is behind, the issue time of the newest package."""
         return max(_clock(), self._state.clock)
 
 
 def _clock() -> float:
-    """Unix time in seconds."""
+    """Return the unix time in seconds."""
     return time.time()

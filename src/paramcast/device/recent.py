@@ -1,4 +1,4 @@
-"""Features of the frames and texts that a device encoded last: nothing is encoded twice in a row."""
+"""Cache of features of the last encoded frames and texts, so that a device does not encode them again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from paramcast.protocol.quantize import Float32
 
 
 class RecentFeatures:
-    """Rows of features by what they were encoded from, least recently used first. Safe to use from threads.
+    """Cache of rows of features by the digests of their sources, least recently used first. Thread-safe.
 
     Args:
-        size: Rows that are kept; the least recently used one goes.
+        size: Largest number of rows; beyond it, the least recently used row is dropped.
     """
 
     def __init__(self, size: int) -> None:
@@ -24,12 +24,12 @@ class RecentFeatures:
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[bytes], encode: Callable[[list[int]], Float32]) -> Float32:
-        """Return the rows of the keys; those that are not kept are encoded first.
+        """Return the rows of the keys; missing rows are encoded first.
 
         Args:
-            keys: N digests, of one kind of thing.
-            encode: (positions in `keys`) -> (their number, D) float32. It is called at most once, with no
-                lock held.
+            keys: N keys of the same kind (digests of frames, or texts).
+            encode: Function of the n positions in `keys` of the missing rows, which returns (n, D) float32.
+                It is called at most once, with no lock held.
 
         Returns:
             (N, D) float32, a copy.
@@ -48,6 +48,6 @@ class RecentFeatures:
         return np.stack([known[key] for key in keys])
 
     def clear(self) -> None:
-        """Forget every row."""
+        """Drop every row."""
         with self._lock:
             self._rows.clear()

@@ -1,4 +1,4 @@
-"""The video application's device: answers about clips by itself from its first moment, and adapts."""
+"""Device of the video application: it answers questions about clips without any server, and adapts."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from paramcast.protocol.quantize import Float32
 
 @dataclass(frozen=True)
 class Hit:
-    """A clip found by text. `score` is the cosine of the embeddings, in -1..1."""
+    """Clip found by text. `score` is the cosine of the embeddings, in -1..1."""
 
     clip_id: str
     score: float
 
 
 class DeviceRuntime(DeviceCore):
-    """One device with one bundle. Every method may be called by several threads at once."""
+    """One device with one bundle. Several threads may call every method at once."""
 
     def __init__(
         self,
@@ -81,24 +81,26 @@ class DeviceRuntime(DeviceCore):
         root: str | None = None,
         when_expired: WhenExpired = "keep",
     ) -> DeviceRuntime:
-        """Start a device: needs no network, goes on with the last package that `store` holds if it may.
+        """Start a device with the last package in `store`, if that may run, else with the base model.
+
+        The start needs no network.
 
         Args:
-            bundle_dir: What `paramcast export` wrote.
+            bundle_dir: Folder that `paramcast export` wrote.
             device_id: A letter or digit, then up to 127 of letters, digits and `._:@+-`.
-            store: A folder for packages and the pinned key, which any number of devices, users and tasks may
-                share, one process at a time for each; without it a restart is at the base.
-            public_key: Hex of the cloud's key; else the manifest's, else the one that `store` has pinned.
-            uplink_noise: Standard deviation of the Gaussian noise on what is sent, where the features' own is
-                1: see docs/threat_model.md for what it hides and costs.
-            root: Hex of the root's key: the manifest has to be signed by it, and only keys that it delegates
-                are trusted; None: the manifest's, if it names one.
-            when_expired: What runs when the time of the running package, or of the newest notice, is over:
-                it ("keep"), or the base model ("base").
+            store: Folder for packages and the pinned key. Any number of devices, users and tasks may share
+                it, with one process at a time for each; without a store, a restart begins at the base.
+            public_key: Hex of the cloud's key; else the manifest's key, else the key pinned in `store`.
+            uplink_noise: Standard deviation of the Gaussian noise that is added to the numbers sent; the
+                features have the standard deviation 1. docs/threat_model.md reports what it hides and costs.
+            root: Hex of the root's key; None for the root that the manifest names, if any. The root must have
+                signed the manifest, and only keys that it delegates are trusted.
+            when_expired: Parameters to run after the running package or the newest notice has expired: the
+                package ("keep"), or the base model ("base").
 
         Raises:
-            BundleError: If the bundle is damaged or its model does not work.
-            DeviceInputError: If the id or the key is malformed, or the noise is negative.
+            BundleError: The bundle is damaged or its model does not work.
+            DeviceInputError: The id or the key is malformed, or the noise is negative.
         """
         check_device_id(device_id)
         noise = UplinkNoise(uplink_noise)
@@ -117,16 +119,16 @@ class DeviceRuntime(DeviceCore):
         return runtime
 
     def for_user(self, user: str) -> DeviceRuntime:
-        """Another user of this device: the same model in memory, a support set and packages of its own.
+        """Return a runtime for another user of this device.
 
-        To the cloud it is a device of its own, called `device_id:user`. The store and the pinned key are
-        shared.
+        The users share the model in memory, the store and the pinned key, but no support set or packages. The
+        cloud treats the user as a separate device with the id `device_id:user`.
 
         Args:
             user: Letters, digits and `._:@+-`.
 
         Raises:
-            DeviceInputError: If the user's name is malformed, or too long with the device's id.
+            DeviceInputError: The user's name is malformed, or is too long together with the device's id.
         """
         device_id = self._user_id(user)
         return DeviceRuntime(
@@ -158,10 +160,10 @@ class DeviceRuntime(DeviceCore):
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, 1..64 frames.
-            queries: What was asked about the clip; may be empty.
+            queries: Questions or queries about the clip; may be empty.
 
         Raises:
-            DeviceInputError: If the frames or a query cannot be used.
+            DeviceInputError: The frames or a query cannot be used.
         """
         frames = check_frames(frames)
         middle = len(frames) // 2
@@ -185,10 +187,10 @@ class DeviceRuntime(DeviceCore):
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, 1..64 frames.
-            questions: At least one; each is read up to its 64th token.
+            questions: At least one question; each is cut after 64 tokens.
 
         Raises:
-            DeviceInputError: If the frames or a question cannot be used, or the bundle is not one for `qa`.
+            DeviceInputError: The frames or a question cannot be used, or the task of the bundle is not `qa`.
         """
         self._need_task("qa")
         snapshot = self._parameters.current
@@ -201,16 +203,16 @@ class DeviceRuntime(DeviceCore):
     def choose(
         self, frames: Frames, questions: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[Answer]:
-        """Answer questions about a clip by choosing among the options given for each.
+        """Answer questions about a clip by choosing among the given options.
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, 1..64 frames.
-            questions: At least one; each is read up to its 64th token, as the options are.
-            options: For each question, the answers to choose from.
+            questions: At least one question. Each question and each option is cut after 64 tokens.
+            options: The answers to choose from, for each question.
 
         Raises:
-            DeviceInputError: If the frames, a question or an option cannot be used, or the bundle is not one
-                for `choice`.
+            DeviceInputError: The frames, a question or an option cannot be used, or the task of the bundle is
+                not `choice`.
         """
         self._need_task("choice")
         snapshot = self._parameters.current
@@ -224,20 +226,20 @@ class DeviceRuntime(DeviceCore):
         ]
 
     def index(self, clip_id: str, frames: Frames) -> None:
-        """Put a clip into the gallery that `retrieve` searches; an older clip of the same id is replaced.
+        """Put a clip into the gallery that `retrieve` searches; an older clip with the same id is replaced.
 
         Raises:
-            DeviceInputError: If the frames cannot be used or the bundle is not one for `retrieval`.
+            DeviceInputError: The frames cannot be used, or the task of the bundle is not `retrieval`.
         """
         self._need_task("retrieval")
         self._gallery.add(clip_id, self._graphs.image(check_frames(frames)))
 
     def retrieve(self, text: str, top: int = 5) -> list[Hit]:
-        """Find the `top` clips of the gallery that fit `text` best, the best one first.
+        """Find the `top` clips of the gallery that match `text` best, the best one first.
 
         Raises:
-            DeviceInputError: If the text cannot be used, the gallery is empty, or the bundle is not one for
-                `retrieval`.
+            DeviceInputError: The text cannot be used, the gallery is empty, `top` is below 1, or the task of
+                the bundle is not `retrieval`.
         """
         self._need_task("retrieval")
         snapshot = self._parameters.current
@@ -255,14 +257,14 @@ class DeviceRuntime(DeviceCore):
         return [Hit(ids[place], float(scores[place])) for place in best]
 
     def clear_cache(self) -> None:
-        """Forget the features of the last 256 frames and texts, which are kept to encode nothing twice.
+        """Drop the cached features of the last 256 frames and 256 texts.
 
-        What the device has observed and indexed stays.
+        The support set and the gallery stay.
         """
         self._graphs.clear_cache()
 
     def status(self) -> dict[str, Any]:
-        """As `DeviceCore.status`, with the bundle's `task` and `form`, and the length of the `gallery`."""
+        """Return `DeviceCore.status` with the bundle's `task` and `form`, and the length of the `gallery`."""
         return {
             **super().status(),
             "task": self.bundle.task,
@@ -277,7 +279,7 @@ class DeviceRuntime(DeviceCore):
         """Run the model once, on the last clip if there is one, else on the mean features.
 
         Raises:
-            ProbeFailed: If that fails or gives anything but finite numbers.
+            ProbeFailed: The model cannot run, or an output is not finite.
         """
         seen = self._support.last()
         clip = seen if isinstance(seen, SeenClip) else None

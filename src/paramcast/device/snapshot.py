@@ -1,4 +1,4 @@
-"""The parameters that a device runs at a moment."""
+"""Parameters that a device runs at a given time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from paramcast.protocol import Package
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The parameters in use.
+    """Parameters in use.
 
     Attributes:
-        parameters: Read-only float32 arrays by name: the tensors of the package.
-        feed: What the model's graphs are fed for them.
-        source: The base model, a package that has just come from the cloud, or one from the store.
-        sequence, expires: The package's (unix seconds); base: 0, None.
-        why: Why these and no others, in a sentence.
-        graphs: The model with these parameters as constants, once they have been baked.
-        version, issued: The package's, where it says them: what a notice calls back.
+        parameters: Tensors of the package by name, read-only float32 arrays.
+        feed: Inputs of the model's graphs for these parameters.
+        source: The base model, a package that came from the cloud since the start, or one from the store.
+        sequence, expires: Number of the package and its end (unix seconds); 0 and None for the base.
+        why: Sentence that says why these parameters run.
+        graphs: The model with these parameters as constants, after baking; else None.
+        version, issued: Model version and issue time of the package, if it names them. A notice recalls
+            packages by these.
     """
 
     parameters: Parameters
@@ -35,7 +36,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, package: Package, feed: Parameters, source: Literal["cloud", "store"], why: str) -> Snapshot:
-        """The parameters of a package; its arrays are read-only from now on."""
+        """Make a snapshot of a package's parameters; this makes the package's arrays read-only."""
         for values in (*package.tensors.values(), *feed.values()):
             values.flags.writeable = False
         return cls(

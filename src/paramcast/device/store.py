@@ -1,18 +1,17 @@
-"""What a device keeps over a restart: its packages by content, which of them it runs, and the keys it trusts.
+"""Files that a device keeps over a restart: its packages, the state that names the running one, and its keys.
 
-A folder serves several tasks and several users: each pair of a device id and a base model has a slot of its
-own in it, with
+A folder serves several tasks and several users. Each pair of a device id and a base model has a slot in it
+(a subfolder) with these files:
 
     cloud.key              the cloud's public keys in hex, the newest first
-    delegation.json        the root's word for the newest of them, if there is a root
-    notice                 the newest notice of what is called back, as it arrived
-    state.json             which package runs, and what is known of each
-    SHA256.pcpk            a package, as it arrived, under the sha256 of its bytes
+    delegation.json        the root's delegation of the newest key, if there is a root
+    notice                 the newest notice of recalled packages, as it arrived
+    state.json             the running package, and the number and times of each package
+    SHA256.pcpk            a package, as it arrived, named by the sha256 of its bytes
 
-Every file is replaced whole or not at all, a package always before the state that names it. So whenever the
-power is cut, a restart finds the state before or the state after. Nothing that is read is trusted: a
-package's bytes have to have the sha256 that it is called by, and the runtime checks them as if they had just
-arrived.
+Every file is replaced whole or not at all, and a package is written before the state that names it. So after
+a power failure, a restart finds the former state or the new state. No file is trusted: the bytes of a package
+must have the sha256 in its name, and the runtime checks them like a package that has just arrived.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from paramcast.protocol.limits import MAX_NOTICE_BYTES
 from paramcast.protocol.signing import is_public_key
 
 MAX_STORE_BYTES = 256 * 1024 * 1024
-"""Of all packages in a folder, whatever their slots."""
+"""Limit of the bytes of all packages in a folder, over all slots."""
 
 MAX_PACKAGES = 16
-"""Of a slot."""
+"""Limit of the number of packages in a slot."""
 
 UNUSED_S = 30 * 86400.0
-"""A slot that nobody has opened for so long may lose the package that it runs, if there is no other room."""
+"""Seconds. A slot that was not opened for longer may lose its running package if there is no other room."""
 
 FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,13 +50,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Kept:
-    """A package in the store.
+    """Package in the store.
 
     Attributes:
-        sha256: Of its bytes, 64 hex digits.
-        sequence: Its sequence number.
-        expires: Unix seconds from which it could no longer have been taken up.
-        taken: Unix seconds when it was.
+        sha256: sha256 of the package's bytes, 64 hex digits.
+        sequence: Sequence number of the package.
+        expires: Unix seconds from which the package could no longer be taken up.
+        taken: Unix seconds when the package was taken up.
     """
 
     sha256: str
@@ -68,15 +67,15 @@ class Kept:
 
 @dataclass(frozen=True)
 class StoreState:
-    """What a slot's `state.json` says.
+    """Content of a slot's `state.json`.
 
     Attributes:
-        highest: The highest sequence number ever taken up in this generation of the cloud's key.
-        clock: When the newest package was issued, as the cloud signed it, unix seconds: it is not earlier
-            than that. Of a package that does not say it: when it was taken up.
-        running: sha256 of the package that runs; None for the base model.
-        kept: All packages, by rising sequence.
-        generation: Of the key that signed the highest number; 0 without a root.
+        highest: Highest sequence number taken up in this generation of the cloud's key.
+        clock: Issue time of the newest package as signed by the cloud, in unix seconds; the present time is
+            not earlier. If the package names no issue time: the time when it was taken up.
+        running: sha256 of the running package; None for the base model.
+        kept: All packages, in ascending order of sequence.
+        generation: Generation of the key that signed the highest number; 0 without a root.
     """
 
     highest: int = 0
@@ -87,65 +86,65 @@ class StoreState:
 
 
 class PackageStore:
-    """The slot of one device id and one base model. One process at a time may use a slot."""
+    """Slot of one device id and one base model. Only one process at a time may use a slot."""
 
     def __init__(
         self, folder: Path | str, *, device: str, model: str, max_bytes: int = MAX_STORE_BYTES
     ) -> None:
-        """Use `folder`, which is made when something is first saved; see `MAX_STORE_BYTES`."""
-        # A hash, because a device id may hold characters that some file systems do not allow.
+        """Use a slot in `folder`. The folder is made when a file is first saved; see `MAX_STORE_BYTES`."""
+        # A hash names the slot, because a device id may hold characters that some file systems forbid.
         self._slot = Path(folder) / hashlib.sha256(f"{device}\n{model}".encode()).hexdigest()[:32]
         self._folder = Path(folder)
         self._max_bytes = max_bytes
 
     def clean(self) -> None:
-        """Remove what a killed process has left half written, and note that the slot is in use.
+        """Remove temporary files of killed processes, and mark the slot as in use.
 
         Raises:
-            OSError: If that fails.
+            OSError: A file cannot be removed or touched.
         """
         remove_halves(self._slot)
         with suppress(FileNotFoundError):
             os.utime(self._slot / "state.json")
 
     def forget(self) -> None:
-        """Remove the slot, whose user has gone for good. Raises OSError if that fails."""
+        """Remove the slot of a user who will not return. Raises OSError if that fails."""
         with suppress(FileNotFoundError):
             shutil.rmtree(self._slot)
 
     def state(self) -> StoreState | None:
-        """The slot's state; None if there is none or it is damaged. Raises OSError if it cannot be read."""
+        """Read the slot's state; None if it is missing or damaged. Raises OSError if it cannot be read."""
         return _read_state(self._slot)
 
     def save_state(self, state: StoreState) -> None:
-        """Replace the state. Raises OSError if that fails; the old one is then still there."""
+        """Replace the state. Raises OSError if that fails; the old state then stays."""
         write_json(self._slot / "state.json", {"format": FORMAT, **asdict(state)})
 
     def digests(self) -> list[str]:
-        """sha256 of every package in the slot, whether or not the state knows it."""
+        """Return the sha256 of every package in the slot, also of packages that the state does not name."""
         return [path.stem for path in sorted(self._slot.glob("*.pcpk"))]
 
     def load(self, sha256: str) -> bytes | None:
-        """A package's bytes; None if it is not there, or not what it was. Raises OSError as ever."""
+        """Read a package; None if it is missing or damaged. Raises OSError if it cannot be read."""
         data = _read(self._path(sha256), MAX_PACKAGE_BYTES)
         return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
     def add(self, data: bytes, running: str | None) -> str:
-        """Keep a package, and make room for it: older ones go, but none that is running.
+        """Write a package, after older packages are deleted to make room for it.
 
-        Only where nothing else is left do the packages go that run in slots which nobody has opened for 30
-        days: else users who are gone would keep new ones out for ever.
+        Running packages are kept. If there is still no room, the running packages of slots that were not
+        opened for 30 days are deleted too; else the packages of former users would exclude new ones forever.
 
         Args:
             data: The sealed package.
-            running: sha256 of what this slot runs now.
+            running: sha256 of the package that this slot runs now.
 
         Returns:
-            Its sha256.
+            The sha256 of the package.
 
         Raises:
-            OSError: It cannot be written, or (ENOSPC) there is no room; nothing has changed then, but that
-                older packages may be gone.
+            OSError: The package cannot be written, or there is no room (ENOSPC). Nothing changes then, except
+                that older packages may be deleted.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         self._make_room(len(data), {sha256, running})
@@ -153,12 +152,12 @@ class PackageStore:
         return sha256
 
     def remove(self, digests: Iterable[str]) -> None:
-        """Remove packages that the state does not name any more. Raises OSError if that fails."""
+        """Remove packages that the state no longer names. Raises OSError if that fails."""
         for sha256 in digests:
             self._path(sha256).unlink(missing_ok=True)
 
     def load_keys(self) -> tuple[str, ...]:
-        """The pinned public keys (hex), the newest first. Raises OSError if they cannot be read."""
+        """Read the pinned public keys (hex), the newest first. Raises OSError if they cannot be read."""
         try:
             text = (self._slot / "cloud.key").read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
@@ -170,31 +169,31 @@ class PackageStore:
         write_bytes(self._slot / "cloud.key", "".join(f"{key}\n" for key in public_keys).encode())
 
     def load_delegation(self) -> bytes | None:
-        """The root's word for the newest key, as it was kept. Raises OSError if it cannot be read."""
+        """Read the root's delegation of the newest key. Raises OSError if it cannot be read."""
         return _read(self._slot / "delegation.json", MAX_NOTICE_BYTES)
 
     def save_delegation(self, delegation: Mapping[str, Any]) -> None:
-        """Keep the root's word. Raises OSError if it cannot be written."""
+        """Write the root's delegation. Raises OSError if it cannot be written."""
         write_json(self._slot / "delegation.json", delegation)
 
     def load_notice(self) -> bytes | None:
-        """The newest notice, as it arrived. Raises OSError if it cannot be read."""
+        """Read the newest notice, as it arrived. Raises OSError if it cannot be read."""
         return _read(self._slot / "notice", MAX_NOTICE_BYTES)
 
     def save_notice(self, data: bytes) -> None:
-        """Keep a notice. Raises OSError if it cannot be written."""
+        """Write a notice. Raises OSError if it cannot be written."""
         write_bytes(self._slot / "notice", data)
 
     def _path(self, sha256: str) -> Path:
         return self._slot / f"{sha256}.pcpk"
 
     def _make_room(self, size: int, needed: set[str | None]) -> None:
-        """Delete the oldest packages until one of `size` bytes fits the folder, and one more the slot."""
+        """Delete the oldest packages until `size` bytes fit into the folder and one package into the slot."""
         files = list(self._packages())
         total = sum(bytes_ for _, bytes_, _ in files)
         in_slot = sum(path.parent == self._slot for _, _, path in files)
         if total + size <= self._max_bytes and in_slot < MAX_PACKAGES:
-            return  # without a look at what each of so many users runs
+            return  # without reading the states of all users
         spare, unused = [], []
         running = {slot: _running(slot) for slot in {path.parent for _, _, path in files}}
         for age, bytes_, path in files:
@@ -211,17 +210,17 @@ class PackageStore:
             raise OSError(errno.ENOSPC, f"no room for {size} bytes within the store's {self._max_bytes}")
 
     def _packages(self) -> Iterator[tuple[float, int, Path]]:
-        """Time of writing, bytes and path of every package of every slot."""
+        """Yield time of writing, size in bytes and path of every package of every slot."""
         for path in self._folder.glob("*/*.pcpk"):
             try:
                 found = path.stat()
-            except FileNotFoundError:  # another slot's owner made room
+            except FileNotFoundError:  # the process of another slot made room
                 continue
             yield found.st_mtime, found.st_size, path
 
 
 def _read(path: Path, most: int) -> bytes | None:
-    """A file's bytes, one more than `most` of them at most; None if there is none."""
+    """Read at most `most` + 1 bytes of a file; None if there is no file."""
     try:
         with path.open("rb") as file:
             return file.read(most + 1)
@@ -230,7 +229,7 @@ def _read(path: Path, most: int) -> bytes | None:
 
 
 def _opened(slot: Path) -> float:
-    """When the slot was opened last, or its state changed; unix seconds."""
+    """Return when the slot was last opened or its state last changed; unix seconds."""
     try:
         return (slot / "state.json").stat().st_mtime
     except OSError:
@@ -264,7 +263,7 @@ def _read_state(slot: Path) -> StoreState | None:
 
 
 def _is_sound(state: StoreState) -> bool:
-    """Whether every field has the type and the range that it must have."""
+    """Check whether every field has a valid type and range."""
     digests = [package.sha256 for package in state.kept]
     numbers: list[Any] = [state.highest, state.generation, *(package.sequence for package in state.kept)]
     numbers += [package.expires for package in state.kept]

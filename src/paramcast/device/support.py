@@ -1,4 +1,4 @@
-"""The support set: what a device remembers of the examples that it has seen, in the form that is sent."""
+"""Support set: the examples that a device remembers, in the form that is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paramcast.protocol import AdaptRequest
 from paramcast.protocol.quantize import Float32
 
 MAX_CLIPS = 64
-"""Examples that are remembered."""
+"""Largest number of examples in the support set."""
 
 
 def _no_queries() -> Float32:
@@ -26,9 +26,10 @@ class Seen:
     """One observed example.
 
     Attributes:
-        anchor: (Ui,) float32, the uplink of its features, as it is sent; of a clip, of its anchor frame's.
-        queries: (0, 1) float32; of a clip (1, Ut), the uplink of its queries' mean, or (0, Ut) where nothing
-            was asked.
+        anchor: (Ui,) float32, the uplink of the example's features, as it is sent; for a clip, the uplink of
+            the anchor frame's features.
+        queries: (0, 1) float32. For a clip: (1, Ut), the uplink of the mean of the queries' features, or
+            (0, Ut) without queries.
     """
 
     anchor: Float32
@@ -40,8 +41,8 @@ class SeenClip(Seen):
     """One observed clip.
 
     Attributes:
-        features: (1, D) float32, the anchor frame's trunk features; stay on the device.
-        query_features: (n, Dt) float32; stay on the device.
+        features: (1, D) float32, the anchor frame's trunk features; they stay on the device.
+        query_features: (n, Dt) float32, the queries' trunk features; they stay on the device.
     """
 
     features: Float32 = field(default_factory=_no_queries)
@@ -49,10 +50,10 @@ class SeenClip(Seen):
 
 
 class SupportMemory:
-    """The last 64 examples. Safe to use from several threads."""
+    """Memory of the last 64 examples. Thread-safe."""
 
     def __init__(self) -> None:
-        self.observed = 0  # all examples ever added
+        self.observed = 0  # number of all examples added
         self._seen: deque[Seen] = deque(maxlen=MAX_CLIPS)
         self._lock = threading.Lock()
 
@@ -60,27 +61,27 @@ class SupportMemory:
         return len(self._seen)
 
     def add(self, example: Seen) -> None:
-        """Remember an example; the oldest of 64 is forgotten."""
+        """Add an example; where there are 64, the oldest one is dropped."""
         with self._lock:
             self._seen.append(example)
             self.observed += 1
 
     def last(self) -> Seen | None:
-        """The example that was added last."""
+        """Return the example that was added last; None if there is none."""
         with self._lock:
             return self._seen[-1] if self._seen else None
 
     def all(self) -> tuple[Seen, ...]:
-        """All remembered examples, oldest first."""
+        """Return all remembered examples, oldest first."""
         with self._lock:
             return tuple(self._seen)
 
 
 def request_of(seen: Sequence[Seen], device: str, model: str, sequence: int) -> AdaptRequest:
-    """What to ask the cloud about the examples `seen`.
+    """Build the request to the cloud for the examples `seen`.
 
     Raises:
-        DeviceInputError: If there are none.
+        DeviceInputError: There are no examples.
     """
     if not seen:
         raise DeviceInputError("the support set is empty: observe at least one example before adapting")

@@ -1,7 +1,7 @@
-"""Which of the server's keys a device trusts: by a chain of endorsements, or by the word of an offline root.
+"""Keys of the server that a device trusts, by a chain of endorsements or by delegation of an offline root.
 
-With a root, the online key is the one of the highest generation that the root has delegated, and online keys
-endorse nobody. Section "Keys" of docs/protocol.md has the rules.
+With a root, the trusted online key is the key of the highest generation that the root has delegated, and
+endorsements by online keys do not count. Section "Keys" of docs/protocol.md has the rules.
 """
 
 from __future__ import annotations
@@ -15,52 +15,55 @@ from paramcast.protocol import BadSignature, Delegation, Endorsement, MessageErr
 from paramcast.protocol.signing import is_public_key
 
 Followed = Literal["same", "chained", "outside"]
-"""What came of following: the same key, one that the former endorsed, or one outside of its chain."""
+"""Result of following: the same key, a key that continues its chain, or a key outside its chain."""
 
 
 class TrustedKeys:
-    """The keys of one device and base model, the newest first.
+    """Trusted keys of one device and base model, the newest first.
 
     Attributes:
-        root: Public key of the root, hex; None: the fleet has none.
-        keys: Public keys, hex: the newest checks what arrives, the former ones what is in the store.
-        delegation: The root's word for the newest key.
+        root: Public key of the root, hex; None if the fleet has no root.
+        keys: Public keys, hex. The newest key checks arriving data, the former keys check the store.
+        delegation: The root's delegation of the newest key, if there is one.
     """
 
     def __init__(self, given: tuple[str, ...], root: str | None) -> None:
-        """Trust the keys `given`, the newest first, unless there is a root: then only what that delegates."""
+        """Trust the keys `given`, the newest first; with a root, trust only keys that the root delegates."""
         self.root = root
         self.keys = given if root is None else ()
         self.delegation: Delegation | None = None
 
     @property
     def newest(self) -> str | None:
-        """The key that what arrives is checked with, if any is known."""
+        """Key that checks arriving data; None if no key is known."""
         return self.keys[0] if self.keys else None
 
     @property
     def generation(self) -> int | None:
-        """In which the root has delegated the newest key; None: no root is known."""
+        """Generation in which the root has delegated the newest key; 0 before that, None without a root."""
         if self.root is None:
             return None
         return self.delegation.generation if self.delegation else 0
 
     def go_on(self, pinned: tuple[str, ...], stored: bytes | None) -> bool:
-        """Go on with what the store has pinned; whether the trusted key is outside of that chain.
+        """Take over the keys that the store has pinned.
 
         Args:
-            pinned: Public keys, the newest first.
-            stored: The delegation that was taken last.
+            pinned: Pinned public keys, the newest first.
+            stored: The delegation that was taken last, if any.
+
+        Returns:
+            Whether the trusted key is outside the chain of the pinned keys.
         """
         if self.root is not None:
             self.keys = ()
             if stored is not None:
-                with suppress(BadSignature, MessageError):  # another root's, or damaged: the server has it
+                with suppress(BadSignature, MessageError):  # of another root, or damaged; the server has it
                     known = Delegation.read(stored)
                     known.check(self.root)
                     self.delegation, self.keys = known, (known.key,)
             return bool(pinned) and pinned != self.keys
-        # A given key that is pinned is where the chain of the pinned ones began, or how far it had come.
+        # A given key that is pinned is the start of the pinned chain, or a later key of it.
         if not self.keys or not {*self.keys}.isdisjoint(pinned):
             newer = [key for key in self.keys if key not in pinned]
             self.keys = (*newer, *pinned)
@@ -68,10 +71,10 @@ class TrustedKeys:
         return bool(pinned)
 
     def pin(self, public_key: str) -> None:
-        """Trust the key of the first server that is met.
+        """Trust the key of the first server that the device reaches.
 
         Raises:
-            CloudError: The key is malformed, another one is trusted already, or only the root says which.
+            CloudError: The key is malformed, another key is trusted already, or there is a root.
         """
         if not is_public_key(public_key):
             raise CloudError("the cloud gave a public key that is not 64 lower-case hex digits")
@@ -88,16 +91,16 @@ class TrustedKeys:
     def follow(
         self, endorsements: Sequence[Endorsement], delegation: Delegation | None, now: float
     ) -> Followed:
-        """Trust the key that the root delegates in a higher generation; without a root, the chain's last.
+        """Trust the key that the root delegates in a higher generation; without a root, the chain's last key.
 
         Args:
-            endorsements: Of the server's keys.
-            delegation: That the server hands out.
+            endorsements: Endorsements of the server's keys.
+            delegation: The root's delegation as the server sends it, if it does.
             now: Unix seconds.
 
         Raises:
-            BadSignature: The root has not signed the delegation, its time is over, or it names another key
-                in a generation that is known; or a link of the chain is not signed by the key before it.
+            BadSignature: The root has not signed the delegation, the delegation has ended, or it names
+                another key in a known generation; or a link of the chain is not signed by the preceding key.
         """
         if self.root is not None:
             return "same" if delegation is None else self._delegated(delegation, self.root, now)
@@ -121,11 +124,11 @@ class TrustedKeys:
         return "chained" if known is not None and known.key == delegation.key else "outside"
 
     def checked(self, now: float) -> str:
-        """Return the key that what arrives at `now` (unix seconds) is checked with.
+        """Return the key that checks data arriving at `now` (unix seconds).
 
         Raises:
-            NoPublicKey: None is known yet.
-            BadSignature: The root's word for it is over.
+            NoPublicKey: No key is known yet.
+            BadSignature: The root's delegation of the key has ended.
         """
         if self.newest is None:
             raise NoPublicKey("this device knows no cloud key: call CloudClient.trust, or load it with one")

@@ -1,4 +1,4 @@
-"""Clips from a file, a camera or a network stream, by PyAV (the extra `video`)."""
+"""Read clips from a file, a camera or a network stream with PyAV (the extra `video`)."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ if TYPE_CHECKING:
     import av
 
 _UNTIMED = ("avi",)
-"""Containers that say when packets are decoded, not when frames show: of B-frames FFmpeg makes that up."""
+"""Containers with decoding times but no presentation times; with B-frames, FFmpeg invents the latter."""
 
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
     "darwin": ("avfoundation", "{}:none"),
     "win32": ("dshow", "video={}"),
 }
-"""Platform -> FFmpeg's input format for cameras, and how it names one."""
+"""Platform -> FFmpeg's input format for cameras, and the pattern of a camera's name."""
 
 
 def read_clips(
     source: str, *, frames: int = 8, seconds: float = 4.0, timeout_s: float = 10.0
 ) -> Iterator[Frames]:
-    """Cut a video into clips as it comes; ends with the video, a camera's never.
+    """Cut a video into clips while it is read. The video of a camera never ends.
 
     Args:
         source: A file's path; a URL that FFmpeg reads (`rtsp://...`, `http://...`); or `camera:NAME`, where
             NAME is a number on Linux and macOS and the camera's name on Windows.
-        frames: A clip's frames, 1..64; the last clip of a file may have fewer.
-        seconds: A clip's length; its frames are those that show at the centers of equal spans of it.
-        timeout_s: Of opening and of every read of a network stream.
+        frames: Number of frames in a clip, 1..64. A clip has fewer where a picture stands still over several
+            spans, and the last clip of a file may have fewer.
+        seconds: Length of a clip. Its frames are the ones shown at the centers of `frames` equal spans of
+            this time.
+        timeout_s: Limit in seconds for opening the source, and for every read of a network stream.
 
     Yields:
         (T, H, W, 3) uint8 RGB, upright, the short side at most 256 pixels.
@@ -69,7 +71,7 @@ def read_clips(
         with av.open(path, timeout=timeout_s, **options) as container:
             yield from _cut(_timed(container, moving_stream(container)), frames, seconds)
     except av.FFmpegError as error:
-        if isinstance(error, OSError) and not Path(path).is_file():  # no such camera, no answer
+        if isinstance(error, OSError) and not Path(path).is_file():  # no such camera, or no answer
             raise DeviceInputError(f"{source} cannot be opened: {error.strerror}") from error
         raise DeviceInputError(
             f"{source} cannot be read as video: it is none, or its data are damaged or cut off"
@@ -79,36 +81,36 @@ def read_clips(
 
 
 def _resolve(source: str) -> tuple[str, dict[str, Any]]:
-    """What to open, and the options of `av.open`."""
+    """Return the path or URL to open, and the options of `av.open`."""
     kind, _, name = source.partition(":")
     if Path(source).is_file():
-        return str(Path(source).absolute()), {}  # else a colon in its name would be a protocol's
+        return str(Path(source).absolute()), {}  # else FFmpeg would read `a:` in a file's name as a protocol
     if kind == "camera":
         if sys.platform not in _CAMERAS:
             raise DeviceInputError(f"cameras are not supported on {sys.platform}; give a file or a URL")
         format_, pattern = _CAMERAS[sys.platform]
         return pattern.format(name or "0"), {"format": format_}
-    if kind == "rtsp":  # over TCP no packet is lost, so no frame is torn
+    if kind == "rtsp":  # TCP loses no packets, so no frame is damaged
         return source, {"options": {"rtsp_transport": "tcp"}}
     return source, {}
 
 
 class _Cutter:
-    """Cuts frames that come in into clips.
+    """Cuts arriving frames into clips.
 
-    Of each clip it takes the frames that show at the centers of equal spans of its time, each once: the same
-    moments as `sampling="time"` looks at in training. A picture that stands still is in one clip alone.
+    A clip holds the frames that are shown at the centers of equal spans of its time, each frame once. These
+    are the moments that `sampling="time"` uses in training. A picture that stands still is in one clip only.
     """
 
     def __init__(self, frames: int, seconds: float, begin: float) -> None:
         self._frames, self._seconds, self._begin = frames, seconds, begin
-        self._moment = 0  # which of the clip's moments comes next
+        self._moment = 0  # index of the clip's next moment
         self._clip: list[Frames] = []
         self.fresh: av.VideoFrame | None = None
-        """The frame that shows now, until it is taken."""
+        """The frame that is shown now, until a clip has taken it."""
 
     def until(self, at: float) -> Iterator[Frames]:
-        """Go on to `at` seconds; yield the clips that are then over."""
+        """Advance to `at` seconds and yield the clips that end before."""
         while self._begin + (self._moment + 0.5) / self._frames * self._seconds + INTO_FRAME < at:
             if self.fresh is not None:
                 picture, self.fresh = upright(self.fresh), None
@@ -119,11 +121,11 @@ class _Cutter:
             if self._moment == self._frames:
                 yield from self.rest()
                 self._begin, self._moment = self._begin + self._seconds, 0
-                if self.fresh is None:  # nothing shows up before `at`: no clip is made of that
+                if self.fresh is None:  # no new frame comes before `at`, so skip the clips until then
                     self._begin += max(0.0, (at - self._begin) // self._seconds) * self._seconds
 
     def rest(self) -> Iterator[Frames]:
-        """Yield what the clip has so far, if anything."""
+        """Yield the frames of the unfinished clip, if there are any."""
         if self._clip:
             yield np.stack(self._clip)
         self._clip = []
@@ -144,7 +146,7 @@ def _cut(
         for clip in (*cutter.until(end), *cutter.rest()):
             given = True
             yield clip
-        if not given and cutter.fresh is not None:  # all is over before the first moment
+        if not given and cutter.fresh is not None:  # the video ends before the first moment
             yield upright(cutter.fresh)[None]
 
 
@@ -158,9 +160,10 @@ def _played(
 
 
 def _timed(container: Any, stream: Any) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Whole frames, each with the second at which it shows, ascending, and for how long.
+    """Yield undamaged frames, each after the second at which it is shown (ascending) and its duration.
 
-    A clock that goes back goes on from where it was: cameras set theirs anew, files are joined.
+    Where the clock jumps back or too far ahead, the times continue from the frame before: cameras reset their
+    clocks, and files are joined.
     """
     step, pause = 1 / frame_rate(stream), longest_pause(container)
     shift, before = 0.0, 0.0

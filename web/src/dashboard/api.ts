@@ -1,4 +1,4 @@
-/** The operator's API: a token, kept for as long as the tab is open, and what the service answers to it. */
+/** Client of the operator's API. The token is kept while the tab is open. */
 
 import { signal } from "@preact/signals";
 
@@ -19,12 +19,12 @@ export class ApiError extends Error {
 const KEPT = "paramcast operator";
 let token = sessionStorage.getItem(KEPT);
 
-/** Who is signed in; undefined: a token is there, and is being looked at. */
+/** Operator who is signed in; null if there is none; undefined while a kept token is checked. */
 export const operator = signal<Operator | null | undefined>(token ? undefined : null);
-/** Why somebody was signed out. */
+/** Reason why the operator was signed out. */
 export const whyOut = signal<string | null>(null);
 
-/** Take a token, if the service knows it. */
+/** Sign in with a token, if the service knows it. */
 export async function signIn(given: string | null = token): Promise<void> {
   token = given;
   const found = await call<Operator>("/me");
@@ -46,7 +46,7 @@ export function may(role: Operator["role"]): boolean {
   return ROLES.indexOf(operator.value?.role ?? "") >= ROLES.indexOf(role);
 }
 
-/** Ask, or with a body tell; whoever's token does not hold any more is signed out. */
+/** Send GET, or POST with a body. An operator whose token is no longer valid is signed out. */
 export async function request(path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
   const headers: Record<string, string> = { authorization: `Bearer ${token}` };
   if (body !== undefined) headers["content-type"] = "application/json";

@@ -1,4 +1,4 @@
-/** Numbers and times as they are shown. */
+/** Format numbers and times for display. */
 
 import type { Gain } from "./types";
 
@@ -35,7 +35,7 @@ export function points(gain: Gain | null): string {
   return `${signed(gain.mean)}${interval}`;
 }
 
-/** What is an axis's end: 1, 2 or 5 times a power of ten, no less than `value`. */
+/** Round up to the end of an axis: 1, 2, 5 or 10 times a power of ten, at least `value`. */
 export function rounded(value: number): number {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

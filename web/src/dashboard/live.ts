@@ -1,4 +1,4 @@
-/** The overview as it changes: server-sent events over fetch, as an EventSource cannot show a token. */
+/** Live overview: server-sent events over fetch, because an EventSource cannot send a token. */
 
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { ApiError, request } from "./api";
@@ -7,7 +7,12 @@ import type { Glance } from "./types";
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 
-/** Call `told` at every event, and `lost` whenever the stream has ended; it is asked for again. Returns how to stop. */
+/**
+ * Watch the overview: call `told` at every event, and `lost` whenever the stream has ended. The stream is requested
+ * again after a wait.
+ *
+ * @returns a function that stops watching.
+ */
 export function watch(span: string, told: (glance: Glance) => void, lost: (why: string) => void): () => void {
   const ending = new AbortController();
   void follow(span, told, lost, ending.signal);

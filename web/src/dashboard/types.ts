@@ -1,4 +1,4 @@
-/** What the service answers: `/openapi.json` of a running one says more. Times are unix milliseconds. */
+/** Answers of the service; see also `/openapi.json` of a running service. Times are unix milliseconds. */
 
 export interface Gain {
   mean: number;
@@ -49,7 +49,7 @@ export interface Devices {
   next: string | null;
 }
 
-/** x and y are hundredths of a standard deviation; null in what was issued before there was a map. */
+/** x and y are hundredths of a standard deviation; null for packages that were issued before the map existed. */
 export interface Issued {
   sequence: number;
   model: string;
@@ -123,7 +123,7 @@ export interface Comparison {
   difference: Gain | null;
 }
 
-/** What is called back of a base model; `since` is 0 where nothing is called back by its time. */
+/** Recalled updates of a base model; `since` is 0 where no update is recalled by its issue time. */
 export interface Recall {
   model: string;
   number: number;
@@ -132,7 +132,7 @@ export interface Recall {
   withdrawn: number[];
 }
 
-/** Who did what; `device`: what it was about. */
+/** Recorded action; `who` did it, and `device` is the device that it concerns. */
 export interface Act {
   id: number;
   at: number;

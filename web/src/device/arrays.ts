@@ -1,4 +1,4 @@
-/** Arrays as a model takes and gives them: numbers in C order, and a shape. */
+/** Arrays of a model's inputs and outputs: numbers in C order, and a shape. */
 
 import type { Dtype as StoredDtype, Stored } from "../protocol/tensors";
 
@@ -30,7 +30,7 @@ interface Kind {
   stored: StoredDtype;
 }
 
-/** Types of a graph's inputs, by NumPy's names, which are ONNX Runtime's too. */
+/** Dtypes of a graph's inputs by NumPy's names, which ONNX Runtime uses too. */
 const DTYPES = {
   float32: { kind: "float", bits: 32, array: Float32Array, stored: "F32" },
   float64: { kind: "float", bits: 64, array: Float64Array, stored: "F64" },
@@ -51,7 +51,7 @@ export function isDtype(text: unknown): text is Dtype {
   return typeof text === "string" && Object.hasOwn(DTYPES, text);
 }
 
-/** The type of numbers; null for what is no such array. */
+/** Return the dtype of an array; null for any other value. */
 export function dtypeOf(data: unknown): Dtype | null {
   if (data instanceof Uint8ClampedArray) return "uint8";
   const named = Object.entries(DTYPES).find(([, { array }]) => data instanceof array);
@@ -62,7 +62,7 @@ export function isFloat(dtype: Dtype): boolean {
   return DTYPES[dtype].kind === "float";
 }
 
-/** Whether no number changes on the way, but for the precision of floats. */
+/** Check whether a conversion keeps every number, except for the precision of floats. */
 export function isSafe(from: Dtype, to: Dtype): boolean {
   const [given, wanted]: Kind[] = [DTYPES[from], DTYPES[to]];
   if (wanted.kind === "bool") return from === "uint8";
@@ -73,7 +73,7 @@ export function isSafe(from: Dtype, to: Dtype): boolean {
   return given.kind === "uint" && wanted.kind === "int" && given.bits < wanted.bits;
 }
 
-/** The numbers as another type; always a copy, so that the caller may use the array again. */
+/** Convert numbers to another dtype; always a copy, so that the caller may use the array again. */
 export function converted(data: TypedArray, to: Dtype): TypedArray {
   const result = new DTYPES[to].array(data.length);
   const wide = result instanceof BigInt64Array || result instanceof BigUint64Array;
@@ -84,7 +84,7 @@ export function converted(data: TypedArray, to: Dtype): TypedArray {
   return result;
 }
 
-/** The numbers of a stored tensor; null if it is of another type. */
+/** Return the numbers of a stored tensor; null if it has another dtype. */
 export function fromStored({ dtype, bytes }: Stored, wanted: Dtype): TypedArray | null {
   const { array, bits, stored } = DTYPES[wanted];
   if (dtype !== stored) return null;

@@ -1,4 +1,4 @@
-/** The folder `artifact/device` of any module, read and checked; see `paramcast.artifact.read`. */
+/** Read and check the folder `artifact/device` of any module; see `paramcast.artifact.read`. */
 
 import { fromHex } from "../protocol/bytes";
 import { changed } from "../protocol/changes";
@@ -14,23 +14,23 @@ import type { Uplink } from "./uplink";
 const TENSOR_FILES = ["base.safetensors", "adapter.safetensors", "uplink.safetensors", "probe.safetensors"];
 
 export interface Artifact extends Manifest {
-  /** The graphs by name; nobody needs them once they are opened. */
+  /** The graphs by name; not needed after they are opened. */
   graphs: Files;
-  /** Target -> its value without an update. */
+  /** Target -> value without an update. */
   base: Tensors;
-  /** What of the adapter lies on the device. */
+  /** Constants of the adapter on the device. */
   constants: Tensors;
   uplink: Uplink;
-  /** One example. */
+  /** The probe: one example. */
   probe: Arrays;
-  /** 4 bytes that tell which example it is. */
+  /** 4 bytes that identify the probe. */
   probeTag: Uint8Array;
 }
 
 /**
  * Load and check a folder.
  *
- * @param given its manifest, if it has been read already.
+ * @param given the manifest, if it has been read already.
  * @throws ArtifactError if a file is missing, damaged or does not fit the others.
  */
 export async function loadArtifact(source: Source, progress?: Progress, given?: unknown): Promise<Artifact> {
@@ -54,7 +54,7 @@ export async function loadArtifact(source: Source, progress?: Progress, given?: 
 }
 
 /**
- * Every target under an update, by the graph's input.
+ * Compute every target under an update, by the name of the graph's input.
  *
  * @throws RangeError if an update or a constant does not fit its target.
  */

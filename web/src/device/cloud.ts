@@ -1,4 +1,4 @@
-/** Talking to the cloud: strict with what it answers, and with a record of every byte that left the device. */
+/** Client of the cloud. It checks every answer, and records all exchanges with their bytes. */
 
 import { type Bytes, fromBase64Url, utf8 } from "../protocol/bytes";
 import { authorize, checkTime, type Endorsement, follow, newNonce, proveKey } from "../protocol/credentials";
@@ -14,10 +14,10 @@ import type { Keys } from "./trust";
 
 const MAX_JSON_BYTES = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
-/** The cloud's words for refusals that a token mends. */
+/** Codes of refusals that enrollment with a token resolves. */
 const NOT_ENROLLED: unknown[] = ["unsigned", "unknown", "revoked"];
 
-/** One exchange: bytes of the bodies, without headers. */
+/** One exchange; `up` and `down` are the bytes of the bodies without headers. */
 export interface Exchange {
   what: string;
   up: number;
@@ -26,16 +26,16 @@ export interface Exchange {
   milliseconds: number;
 }
 
-/** A device that packages are made for. */
+/** Device that packages are made for. */
 export interface Adaptable {
-  /** sha256 of its base model. */
+  /** sha256 of the device's base model. */
   readonly model: string;
-  /** Hex of the cloud's key that it trusts. */
+  /** Hex of the cloud's key that the device trusts; null if it knows none yet. */
   readonly publicKey: string | null;
   request(): Bytes;
   apply(bytes: Bytes): Promise<Package>;
   trust(publicKey: unknown): Promise<void>;
-  /** Hex of the root's key that says which of the cloud's keys it trusts, if there is one. */
+  /** Hex of the root's key, which decides which of the cloud's keys is trusted; null if there is no root. */
   readonly root: string | null;
   follow(keys: Keys): Promise<void>;
   heed(bytes: Bytes): Promise<boolean>;
@@ -47,19 +47,19 @@ interface Call {
   body?: Bytes;
   type?: string;
   limit: number;
-  /** Whether an enrolled device signs it. */
+  /** Whether an enrolled device signs the call. */
   signed?: boolean;
 }
 
 export class Cloud {
-  /** Everything that was exchanged since the page was loaded. */
+  /** All exchanges since the page was loaded. */
   readonly log: Exchange[] = [];
-  /** The notice that came with the last answer. */
+  /** Notice of the last answer. */
   private notice: Bytes | null = null;
   private aheadUs = 0;
   private lastUs = 0;
 
-  /** @param identity the device's; once it is enrolled, its requests are signed. */
+  /** @param identity identity of the device; after the enrollment, its requests are signed. */
   constructor(
     private readonly service: string,
     private readonly store: Store,
@@ -71,9 +71,10 @@ export class Cloud {
   }
 
   /**
-   * Have parameters made for the device and take them up; trusts the cloud's key on first use.
+   * Request a package for the device and take it up; the cloud's key is trusted on first use.
    *
-   * @throws CloudError or NotEnrolled if it cannot be reached or refuses; PackageError if the package may not be run.
+   * @throws CloudError or NotEnrolled if the cloud cannot be reached or refuses; PackageError if the package may not
+   *   be run.
    */
   async adapt(device: Adaptable): Promise<Package> {
     const body = device.request();
@@ -85,15 +86,16 @@ export class Cloud {
       return await this.withKeys(device, () => device.apply(sealed));
     } finally {
       const came = this.notice as Bytes | null;
-      // What is wrong with a notice is not what the caller asked for.
+      // Errors of the notice are suppressed: the caller did not ask for it.
       if (came) await this.withKeys(device, () => device.heed(came)).catch(() => undefined);
     }
   }
 
   /**
-   * Have the device take the cloud's notice of what is called back; whether something else runs because of it.
+   * Give the device the cloud's notice of recalled packages.
    *
-   * @throws CloudError if the cloud cannot be reached; PackageError if the notice may not be believed.
+   * @returns whether another package, or the base model, runs because of the notice.
+   * @throws CloudError if the cloud cannot be reached; PackageError if the notice is not valid or too old.
    */
   async heed(device: Adaptable): Promise<boolean> {
     const path = `/v1/notice/${device.model}`;
@@ -102,7 +104,7 @@ export class Cloud {
     return this.withKeys(device, () => device.heed(data));
   }
 
-  /** Do it; once more if the cloud has a newer key, which the root or the trusted one vouches for. */
+  /** Call `take`; call it again if the cloud may have a newer key, which the root or the trusted key has signed. */
   private async withKeys<T>(device: Adaptable, take: () => Promise<T>): Promise<T> {
     try {
       return await take();
@@ -113,10 +115,10 @@ export class Cloud {
     }
   }
 
-  /** Enrol the device with a one-time token: its requests are signed from then on. @throws CloudError */
+  /** Enroll the device with a one-time token; from then on its requests are signed. @throws CloudError */
   async enrol(token: string): Promise<void> {
     const { device } = this.identity;
-    const key = this.identity.key ?? (await makeKey()); // that of a try before is used again
+    const key = this.identity.key ?? (await makeKey()); // the key of an earlier attempt is used again
     this.identity = { device, key, cloudKey: "" };
     await this.store.saveIdentity(this.identity);
     const asked = {
@@ -150,7 +152,7 @@ export class Cloud {
         "the cloud adapts another base model than the one that this device runs; load it again",
       );
     }
-    // An enrolled device has known its cloud's key since then; a later one is endorsed by it.
+    // An enrolled device has known its cloud's key since it enrolled; that key endorses later ones.
     await device.trust(this.identity.cloudKey || described.public_key);
   }
 
@@ -168,7 +170,7 @@ export class Cloud {
     return jsonObject(await this.send(call));
   }
 
-  /** The body of a good answer. @throws CloudError for any other. */
+  /** Send a call and return the body of a good answer. @throws CloudError for any other answer. */
   private async send(call: Call, mayMendClock = true): Promise<Bytes> {
     const nonce = newNonce();
     const headers = new Headers(call.type ? { "content-type": call.type } : {});
@@ -197,14 +199,14 @@ export class Cloud {
     });
   }
 
-  /** Believe the time that the cloud has signed in refusing the request of `nonce`; whether it told any. */
+  /** Set the clock to the signed time in the cloud's refusal of the request with `nonce`; return whether it has one. */
   private async mendClock(told: Record<string, unknown>, nonce: string): Promise<boolean> {
     const { time_us: timeUs, signature } = told;
     if (!this.enrolled || !Number.isSafeInteger(timeUs) || typeof signature !== "string") return false;
     const check = () => checkTime(this.identity.cloudKey, nonce, timeUs as number, signature);
     try {
       await check().catch(async () => {
-        await this.followKey(); // perhaps the cloud has a newer key, which that of the enrolment endorsed
+        await this.followKey(); // the cloud may have a newer key, which the known key endorsed
         await check();
       });
     } catch {
@@ -269,7 +271,7 @@ export class Cloud {
   }
 }
 
-/** The whole body, unless it is longer than `limit`: the rest of that is never read. */
+/** Read the whole body. @throws CloudError if it is longer than `limit`; the rest is then not read. */
 async function limited(response: Response, limit: number): Promise<Bytes> {
   const chunks: Uint8Array[] = [];
   let size = 0;

@@ -1,4 +1,4 @@
-/** A device with any exported module: answers by itself from its first moment, and takes up what is made for it. */
+/** Device with any exported module: it works without any server, and takes up updates where there is one. */
 
 import type { Bytes } from "../protocol/bytes";
 import { PackageError } from "../protocol/errors";
@@ -27,27 +27,27 @@ const NOTICE_EVERY_MS = 3600_000;
 const NOTICE_RETRY_MS = 60_000;
 
 export interface Options {
-  /** A letter or digit, then up to 127 of letters, digits and `._:@+-`. One device at a time may use it. */
+  /** A letter or digit, then up to 127 of letters, digits and `._:@+-`. Only one device at a time may use an id. */
   id: string;
-  /** Address of the server that makes updates; without one `adapt` is refused. */
+  /** Address of the server that makes updates; without a server `adapt` throws an error. */
   server?: string | null;
   /** Address of a folder `artifact/device`; without `url` and `files` the model comes from the server. */
   url?: string;
   /** The folder's files by name. */
   files?: Readonly<Record<string, Uint8Array>>;
-  /** sha256 of the base model, where the server has several; its first one otherwise. */
+  /** sha256 of the base model, where the server has several; by default the server's first model. */
   model?: string | null;
-  /** Where updates and keys are kept: `browserTable()`; without it they are gone with the page. */
+  /** Table for updates and keys, such as `browserTable()`; without it they end with the page. */
   store?: Table;
-  /** Hex of the server's key; else the artifact's, else the one in the store, else the first server's. */
+  /** Hex of the server's key; else the artifact's key, else the key in the store, else the first server's key. */
   publicKey?: string | null;
-  /** Hex of the root's key: the artifact has to be signed by it; else the artifact's, if it names one. */
+  /** Hex of the root's key, which must have signed the artifact; else the root that the artifact names, if any. */
   root?: string | null;
-  /** What runs when the time of the running update, or of the newest notice, is over; `keep` by default. */
+  /** What runs after the running update or the newest notice has expired; `keep` by default. */
   whenExpired?: WhenExpired;
-  /** In browsers `onnxruntime-web/wasm` is loaded where none is given. */
+  /** ONNX Runtime to use; in browsers `onnxruntime-web/wasm` is loaded by default. */
   runtime?: Runtime;
-  /** Told after each file how many there are. */
+  /** Called after each file with the number of fetched files and the number of all files. */
   progress?: Progress;
 }
 
@@ -57,28 +57,28 @@ export interface Status {
   model: string;
   task: string;
   adapter: string;
-  /** Examples that are remembered. */
+  /** Number of examples in the support set. */
   support: number;
-  /** `base`, `cloud` (an update that has just come) or `store` (one from before the start, or gone back to). */
+  /** `base`, `cloud` (an update that came since the start) or `store` (an update from the store). */
   source: "base" | "cloud" | "store";
-  /** The update's number; 0: base. */
+  /** Number of the update; 0 for the base. */
   sequence: number;
   /** Unix seconds; null for the base model. */
   expires: number | null;
   expired: boolean;
   why: string;
-  /** Of the server's model that made the update; null where none is said. */
+  /** Version of the server's model that made the update; null where the update names none. */
   version: number | null;
-  /** Updates that `rollBack` can go to. */
+  /** Numbers of the updates that `rollBack` can go to. */
   packages: number[];
   publicKey: string | null;
-  /** In which the root has delegated that key; null without a root. */
+  /** Generation in which the root has delegated that key; null without a root. */
   generation: number | null;
-  /** The newest word of the server on what is called back; null: there was none yet. */
+  /** Newest notice of the server about recalled updates; null if no notice has come yet. */
   notice: NoticeStatus | null;
-  /** The last refusal since a success. */
+  /** Last refusal since a success. */
   refused: Refusal | null;
-  /** Why the last change could not be kept. */
+  /** Reason why the last change could not be kept in the store. */
   storeError: string | null;
 }
 
@@ -88,7 +88,7 @@ export class Device {
   private seen: Float32Array[] = [];
   private last: Arrays | null = null;
   private cloud: Cloud | null = null;
-  /** When what is called back is asked for next. */
+  /** Time of the next request for a notice. */
   private heedAt = 0;
 
   private constructor(
@@ -106,7 +106,7 @@ export class Device {
   }
 
   /**
-   * Start a device; it goes on with the last update that the store holds, if that may run.
+   * Start a device with the last update in the store, if that may run, else with the base model.
    *
    * @throws ArtifactError if the folder is damaged, of another kind, or its model does not work.
    * @throws DeviceInputError if an option is malformed.
@@ -115,7 +115,7 @@ export class Device {
     return Device.of(sourceOf(options), options);
   }
 
-  /** As `open`, from any source of files. @param manifest if it has been read already. */
+  /** Start a device as `open` does, from any source of files. @param manifest the manifest, if already read. */
   static async of(source: Source, options: Options, manifest?: unknown): Promise<Device> {
     const { id, publicKey = null, progress } = options;
     if (typeof id !== "string" || !DEVICE_ID.test(id)) {
@@ -150,7 +150,7 @@ export class Device {
     return this.artifact.model;
   }
 
-  /** What the model takes and gives, as it stands in its manifest. */
+  /** Inputs of the model, as in its manifest. */
   get inputs(): Artifact["inputs"] {
     return this.artifact.inputs;
   }
@@ -168,7 +168,7 @@ export class Device {
    * Run the module under the present parameters.
    *
    * @param x an array where the module takes one; a list of arrays in the order of its arguments, or an object by
-   *   their names, nested as the module takes them; N examples each. It may be used again at once.
+   *   their names, nested as the module takes them; N examples each. The caller may use the arrays again at once.
    * @returns arrays in the structure of the module's outputs: an array, a list or an object.
    * @throws DeviceInputError if the inputs do not fit the model.
    */
@@ -180,10 +180,10 @@ export class Device {
   }
 
   /**
-   * Add examples to the support set, the last 64; what is sent of each are a few numbers.
+   * Add examples to the support set, which keeps the last 64. A request carries a few numbers of each example.
    *
    * @param x inputs as `predict` takes them.
-   * @throws DeviceInputError if they do not fit the model, or their features are not finite.
+   * @throws DeviceInputError if the inputs do not fit the model, or their features are not finite.
    */
   async observe(x: Inputs): Promise<void> {
     const data = this.checked(x);
@@ -197,30 +197,30 @@ export class Device {
     this.last = lastOf(data);
   }
 
-  /** Forget the support set. */
+  /** Clear the support set. */
   forget(): void {
     this.seen = [];
   }
 
   /**
-   * Ask for an update now, with all remembered examples, and take it up.
+   * Request an update now, with all examples of the support set, and take it up.
    *
    * @throws CloudError or NotEnrolled if the server cannot be reached or refuses; PackageError if the update may not
-   *   be run: the device keeps the parameters that it has; DeviceInputError if there is nothing to ask with.
+   *   be run (the device keeps its present parameters); DeviceInputError if there is no server or no example.
    */
   adapt(): Promise<Package> {
     return this.turn(() => this.connected.adapt(this));
   }
 
   /**
-   * Ask the server now what it calls back, and run what is allowed; else that is asked every hour, while `predict`
+   * Fetch the server's notice of recalled updates now, and obey it. By default this happens every hour while `predict`
    * is called.
    *
-   * @returns whether another update, or the base model, runs because of it.
-   * @throws CloudError if the server cannot be reached; PackageError if its notice may not be believed.
+   * @returns whether another update, or the base model, runs because of the notice.
+   * @throws CloudError if the server cannot be reached; PackageError if the notice is not valid or too old.
    */
   heed(): Promise<boolean>;
-  /** Take a notice that came from elsewhere. @throws PackageError */
+  /** Take a notice from another source. @throws PackageError if the notice is not valid or too old. */
   heed(bytes: Bytes): Promise<boolean>;
   heed(bytes?: Bytes): Promise<boolean> {
     if (bytes !== undefined) return this.parameters.heed(bytes);
@@ -228,7 +228,7 @@ export class Device {
     return this.turn(() => this.connected.heed(this));
   }
 
-  /** Ask in the background; what goes wrong is tried again later. */
+  /** Fetch the notice in the background if that is due; after a failure, a later call tries again. */
   private heedIfDue(): void {
     if (this.cloud === null || performance.now() < this.heedAt) return;
     void this.heed().catch(() => {
@@ -236,12 +236,12 @@ export class Device {
     });
   }
 
-  /** Enrol the device with a one-time token: its requests are signed from then on. @throws CloudError */
+  /** Enroll the device with a one-time token; from then on its requests are signed. @throws CloudError */
   enrol(token: string): Promise<void> {
     return this.turn(() => this.connected.enrol(token));
   }
 
-  /** What to send to the server: all that leaves the device. @throws DeviceInputError if it has seen nothing. */
+  /** Build the request; nothing else about examples leaves the device. @throws DeviceInputError without examples. */
   request(): Bytes {
     if (!this.seen.length) {
       throw new DeviceInputError("the support set is empty: observe at least one example before adapting");
@@ -257,22 +257,23 @@ export class Device {
     });
   }
 
-  /** Check a sealed update, try it, keep it, and answer with it from now on. @throws PackageError */
+  /** Check a sealed update, try it, keep it, and use it from now on. @throws PackageError if it may not be run. */
   apply(bytes: Bytes): Promise<Package> {
     return this.parameters.apply(bytes);
   }
 
   /**
-   * Run an earlier update again, or the base model; later updates are taken up as ever.
+   * Run an earlier update again, or the base model. Updates that arrive later are still taken up.
    *
-   * @param to its number, one of `status.packages`; 0 for the base model; null for the one before.
-   * @throws DeviceInputError if it was not kept; PackageError if it may not be run.
+   * @param to number of the update, one of `status.packages`; 0 for the base model; null for the update before the
+   *   running one.
+   * @throws DeviceInputError if the update was not kept; PackageError if it may not be run.
    */
   rollBack(to: number | null = null): Promise<void> {
     return this.parameters.rollBack(to);
   }
 
-  /** What runs, and why nothing newer does. */
+  /** State of the device: what it runs, and why it runs nothing newer. */
   get status(): Status {
     const { source, sequence, expires, why, version } = this.parameters.current;
     const { model, task, adapter } = this.artifact;
@@ -297,7 +298,7 @@ export class Device {
     };
   }
 
-  /** Every exchange with the server since the start. */
+  /** All exchanges with the server since the start. */
   get exchanges(): readonly Exchange[] {
     return this.cloud?.log ?? [];
   }
@@ -311,17 +312,17 @@ export class Device {
     return this.parameters.publicKey;
   }
 
-  /** Pin the key of the first server that is met. @throws CloudError if another one is trusted already. */
+  /** Pin the key of the first server that the device reaches. @throws CloudError if it already trusts another key. */
   trust(publicKey: unknown): Promise<void> {
     return this.parameters.trust(publicKey);
   }
 
-  /** Hex of the root's key that says which of the server's keys are trusted, if there is one. */
+  /** Hex of the root's key, which decides which of the server's keys is trusted; null if there is no root. */
   get root(): string | null {
     return this.parameters.root;
   }
 
-  /** Trust the key that the root delegates, or that the chain of endorsements ends in. @throws PackageError */
+  /** Trust the key that the root delegates, or the last key of the chain of endorsements. @throws PackageError */
   follow(keys: Keys): Promise<void> {
     return this.parameters.follow(keys);
   }
@@ -348,7 +349,7 @@ export class Device {
     }
   }
 
-  /** Compute the changed targets, and run the module on the last example and on the exported one. */
+  /** Compute the changed targets, and run the module on the last example and on the probe. */
   private async tryOut(values: Tensors, effect: Bytes | null): Promise<Tensors> {
     let feed: Tensors;
     try {
@@ -384,7 +385,7 @@ export class Device {
     }
     const { effect: spec, probeTag, outputs } = this.artifact;
     if (effect && spec) {
-      // The exported example came last.
+      // The probe came last.
       const [found, before] = [sharesOf(spec, made, outputs), sharesOf(spec, known, outputs)];
       const told = fault(spec, probeTag, effect, found, before);
       if (told !== null) throw new PackageError("WrongEffect", told);
@@ -415,7 +416,7 @@ function trimmed(server: string): string {
   return server.replace(/\/+$/, "");
 }
 
-/** @throws ArtifactError if the base model does not work on the exported example. */
+/** Run the base model on the probe. @throws ArtifactError if it does not work. */
 async function tryBase(graphs: ModuleGraphs, { probe }: Artifact): Promise<void> {
   let outputs: Outputs;
   try {
@@ -433,13 +434,13 @@ function isFloats(data: TypedArray): data is Float32Array | Float64Array {
   return data instanceof Float32Array || data instanceof Float64Array;
 }
 
-/** Whether a number is not finite where it was. */
+/** Check whether a number was finite before and is not finite now. */
 function isLost(before: TypedArray, now: TypedArray): boolean {
   if (!isFloats(before) || !isFloats(now)) return false;
   return before.some((value, place) => Number.isFinite(value) && !Number.isFinite(now[place]));
 }
 
-/** Whether numbers differ; NaN is NaN. */
+/** Check whether numbers differ; NaN equals NaN. */
 function isOther(one: TypedArray, other: TypedArray): boolean {
   if (one.length !== other.length) return true;
   for (let place = 0; place < one.length; place++) {
@@ -449,7 +450,7 @@ function isOther(one: TypedArray, other: TypedArray): boolean {
   return false;
 }
 
-/** The last of several examples. */
+/** Return the last of several examples. */
 function lastOf(data: Arrays): Arrays {
   return new Map(
     [...data].map(([name, { dtype, data: values, shape }]) => {

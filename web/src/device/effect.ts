@@ -1,4 +1,4 @@
-/** What an update does to the exported example, as the server has signed it; see `paramcast.artifact.effect`. */
+/** Effect of an update on the probe, as signed by the server; see `paramcast.artifact.effect`. */
 
 import type { TensorSpec } from "./inputs";
 import type { EffectSpec } from "./manifest";
@@ -9,10 +9,10 @@ const TOP = 32767;
 const TAG = 4;
 
 /**
- * The chosen numbers of the outputs as shares of their sizes, as far as 16 bits reach.
+ * Return the chosen numbers of the outputs as shares of their scales, clipped to the range of 16 bits.
  *
  * @param specs the outputs in the manifest's order.
- * @returns null if a number is not there or not finite.
+ * @returns null if a number is missing or not finite.
  */
 export function sharesOf(
   { positions, scales }: EffectSpec,
@@ -35,12 +35,12 @@ export function sharesOf(
 }
 
 /**
- * What is wrong with the outputs of this device, or null.
+ * Return the fault of this device's outputs, or null.
  *
- * @param tag of the device's example; of another one nothing can be said.
- * @param effect what the server has signed.
+ * @param tag tag of the device's probe; nothing is compared if the effect has another tag.
+ * @param effect effect that the server has signed.
  * @param found shares of the outputs under the update.
- * @param base the same without it.
+ * @param base shares of the outputs without the update.
  */
 export function fault(
   spec: EffectSpec,

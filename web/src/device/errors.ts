@@ -1,6 +1,6 @@
-/** What a device cannot do for its user, and why. */
+/** Errors of a device. */
 
-/** The exported folder is damaged, or not one for this kind of device. */
+/** The exported folder is damaged, or is made for another kind of device. */
 export class ArtifactError extends Error {
   override name = "ArtifactError";
 }
@@ -10,12 +10,12 @@ export class CloudError extends Error {
   override name = "CloudError";
 }
 
-/** The cloud adapts enrolled devices only, and this is none. */
+/** The cloud adapts only enrolled devices, and this device is not enrolled. */
 export class NotEnrolled extends Error {
   override name = "NotEnrolled";
 }
 
-/** What the user gave cannot be used. */
+/** An argument of the user cannot be used. */
 export class DeviceInputError extends Error {
   override name = "DeviceInputError";
 }

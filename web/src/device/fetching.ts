@@ -1,4 +1,4 @@
-/** Where an exported folder comes from: a server, a folder on the web, or memory. A changed byte is refused. */
+/** Fetch an exported folder from a server, from a folder on the web, or from memory; refuse changed files. */
 
 import { type Bytes, sha256, toHex } from "../protocol/bytes";
 import { SHA256 } from "../protocol/limits";
@@ -12,14 +12,14 @@ export type Files = ReadonlyMap<string, Bytes>;
 export type Progress = (done: number, total: number) => void;
 
 export interface Source {
-  /** The manifest, as JSON. */
+  /** Read the manifest as JSON. */
   manifest(): Promise<unknown>;
-  /** The manifest and the root's signature of it, as they are. */
+  /** Read the bytes of the manifest and of the root's signature of it. */
   signed(): Promise<{ manifest: Bytes; signature: Bytes }>;
   file(name: string, digest: string): Promise<Bytes>;
 }
 
-/** A server's model; its first one for null. The browser's cache keeps the files, by their content. */
+/** Make a source of a server's model; its first model for null. The browser caches the files by their digests. */
 export function fromServer(server: string, model: string | null): Source {
   const path = async (): Promise<string> => {
     const listed = (await json(`${server}/v1/bundles`)) as { bundles?: { model: string }[] };
@@ -42,7 +42,7 @@ export function fromServer(server: string, model: string | null): Source {
   };
 }
 
-/** A folder `artifact/device` that any web server serves. */
+/** Make a source of a folder `artifact/device` on any web server. */
 export function fromFolder(url: string): Source {
   const at = (name: string) => `${url.replace(/\/$/, "")}/${name}`;
   return {
@@ -55,7 +55,7 @@ export function fromFolder(url: string): Source {
   };
 }
 
-/** Files in memory, by name. */
+/** Make a source of files in memory, by name. */
 export function fromFiles(files: Readonly<Record<string, Uint8Array>>): Source {
   const file = (name: string): Bytes => {
     if (!Object.hasOwn(files, name)) throw new ArtifactError(`${name} is not among the files`);
@@ -69,10 +69,10 @@ export function fromFiles(files: Readonly<Record<string, Uint8Array>>): Source {
 }
 
 /**
- * The files of a manifest, checked.
+ * Fetch the files of a manifest and check their sha256.
  *
- * @param progress told after each file how many there are.
- * @throws ArtifactError if one is missing or damaged.
+ * @param progress called before the first file and after each file with the number of fetched files and of all files.
+ * @throws ArtifactError if a file is missing or damaged.
  */
 export async function fetchFiles(
   source: Source,
@@ -97,7 +97,7 @@ export async function fetchFiles(
   return new Map(await Promise.all(fetched));
 }
 
-/** The tensors of a safetensors file. @throws ArtifactError if it is none. */
+/** Read the tensors of a safetensors file. @throws ArtifactError if it is no such file. */
 export function tensorsOf(
   files: Files,
   name: string,

@@ -1,4 +1,4 @@
-/** `@paramcast/device`: a device for any exported module, in a browser or in Node. */
+/** `@paramcast/device`: run an exported module as a device, in a browser or in Node. */
 
 export type { NdArray, TypedArray } from "./arrays";
 export { browserTable } from "./browser_table";

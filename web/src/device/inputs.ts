@@ -1,18 +1,18 @@
-/** Inputs of any module: checked against the manifest, errors with names; see `paramcast.device.arguments`. */
+/** Check of any module's inputs against the manifest; the errors name the input. See `paramcast.device.arguments`. */
 
 import { product } from "../protocol/tensors";
 import { converted, type Dtype, dtypeOf, isSafe, type NdArray, type TypedArray } from "./arrays";
 import { DeviceInputError } from "./errors";
 import { isList, isTable, kindOf, misfit, names, type Nested, pick, type Tree } from "./trees";
 
-/** A tensor of a graph; an axis of free length is null. */
+/** Tensor of a graph; null stands for an axis of any length. */
 export interface TensorSpec {
   name: string;
   dtype: Dtype;
   shape: readonly (number | null)[];
 }
 
-/** An array of a graph's own type. */
+/** Array in the dtype of the graph's input. */
 export interface Checked {
   dtype: Dtype;
   data: TypedArray;
@@ -22,12 +22,12 @@ export interface Checked {
 export type Arrays = ReadonlyMap<string, Checked>;
 
 /**
- * What a model takes: an array where there is one; a list in the order of the module's arguments, or an object by
- * their names, nested as the module takes them.
+ * Inputs of a model: an array where there is one input; a list in the order of the module's arguments, or an object
+ * by their names, nested as the module takes them.
  */
 export type Inputs = Nested<NdArray>;
 
-/** The arrays by the names of the graph's inputs. @throws DeviceInputError */
+/** Return the arrays by the names of the graph's inputs. @throws DeviceInputError if they do not fit the model. */
 export function checkInputs(x: unknown, specs: readonly TensorSpec[], tree: Tree): Arrays {
   const given = new Map(pick(...matched(x, tree)));
   const arrays = new Map(specs.map((spec) => [spec.name, checked(given.get(spec.name), spec)]));
@@ -38,7 +38,7 @@ export function checkInputs(x: unknown, specs: readonly TensorSpec[], tree: Tree
   return arrays;
 }
 
-/** Tree and value in one form: arguments may be given by place or name, a single one by itself. */
+/** Return tree and value in a common form: arguments may be given by position or name, a single one by itself. */
 function matched(x: unknown, tree: Tree): [Tree, unknown] {
   const listed = typeof tree === "string" ? [tree] : Object.values(tree ?? {});
   if (Array.isArray(x)) return [listed, x];
@@ -47,7 +47,7 @@ function matched(x: unknown, tree: Tree): [Tree, unknown] {
     if (typeof only === "string") return [only, x];
   } else if (isTable(x)) {
     if (isTable(tree)) return [tree as Tree, x];
-    // The module's one argument may be an object itself.
+    // The only argument of the module may be an object.
     if (isTable(only) && Object.keys(only).sort().join() === Object.keys(x).sort().join()) return [only, x];
     return [
       Object.fromEntries(listed.map((part, place) => [argument(part as Tree, place), part as Tree])),
@@ -59,7 +59,7 @@ function matched(x: unknown, tree: Tree): [Tree, unknown] {
   );
 }
 
-/** The name of an argument: its tensor's, or what the names of its tensors begin with. */
+/** Return the name of an argument: its tensor's name, or the prefix of its tensors' names. */
 function argument(part: Tree, place: number): string {
   if (typeof part === "string") return part;
   return names(part)[0]?.split(".")[0] ?? String(place);

@@ -1,4 +1,4 @@
-/** What stands in the manifest of a module's folder, each value checked; see `paramcast.artifact.manifest`. */
+/** Read the manifest of a module's folder and check each value; see `paramcast.artifact.manifest`. */
 
 import { sha256, toHex, utf8 } from "../protocol/bytes";
 import { isKind, type Kind } from "../protocol/changes";
@@ -17,13 +17,13 @@ export const CONTEXT_FILE = "context.onnx";
 export interface TargetSpec {
   name: string;
   shape: readonly number[];
-  /** The graph's input for it. */
+  /** Name of the graph's input for the target. */
   input: string;
-  /** What changes it, in order. */
+  /** Kinds of change of the target, in order. */
   kinds: readonly Kind[];
 }
 
-/** How a device computes what it sends: `output` (N, F) or (N, T, F) of `graph`, then the uplink. */
+/** Computation of the numbers that a device sends: `output` (N, F) or (N, T, F) of `graph`, then the uplink. */
 export interface ContextSpec {
   graph: string;
   output: string;
@@ -31,41 +31,41 @@ export interface ContextSpec {
   uplink: number;
 }
 
-/** Which outputs of the example tell what an update does. */
+/** Outputs of the probe that identify the effect of an update. */
 export interface EffectSpec {
-  /** Among all numbers of the outputs of floating point, in the manifest's order. */
+  /** Positions among all numbers of the floating point outputs, in the manifest's order. */
   positions: readonly number[];
-  /** The size of each: what a difference is a share of. */
+  /** Scale of each of these numbers; differences are shares of it. */
   scales: readonly number[];
-  /** The share that engines may differ by. */
+  /** Largest difference between engines, as a share of the scale. */
   tolerance: number;
 }
 
 export interface Manifest {
-  /** sha256 of what an update is for. */
+  /** sha256 of the base model that an update is made for. */
   model: string;
   adapter: string;
   task: string;
-  /** Hex of the server's key, if it was exported with it. */
+  /** Hex of the server's key, if the artifact was exported with it. */
   publicKey: string | null;
-  /** Hex of the root's key that signed the manifest, if it names one. */
+  /** Hex of the root's key that signed the manifest, if the manifest names a root. */
   root: string | null;
   labels: readonly string[] | null;
   inputs: readonly TensorSpec[];
-  /** The inputs' names, as the module takes its arguments. */
+  /** Names of the inputs, nested as the module takes its arguments. */
   arguments: Tree;
   outputs: readonly TensorSpec[];
   structure: Tree;
-  /** Tensor of an update -> its shape. */
+  /** Tensor of an update -> shape. */
   parameters: Shapes;
   targets: readonly TargetSpec[];
   context: ContextSpec;
-  /** Null where nothing is compared, as in artifacts of old. */
+  /** Null where no effect is compared, as in older artifacts. */
   effect: EffectSpec | null;
   files: Readonly<Record<string, unknown>>;
 }
 
-/** Keys that say what an update is for; labels, task and key may change without it. */
+/** Keys that enter the base model's sha256; labels, task and public key may change without a new sha256. */
 const IDENTITY = [
   "format",
   "kind",
@@ -80,12 +80,12 @@ const IDENTITY = [
   "context",
 ];
 
-/** Whether it is that of a module of any kind; else it is the video application's. */
+/** Check whether a manifest belongs to a module of any kind; else it may be one of the video application. */
 export function isModuleManifest(value: unknown): boolean {
   return isTable(value) && value.format === 2 && value.kind === "module";
 }
 
-/** @throws ArtifactError that names what is missing or malformed. */
+/** Check and convert a manifest. @throws ArtifactError that names the missing or malformed entry. */
 export async function readManifest(value: unknown): Promise<Manifest> {
   if (!isTable(value) || !isTable(value.files)) {
     throw new ArtifactError("the manifest has no table 'files'; export again");
@@ -200,14 +200,14 @@ function checkNames(manifest: Manifest): void {
   }
 }
 
-/** sha256 of what an update is for, as `paramcast.artifact.read.model_digest` computes it. */
+/** Compute the sha256 of the base model as `paramcast.artifact.read.model_digest` does. */
 async function modelDigest(manifest: Record<string, unknown>): Promise<string> {
   const told = Object.fromEntries(IDENTITY.map((key) => [key, manifest[key] ?? null]));
   const files = Object.entries(manifest.files as object).filter(([name]) => name !== "probe.safetensors");
   return toHex(await sha256(utf8(canonical({ ...told, files: Object.fromEntries(files) }))));
 }
 
-/** JSON with sorted keys, without spaces, in ASCII. */
+/** Format a value as JSON with sorted keys, without spaces, in ASCII. */
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
   if (isTable(value)) {

@@ -1,4 +1,4 @@
-/** The graphs of an artifact as functions on arrays; one run at a time, as a session takes no two at once. */
+/** Graphs of an artifact as functions on arrays. One run at a time, because a session allows no two at once. */
 
 import type * as Ort from "onnxruntime-web";
 import type { Tensors } from "../protocol/package";
@@ -9,14 +9,14 @@ import type { Arrays } from "./inputs";
 import { CONTEXT_FILE, MODEL_FILE } from "./manifest";
 import { inTurn } from "./turns";
 
-/** An ONNX Runtime: the modules of `onnxruntime-web`, `onnxruntime-node` and `onnxruntime-react-native` are ones. */
+/** An ONNX Runtime, such as the module `onnxruntime-web`, `onnxruntime-node` or `onnxruntime-react-native`. */
 export type Runtime = Pick<typeof Ort, "InferenceSession" | "Tensor">;
 
 export type Outputs = ReadonlyMap<string, NdArray>;
 
 export class ModuleGraphs {
   private readonly turn = inTurn();
-  /** What the module's graph is fed without an update. */
+  /** Inputs of the module's graph that stand for the base model. */
   readonly base: Tensors;
 
   private constructor(
@@ -27,7 +27,7 @@ export class ModuleGraphs {
     this.base = new Map(artifact.targets.map(({ name, input }) => [input, artifact.base.get(name)!]));
   }
 
-  /** @throws ArtifactError if the runtime refuses a graph, or updates would have no effect on it. */
+  /** Open the graphs. @throws ArtifactError if the runtime refuses a graph, or updates would have no effect on it. */
   static async open(runtime: Runtime, artifact: Artifact): Promise<ModuleGraphs> {
     const sessions = new Map<string, Ort.InferenceSession>();
     for (const [name, data] of artifact.graphs) {
@@ -41,13 +41,13 @@ export class ModuleGraphs {
     return new ModuleGraphs(runtime, artifact, sessions);
   }
 
-  /** Run the module: its outputs by name. */
+  /** Run the module and return its outputs by name. */
   async outputs(data: Arrays, targets: Tensors): Promise<Outputs> {
     const names = this.artifact.outputs.map(({ name }) => name);
     return this.run(MODEL_FILE, data, targets, names);
   }
 
-  /** Features of each example on the base module; of (N, T, F) those of the middle part. */
+  /** Compute the features of each example on the base module; of (N, T, F), the middle one of the T parts. */
   async context(data: Arrays): Promise<Float32Array[]> {
     const { graph, output, dim } = this.artifact.context;
     const targets = graph === CONTEXT_FILE ? new Map() : this.base;
@@ -63,14 +63,14 @@ export class ModuleGraphs {
     });
   }
 
-  /** Free what the graphs hold, once all that is under way has ended. */
+  /** Free the memory of the graphs after all runs under way have ended. */
   async release(): Promise<void> {
     await this.turn(async () => {
       for (const session of this.sessions.values()) await session.release();
     });
   }
 
-  /** Run what the outputs need; a graph is fed what it asks for. */
+  /** Run the part of a graph that the outputs need; the graph gets only the inputs that it declares. */
   private async run(name: string, data: Arrays, targets: Tensors, outputs: string[]): Promise<Outputs> {
     const session = this.sessions.get(name)!;
     const { Tensor } = this.runtime;
@@ -97,7 +97,7 @@ function checkGraphs(artifact: Artifact, sessions: ReadonlyMap<string, Ort.Infer
   const model = sessions.get(MODEL_FILE)!;
   const targets = artifact.targets.map(({ input }) => input);
   const data = artifact.inputs.map(({ name }) => name);
-  // A constant, or a default that may be overridden, is no input here: no runtime says that it ignores an update.
+  // A target must be an input of the graph: a runtime ignores an update of a constant, or of a default, silently.
   checkAsked([MODEL_FILE], [model], targets);
   const describer = sessions.get(artifact.context.graph)!;
   for (const [name, session] of sessions) {
@@ -115,7 +115,7 @@ function checkGraphs(artifact: Artifact, sessions: ReadonlyMap<string, Ort.Infer
   if (missing) throw new ArtifactError(`no graph gives the output ${missing[1]}; export again`);
 }
 
-/** See that every name has to be fed to a graph. @throws ArtifactError for one that has not. */
+/** Check that every name is an input of a graph. @throws ArtifactError for the first name that is not. */
 export function checkAsked(
   files: readonly string[],
   sessions: readonly { inputNames: readonly string[] }[],

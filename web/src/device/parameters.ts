@@ -1,4 +1,4 @@
-/** Which parameters the device runs: checks what arrives, keeps it, goes back to it, and says why. */
+/** Parameters that the device runs: check, keep and run packages, roll back, and report the reasons. */
 
 import type { Bytes } from "../protocol/bytes";
 import { PackageError } from "../protocol/errors";
@@ -12,42 +12,42 @@ import { inTurn } from "./turns";
 const MAX_PACKAGES = 16;
 const TO_BASE = "the server has devices run the base model";
 
-/** What packages are for. */
+/** Model that packages are made for. */
 export interface Model {
   /** sha256 of the base model. */
   model: string;
-  /** Tensors of a package. */
+  /** Shapes of a package's tensors. */
   shapes: Shapes;
   /** Hex of the cloud's key, if the model was exported with it. */
   publicKey: string | null;
-  /** Hex of the root's key, which says which of the cloud's keys to trust; null or absent: there is none. */
+  /** Hex of the root's key, which decides which of the cloud's keys is trusted; null or absent if there is no root. */
   root?: string | null;
 }
 
-/** What runs when the time of the running package, or of the newest notice, is over: it, or the base model. */
+/** What runs after the running package or the newest notice has expired: the package, or the base model. */
 export type WhenExpired = "keep" | "base";
 
-/** The newest notice that the device has taken. */
+/** Newest notice that the device has taken. */
 export interface NoticeStatus {
   /** Seconds since the server signed it. */
   age: number;
-  /** Whether a newer one should have come by now. */
+  /** Whether a newer notice should have come by now. */
   expired: boolean;
   toBase: boolean;
-  /** Versions of the model whose updates are called back. */
+  /** Versions of the model whose updates are recalled. */
   withdrawn: readonly number[];
 }
 
-/** The parameters in use; replaced as a whole. */
+/** Parameters in use, which are replaced as a whole. */
 export interface Snapshot<Feed> {
-  /** What the model's graphs are fed. */
+  /** Inputs of the model's graphs for these parameters. */
   feed: Feed;
   source: "base" | "cloud" | "store";
   sequence: number;
   /** Unix seconds; null for the base model. */
   expires: number | null;
   why: string;
-  /** The package's, where it says them: what a notice calls back. */
+  /** Model version and issue time of the package, if it names them. A notice recalls packages by these. */
   version: number | null;
   issued: number | null;
 }
@@ -67,9 +67,9 @@ export class ParameterKeeper<Feed> {
   private readonly turn = inTurn();
 
   /**
-   * @param nothing what the graphs are fed without a package.
-   * @param tryOut what they are fed for a package's tensors, given what the cloud has signed of their effect; throws a
-   *   PackageError if the model does not work so.
+   * @param nothing inputs of the graphs without a package.
+   * @param tryOut function of a package's tensors and their effect as signed by the cloud, which returns the inputs of
+   *   the graphs. It throws a PackageError if the model does not work with them.
    */
   constructor(
     private readonly of: Model,
@@ -83,7 +83,7 @@ export class ParameterKeeper<Feed> {
     this.running = this.base("no package has been taken up yet");
   }
 
-  /** What answers now: the package that was taken up, or the base model where that may not run. */
+  /** Snapshot that answers now: the package that was taken up, or the base model where it may not run. */
   get current(): Snapshot<Feed> {
     const why = this.running.source === "base" ? null : this.heldBack();
     return why === null ? this.running : this.base(why);
@@ -98,7 +98,7 @@ export class ParameterKeeper<Feed> {
     return this.trusted.root;
   }
 
-  /** In which the root has delegated the cloud's key; null: no root is known. */
+  /** Generation in which the root has delegated the cloud's key; null without a root. */
   get generation(): number | null {
     return this.trusted.generation;
   }
@@ -109,17 +109,17 @@ export class ParameterKeeper<Feed> {
     return { age: Math.max(0, this.now() - time), expired: this.now() >= until, toBase, withdrawn };
   }
 
-  /** The highest sequence number taken up in this generation: nothing at or below it is accepted. */
+  /** Highest sequence number taken up in this generation. Only higher numbers are accepted. */
   get highest(): number {
     return this.slot.highest;
   }
 
-  /** The sequence numbers that `rollBack` can go to. */
+  /** Sequence numbers that `rollBack` can go to. */
   get packages(): number[] {
     return this.slot.kept.map((kept) => kept.sequence);
   }
 
-  /** Go on with the package that ran last, or the newest earlier one that may still be run. */
+  /** Run the package that ran last, or the newest other one in the store that may still be run. */
   async start(): Promise<void> {
     await this.trusted.start();
     this.slot = await this.store.slot(this.device, this.of.model);
@@ -143,7 +143,7 @@ export class ParameterKeeper<Feed> {
     this.running = this.base("no package that was kept may be run");
   }
 
-  /** Check a sealed package, try it, keep it, and run it from now on. @throws PackageError */
+  /** Check a sealed package, try it, keep it, and run it from now on. @throws PackageError if it may not be run. */
   apply(bytes: Bytes): Promise<Package> {
     return this.turn(async () => {
       let opened: Package;
@@ -165,7 +165,7 @@ export class ParameterKeeper<Feed> {
         throw error;
       }
       const { sequence, expires, issued } = opened;
-      // What the cloud has signed last, also where it is earlier: then the time before was wrong.
+      // The issue time of the newest package counts. Where it is earlier than the former, the former was wrong.
       const taken = issued === null ? this.now() : Date.now() / 1000;
       const kept = [...this.slot.kept, { bytes, sequence, expires, taken }].slice(-MAX_PACKAGES);
       await this.save({ ...this.slot, highest: sequence, clock: issued ?? taken, running: sequence, kept });
@@ -176,10 +176,10 @@ export class ParameterKeeper<Feed> {
   }
 
   /**
-   * Take a notice: drop the packages that it calls back, and run the newest allowed one, or the base model.
+   * Take a notice: drop the packages that it recalls, and run the newest allowed one, or the base model.
    *
-   * @returns whether another package, or the base model, runs because of it.
-   * @throws PackageError if it may not be believed, or is older than one that was taken.
+   * @returns whether another package, or the base model, runs because of the notice.
+   * @throws PackageError if the notice is not valid, or is older than one that was taken.
    */
   heed(bytes: Bytes): Promise<boolean> {
     return this.turn(async () => {
@@ -199,10 +199,10 @@ export class ParameterKeeper<Feed> {
   }
 
   /**
-   * Run an earlier package again, or the base model; later packages are taken up as ever.
+   * Run an earlier package again, or the base model. Packages that arrive later are still taken up.
    *
-   * @param wanted its number, 0 for the base model, null for the one before that which runs.
-   * @throws DeviceInputError if it was not kept; PackageError if it may not be run.
+   * @param wanted number of the package; 0 for the base model; null for the package before the running one.
+   * @throws DeviceInputError if the package was not kept; PackageError if it may not be run.
    */
   rollBack(wanted: number | null): Promise<void> {
     return this.turn(async () => {
@@ -225,17 +225,17 @@ export class ParameterKeeper<Feed> {
     });
   }
 
-  /** Pin the key of the first cloud that is met. @throws CloudError if another one is trusted already. */
+  /** Pin the key of the first cloud that the device reaches. @throws CloudError if it already trusts another key. */
   trust(publicKey: unknown): Promise<void> {
     return this.trusted.pin(publicKey);
   }
 
   /**
-   * Trust the key that the root delegates, or that the chain of endorsements ends in.
+   * Trust the key that the root delegates, or the last key of the chain of endorsements.
    *
-   * A key outside of the chain has numbers of its own, and what others have signed is dropped.
+   * For a key outside the chain, sequence numbers begin again, and packages and notices of former keys are dropped.
    *
-   * @throws PackageError BadSignature if the root, or the key before, has not signed it.
+   * @throws PackageError BadSignature if the root or the preceding key has not signed the delegation or endorsement.
    */
   follow(keys: Keys): Promise<void> {
     return this.turn(async () => {
@@ -244,7 +244,7 @@ export class ParameterKeeper<Feed> {
     });
   }
 
-  /** Forget what keys outside of the chain have signed; whether the slot was theirs. */
+  /** Forget packages and notices of a key that is outside the chain; return whether the slot's key was outside. */
   private async beginAnew(): Promise<boolean> {
     const { key, generation = 0 } = this.slot;
     const newest = this.trusted.generation ?? 0;
@@ -271,14 +271,14 @@ export class ParameterKeeper<Feed> {
     }
   }
 
-  /** @throws PackageError Withdrawn if the notice calls the package back. */
+  /** Check a package by the notice. @throws PackageError Withdrawn if it is recalled, or may not run now. */
   private checkAllowed({ sequence, version, issued }: Package, toRun: boolean): void {
     const { notice } = this;
     const why = notice && (refusal(notice, version, issued) ?? (toRun && notice.toBase ? TO_BASE : null));
     if (why) throw new PackageError("Withdrawn", `package ${sequence} may not be run: ${why}`);
   }
 
-  /** Remove the packages that the notice calls back; if the running one is among them, go to another. */
+  /** Remove the packages that the notice recalls; if the running one is among them, run another. */
   private async dropWithdrawn(notice: Notice): Promise<void> {
     const allowed: Kept[] = [];
     for (const kept of this.slot.kept) {
@@ -304,13 +304,13 @@ export class ParameterKeeper<Feed> {
         const opened = await this.stored(kept);
         return snapshot(opened, await this.tryOut(opened.tensors, opened.effect), "store", why);
       } catch {
-        continue; // the one before, then
+        continue; // try the next older one
       }
     }
     return this.base(why);
   }
 
-  /** Why the base model answers in the place of the package that was taken up, if it does. */
+  /** Return why the base model answers instead of the package that was taken up; null if it does not. */
   private heldBack(): string | null {
     const { notice, running } = this;
     if (notice?.toBase) return TO_BASE;
@@ -320,7 +320,7 @@ export class ParameterKeeper<Feed> {
     return notice && now >= notice.until ? "the newest notice of the server is too old" : null;
   }
 
-  /** A kept package; what was taken up in time is run on after its expiry, and outlives its key. */
+  /** Open a kept package. One that was taken up in time may run after its expiry, and outlives its key. */
   private async stored(kept: Kept): Promise<Package> {
     const now = kept.taken < kept.expires ? 0 : this.now();
     const [newest, ...former] = this.trusted.keys;
@@ -363,7 +363,7 @@ export class ParameterKeeper<Feed> {
     return { feed: this.nothing, source: "base", ...nothing, why };
   }
 
-  /** Unix seconds; not earlier than the issue time of the newest package, whatever the clock says. */
+  /** Return unix seconds; where the clock is behind, the issue time of the newest package. */
   private now(): number {
     return Math.max(Date.now() / 1000, this.slot.clock);
   }

@@ -1,4 +1,4 @@
-/** The manifest of an artifact that an offline root has signed. */
+/** Check of a manifest that an offline root has signed. */
 
 import { checkManifest } from "../protocol/root";
 import { isPublicKey } from "../protocol/signing";
@@ -7,11 +7,11 @@ import type { Source } from "./fetching";
 import { isTable } from "./trees";
 
 /**
- * The manifest, once the root's signature is found right, if it names a root or has to.
+ * Return the manifest after a check of the root's signature, if the manifest names a root or `root` is given.
  *
- * @param root hex of the root's key that has to have signed it; null: the one that it names.
+ * @param root hex of the root's key that must have signed the manifest; null for the root that the manifest names.
  * @param given the manifest, if it has been read already.
- * @throws ArtifactError if it is not signed, or by another root.
+ * @throws ArtifactError if the manifest is not signed, or is signed by another root.
  */
 export async function signedManifest(source: Source, root: string | null, given?: unknown): Promise<unknown> {
   const read = given ?? (await source.manifest());

@@ -1,4 +1,4 @@
-/** What a device keeps over a restart: updates, trusted keys, its own key. */
+/** Data that a device keeps over a restart: updates, trusted keys, and the device's key. */
 
 import type { Bytes } from "../protocol/bytes";
 import type { Delegation } from "../protocol/root";
@@ -7,50 +7,50 @@ import type { Delegation } from "../protocol/root";
 export interface Kept {
   bytes: Bytes;
   sequence: number;
-  /** Unix seconds: from when it could no longer be taken up, and when it was. */
+  /** Unix seconds from which the package could no longer be taken up, and (`taken`) when it was taken up. */
   expires: number;
   taken: number;
 }
 
-/** What is known of one device's packages for one base model. */
+/** State of one device's packages for one base model. */
 export interface Slot {
-  /** The highest sequence number ever taken up in this generation of the cloud's key. */
+  /** Highest sequence number taken up in this generation of the cloud's key. */
   highest: number;
-  /** Of the key that signed it; absent: 0, there was no root. */
+  /** Generation of the key that signed that package; absent means 0 (no root). */
   generation?: number;
-  /** Hex of that key; absent in what was kept before. */
+  /** Hex of that key; absent in older slots. */
   key?: string;
-  /** The newest notice of what is called back, as it arrived. */
+  /** The newest notice of recalled packages, as it arrived. */
   notice?: Bytes;
-  /** Unix seconds when the newest package was issued; of one that does not say it, when it was taken up. */
+  /** Unix seconds when the newest package was issued; if it names no issue time, when it was taken up. */
   clock: number;
-  /** The sequence number of the package that runs; 0: the base model. */
+  /** Sequence number of the running package; 0 for the base model. */
   running: number;
   kept: Kept[];
 }
 
-/** Who the device is. */
+/** Identity of the device. */
 export interface Identity {
   device: string;
-  /** Its key pair, from when it began to enrol; the private half cannot leave the browser. */
+  /** Key pair of the device; null before it begins to enroll. The private half cannot leave the browser. */
   key: CryptoKeyPair | null;
-  /** Hex of the key with which the cloud signed when the device was enrolled; empty before. */
+  /** Hex of the key with which the cloud signs, from the enrollment or a later one; empty before the enrollment. */
   cloudKey: string;
-  /** Hex of the root's key, which says which key the cloud signs with; null or absent: there is none. */
+  /** Hex of the root's key, which decides the key that the cloud signs with; null or absent if there is no root. */
   root?: string | null;
-  /** The generation in which the root has delegated `cloudKey`; absent: none yet. */
+  /** Generation in which the root has delegated `cloudKey`; absent if it was not delegated yet. */
   generation?: number;
 }
 
 export const EMPTY: Slot = { highest: 0, clock: 0, running: 0, kept: [] };
 
-/** Where it is kept: values that can be cloned (numbers, texts, bytes, WebCrypto keys), by name. */
+/** Storage of values by name. The values can be cloned: numbers, texts, bytes, WebCrypto keys. */
 export interface Table {
   get(name: string): Promise<unknown>;
   set(name: string, value: unknown): Promise<unknown>;
 }
 
-/** A table that is gone with the page. */
+/** Make a table that ends with the page. */
 export function memoryTable(): Table {
   const values = new Map<string, unknown>();
   return {
@@ -59,11 +59,11 @@ export function memoryTable(): Table {
   };
 }
 
-/** What is kept in a table; what cannot be kept is told by `problem`, and stops nothing. */
+/** Store in a table. A failure to read or write raises no error; `problem` describes it. */
 export class Store {
   problem: string | null = null;
 
-  /** @param owner whose identity it is; empty: of the page's own device. */
+  /** @param owner id of the device whose identity is stored; empty for the device of the page. */
   constructor(
     private readonly table: Table,
     private readonly owner = "",
@@ -77,7 +77,7 @@ export class Store {
     return this.write(`slot ${model} ${device}`, slot);
   }
 
-  /** The cloud's public keys in hex, the newest first. */
+  /** Read the cloud's public keys in hex, the newest first. */
   keys(): Promise<string[]> {
     return this.read<string[]>("cloud keys", []);
   }
@@ -86,7 +86,7 @@ export class Store {
     return this.write("cloud keys", keys);
   }
 
-  /** The word of `root` that was taken last, unchecked. */
+  /** Read the delegation of `root` that was taken last, unchecked. */
   delegation(root: string): Promise<unknown> {
     return this.read<unknown>(`delegation ${root}`, null);
   }

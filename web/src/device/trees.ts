@@ -1,10 +1,10 @@
-/** Nested arguments and outputs: a tree is a name, a list of trees, or a table of trees; see `paramcast.artifact.trees`. */
+/** Nested arguments and outputs. A tree is a name, a list of trees or a table of trees; `paramcast.artifact.trees`. */
 
 import { DeviceInputError } from "./errors";
 
-/** null stands for something that is no tensor and is left out. */
+/** null stands for a value that is no tensor and is left out. */
 export type Tree = string | null | readonly Tree[] | { readonly [key: string]: Tree };
-/** A leaf, or leaves nested as a model takes or gives them. */
+/** A leaf, or leaves nested as in a model's arguments or outputs. */
 export type Nested<T> = T | null | readonly Nested<T>[] | { readonly [key: string]: Nested<T> };
 
 const MAX_DEPTH = 32;
@@ -15,13 +15,13 @@ export function isTree(value: unknown, depth = 0): value is Tree {
   return typeof value === "object" && Object.values(value).every((part) => isTree(part, depth + 1));
 }
 
-/** The names of a tree in order. */
+/** Return the names of a tree in order. */
 export function names(tree: Tree): string[] {
   if (typeof tree === "string") return [tree];
   return tree === null ? [] : Object.values(tree).flatMap(names);
 }
 
-/** The tree with values in the place of names. */
+/** Return the tree with values in place of the names. */
 export function fill<T>(tree: Tree, values: ReadonlyMap<string, T>): Nested<T> {
   if (typeof tree === "string") return values.get(tree)!;
   if (tree === null) return null;
@@ -29,7 +29,7 @@ export function fill<T>(tree: Tree, values: ReadonlyMap<string, T>): Nested<T> {
   return Object.fromEntries(Object.entries(tree).map(([key, part]) => [key, fill(part, values)]));
 }
 
-/** The values that lie in `value` where the tree has names. @throws DeviceInputError that says where they do not. */
+/** Return the values in `value` where the tree has names. @throws DeviceInputError that names the first misfit. */
 export function pick(tree: Tree, value: unknown, where = ""): [string, unknown][] {
   const at = where && ` of ${where}`;
   const below = (key: string | number) => (where ? `${where}.${key}` : String(key));
@@ -62,7 +62,7 @@ export function isTable(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
-/** What a value is, for messages. */
+/** Describe the type of a value, for messages. */
 export function kindOf(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";

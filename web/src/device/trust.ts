@@ -1,4 +1,4 @@
-/** Which of the cloud's keys a device trusts; see `paramcast.device.trust`. */
+/** Keys of the cloud that a device trusts; see `paramcast.device.trust`. */
 
 import { type Endorsement, follow } from "../protocol/credentials";
 import { PackageError } from "../protocol/errors";
@@ -7,18 +7,18 @@ import { isPublicKey } from "../protocol/signing";
 import { CloudError } from "./errors";
 import type { Store } from "./store";
 
-/** What a cloud tells of its keys. */
+/** The cloud's answer about its keys. */
 export interface Keys {
   endorsements: readonly Endorsement[];
   delegation: Delegation | null;
 }
 
 export class TrustedKeys {
-  /** Hex, the newest first: it checks what arrives, the former ones what was kept. */
+  /** Hex, the newest first. The newest key checks arriving data; the former keys check the store. */
   keys: readonly string[];
   private delegation: Delegation | null = null;
 
-  /** @param root hex of the root's key: only what it delegates is trusted then. */
+  /** @param root hex of the root's key; only keys that the root delegates are then trusted. */
   constructor(
     given: string | null,
     readonly root: string | null,
@@ -31,24 +31,24 @@ export class TrustedKeys {
     return this.keys[0] ?? null;
   }
 
-  /** In which the root has delegated the newest key; null: no root is known. */
+  /** Generation in which the root has delegated the newest key; 0 before that, null without a root. */
   get generation(): number | null {
     return this.root === null ? null : (this.delegation?.generation ?? 0);
   }
 
-  /** Go on with what the store has pinned. */
+  /** Take over the keys that the store has pinned. */
   async start(): Promise<void> {
     if (this.root === null) {
       const pinned = await this.store.keys();
-      // A given key that the cloud has used is where the chain of the pinned ones began.
+      // If the given key is in the pinned chain, the whole chain is trusted.
       if (!this.keys.length || pinned.includes(this.keys[0])) this.keys = pinned;
       return;
     }
     const word = await this.store.delegation(this.root);
-    if (isDelegation(word)) await this.take(word).catch(() => undefined); // damaged: the cloud has it
+    if (isDelegation(word)) await this.take(word).catch(() => undefined); // damaged; the cloud has it
   }
 
-  /** The key that what arrives is checked with. @throws PackageError if none is known, or its time is over. */
+  /** Return the key that checks arriving data. @throws PackageError if no key is known, or its delegation has ended. */
   checked(): string {
     if (this.newest === null) throw new PackageError("NoPublicKey", "this device knows no cloud key yet");
     const end = this.delegation?.not_after ?? Infinity;
@@ -58,7 +58,7 @@ export class TrustedKeys {
     return this.newest;
   }
 
-  /** Pin the key of the first cloud that is met. @throws CloudError if another one is trusted already. */
+  /** Pin the key of the first cloud that the device reaches. @throws CloudError if it already trusts another key. */
   async pin(publicKey: unknown): Promise<void> {
     if (!isPublicKey(publicKey))
       throw new CloudError("the cloud gave no public key of 64 lower-case hex digits");
@@ -89,7 +89,7 @@ export class TrustedKeys {
     }
   }
 
-  /** Take the root's word if it is of a higher generation; whether it is. */
+  /** Take the root's delegation if its generation is higher; return whether it is. */
   private async take(word: Delegation): Promise<boolean> {
     await checkDelegation(word, this.root!);
     const known = this.delegation;

@@ -1,6 +1,6 @@
-/** One thing after the other. */
+/** Run asynchronous functions one after the other. */
 
-/** A function that runs what it is given when all that it was given before has ended. */
+/** Return a function that runs its argument after all earlier arguments have ended. */
 export function inTurn(): <T>(work: () => Promise<T>) => Promise<T> {
   let last: Promise<unknown> = Promise.resolve();
   return (work) => {

@@ -1,13 +1,13 @@
-/** What of an example's features is sent. */
+/** Projection of an example's features to the numbers that are sent. */
 
-/** (feature - mean) @ matrix; `matrix` is D x U, in C order. */
+/** The projection (feature - mean) @ matrix; `matrix` is D x U, in C order, and `dim` is U. */
 export interface Uplink {
   mean: Float32Array;
   matrix: Float32Array;
   dim: number;
 }
 
-/** Features (D) to an uplink row (U). */
+/** Project features (D) to an uplink row (U). */
 export function uplinkRow({ mean, matrix, dim }: Uplink, features: Float32Array): Float32Array {
   const row = new Float64Array(dim);
   features.forEach((feature, place) => {

@@ -1,4 +1,4 @@
-/** The device in the tab: loading this starts it. */
+/** The device in the tab. Importing this module starts it. */
 
 import "@awesome.me/webawesome/dist/components/progress-bar/progress-bar.js";
 import { framesOfFile } from "../video/frames";

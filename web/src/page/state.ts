@@ -1,4 +1,4 @@
-/** What the page shows, and what can be done on it. */
+/** State of the page, and the actions of its user. */
 
 import { signal } from "@preact/signals";
 import * as Comlink from "comlink";
@@ -23,7 +23,7 @@ const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "modu
 export const tab = Comlink.wrap<Tab>(worker);
 
 export const opened = signal<Opened | null>(null);
-/** The model, where it is one that takes arrays: the page can show it, and not ask it. */
+/** The model, if it takes arrays. The page can show such a model but cannot ask it questions. */
 export const module = signal<OpenedModule | null>(null);
 export const loaded = signal<{ done: number; total: number }>({ done: 0, total: 0 });
 export const status = signal<Status | null>(null);
@@ -31,16 +31,16 @@ export const clips = signal<ShownClip[]>([]);
 export const asked = signal<Asked[]>([]);
 export const adapted = signal<Adapted | null>(null);
 export const exchanges = signal<Exchange[]>([]);
-/** What is being done; null: nothing. */
+/** The action under way; null if there is none. */
 export const busy = signal<string | null>("Loading the model");
-/** What has just been done, for everybody and for screen readers. */
+/** Result of the last action, which screen readers read too. */
 export const note = signal("");
 export const trouble = signal<string | null>(null);
 /** Whether the service wants a token before it adapts this device. */
 export const wantsToken = signal(false);
 export const camera = signal<MediaStream | null>(null);
 
-/** Do one thing at a time, say what, and show what went wrong. */
+/** Run an action, show its name while it runs, then its result or its error. */
 async function doing(what: string, work: () => Promise<string>): Promise<void> {
   busy.value = what;
   trouble.value = null;
@@ -60,7 +60,7 @@ async function refresh(): Promise<void> {
   [status.value, exchanges.value] = await Promise.all([tab.status(), tab.log()]);
 }
 
-/** Load the model. `?model=SHA256` and `?backend=wasm|webgpu` of the page's address choose. */
+/** Load the model. `?model=SHA256` and `?backend=wasm|webgpu` in the page's address choose model and backend. */
 export function start(): Promise<void> {
   return doing("Loading the model", async () => {
     const missing = !isSecureContext
@@ -122,7 +122,7 @@ function said({ name, frames, trunkMs }: ShownClip): string {
   return `${name}: ${frames.count} frames seen in ${Math.round(trunkMs)} ms.`;
 }
 
-/** Ask about the clip that was opened last, or search all of them. */
+/** Ask about the clip that was opened last, or search all clips. */
 export function ask(text: string, options: string[]): Promise<void> {
   return doing("Answering", async () => {
     const clip = opened.value!.task === "retrieval" ? null : (clips.value.at(-1)?.number ?? null);
@@ -138,12 +138,12 @@ function shown(ranked: Comparison["base"]): string {
   return nameOf(ranked[0].text);
 }
 
-/** A clip's name, where answers are numbers of clips. */
+/** Return the text of an answer; for retrieval, whose answers are numbers of clips, the clip's name. */
 export function nameOf(answer: string): string {
   return opened.value!.task === "retrieval" ? clips.value[Number(answer)].name : answer;
 }
 
-/** Ask the cloud for parameters, take them up, and answer every question again. */
+/** Request parameters from the cloud, take them up, and answer every question again. */
 export function adapt(): Promise<void> {
   return doing("Asking the cloud", async () => {
     adapted.value = await tab.adapt();

@@ -1,4 +1,4 @@
-/** The device as the page talks to it: in a worker, so that the page stays awake while the model works. */
+/** Interface of the device for the page. It runs in a worker, so that the page responds while the model works. */
 
 import type { Tensors } from "../protocol/package";
 import { makeKey } from "../protocol/signing";
@@ -18,14 +18,14 @@ import { type Identity, Store } from "../device/store";
 import { most, type Ranked, softmax } from "../video/ranking";
 
 export interface Options {
-  /** The service's address; the page's own. */
+  /** Address of the service, which is the page's origin. */
   service: string;
-  /** sha256 of the base model; null: the service's first. */
+  /** sha256 of the base model; null for the service's first model. */
   model: string | null;
   backend: Backend | null;
 }
 
-/** A model that takes arrays: the page shows what it is, and the library uses it. */
+/** A model that takes arrays. The page shows its description; the library can run it. */
 export interface OpenedModule {
   kind: "module";
   task: string;
@@ -54,22 +54,22 @@ export interface Opened {
   enrolled: boolean;
 }
 
-/** A question about a clip (`clip`: its number), or a text to search all clips for (`clip`: null). */
+/** A question about a clip (`clip` is its number), or a text to find clips by (`clip` is null). */
 export interface Query {
   clip: number | null;
   text: string;
-  /** Choice: what to choose from. */
+  /** For task choice: the options to choose from. */
   options: string[];
 }
 
-/** What the base model says and, once there is a package, what the adapted one does. */
+/** Answers of the base model and, after a package was taken up, of the adapted model. */
 export interface Comparison {
   base: Ranked[];
   own: Ranked[] | null;
   /** Milliseconds from the features of clip and texts to the answer. */
   baseMs: number;
   ownMs: number | null;
-  /** Milliseconds from the question, and the options, to their features: the same for both. */
+  /** Milliseconds from the question and the options to their features, which both models share. */
   textMs: number;
 }
 
@@ -80,27 +80,27 @@ export interface Adapted {
   expires: number;
   bytesUp: number;
   bytesDown: number;
-  /** From the press of the button to running parameters. */
+  /** Milliseconds from the press of the button to running parameters. */
   milliseconds: number;
-  /** Of which: checking, trying, keeping and taking up the package. */
+  /** The part of these for checking, trying, keeping and taking up the package. */
   swapMs: number;
-  /** Whether the parameters are the base model's: the cloud expects no gain from others. */
+  /** Whether the parameters equal the base model's, because the cloud expects no gain from others. */
   isBase: boolean;
 }
 
 interface Clip {
   features: Matrix;
-  /** What was asked about it; of a text searched for, every clip. */
+  /** Questions about this clip, and all texts that were searched for. */
   asked: string[];
 }
 
-/** Made once a page; every method but `open` needs an open one. */
+/** The device of a page, made once for each page. Call `open` before any other method. */
 export class Tab {
   private parts: { device: VideoDevice; cloud: Cloud } | null = null;
   private readonly clips: Clip[] = [];
   private readonly texts = new Map<string, { features: Matrix; milliseconds: number }>();
 
-  /** Load the model and start; goes on with the package that the browser has kept. */
+  /** Load the model and start the device with the package that the browser has kept, if any. */
   async open({ service, model, backend }: Options, progress: Progress): Promise<Opened | OpenedModule> {
     await checkBrowser();
     await claimTab();
@@ -116,7 +116,7 @@ export class Tab {
     const graphs = await Graphs.open(engine, { bundle, files });
     const cloud = new Cloud(service, store, identity);
     this.parts = { device: await VideoDevice.start(identity.device, bundle, graphs, store), cloud };
-    const heed = () => void this.heed().catch(() => undefined); // offline: it is asked again
+    const heed = () => void this.heed().catch(() => undefined); // offline: a later call tries again
     heed();
     setInterval(heed, NOTICE_EVERY_MS);
     return {
@@ -134,7 +134,7 @@ export class Tab {
     };
   }
 
-  /** Run the trunk over a clip's frames; its number and the milliseconds. */
+  /** Run the trunk over a clip's frames; return the clip's number and the milliseconds. */
   async addClip(frames: Frames): Promise<{ clip: number; milliseconds: number }> {
     const start = performance.now();
     const features = await this.device.look(frames);
@@ -142,7 +142,7 @@ export class Tab {
     return { clip: this.clips.length - 1, milliseconds: performance.now() - start };
   }
 
-  /** Answer with the base model and with the parameters that run. */
+  /** Answer with the base model and with the running parameters. */
   async compare(query: Query): Promise<Comparison> {
     const texts = [query.text, ...query.options];
     await this.textsOf(texts);
@@ -161,7 +161,7 @@ export class Tab {
     return { base, own, baseMs, ownMs, textMs };
   }
 
-  /** The logits of one question about one clip, of all answers or of its options. */
+  /** Compute the logits of all answers, or of the options, for one question about one clip. */
   async logits(query: Query, which: "base" | "current"): Promise<Float32Array> {
     const clip = this.clip(query.clip);
     const question = await this.textsOf([query.text]);
@@ -175,7 +175,7 @@ export class Tab {
     return (await this.graphs.choose(clip.features, question, options, parameters)).values;
   }
 
-  /** The cosine of a text and of every clip, in their order. */
+  /** Compute the cosine of a text and each clip, in the order of the clips. */
   async scores(text: string, which: "base" | "current"): Promise<number[]> {
     const parameters = this.device.of(which);
     const wanted = (await this.graphs.embedTexts(await this.textsOf([text]), parameters)).values;
@@ -187,13 +187,13 @@ export class Tab {
     return scores;
   }
 
-  /** The request that `adapt` would send now. */
+  /** Build the request that `adapt` would send now. */
   async request(): Promise<Uint8Array> {
     await this.observe();
     return this.device.request();
   }
 
-  /** Send the anchors' and queries' features, and take up the parameters that come back. */
+  /** Send the features of anchors and queries, and take up the parameters in the reply. */
   async adapt(): Promise<Adapted> {
     await this.observe();
     const { device, cloud } = this.opened;
@@ -216,7 +216,7 @@ export class Tab {
     };
   }
 
-  /** Ask the cloud what it calls back; whether something else runs because of it. */
+  /** Fetch the cloud's notice of recalled packages; return whether other parameters run because of it. */
   async heed(): Promise<boolean> {
     const { device, cloud } = this.parts!;
     return cloud.heed(device);
@@ -227,12 +227,12 @@ export class Tab {
     return (await this.device.apply(bytes)).sequence;
   }
 
-  /** Enrol this tab with a one-time token. */
+  /** Enroll this tab with a one-time token. */
   enrol(token: string): Promise<void> {
     return this.opened.cloud.enrol(token);
   }
 
-  /** Run an earlier package again, or the base model: 0. */
+  /** Run an earlier package again, or the base model (0). */
   rollBack(to: number): Promise<void> {
     return this.device.rollBack(to);
   }
@@ -241,22 +241,22 @@ export class Tab {
     return this.device.status();
   }
 
-  /** Every exchange with the cloud since the page was loaded. */
+  /** Return every exchange with the cloud since the page was loaded. */
   log(): Exchange[] {
     return this.opened.cloud.log;
   }
 
-  /** Time answers, from pixels to the answer, at base and adapted in turns. */
+  /** Time answers from pixels to the answer, with base and adapted parameters in turn. */
   bench(frames: Frames, question: string, rounds: number): Promise<BenchRow[]> {
     return bench(this.device, frames, question, rounds);
   }
 
-  /** The ids of a text's tokens. */
+  /** Return the ids of a text's tokens. */
   tokens(text: string): number[] {
     return this.graphs.tokens(text);
   }
 
-  /** The support set is every clip with what was asked about it. */
+  /** Make the support set of all clips with the questions about them. */
   private async observe(): Promise<void> {
     this.device.forget();
     for (const { features, asked } of this.clips) {
@@ -274,7 +274,7 @@ export class Tab {
     return most(softmax(await this.logits(query, which)), (place) => texts[place]);
   }
 
-  /** Features of texts; those of a text are computed once. */
+  /** Return the features of texts; the features of each text are computed once. */
   private async textsOf(texts: readonly string[]): Promise<Matrix> {
     for (const text of texts) {
       if (this.texts.has(text)) continue;
@@ -310,7 +310,7 @@ export class Tab {
   }
 }
 
-/** Start a device with the model, to see that it runs in this browser. */
+/** Start a device with the model to check that it runs in this browser, then close the device. */
 async function openModule(
   { ort, backend, threads }: Engine,
   source: Source,
@@ -339,7 +339,7 @@ function newIdentity(): Identity {
   return { device: `tab-${crypto.randomUUID().slice(0, 8)}`, key: null, cloudKey: "" };
 }
 
-/** Else every package would seem to have a bad signature. */
+/** Check that the browser knows Ed25519; else every package would seem to have a bad signature. */
 async function checkBrowser(): Promise<void> {
   await makeKey().catch(() => {
     throw new DeviceInputError("this browser does not know Ed25519 signatures; a newer one does");
@@ -348,9 +348,9 @@ async function checkBrowser(): Promise<void> {
 
 const RELOAD_MS = 3000;
 
-/** One tab at a time is this device: two would use up each other's sequence numbers. */
+/** Allow one tab at a time to be this device: two would use up each other's sequence numbers. */
 async function claimTab(): Promise<void> {
-  // What is loaded again meets the lock of the page before it for a moment.
+  // A page that is loaded again may find the lock of the former page for a moment.
   const signal = AbortSignal.timeout(RELOAD_MS);
   await new Promise<void>((claimed, failed) => {
     const held = () => {

@@ -1,4 +1,4 @@
-/** The worker in which the device lives. */
+/** Worker that runs the device. */
 
 import * as Comlink from "comlink";
 import { Tab } from "./tab";

@@ -1,4 +1,4 @@
-/** Bytes as text and back. */
+/** Conversion of bytes to text and back. */
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -6,7 +6,7 @@ export function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The bytes of lower- or upper-case hex digits; null for any other text. */
+/** Decode lower- or upper-case hex digits; null for any other text. */
 export function fromHex(text: string): Bytes | null {
   if (!/^([0-9a-fA-F]{2})*$/.test(text)) return null;
   return Uint8Array.from({ length: text.length / 2 }, (_, place) =>
@@ -21,7 +21,7 @@ export function toBase64Url(bytes: Uint8Array): string {
     .replaceAll("=", "");
 }
 
-/** The bytes of base64 in its one canonical spelling; null for any other text. */
+/** Decode base64 in its canonical form; null for any other text. */
 export function fromBase64(text: string): Bytes | null {
   try {
     const characters = atob(text);
@@ -31,7 +31,7 @@ export function fromBase64(text: string): Bytes | null {
   }
 }
 
-/** The bytes of base64url, with its padding or without; null for any other text. */
+/** Decode base64url with or without padding; null for any other text. */
 export function fromBase64Url(text: string): Bytes | null {
   if (!/^[A-Za-z0-9_-]*={0,2}$/.test(text)) return null;
   const plain = text.replace(/=+$/, "").replaceAll("-", "+").replaceAll("_", "/");

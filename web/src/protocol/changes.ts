@@ -1,5 +1,5 @@
 /**
- * What an update means: how its tensors change one target of a module; see `paramcast.protocol.changes`.
+ * Effect of an update: how its tensors change one target of a module; see `paramcast.protocol.changes`.
  *
  * A target of two or more axes is a matrix: its rows are the first axis, its columns all the others.
  */
@@ -7,7 +7,7 @@
 import { MAX_TENSOR_NAME, MAX_TENSOR_PARTS } from "./limits";
 import type { Tensors } from "./package";
 
-/** A parameter or running statistic as it is: float32 values in C order, and their shape. */
+/** A parameter or running statistic without an update: float32 values in C order, and their shape. */
 export interface Target {
   name: string;
   shape: readonly number[];
@@ -17,10 +17,10 @@ export interface Target {
 type Values = Float32Array<ArrayBuffer>;
 type Change = (target: Target, values: Tensors, constants: Tensors) => Values;
 
-/** Characters kept free behind a target's name, for `.shift`, `.basis` and a quantization's scales. */
+/** Number of characters kept free after a target's name, for `.shift`, `.basis` and a quantization's scales. */
 const SUFFIX = 16;
 
-/** A target's name as an update's tensors may be called; nearly always it is the name itself. */
+/** Return the name under which an update's tensors refer to a target; nearly always the target's name. */
 export function tensorName(target: string): string {
   const escaped = (character: string) => `_x${character.codePointAt(0)!.toString(16)}_`;
   const parts = target.split(".").map((part) => part.replace(/[^A-Za-z0-9_]/gu, escaped));
@@ -32,13 +32,13 @@ export function tensorName(target: string): string {
 /**
  * Change one target by one kind of adapter.
  *
- * @throws RangeError for a tensor that is missing or does not fit the target.
+ * @throws RangeError if a tensor is missing or does not fit the target.
  */
 export function changed(kind: Kind, target: Target, values: Tensors, constants: Tensors): Values {
   return KINDS[kind](target, values, constants);
 }
 
-/** Add a coded sum of the learned basis. */
+/** Add a sum of the learned basis, weighted by the codes. */
 function basis(target: Target, values: Tensors, constants: Tensors): Values {
   const [codes, name] = [of(values, "codes"), tensorName(target.name)];
   if (!constants.has(`${name}.u`)) return plusRows(target, codes, of(constants, `${name}.basis`));
@@ -62,12 +62,12 @@ function lowrank(target: Target, values: Tensors): Values {
   return plusProduct(target, rank, (row, place) => a[row * rank + place], b);
 }
 
-/** Add the update's own tensor. */
+/** Add the update's tensor. */
 function residual(target: Target, values: Tensors): Values {
   return plus(target, of(values, tensorName(target.name)));
 }
 
-/** Put the update's own tensor in the base's place. */
+/** Replace the base by the update's tensor. */
 function full(target: Target, values: Tensors): Values {
   const name = tensorName(target.name);
   return Float32Array.from(fits(of(values, name), target.values.length, name));
@@ -87,7 +87,7 @@ function statistics(target: Target, values: Tensors, constants: Tensors): Values
   return target.values.map((value, place) => value * Math.exp(scale[place])) as Values;
 }
 
-/** Add a coded sum of a basis that is given and not learned. */
+/** Add a weighted sum of a basis that is given and not learned. */
 function centre(target: Target, values: Tensors, constants: Tensors): Values {
   return plusRows(target, of(values, "centre"), of(constants, `${tensorName(target.name)}.centre`));
 }
@@ -120,7 +120,7 @@ function plus(target: Target, edit: Values): Values {
   return target.values.map((value, place) => value + edit[place]) as Values;
 }
 
-/** Base + codes (r,) @ rows (r, n). */
+/** Compute base + codes (r,) @ rows (r, n). */
 function plusRows(target: Target, codes: Values, rows: Values): Values {
   const size = target.values.length;
   fits(rows, codes.length * size, target.name);
@@ -131,7 +131,7 @@ function plusRows(target: Target, codes: Values, rows: Values): Values {
   return target.values.map((value, place) => value + sum[place]) as Values;
 }
 
-/** Base + left (O, r) @ right (r, I), row by row, so that no second matrix is held. */
+/** Compute base + left (O, r) @ right (r, I) row by row, so that no second matrix is needed in memory. */
 function plusProduct(
   target: Target,
   ranks: number,

@@ -1,4 +1,4 @@
-/** How a device signs its requests, and how signing keys follow each other; see `paramcast.protocol.credentials`. */
+/** Signatures of requests, and endorsements of signing keys; see `paramcast.protocol.credentials`. */
 
 import { type Bytes, fromHex, joined, sha256, toBase64Url, toHex, utf8 } from "./bytes";
 import { PackageError } from "./errors";
@@ -14,7 +14,7 @@ export interface Asked {
   nonce: string;
 }
 
-/** The value of the `authorization` header that signs a request. */
+/** Make the value of the `authorization` header that signs a request. */
 export async function authorize(key: CryptoKeyPair, asked: Asked): Promise<string> {
   const { device, method, path, timeUs, nonce } = asked;
   const said = utf8(`paramcast request 1\n${method} ${path}\n${device}\n${timeUs}\n${nonce}\n`);
@@ -26,12 +26,12 @@ export function newNonce(): string {
   return toBase64Url(crypto.getRandomValues(new Uint8Array(16)));
 }
 
-/** Proof that one has `key`, to enrol with a token. */
+/** Make the proof of possession of `key` that enrollment with a token needs. */
 export async function proveKey(key: CryptoKeyPair, device: string, secret: string): Promise<string> {
   return toHex(await sign(key, utf8(`paramcast key of a device 1\n${device}\n${secret}\n`)));
 }
 
-/** @throws PackageError BadSignature if the cloud did not tell this time to the request with this nonce. */
+/** Check a time. @throws PackageError BadSignature if the cloud did not sign it for the request with this nonce. */
 export async function checkTime(
   key: string,
   nonce: string,
@@ -41,7 +41,7 @@ export async function checkTime(
   await checkSignature(key, utf8(`paramcast time 1\n${nonce}\n${timeUs}\n`), fromHex(signature));
 }
 
-/** One signing key's word for the next: whoever trusts `old` may trust `new` (public keys, hex). */
+/** Endorsement of a signing key by the former one: a device that trusts `old` may trust `new` (public keys, hex). */
 export interface Endorsement {
   old: string;
   new: string;
@@ -49,9 +49,9 @@ export interface Endorsement {
 }
 
 /**
- * The last key of the chain that begins at `trusted`; each link's signature is checked.
+ * Return the last key of the chain that begins at `trusted`; each link's signature is checked.
  *
- * @throws PackageError BadSignature if a link is not signed by the key before, or the chain goes in a circle.
+ * @throws PackageError BadSignature if a link is not signed by the preceding key, or the chain is circular.
  */
 export async function follow(trusted: string, endorsements: readonly Endorsement[]): Promise<string> {
   const links = new Map(endorsements.map((link) => [link.old, link]));

@@ -1,4 +1,4 @@
-/** The rules that bytes from the cloud can break; names as in `paramcast.protocol.errors`. */
+/** Rules that bytes from the cloud can break; names as in `paramcast.protocol.errors`. */
 
 export type Rule =
   | "TooLarge"
@@ -22,7 +22,7 @@ export type Rule =
   | "WrongEffect"
   | "NoPublicKey";
 
-/** A package may not be run; the device keeps the parameters that it has. `name` is the rule. */
+/** A package may not be run; the device keeps its present parameters. `name` is the rule. */
 export class PackageError extends Error {
   constructor(
     readonly rule: Rule,
@@ -33,12 +33,12 @@ export class PackageError extends Error {
   }
 }
 
-/** Whether the cloud may have a newer key, or a newer word of the root for it. */
+/** Check whether an error may mean that the cloud has a newer key, or a newer delegation by the root. */
 export function asksForKeys(error: unknown): boolean {
   return error instanceof PackageError && ["BadSignature", "WrongGeneration"].includes(error.rule);
 }
 
-/** A request is outside of the wire format's limits. */
+/** A request is outside the limits of the wire format. */
 export class MessageError extends Error {
   override name = "MessageError";
 }

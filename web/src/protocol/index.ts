@@ -1,4 +1,4 @@
-/** What devices and the cloud say to each other. */
+/** Messages between devices and the cloud. */
 
 export { changed, tensorName } from "./changes";
 export * from "./credentials";

@@ -1,4 +1,4 @@
-/** The signed notice by which a server calls updates back; rules as in `paramcast.protocol.notice`. */
+/** Signed notice by which a server recalls updates; rules as in `paramcast.protocol.notice`. */
 
 import { type Bytes, joined } from "./bytes";
 import { PackageError } from "./errors";
@@ -8,23 +8,23 @@ import { checkSignature } from "./signing";
 const MAGIC = [0x50, 0x43, 0x4e, 0x54]; // PCNT
 const FORMAT = 1;
 const BODY = MAGIC.length + 1 + 64;
-/** Seconds: an issue time so much later than a notice's own was given by a wrong clock. */
+/** Seconds. An issue time that is later than a notice's time by more than this was given by a wrong clock. */
 const SKEW = 86400;
 
-/** Of answers to `/v1/adapt`: the notice in base64url. */
+/** Header of answers to `/v1/adapt` with the notice in base64url. */
 export const NOTICE_HEADER = "paramcast-notice";
 
 export interface Notice {
   /** sha256 of the base model. */
   model: string;
-  /** Grows with every change; orders notices, whatever clocks say. */
+  /** Grows with every change, and orders notices independently of clocks. */
   number: number;
-  /** Unix seconds: when it was signed, and from when a newer one should be there. */
+  /** Unix seconds when the notice was signed, and (`until`) from which a newer one should exist. */
   time: number;
   until: number;
   /** Versions of the model whose updates may not be run. */
   withdrawn: readonly number[];
-  /** Unix seconds; updates that were issued before may not be run. */
+  /** Unix seconds; updates that were issued earlier may not be run. */
   since: number;
   /** Whether devices run their base model. */
   toBase: boolean;
@@ -32,10 +32,10 @@ export interface Notice {
 }
 
 /**
- * Check who signed a notice and whom it is for; nothing is parsed before the signature has been checked.
+ * Check a notice's signature, generation and base model; nothing is parsed before the signature is checked.
  *
- * @param generation in which the root has delegated the key; null: no root is known.
- * @throws PackageError for the first rule that is broken.
+ * @param generation generation in which the root has delegated the key; null if no root is known.
+ * @throws PackageError for the first broken rule.
  */
 export async function openNotice(
   data: Bytes,
@@ -67,7 +67,7 @@ export async function openNotice(
   return notice;
 }
 
-/** Why an update of this version and issue time may not be run; null: it may. */
+/** Return why an update of this version and issue time may not be run; null if it may be run. */
 export function refusal(notice: Notice, version: number | null, issued: number | null): string | null {
   if (version !== null && notice.withdrawn.includes(version)) {
     return `version ${version} of the model is withdrawn`;
@@ -79,13 +79,13 @@ export function refusal(notice: Notice, version: number | null, issued: number |
   return null;
 }
 
-/** Whether `notice` is to be taken in the place of `other`, which the same key has signed. */
+/** Check whether `notice` replaces `other`, which the same key has signed. */
 export function replaces(notice: Notice, other: Notice, now: number): boolean {
   if (notice.number !== other.number) return notice.number > other.number;
   return notice.time >= other.time || other.time > now + SKEW;
 }
 
-/** Whether `notice` may call back an update that `other` does not; a later time alone calls none back. */
+/** Check whether `notice` may recall an update that `other` does not recall; a later time alone recalls none. */
 export function saysMore(notice: Notice, other: Notice): boolean {
   const isSame = notice.since === other.since && notice.withdrawn.join() === other.withdrawn.join();
   return !isSame || notice.time < other.time;
@@ -112,7 +112,7 @@ function decoded(body: Bytes): Notice {
     isVersions &&
     w.length <= MAX_WITHDRAWN &&
     w.every((one, place) => place === 0 || w[place - 1] < one) &&
-    JSON.stringify({ b, g, i, m, n, t, u, w }) === text; // written in the one way there is
+    JSON.stringify({ b, g, i, m, n, t, u, w }) === text; // only the canonical form
   if (!isSound) throw new PackageError("BadFormat", "the notice is malformed");
   return {
     model: m,

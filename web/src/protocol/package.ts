@@ -1,4 +1,4 @@
-/** Opening the signed bytes that carry parameters; the rules and their order are `paramcast.protocol.package`'s. */
+/** Open the signed bytes that carry parameters; same rules in the same order as `paramcast.protocol.package`. */
 
 import { type Bytes, fromBase64, joined } from "./bytes";
 import { PackageError } from "./errors";
@@ -20,14 +20,14 @@ import { type Contents, FormatError, type Stored, unpack } from "./tensors";
 const MAGIC = [0x50, 0x43, 0x50, 0x4b]; // PCPK
 const PAYLOAD = MAGIC.length + 1 + 64;
 const NUMBER = /^(0|[1-9][0-9]{0,15})$/;
-/** Format byte -> the quantizations of its packages. */
+/** Format byte -> quantizations of packages of this format. */
 const FORMATS: Record<number, Quantization[]> = {
   1: ["fp32", "fp16", "int8"],
   2: ["int4"],
   3: ["fp32", "fp16", "int8", "int4"],
   4: ["fp32", "fp16", "int8", "int4"],
 };
-/** The first format that says when a package was issued, and the one with keys that may be absent. */
+/** The first format with an issue time, and the first format with optional keys. */
 const ISSUED = 3;
 const LATEST = 4;
 const REQUIRED = ["d", "m", "s", "e", "f", "q"];
@@ -41,43 +41,43 @@ export interface Package {
   device: string;
   model: string;
   sequence: number;
-  /** Unix seconds from which it may no longer be taken up. */
+  /** Unix seconds from which the package may no longer be taken up. */
   expires: number;
   form: string;
   quantization: Quantization;
-  /** float32 values in C order, by name. */
+  /** float32 values in C order, by name of the tensor. */
   tensors: Tensors;
-  /** Unix seconds when the cloud signed it, by the cloud's clock; null: it does not say. */
+  /** Unix seconds when the cloud signed the package, by the cloud's clock; null if the package has no issue time. */
   issued: number | null;
-  /** Of the signing key, as the root delegated it; 0: no root has. */
+  /** Generation in which the root delegated the signing key; 0 if no root delegated it. */
   generation: number;
-  /** The server's version of the model that made it; null: it has none. */
+  /** Server's version of the model that made the package; null if it has none. */
   version: number | null;
-  /** What it does to the artifact's example; null: it does not say. */
+  /** Effect of the package on the artifact's probe; null if the package has none. */
   effect: Bytes | null;
 }
 
-/** Who opens a package, and when. */
+/** Device and time for which a package is opened. */
 export interface Rules {
   device: string;
   model: string;
-  /** The highest sequence number that it has run. */
+  /** Highest sequence number that the device has run. */
   after: number;
   /** Unix time in seconds. */
   now: number;
-  /** In which the root has delegated the key; null or absent: no root is known, any will do. */
+  /** Generation in which the root has delegated the key; null or absent if no root is known: any is accepted. */
   generation?: number | null;
-  /** Unix time that has passed for certain; judges only packages that do not say when they were issued. */
+  /** Unix time that has certainly passed; used only for packages without an issue time. */
   notBefore?: number;
-  /** The model's dynamic tensors: all of them must be there, and no other. */
+  /** Shapes of the model's dynamic tensors; a package must have exactly these tensors. */
   expected: Shapes;
 }
 
 /**
- * Check every rule; nothing is parsed before the signature has been checked.
+ * Check every rule and open the package; nothing is parsed before the signature is checked.
  *
  * @param publicKey hex of the cloud's key.
- * @throws PackageError for the first rule that is broken.
+ * @throws PackageError for the first broken rule.
  */
 export async function openPackage(data: Bytes, publicKey: string, rules: Rules): Promise<Package> {
   const { metadata, arrays } = contents(await signedPayload(data, publicKey));
@@ -118,7 +118,7 @@ export async function openPackage(data: Bytes, publicKey: string, rules: Rules):
   return { ...head, tensors };
 }
 
-/** The safetensors bytes, once size, magic, format and signature are found right. */
+/** Check size, magic, format and signature, and return the safetensors bytes. */
 async function signedPayload(data: Bytes, publicKey: string): Promise<Bytes> {
   if (data.length > MAX_PACKAGE_BYTES) {
     throw new PackageError(
@@ -190,7 +190,7 @@ function readHead(metadata: Record<string, string>, kind: number): Omit<Package,
   return { ...head, generation: generation ?? 0, version, effect };
 }
 
-/** Compare names, dtypes and shapes with the model's before anything is dequantized. */
+/** Compare names, dtypes and shapes with those of the model, before any tensor is dequantized. */
 function checkLayout(arrays: Map<string, Stored>, expected: Shapes, quantization: Quantization): void {
   const layout = [...expected].flatMap(([name, shape]) => storedLayout(name, shape, quantization));
   const names = new Set(layout.map(([name]) => name));

@@ -1,4 +1,4 @@
-/** How float32 tensors travel; see `paramcast.protocol.quantize`. */
+/** Quantization of float32 tensors; see `paramcast.protocol.quantize`. */
 
 import { type Dtype, product, type Stored } from "./tensors";
 
@@ -6,7 +6,7 @@ export type Quantization = "fp32" | "fp16" | "int8" | "int4";
 const SCALE_SUFFIX = ":s";
 const LEVELS = 127;
 
-/** The stored tensors, name -> dtype and shape, that carry one tensor of `shape`. */
+/** Return name, dtype and shape of the stored tensors that carry one tensor of `shape`. */
 export function storedLayout(
   name: string,
   shape: readonly number[],
@@ -25,7 +25,7 @@ function rowCount(shape: readonly number[]): number {
   return shape.length > 1 ? shape[0] : 1;
 }
 
-/** The float32 values, in C order, of the tensor of `shape` that `arrays` carry under `name`. */
+/** Return the float32 values, in C order, of the tensor of `shape` that `arrays` carry under `name`. */
 export function dequantize(
   name: string,
   arrays: ReadonlyMap<string, Stored>,
@@ -49,14 +49,14 @@ export function dequantize(
   });
 }
 
-/** The value of a float16's bits; the newest browsers alone read one themselves. */
+/** Decode the bits of a float16; only the newest browsers have a function for this. */
 function float16(bits: number): number {
   const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 0x1f, bits & 0x3ff];
   if (exponent === 0x1f) return fraction ? NaN : sign * Infinity;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
-/** Two int4 codes share a byte, the first one in its lower half; rows begin at a byte of their own. */
+/** Read an int4 code. Two codes share a byte, the first in its lower half; each row begins at a new byte. */
 function halfByte(bytes: Uint8Array, row: number, column: number, columns: number): number {
   const pair = bytes[row * Math.ceil(columns / 2) + (column >> 1)];
   const code = column % 2 ? pair >> 4 : pair & 0x0f;
@@ -64,7 +64,7 @@ function halfByte(bytes: Uint8Array, row: number, column: number, columns: numbe
 }
 
 /**
- * Rows of int8 codes, each followed by its scale (float32, little-endian) and by `tail(row)`.
+ * Encode rows as int8 codes, each followed by its scale (float32, little-endian) and by `tail(row)`.
  *
  * @param values rows x columns finite numbers, in C order.
  */
@@ -83,7 +83,7 @@ export function int8Rows(values: Float32Array, rows: number, tail: (row: number)
   return Uint8Array.from(parts.flat());
 }
 
-/** The next float32 towards zero, so that 127 times the scale of the largest float32 is still finite. */
+/** Return the next float32 towards zero, so that 127 times the scale of the largest float32 is finite. */
 function towardsZero(value: number): number {
   const bits = new Uint32Array(Float32Array.of(value).buffer);
   if (bits[0] > 0) bits[0] -= 1;

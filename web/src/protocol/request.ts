@@ -1,4 +1,4 @@
-/** What a device asks, byte for byte as `paramcast.protocol.AdaptRequest.encode` writes it. */
+/** Request of a device, byte for byte as `paramcast.protocol.AdaptRequest.encode` writes it. */
 
 import { type Bytes } from "./bytes";
 import { MessageError } from "./errors";
@@ -13,18 +13,18 @@ export interface AdaptRequest {
   device: string;
   /** sha256 of the base model. */
   model: string;
-  /** The highest sequence number that the device has run so far; 0 if it has only run the base. */
+  /** Highest sequence number that the device has run; 0 if it has only run the base. */
   sequence: number;
-  /** A row a clip. */
+  /** One row for each clip. */
   anchors: Rows;
   queries: Rows;
-  /** The row of `anchors` that each query was asked about. */
+  /** For each query, the row of `anchors` of its clip. */
   clipOfQuery: readonly number[];
-  /** The length of a query's row: known even where there is no query. */
+  /** Length of a query's row, which is known even without a query. */
   queryDim: number;
 }
 
-/** @throws MessageError if a field is outside its limits. */
+/** Encode a request. @throws MessageError if a field is outside its limits. */
 export function encodeRequest(request: AdaptRequest): Bytes {
   const { anchors, queries, clipOfQuery } = request;
   check(request);

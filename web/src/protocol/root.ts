@@ -1,16 +1,16 @@
-/** What an offline root key signs: the online key, and the manifests of artifacts; see `paramcast.protocol.root`. */
+/** Signatures of an offline root key: of the online key and of artifacts' manifests; see `paramcast.protocol.root`. */
 
 import { type Bytes, fromHex, joined, utf8 } from "./bytes";
 import { PackageError } from "./errors";
 import { checkSignature, isPublicKey } from "./signing";
 
-/** The root's word for an online key. */
+/** Delegation of an online key by the root. */
 export interface Delegation {
   /** Public keys, hex. */
   root: string;
   generation: number;
   key: string;
-  /** Unix seconds from which the key may sign no more. */
+  /** Unix seconds from which the key may no longer sign. */
   not_after: number;
   signature: string;
 }
@@ -30,7 +30,7 @@ export function isDelegation(value: unknown): value is Delegation {
   );
 }
 
-/** @throws PackageError BadSignature if `root` (hex) has not signed it. */
+/** Check a delegation. @throws PackageError BadSignature if `root` (hex) has not signed it. */
 export async function checkDelegation(word: Delegation, root: string): Promise<void> {
   if (word.root !== root) {
     const [theirs, ours] = [word.root.slice(0, 12), root.slice(0, 12)];
@@ -43,7 +43,7 @@ export async function checkDelegation(word: Delegation, root: string): Promise<v
   await checkSignature(root, utf8(said), fromHex(word.signature));
 }
 
-/** @throws PackageError BadSignature if `root` (hex) has not signed the bytes of this manifest. */
+/** Check a manifest. @throws PackageError BadSignature if `root` (hex) has not signed its bytes. */
 export async function checkManifest(root: string, manifest: Bytes, signature: string): Promise<void> {
   await checkSignature(root, joined(utf8("paramcast manifest 1\n"), manifest), fromHex(signature.trim()));
 }

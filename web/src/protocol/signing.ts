@@ -1,4 +1,4 @@
-/** Ed25519 by WebCrypto: keys that never leave the browser, and the checks of what the cloud signed. */
+/** Ed25519 by WebCrypto: keys that never leave the browser, and checks of the cloud's signatures. */
 
 import { type Bytes, fromHex, toHex } from "./bytes";
 import { PackageError } from "./errors";
@@ -6,12 +6,12 @@ import { SHA256 } from "./limits";
 
 const ALGORITHM = "Ed25519";
 
-/** Whether `text` has the form of a public key: 64 lower-case hex digits. */
+/** Check whether `text` has the form of a public key: 64 lower-case hex digits. */
 export function isPublicKey(text: unknown): text is string {
   return typeof text === "string" && SHA256.test(text);
 }
 
-/** A new key pair whose private half cannot be read, only used. */
+/** Make a key pair whose private half can be used but not read. */
 export async function makeKey(): Promise<CryptoKeyPair> {
   return (await crypto.subtle.generateKey(ALGORITHM, false, ["sign", "verify"])) as CryptoKeyPair;
 }
@@ -24,7 +24,7 @@ export async function sign(pair: CryptoKeyPair, data: Bytes): Promise<Bytes> {
   return new Uint8Array(await crypto.subtle.sign(ALGORITHM, pair.privateKey, data));
 }
 
-/** @throws PackageError BadSignature if `signature` is not that of `data` under `publicKey` (hex). */
+/** Check a signature of `data`. @throws PackageError BadSignature if it is not valid for `publicKey` (hex). */
 export async function checkSignature(publicKey: string, data: Bytes, signature: Bytes | null): Promise<void> {
   if (!isPublicKey(publicKey)) {
     throw new PackageError("BadSignature", "the public key is not 64 lower-case hex digits");
@@ -34,7 +34,7 @@ export async function checkSignature(publicKey: string, data: Bytes, signature: 
     const key = await crypto.subtle.importKey("raw", fromHex(publicKey)!, ALGORITHM, false, ["verify"]);
     holds = signature !== null && (await crypto.subtle.verify(ALGORITHM, key, signature, data));
   } catch {
-    // 32 bytes that are no point of the curve
+    // the 32 bytes are no point of the curve
   }
   if (!holds) {
     throw new PackageError(

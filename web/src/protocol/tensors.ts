@@ -1,11 +1,11 @@
-/** A strict reader and writer of the safetensors format: what `paramcast.protocol.tensors` reads and writes. */
+/** Strict reader and writer of the safetensors format, with the same rules as `paramcast.protocol.tensors`. */
 
 import { type Bytes, joined, utf8 } from "./bytes";
 import { MAX_DIMENSIONS, MAX_PACKAGE_BYTES } from "./limits";
 
-/** Bytes of an item, of the dtypes that packages may have. */
+/** Bytes per item of the dtypes that packages may have. */
 export const ITEM_BYTES = { U8: 1, I8: 1, F16: 2, F32: 4 } as const;
-/** Of those that a file of examples may have. */
+/** Bytes per item of the dtypes that a file of examples may have. */
 export const ALL_ITEM_BYTES = {
   ...ITEM_BYTES,
   BOOL: 1,
@@ -36,7 +36,7 @@ export class FormatError extends Error {}
 const METADATA = "__metadata__";
 const LENGTH_BYTES = 8;
 
-/** Write arrays of bytes, given by rising name. */
+/** Write arrays of bytes, given in ascending order of names. */
 export function packBytes(
   metadata: Record<string, string>,
   arrays: Record<string, { shape: number[]; bytes: Uint8Array }>,
@@ -57,7 +57,7 @@ export function packBytes(
 /**
  * Read safetensors bytes; the arrays are views of `data`.
  *
- * @throws FormatError for anything but a complete, gapless file with a header of at most `maxHeader` bytes.
+ * @throws FormatError unless this is a complete, gapless file with a header of at most `maxHeader` bytes.
  */
 export function unpack(
   data: Uint8Array,
@@ -83,7 +83,7 @@ export function unpack(
   return { metadata, arrays: new Map(arrays) };
 }
 
-/** The values of a float32 array. */
+/** Return the values of a float32 array. */
 export function floats(stored: Stored): Float32Array<ArrayBuffer> {
   return new Float32Array(stored.bytes.slice().buffer);
 }
@@ -100,7 +100,7 @@ function parseHeader(bytes: Uint8Array): Map<string, unknown> {
     throw new FormatError("the header is no JSON object");
   }
   if (!isTable(header)) throw new FormatError("the header is no JSON object");
-  // JSON.parse takes 1e3 for 1000, and the last of two equal keys.
+  // JSON.parse reads 1e3 as 1000, and keeps the last of two equal keys.
   if (/[^\s\d[\]{},]/.test(text.replace(STRINGS, ""))) {
     throw new FormatError("the header holds something else than texts and whole numbers");
   }

@@ -1,4 +1,4 @@
-/** Which page is shown: what stands behind the `#` of the address. */
+/** Route of the page: the part of the address after `#`. */
 
 import { signal } from "@preact/signals";
 
@@ -21,11 +21,11 @@ function decoded(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // typed by hand: it leads to a page that says that there is no such thing
+    return part; // an address typed by hand: the page then says that it does not exist
   }
 }
 
-/** The address of a page; what is empty is left out. */
+/** Make the address of a page; empty values are left out. */
 export function to(parts: string[], query: Record<string, string | null> = {}): string {
   const given = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
   const asked = new URLSearchParams(given).toString();

@@ -1,4 +1,4 @@
-/** What an answer costs in this browser. */
+/** Benchmark of answers in this browser. */
 
 import type { VideoDevice } from "./device";
 import { DeviceInputError } from "../device/errors";
@@ -13,9 +13,9 @@ export interface BenchRow {
 const WARM_UP = 2;
 
 /**
- * Time whole answers (pixels and a string to logits) and the head alone, at base and adapted, in turns.
+ * Time whole answers (from pixels and a text to logits) and the head alone, with base and adapted parameters in turn.
  *
- * @throws DeviceInputError if nothing has been adapted, or the model does not answer questions.
+ * @throws DeviceInputError if the device runs the base model, or the model does not answer questions.
  */
 export async function bench(
   device: VideoDevice,

@@ -1,4 +1,4 @@
-/** The folder of the video application; refused if one byte is not as written. */
+/** Read the folder of the video application; it is refused if any byte was changed. */
 
 import { SHA256 } from "../protocol/limits";
 import type { Shapes, Tensors } from "../protocol/package";
@@ -27,13 +27,13 @@ export interface Bundle {
   base: Tensors;
   image: Uplink;
   text: Uplink;
-  /** What the logits stand for; empty for retrieval. */
+  /** Answers that the logits stand for; empty for retrieval. */
   answers: string[];
   /** Hex of the cloud's key, if the bundle was exported with it. */
   publicKey: string | null;
-  /** Hex of the root's key that says which of the cloud's keys to trust, if there is one. */
+  /** Hex of the root's key, which decides which of the cloud's keys is trusted; null if there is no root. */
   root: string | null;
-  /** How many frames of a clip the model was trained on, and how they were chosen. */
+  /** Number of frames of a clip in training, and the method by which they were chosen. */
   frames: number;
   sampling: Sampling;
 }
@@ -43,7 +43,7 @@ export interface Fetched {
   files: Files;
 }
 
-/** Load the bundle of a manifest. @throws ArtifactError if it is none, or a file is damaged. */
+/** Load the bundle of a manifest. @throws ArtifactError if the manifest is malformed, or a file is damaged. */
 export async function loadBundle(source: Source, told: unknown, progress: Progress): Promise<Fetched> {
   const manifest = checkManifest(told);
   const names = [...COMMON, ...GRAPHS[manifest.task]];

@@ -1,4 +1,4 @@
-/** The video device: answers by itself from its first moment, and takes up parameters that were made for it. */
+/** Video device: it works without any server, and takes up parameters that were made for it. */
 
 import type { Bytes } from "../protocol/bytes";
 import { PackageError } from "../protocol/errors";
@@ -16,7 +16,7 @@ import type { Keys } from "../device/trust";
 const MAX_CLIPS = 64;
 const MAX_FRAMES = 64;
 
-/** One observed clip: `anchor` and `query` are what is sent of it, the rest stays here. */
+/** One observed clip: `anchor` and `query` are sent, the rest stays on the device. */
 interface Seen {
   anchor: Float32Array;
   query: Float32Array | null;
@@ -42,7 +42,7 @@ export interface Status {
   storeError: string | null;
 }
 
-/** As `Device` of the library, for videos and questions. */
+/** Device for videos and questions, similar to `Device` of the library. */
 export class VideoDevice {
   private readonly parameters: ParameterKeeper<Tensors>;
   private seen: Seen[] = [];
@@ -76,7 +76,7 @@ export class VideoDevice {
     return device;
   }
 
-  /** Trunk features of a clip, a row a frame. @throws DeviceInputError if the frames cannot be used. */
+  /** Compute trunk features of a clip, a row for each frame. @throws DeviceInputError if the frames cannot be used. */
   look(frames: Frames): Promise<Matrix> {
     const { rgb, count, height, width } = frames;
     if (!(count >= 1 && count <= MAX_FRAMES)) {
@@ -88,7 +88,7 @@ export class VideoDevice {
     return this.graphs.image(frames);
   }
 
-  /** Trunk features of texts, a row each. @throws DeviceInputError if one is empty. */
+  /** Compute trunk features of texts, a row for each text. @throws DeviceInputError if a text cannot be used. */
   read(texts: readonly string[]): Promise<Matrix> {
     for (const text of texts) {
       if (!text.trim()) throw new DeviceInputError("a question or text may not be empty");
@@ -111,12 +111,12 @@ export class VideoDevice {
     this.seen = [...this.seen, own].slice(-MAX_CLIPS);
   }
 
-  /** Forget the support set. */
+  /** Clear the support set. */
   forget(): void {
     this.seen = [];
   }
 
-  /** What to send to the cloud: all that leaves the device. @throws DeviceInputError if it has seen nothing. */
+  /** Build the request; nothing else about clips leaves the device. @throws DeviceInputError without clips. */
   request(): Bytes {
     if (!this.seen.length) throw new DeviceInputError("ask about at least one clip before adapting");
     const asked = this.seen.flatMap(({ query }, clip) => (query ? [{ query, clip }] : []));
@@ -131,12 +131,12 @@ export class VideoDevice {
     });
   }
 
-  /** The parameters of the base model, or those that run. */
+  /** Return the parameters of the base model, or the running ones. */
   of(which: "base" | "current"): Tensors {
     return which === "base" ? this.bundle.base : this.parameters.current.feed;
   }
 
-  /** Check a sealed package, try it, keep it, and answer with it from now on. @throws PackageError */
+  /** Check a sealed package, try it, keep it, and use it from now on. @throws PackageError if it may not be run. */
   apply(bytes: Bytes): Promise<Package> {
     return this.parameters.apply(bytes);
   }
@@ -165,12 +165,12 @@ export class VideoDevice {
     return this.parameters.follow(keys);
   }
 
-  /** Take a notice of what is called back; whether something else runs because of it. @throws PackageError */
+  /** Take a notice of recalled packages; return whether other parameters run because of it. @throws PackageError */
   heed(bytes: Bytes): Promise<boolean> {
     return this.parameters.heed(bytes);
   }
 
-  /** What runs and why nothing newer does. */
+  /** Describe what the device runs, and why it runs nothing newer. */
   status(): Status {
     const { source, sequence, expires, why } = this.parameters.current;
     return {

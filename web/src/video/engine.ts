@@ -1,4 +1,4 @@
-/** ONNX Runtime in the tab: on WebAssembly, and the image trunk on WebGPU where there is a real one. */
+/** ONNX Runtime in the tab: on WebAssembly, with the image trunk on WebGPU where the hardware has it. */
 
 import type * as Ort from "onnxruntime-web/wasm";
 import jspiGlue from "onnxruntime-web/ort-wasm-simd-threaded.jspi.mjs?url";
@@ -16,18 +16,18 @@ export interface Engine {
   ort: typeof Ort;
 }
 
-/** The node that shrinks frames: WebGPU's own kernel has no antialiasing, which training had. */
+/** The node that shrinks frames. It runs on the CPU, because WebGPU's kernel lacks the antialiasing of training. */
 const ON_CPU = ["resized"];
 
 /**
  * Load ONNX Runtime.
  *
- * @param wanted null: WebGPU if the browser has one on real hardware, else WebAssembly.
+ * @param wanted backend; null for WebGPU if the browser has it on real hardware, else WebAssembly.
  */
 export async function loadEngine(wanted: Backend | null): Promise<Engine> {
   const backend = wanted ?? ((await hasGpu()) ? "webgpu" : "wasm");
   const ort = await (backend === "webgpu" ? import("onnxruntime-web/jspi") : import("onnxruntime-web/wasm"));
-  // Threads share memory, which browsers allow to pages that are isolated from other origins.
+  // Threads share memory, which browsers allow only for pages that are isolated from other origins.
   const threads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = backend === "webgpu" ? { mjs: jspiGlue, wasm: jspiWasm } : { mjs: glue, wasm };
@@ -36,12 +36,12 @@ export async function loadEngine(wanted: Backend | null): Promise<Engine> {
 }
 
 async function hasGpu(): Promise<boolean> {
-  if (!("Suspending" in WebAssembly)) return false; // this build of ONNX Runtime waits for the GPU by it
+  if (!("Suspending" in WebAssembly)) return false; // this build of ONNX Runtime needs it to wait for the GPU
   const adapter = await (navigator as { gpu?: Gpu }).gpu?.requestAdapter();
   return adapter ? !adapter.info.isFallbackAdapter : false;
 }
 
-/** What is used of WebGPU, which TypeScript's own library does not describe. */
+/** The used part of WebGPU, which TypeScript's library does not describe. */
 interface Gpu {
   requestAdapter(): Promise<{ info: { isFallbackAdapter?: boolean } } | null>;
 }

@@ -1,4 +1,4 @@
-/** Frames out of a video file or a camera: decoded by the browser, few and small, never sent anywhere. */
+/** Take frames from a video file or a camera. The browser decodes them; they are few and small, and never sent. */
 
 import type { Sampling } from "./bundle";
 import type { Frames } from "./graphs";
@@ -20,12 +20,12 @@ export interface Clip {
 export class VideoError extends Error {}
 
 /**
- * Take `count` frames of a video file, spread as the model's training spread them.
+ * Take `count` frames of a video file, spread as in the model's training.
  *
- * A frame that shows for long is taken once, as in training: there may be fewer than `count`.
+ * A frame that is shown at several of the moments is taken once, as in training, so there may be fewer than `count`.
  *
- * `uniform` takes segments of the frames, which a browser does not count: here they are segments of the time, the same
- * at a constant frame rate.
+ * `uniform` uses segments of the frames, but a browser does not count frames. So segments of the time are used here,
+ * which are the same at a constant frame rate.
  *
  * @throws VideoError if the browser cannot play the file.
  */
@@ -56,7 +56,7 @@ export async function framesOfFile(file: File, count: number, sampling: Sampling
 }
 
 /**
- * Take `count` frames of four seconds of a camera that plays in `video`, from its first picture on.
+ * Take `count` frames in four seconds from a camera that plays in `video`, beginning at its first picture.
  *
  * @throws VideoError if no picture comes.
  */
@@ -76,7 +76,7 @@ export async function framesOfCamera(video: HTMLVideoElement, count: number, nam
   return taker.clip(name);
 }
 
-/** Collects frames of one size; the browser turns them upright. */
+/** Collects frames of equal size; the browser turns them upright. */
 class Taker {
   private readonly context: CanvasRenderingContext2D;
   private readonly taken: Uint8ClampedArray[] = [];
@@ -90,7 +90,7 @@ class Taker {
     this.context = drawing(Math.round(videoWidth * scale), Math.round(videoHeight * scale));
   }
 
-  /** Take what shows now, once: `shown` is the moment of the file at which the frame begins, if that is known. */
+  /** Take the shown frame unless it was taken last. `shown` is the time in the file at which it begins, if known. */
   async take(shown?: number): Promise<void> {
     if (shown !== undefined && shown === this.last) return;
     this.last = shown;
@@ -129,7 +129,7 @@ function withoutAlpha(frames: Uint8ClampedArray[]): Uint8Array {
   return rgb;
 }
 
-/** Seconds; files that were recorded live tell theirs only when their end is sought. */
+/** Return the duration in seconds. Files that were recorded live show it only after a seek to their end. */
 async function durationOf(video: HTMLVideoElement): Promise<number> {
   if (!Number.isFinite(video.duration)) await seek(video, Number.MAX_SAFE_INTEGER);
   if (!(Number.isFinite(video.duration) && video.duration > 0))
@@ -152,15 +152,15 @@ async function sceneTimes(video: HTMLVideoElement, duration: number, count: numb
   return sceneIndices(sceneStarts(histograms), times.length, count).map((look) => times[look]);
 }
 
-/** A seek within the frame that is shown already shows no new one: for so long it is waited for. */
+/** Longest wait for a new frame. A seek within the shown frame shows no new frame. */
 const SAME_FRAME_MS = 500;
 
-/** A moment that falls on the border of two frames is meant to show the later one. */
+/** Added to a moment, so that a moment on the border of two frames shows the later frame. */
 const INTO_FRAME_S = 0.001;
 
-/** Go to a time; the moment at which the frame that shows there begins. */
+/** Go to a time; return the time at which the frame shown there begins, if it is known. */
 async function seek(video: HTMLVideoElement, time: number): Promise<number | undefined> {
-  // `seeked` comes when the frame is decoded, sometimes before it is what is drawn.
+  // `seeked` comes when the frame is decoded, sometimes before it can be drawn.
   const shown = new Promise<number>(
     (resolve) => void video.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime)),
   );
@@ -173,7 +173,7 @@ function unplayable(what: string): string {
   return `${what} cannot be played by this browser; try MP4 (H.264) or WebM`;
 }
 
-/** Wait for an event; after an error of the video, or too long, fail with `otherwise`. */
+/** Wait for an event; after an error of the video, or after WAIT_MS, fail with the message `otherwise`. */
 function happened(video: HTMLVideoElement, event: string, otherwise: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = () => reject(new VideoError(otherwise));

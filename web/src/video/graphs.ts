@@ -1,4 +1,4 @@
-/** The bundle's graphs as functions; one run at a time, as a session in a browser takes no two at once. */
+/** Graphs of a bundle as functions. One run at a time, because a session in a browser allows no two at once. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { Tensors } from "../protocol/package";
@@ -44,7 +44,7 @@ export class Graphs {
     private readonly tokenizer: Tokenizer,
   ) {}
 
-  /** @throws ArtifactError if ONNX Runtime or the tokenizer refuses a file. */
+  /** Open the graphs. @throws ArtifactError if ONNX Runtime or the tokenizer refuses a file. */
   static async open(engine: Engine, { bundle, files }: Fetched): Promise<Graphs> {
     const sessions = new Map<string, Session>();
     for (const name of ["image.onnx", "text.onnx", ...GRAPHS[bundle.task]]) {
@@ -66,7 +66,7 @@ export class Graphs {
     return new Graphs(engine, bundle, sessions, tokenizerOf(files));
   }
 
-  /** Trunk features, a row a frame, in runs of bounded memory. */
+  /** Compute trunk features, a row for each frame, in runs of bounded memory. */
   async image(frames: Frames): Promise<Matrix> {
     const pixels = frames.height * frames.width;
     const step = Math.max(1, Math.min(FRAMES_PER_RUN, Math.floor(PIXELS_PER_RUN / pixels)));
@@ -80,7 +80,7 @@ export class Graphs {
     return stacked(parts);
   }
 
-  /** Trunk features, a row a text; texts are run one by one, so that none depends on its neighbors. */
+  /** Compute trunk features, a row for each text. Texts run one by one, so that none depends on the others. */
   async text(texts: readonly string[]): Promise<Matrix> {
     const parts: Matrix[] = [];
     for (const text of texts) {
@@ -92,7 +92,7 @@ export class Graphs {
     return stacked(parts);
   }
 
-  /** The ids of a text's tokens; of a longer text the first ones and those that the tokenizer puts around. */
+  /** Return the ids of a text's tokens. A long text is cut; the special tokens of the tokenizer around it stay. */
   tokens(text: string): number[] {
     const { ids } = this.tokenizer.encode(text);
     if (ids.length <= MAX_TOKENS) return ids;
@@ -102,7 +102,7 @@ export class Graphs {
     return [...ids.slice(0, before + kept), ...ids.slice(before + own.length)];
   }
 
-  /** Logits, a row a question about one clip. */
+  /** Compute logits, a row for each question about one clip. */
   answer(clip: Matrix, questions: Matrix, parameters: Tensors): Promise<Matrix> {
     const feed = {
       frames: this.tensor(clip, [1, clip.rows, clip.columns]),
@@ -111,7 +111,7 @@ export class Graphs {
     return this.run("answer.onnx", feed, parameters);
   }
 
-  /** Logits, one row: of each option for one question about one clip. */
+  /** Compute the logits of the options for one question about one clip, in one row. */
   choose(clip: Matrix, question: Matrix, options: Matrix, parameters: Tensors): Promise<Matrix> {
     const feed = {
       frames: this.tensor(clip, [1, clip.rows, clip.columns]),
@@ -121,7 +121,7 @@ export class Graphs {
     return this.run("choose.onnx", feed, parameters);
   }
 
-  /** The embedding of one clip: one row, of length 1. */
+  /** Compute the embedding of one clip: one row with norm 1. */
   embedClip(clip: Matrix, parameters: Tensors): Promise<Matrix> {
     return this.run(
       "embed_clips.onnx",
@@ -130,7 +130,7 @@ export class Graphs {
     );
   }
 
-  /** The embeddings of texts, a row each, of length 1. */
+  /** Compute the embeddings of texts, a row with norm 1 for each text. */
   embedTexts(texts: Matrix, parameters: Tensors): Promise<Matrix> {
     return this.run("embed_texts.onnx", { texts: this.tensor(texts) }, parameters);
   }
@@ -139,7 +139,7 @@ export class Graphs {
     return new this.engine.ort.Tensor("float32", matrix.values, shape);
   }
 
-  /** Run a graph; it is fed those parameters that it declares. */
+  /** Run a graph; it gets only the parameters that it declares. */
   private run(name: string, feed: Feed, parameters: Tensors = new Map()): Promise<Matrix> {
     const session = this.sessions.get(name)!;
     const { Tensor } = this.engine.ort;
@@ -171,7 +171,7 @@ function stacked(parts: Matrix[]): Matrix {
 function tokenizerOf(files: Files): Tokenizer {
   try {
     const told = JSON.parse(new TextDecoder().decode(files.get("tokenizer.json")));
-    // A model of whole words finds its token for unknown ones in the second argument only.
+    // A model of whole words reads its token for unknown words only from the second argument.
     return new Tokenizer(told, { unk_token: told.model.unk_token });
   } catch (error) {
     throw new ArtifactError(`tokenizer.json is no tokenizer: ${messageOf(error)}`);

@@ -1,6 +1,6 @@
-/** From scores to a short list. */
+/** Rank answers by their scores. */
 
-/** `score`: a probability, or of a search the cosine. */
+/** Answer with its score: a probability, or the cosine of a search. */
 export interface Ranked {
   text: string;
   score: number;
@@ -8,7 +8,7 @@ export interface Ranked {
 
 const SHOWN = 5;
 
-/** The best five, the best one first. */
+/** Return the best five, the best one first. */
 export function most(scores: ArrayLike<number>, name: (place: number) => string): Ranked[] {
   return Array.from(scores, (score, place) => ({ text: name(place), score }))
     .sort((a, b) => b.score - a.score)

@@ -1,21 +1,21 @@
-/** Which moments of a clip are taken, as in training: `paramcast.data.sampling`. */
+/** Choose the moments of a clip as training does; see `paramcast.video.data.sampling`. */
 
-/** Share of the pixels that must change colour for a scene to end. */
+/** Share of the pixels whose color must change for a scene to end. */
 const SCENE_CUT = 0.4;
 const BINS = 64;
 
-/** The centres of `count` equal segments of `length` things. */
+/** Return the centers of `count` equal segments of `length` items. */
 export function uniformIndices(length: number, count: number): number[] {
   const taken = Math.min(length, count);
   return Array.from({ length: taken }, (_, place) => Math.floor(((2 * place + 1) * length) / (2 * taken)));
 }
 
-/** The centres of `count` equal spans of a clip's time, in seconds. */
+/** Return the centers of `count` equal spans of a clip's time, in seconds. */
 export function uniformTimes(duration: number, count: number): number[] {
   return Array.from({ length: count }, (_, place) => ((place + 0.5) / count) * duration);
 }
 
-/** How a picture's colours are spread over 64 bins, 4 a channel; sums to 1. `rgba`: 4 bytes a pixel. */
+/** Compute the histogram of a picture's colors: 64 bins, 4 per channel, with sum 1. `rgba` has 4 bytes per pixel. */
 export function colourHistogram(rgba: Uint8ClampedArray): Float64Array {
   const bins = new Float64Array(BINS);
   const pixels = rgba.length / 4;
@@ -25,7 +25,7 @@ export function colourHistogram(rgba: Uint8ClampedArray): Float64Array {
   return bins;
 }
 
-/** Where scenes begin, by rising place, from 0. */
+/** Return the places where scenes begin, ascending, the first one 0. */
 export function sceneStarts(histograms: Float64Array[]): number[] {
   const starts = [0];
   for (let place = 1; place < histograms.length; place++) {
@@ -36,12 +36,12 @@ export function sceneStarts(histograms: Float64Array[]): number[] {
   return starts;
 }
 
-/** Spread `count` pictures of `length` over the scenes: at least one each, the rest by length. */
+/** Spread `count` of `length` pictures over the scenes: at least one for each scene, the others by length. */
 export function sceneIndices(starts: number[], length: number, count: number): number[] {
   const lengths = starts.map((start, scene) => (starts[scene + 1] ?? length) - start);
   const shares = lengths.map(() => 0);
   for (let taken = 0; taken < Math.min(length, count); taken++) {
-    // A scene without a picture comes first, the longest of them; then the one with the longest stretch a picture.
+    // Scenes without a picture come first, the longest first; then the scene with the longest stretch per picture.
     const stretch = lengths.map((size, scene) => {
       if (shares[scene] >= size) return -1;
       return shares[scene] === 0 ? size + length : size / shares[scene];

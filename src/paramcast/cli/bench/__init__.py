@@ -1,4 +1,4 @@
-"""`paramcast bench`: measure the parts, each against something that is run beside it. One file a command."""
+"""`paramcast bench`: measure the parts beside a reference in the same run. Each command has a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paramcast bench device`: answers, swaps, starts and memory of a device."""
+"""`paramcast bench device`: measure answers, swaps, starts and memory of a device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 def command(
     rounds: int, model_dirs: tuple[Path, ...], data: Path | None, seed: int, json_file: Path | None
 ) -> None:
-    """Time a device: answers at base, adapted and baked; swaps, starts, memory, and a step of fine-tuning."""
+    """Measure a device: answers at base, adapted and baked, swaps, starts, memory, and a fine-tuning step."""
     with needs("paramcast bench device", "train"):
         from paramcast.bench.device import bench_device
         from paramcast.bench.rows import rows_table

@@ -1,4 +1,4 @@
-"""`paramcast bench gate`: measure which devices the gate protects."""
+"""`paramcast bench gate`: measure the devices that the gate protects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def command(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """Never worse: what the gate keeps of the gain, and how many devices it keeps from losing."""
+    """Measure the share of the gain that the gate keeps, and how many devices it saves from a loss."""
     with needs("paramcast bench gate", "train"):
         from paramcast.bench.gate import bench_gate, gate_table
     models, collection = models_and_collection(model_dirs, data, range(seed, seed + seeds), task)

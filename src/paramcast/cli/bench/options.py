@@ -1,4 +1,4 @@
-"""What commands of `paramcast bench` share: options, and the training that they are about."""
+"""Options of the commands of `paramcast bench`, and the models and collections that they measure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ seeds_option = click.option(
 
 
 def shifts_option(whose: str, *default: str) -> Callable[[FC], FC]:
-    """`--shift`, which may be given several times: what `whose` differ in."""
+    """Make the option `--shift`, which may be given several times.
+
+    Args:
+        whose: Plural noun for the help text: the things that differ by the shift.
+        default: Shifts that are used if the option is not given.
+    """
     told = f"What {whose} differ in; may be given several times."
     return click.option("--shift", "shifts", multiple=True, default=default, help=told)
 
 
 def opened(data: Path | None) -> Collection:
-    """The collection in a folder, or the demo world."""
+    """Open the collection in a folder, or make the demo world if there is no folder."""
     from paramcast.video.data.collection import Collection
     from paramcast.video.world import demo_world
 
@@ -45,10 +50,10 @@ def opened(data: Path | None) -> Collection:
 def models_and_collection(
     folders: Sequence[Path], data: Path | None, seeds: Iterable[int], task: str = "qa"
 ) -> tuple[list[TrainedModel], Collection]:
-    """The models in `folders`, else one trained for each seed, and the collection for them.
+    """Return the models in `folders`, else a model trained for each seed, and their collection.
 
     Raises:
-        ModelError: A folder holds no model. That is found before a demo world is made.
+        ModelError: A folder holds no model. This is raised before a demo world is made.
     """
     from paramcast.bench.fleet_models import demo_sized_models
     from paramcast.video.training.model import TrainedModel
@@ -59,7 +64,7 @@ def models_and_collection(
 
 
 def tell(table: str, rows: Sequence[Mapping[str, Any]], seed: int, json_file: Path | None) -> None:
-    """Print the table of a measurement, and write its results if a file is asked for."""
+    """Print the table of a measurement, and write its results if a file is given."""
     from paramcast.results import write_results
 
     click.echo(table)

@@ -1,4 +1,4 @@
-"""`paramcast bench recovery`: what of the oracle's gain is had."""
+"""`paramcast bench recovery`: measure the share of the oracle's gain that adaptation reaches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from paramcast.cli.common import json_option, needs, seed_option
 def command(
     model_dir: Path | None, task: str, data: Path | None, devices: int, seed: int, json_file: Path | None
 ) -> None:
-    """Evaluate under each shift, and all at once: how much of the oracle's gain is had with 8 clips."""
+    """Measure the share of the oracle's gain that 8 clips reach, under each shift and under all together."""
     with needs("paramcast bench recovery", "train"):
         from paramcast.bench.recovery import bench_recovery
         from paramcast.bench.table import controls_table

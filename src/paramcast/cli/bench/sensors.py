@@ -1,4 +1,4 @@
-"""`paramcast bench sensors`: adaptation on real users' signals, against what a device can do for free."""
+"""`paramcast bench sensors`: measure adaptation on real users' signals beside free baselines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 @seed_option
 @json_option
 def command(data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None) -> None:
-    """Adapt models to real users without labels, against what their devices can do by themselves."""
+    """Adapt models to real users without labels, beside methods that run on the devices alone."""
     with needs("paramcast bench sensors", "train"):
         from paramcast.bench.sensors import bench_sensors, sensors_table
     rows = bench_sensors(data, test, names, seed)

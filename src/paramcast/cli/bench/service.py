@@ -1,4 +1,4 @@
-"""`paramcast bench service`: a real server under load."""
+"""`paramcast bench service`: measure a real server under load."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 @seed_option
 @json_option
 def command(model_dir: Path | None, seconds: float, seed: int, json_file: Path | None) -> None:
-    """Load a real server over loopback: throughput, latency, and every form's bytes."""
+    """Measure a real server under load over loopback: throughput, latency, and the bytes of every form."""
     with needs("paramcast bench service", "train,server"):
-        import uvicorn  # noqa: F401  the service is a process of its own; better to know before it is started
+        import uvicorn  # noqa: F401  a separate process needs it; fail early if it is missing
 
         from paramcast.bench.rows import rows_table
         from paramcast.bench.service import bench_service

@@ -1,4 +1,4 @@
-"""When to ask the cloud: one file a family of policies."""
+"""Policies that decide when to request a package; each family of policies has a file."""
 
 from paramcast.device.policy.base import History, RequestPolicy, make_policy
 from paramcast.device.policy.budget import Budget

@@ -1,4 +1,4 @@
-"""What every request policy is asked, and how one is named in a line."""
+"""Interface of request policies, and the names of policies in the command line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from paramcast.device.errors import DeviceInputError
 from paramcast.device.support import Seen
 
 SUPPORT = 16
-"""Examples that a request holds at most: as many as hypernetworks are trained with."""
+"""Largest number of examples in a request; hypernetworks are trained with this number."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a device knows when it has observed an example (a clip, a row of sensor values).
+    """State of a device after an observation of an example (a clip, a row of sensor values).
 
     Attributes:
-        observed: Examples observed since the start.
-        since: Those of them that came after the present package was asked for; all, before it was asked.
-        recent: The last of them, at most 64, oldest first.
-        running: Whether the device runs a package, be it one from its store.
+        observed: Number of examples observed since the start.
+        since: Number of examples observed after the last successful request; without one, all of them.
+        recent: The last examples, at most 64, oldest first.
+        running: Whether the device runs a package, also one from its store.
     """
 
     observed: int
@@ -31,20 +31,21 @@ class History:
 
 
 class RequestPolicy(Protocol):
-    """Decides after every observation; may keep a state of its own, so that each device needs one of its own.
+    """Decides after every observation whether to make a request.
 
-    It is asked again after the next one if the request could not be made.
+    A policy may keep a state, so each device needs a separate policy. If the request could not be made, the
+    policy decides again after the next observation.
     """
 
     def wants(self, history: History) -> int:
-        """How many of the last examples to ask with now; 0: do not ask."""
+        """Return the number of the last examples to make a request with now; 0 for no request."""
 
 
 def make_policy(text: str) -> RequestPolicy:
-    """The policy that `text` names: `always`, `never`, `every:N` or `on-drift`.
+    """Make the policy that `text` names: `always`, `never`, `every:N` or `on-drift`.
 
     Raises:
-        DeviceInputError: It names none.
+        DeviceInputError: `text` names no policy.
     """
     from paramcast.device.policy.drift import OnDrift
     from paramcast.device.policy.fixed import Always, Every, Never

@@ -1,4 +1,4 @@
-"""What requests may cost: bytes by the day, and the battery."""
+"""Limits of the cost of requests: bytes per day, and the battery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _DAY_S = 86400.0
 
 
 class Budget:
-    """A bucket that fills evenly with the day's bytes and holds a day's; and a floor for the battery."""
+    """Limit on bytes and on the battery's charge.
+
+    The limit on bytes is a token bucket: it holds the bytes of one day and refills evenly over a day.
+    """
 
     def __init__(
         self,
@@ -23,10 +26,11 @@ class Budget:
         """Begin with a full bucket.
 
         Args:
-            bytes_a_day: Up and down together; None: no limit.
-            battery: Gives the battery's charge, 0..1, or None where there is none or it is being charged.
-            battery_floor: Nothing is asked below this charge.
-            clock: Seconds that only grow.
+            bytes_a_day: Bytes per day, sent and received together; None for no limit.
+            battery: Function that returns the battery's charge, 0..1, or None where there is no battery or it
+                is being charged.
+            battery_floor: Charge below which no request is made.
+            clock: Function that returns monotonic seconds.
 
         Raises:
             DeviceInputError: An argument is out of its range.
@@ -40,7 +44,7 @@ class Budget:
         self._left, self._at = bytes_a_day or 0.0, clock()
 
     def refusal(self, size: int) -> str | None:
-        """Why an exchange of `size` bytes may not be made now; None if it may."""
+        """Return why an exchange of `size` bytes may not be made now; None if it may be made."""
         charge = self._battery() if self._battery else None
         if charge is not None and charge < self._floor:
             return f"the battery is at {charge:.0%}, below the floor of {self._floor:.0%}"
@@ -49,7 +53,7 @@ class Budget:
         return None
 
     def spend(self, size: int) -> None:
-        """Count `size` bytes; what is spent beyond the bucket is owed."""
+        """Take `size` bytes from the bucket, whose content may become negative."""
         if self._rate is not None:
             self._left = self._available() - size
 

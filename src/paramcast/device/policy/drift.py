@@ -1,9 +1,9 @@
-"""Asking when the data have moved away from those that the present package was made for.
+"""Request a package when the data have moved away from the data that the present package was made for.
 
-To ask for parameters only when the device's data have left the distribution that its parameters were made
-for is IntellectReq's idea (Lv et al., "Intelligent Model Update Strategy for Sequential Recommendation",
-WWW 2024). Here the distance is one of means, over all the places at which a new domain may have begun
-(as in a generalised likelihood ratio test for a change of mean).
+IntellectReq introduced this idea: parameters are requested only when the device's data have left the
+distribution that the present parameters were made for (Lv et al., "Intelligent Model Update Strategy for
+Sequential Recommendation", WWW 2024). Here the distance is a distance of means. It is computed for every
+place at which a new domain may have begun, as in a generalized likelihood ratio test for a change of mean.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from paramcast.device.support import Seen
 from paramcast.protocol.quantize import Float32
 
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""So many of the last clips may be those of a new domain."""
+"""Numbers of last clips that are tested for belonging to a new domain."""
 
 LEAST = 4
-"""So many clips of the present domain have to be known before it can be left."""
+"""Number of clips of the present domain that must be known before a change of domain can be found."""
 
 _POOLED = 8.0
-"""Clips' worth of trust in the mean variance of all entries, where few clips tell the variance of each."""
+"""Weight, in clips, of the mean variance of all entries: few clips give a poor variance of a single entry."""
 
 
 def drift_scores(
     domain: Sequence[Seen], windows: Sequence[int], history: Sequence[Seen]
 ) -> NDArray[np.float64]:
-    """How far the last clips are from the ones before them, in terms of what chance alone would do.
+    """Compute the distance of the last clips from the clips before them, relative to chance.
 
-    The means of n and m clips of one domain differ by v (1/n + 1/m) in the mean square, where v is the
-    variance between its clips. That is estimated entry by entry from the differences of neighbors, which a
-    change of domain hardly touches (von Neumann et al. 1941): uplink features have unit variance over the
-    training set, but a clip's mean query has far less of it within a domain. So a score is about 1 where
-    nothing has changed, whatever the features, and grows with n where something has.
+    If n and m clips come from one domain, the mean square difference of their means is v (1/n + 1/m), where v
+    is the variance between clips of the domain. v is estimated for each entry from the differences of
+    adjacent clips, because a change of domain hardly affects these (von Neumann et al. 1941). The variance
+    over the training set cannot be used: it is 1 for uplink features, but the variance of a clip's mean query
+    within a domain is far smaller. So the score is about 1 where the domain has not changed, whatever the
+    features are, and grows with n where the domain has changed.
 
     Args:
-        domain: The clips since the present domain began, oldest first.
-        windows: How many of the last of them may be another domain's, each in 1..len(domain) - 1.
-        history: All remembered clips, of whatever domain, oldest first; the variance is taken from them.
+        domain: Clips since the present domain began, oldest first.
+        windows: Numbers of last clips that may belong to another domain, each in 1..len(domain) - 1.
+        history: All remembered clips of any domain, oldest first; the variance is estimated from them.
 
     Returns:
-        (W,) for each window the larger of the anchors' score and the queries'; in 0..inf.
+        (W,) the larger of the scores of anchors and queries for each window; in 0..inf.
     """
     anchors = [np.stack([clip.anchor for clip in clips]) for clips in (domain, history)]
     split = [len(domain) - window for window in windows]
-    # A clip without a query has no row among the queries, so that places move.
+    # A clip without a query has no row among the queries, so places among the queries differ.
     asked = np.cumsum([0, *(len(clip.queries) for clip in domain)])
     queries = [np.concatenate([clip.queries for clip in clips]) for clips in (domain, history)]
     return np.maximum(
@@ -59,7 +60,10 @@ def drift_scores(
 
 
 def _scores(domain: Float32, split: Sequence[int], history: Float32) -> NDArray[np.float64]:
-    """Of rows (n, U) split at each of W places, with variances from rows (N, U); 0 where a part has none."""
+    """Compute scores (W,) of rows (n, U), split at each of W places, with variances from rows (N, U).
+
+    The score is 0 where a part has no rows, or `history` has fewer than two.
+    """
     scores = np.zeros(len(split))
     if len(history) < 2:
         return scores
@@ -74,14 +78,18 @@ def _scores(domain: Float32, split: Sequence[int], history: Float32) -> NDArray[
 
 
 class OnDrift:
-    """Asks at the first clips of a domain, again as it has seen more of it, and when the domain changes.
+    """Requests a package at the first clips of a domain, after more clips of it, and when the domain changes.
 
-    A package gets sharper with every clip that it is made for, and ever less so: it asks when the clips seen
-    of the domain have doubled, up to `support`. Where the drift score rises above `high` for some number of
-    last clips, a new domain has begun with those for which it is highest; the score has to fall below `low`
-    before the next alarm. No alarm is sure to come, so it also asks when nothing was asked for `refresh`
-    clips. A device that has started with a package from its store waits until it has seen half of `support`,
-    so as not to replace it by a worse one.
+    A package gets better with every clip that it is made for, but each further clip adds less. So the policy
+    makes a request whenever the number of observed clips of the domain has doubled, up to `support` clips.
+
+    The drift score is computed for several numbers of last clips. If the highest score rises above `high`, a
+    new domain has begun with the clips of that score. The score must fall below `low` before the next alarm.
+    A change may raise no alarm, so the policy also makes a request when `refresh` clips have been observed
+    since the last request.
+
+    A device that has started with a package from its store waits until it has observed half of `support`
+    clips, so that the package is not replaced by a worse one.
     """
 
     def __init__(
@@ -92,14 +100,15 @@ class OnDrift:
         support: int = SUPPORT,
         refresh: int | None = 20,
     ) -> None:
-        """Prepare; the defaults are what validation streams of two collections spoke for (docs/log.md).
+        """Prepare the policy. Validation streams of two collections gave the defaults (docs/log.md).
 
         Args:
-            high: The drift score that raises the alarm.
-            low: The one below which it is armed again, in 0..high.
-            first: Clips to begin with, at least 1.
-            support: Clips to ask with at most, at least `first`.
-            refresh: Clips after which it asks whatever the score, more than `support`; None: it does not.
+            high: Drift score above which the alarm is raised.
+            low: Drift score below which the alarm is armed again, in 0..high.
+            first: Number of clips in the first request, at least 1.
+            support: Largest number of clips in a request, at least `first`.
+            refresh: Number of clips after which a request is made at any score, more than `support`; None for
+                no such request.
 
         Raises:
             DeviceInputError: An argument is out of its range.
@@ -117,10 +126,10 @@ class OnDrift:
         self.score: float | None = None
 
     def wants(self, history: History) -> int:
-        """See the class; `score` is what was found."""
+        """Return the number of clips for a request; see the class. `score` holds the last drift score."""
         self._begun += self._new_clips(history)
         seen = min(history.observed - self._begun, self._support, len(history.recent))
-        known = max(0, history.observed - history.since - self._begun)  # clips of this domain asked with
+        known = max(0, history.observed - history.since - self._begun)  # clips of the domain when last asked
         if known >= self._support:
             return seen if self._refresh is not None and history.since >= self._refresh else 0
         restarted = history.running and history.since == history.observed and self._begun == 0
@@ -128,7 +137,7 @@ class OnDrift:
         return seen if seen >= min(max(first, 2 * known), self._support) else 0
 
     def _new_clips(self, history: History) -> int:
-        """How many clips of the present domain come before a new one, if one has just been found; else 0."""
+        """Return the number of clips of the present domain before a new domain begins; 0 if none begins."""
         domain = history.recent[-min(history.observed - self._begun, len(history.recent)) :]
         windows = [window for window in WINDOWS if window + LEAST <= len(domain)]
         if not windows:

@@ -1,4 +1,4 @@
-"""Policies that do not look at what was seen."""
+"""Policies that do not depend on the data."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from paramcast.device.policy.base import SUPPORT, History
 
 @dataclass(frozen=True)
 class Never:
-    """The base model, or the last package, for ever."""
+    """Never makes a request: the base model, or the last package, runs forever."""
 
     def wants(self, history: History) -> int:
-        """0."""
+        """Return 0."""
         return 0
 
 
 @dataclass(frozen=True)
 class Every:
-    """Asks when `clips` clips have been observed since it was asked last, with the last `support` of them."""
+    """Makes a request after every `clips` observed clips, with the last `support` clips."""
 
     clips: int
     support: int = SUPPORT
 
     def wants(self, history: History) -> int:
-        """See the class."""
+        """Return the number of clips for a request; see the class."""
         return min(self.support, len(history.recent)) if history.since >= self.clips else 0
 
 
 @dataclass(frozen=True)
 class Always:
-    """Asks after every clip, with the last `support` of them."""
+    """Makes a request after every clip, with the last `support` clips."""
 
     support: int = SUPPORT
 
     def wants(self, history: History) -> int:
-        """See the class."""
+        """Return the number of clips for a request; see the class."""
         return min(self.support, len(history.recent))
