@@ -31,12 +31,12 @@ DECAY = 0.003
 about the same strength."""
 
 Draw = Callable[[np.random.Generator], tuple[Any, Any, Any]]
-"""Draws support inputs, query inputs and the query labels of one device. Before, it loads into the module the
-state of a base that has not seen the device."""
+"""Draws support inputs, query inputs and query labels of one device, after it loads into the module the state
+of a base that has not seen the device."""
 
 
 class LearnedAlignment(FreeBaseline):
-    """Moves each layer's running mean and variance towards the support set's, by strengths of that layer.
+    """Moves each layer's running mean and variance towards those of the support set, by strengths of the layer.
 
     Args:
         strengths: Name of the layer -> strengths (2,) of mean and variance, from 0 to 1.
@@ -87,7 +87,7 @@ class LearnedAlignment(FreeBaseline):
             return examples.call(module, query)
 
     def learn_statistics(self, module: nn.Module, support: Any, strength: float = 1.0) -> None:
-        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        """Move the running statistics of a module in evaluation mode towards those of the support set."""
         scaled = {
             name: torch.tensor([strength * each for each in pair]) for name, pair in self.strengths.items()
         }

@@ -50,7 +50,7 @@ class ReestimatedStatistics(FreeBaseline):
             return examples.call(module, query)
 
     def learn_statistics(self, module: nn.Module, support: Any, strength: float) -> None:
-        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        """Move the running statistics of a module in evaluation mode towards those of the support set."""
         layers = norm_layers(module)
         momenta = [layer.momentum for layer in layers]
         try:
@@ -65,7 +65,7 @@ class ReestimatedStatistics(FreeBaseline):
 
 
 class MeanRemoval(FreeBaseline):
-    """Moves the features before the last linear layer by the device's mean, towards the training mean."""
+    """Moves the features before the last linear layer so that the device's mean approaches the training mean."""
 
     name = "mean_removal"
 
@@ -126,7 +126,7 @@ class MeanRemoval(FreeBaseline):
             handle.remove()
 
     def shift(self, module: nn.Module, support: Any, strength: float) -> Tensor:
-        """Compute `strength` times the support set's mean features minus the training mean: (F,)."""
+        """Compute strength * (mean features of the support set - training mean): (F,)."""
         assert self._head is not None
         assert self._mean is not None
         kept: list[Tensor] = []
