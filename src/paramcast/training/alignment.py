@@ -36,7 +36,7 @@ of a base that has not seen the device."""
 
 
 class LearnedAlignment(FreeBaseline):
-    """Moves each layer's running mean and variance towards those of the support set, by strengths of the layer.
+    """Moves each layer's running mean and variance towards those of the support set, with learned strengths.
 
     Args:
         strengths: Name of the layer -> strengths (2,) of mean and variance, from 0 to 1.

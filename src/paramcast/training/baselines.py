@@ -65,7 +65,7 @@ class ReestimatedStatistics(FreeBaseline):
 
 
 class MeanRemoval(FreeBaseline):
-    """Moves the features before the last linear layer so that the device's mean approaches the training mean."""
+    """Shifts the features before the last linear layer, so that their device mean nears the training mean."""
 
     name = "mean_removal"
 

@@ -134,7 +134,7 @@ def balanced_accuracy(outputs: Any, labels: Tensor) -> float:
 
 
 def label_accuracy(outputs: Any, labels: Tensor) -> float:
-    """Compute the percent of binary labels whose output has the right sign; examples have several labels."""
+    """Compute the percent of binary labels for which the output has the right sign."""
     return 100 * float(((primary(outputs) > 0) == (labels > 0.5)).float().mean())
 
 

@@ -16,8 +16,8 @@ IMAGE_DIM, TEXT_DIM = 128, 128
 class Uplink:
     """A whitening PCA: (feature - mean) @ matrix; each entry has variance 1 on the training set.
 
-    It is fitted without labels and frozen before any training. So the numbers that the server receives do not
-    depend on training labels.
+    It is fitted without labels and frozen before any training, so it holds no information about training
+    labels.
 
     Attributes:
         mean: (D,) float32.
