@@ -87,7 +87,7 @@ def evaluate(
     jobs: dict[str, Callable[[], list[dict[Metric, float]]]] = {
         "base": partial(scorer.scores, "base", None),
         "constant": partial(scorer.scores, "constant", generate(model.adaptors["constant"], table, data, 1)),
-        # The oracle is an upper reference, so it has no gate.
+        # The oracle is an upper reference, so its gate is not used.
         "oracle": partial(
             scorer.scores,
             "oracle",

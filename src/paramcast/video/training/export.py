@@ -146,7 +146,7 @@ class _Graph(nn.Module):
         self._adapted = [adapted]
 
     def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor] | None:
-        """Name the update tensors, which hold for all rows; None, the base model, if there are no tensors."""
+        """Map names to the update tensors, for all rows; None (the base model) if there are no tensors."""
         return dict(zip(self._adapted[0].adapter.shapes, tensors, strict=True)) if tensors else None
 
 

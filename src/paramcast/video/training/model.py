@@ -118,6 +118,7 @@ class TrainedModel:
 
     def sha256(self) -> str:
         """Compute a hash (hex) of the base model, the uplinks, and the adapter's tensors that devices hold.
+
         An example of such tensors is the basis of `codes`.
         """
         digest = hashlib.sha256()

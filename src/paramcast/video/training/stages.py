@@ -36,6 +36,7 @@ def train_bases(
     model: TrainedModel, data: Material, work: Path
 ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
     """Train a base model of all folds, which stays in `model`, and one without each fold, aligned with it.
+
     Returns:
         The states of the base models without a fold, in the folds' order, and the score of the base model of
         all folds.
@@ -112,6 +113,7 @@ def train_adaptors(
     conditions: Sequence[str] = CONDITIONS,
 ) -> dict[str, float]:
     """Train each hypernetwork on devices of folds that its base model has not seen, then its gate.
+
     Returns:
         Condition -> validation score.
     """

@@ -235,7 +235,7 @@ class UplinkTable:
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
     ) -> ContextInputs:
-        """Make the hypernetwork's inputs for B devices: sent features and a mean query of each support clip."""
+        """Make the hypernetwork's inputs for B devices: sent features and a mean query of each clip."""
         supports = [list(support) for support in supports]
         longest = max(len(support) for support in supports)
         shape, sent = (len(supports), longest), self.anchors.shape[1]
@@ -259,7 +259,7 @@ class UplinkTable:
         )
 
     def pairs(self, clips: Sequence[ClipData]) -> tuple[Tensor, Tensor]:
-        """Return the sent features of clips, and the clips' means: both (N, Ui), with a row for each anchor."""
+        """Return the sent features and the means of clips: both (N, Ui), with a row for each anchor."""
         rows = [clip.row for clip in clips]
         sent, means = torch.from_numpy(self.anchors[rows]), torch.from_numpy(self.clips[rows])
         return sent.flatten(0, 1), means.repeat_interleave(sent.shape[1], 0)
