@@ -56,7 +56,6 @@ def evaluate(
     Clips that training or model selection used are never drawn. With the camera shift, every other device
     has a camera of a kind that training never used.
 
-
     Args:
         model: A model that was trained by `paramcast train`.
         collection: Any collection with clips for the model's task, also another one than in training.

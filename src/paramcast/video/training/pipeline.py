@@ -1,4 +1,4 @@
-"""Two-stage training: base models on folds of the clips, then hypernetworks on devices of the other fold.
+"""Two-stage training: base models on folds of the clips, then hypernetworks on the fold left out.
 
 If a hypernetwork is trained on clips that the base model was trained on, it learns from features that the
 base has memorized, and its updates are worse than the base on new devices. So training is cross-fitted over

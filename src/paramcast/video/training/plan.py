@@ -26,7 +26,7 @@ ITEMS_A_CLIP = 8  # maximum, for clips of training devices
 PLAIN_DEVICES = 5  # for each requested device: they need no features of their own
 SPOKEN_DEVICES = 6  # for each device with a vocabulary alone: they need no features of pictures
 PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the episodes
-VALIDATION_DEVICES = 40  # at most; not more than requested training devices
+VALIDATION_DEVICES = 40  # at most; fewer if fewer training devices are requested
 
 
 class Plan:

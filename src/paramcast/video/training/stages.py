@@ -1,4 +1,4 @@
-"""The stages of training: base models, hypernetworks on devices that these have not seen, and gates."""
+"""The stages of training: base models, hypernetworks on devices that their base has not seen, and gates."""
 
 from __future__ import annotations
 
