@@ -21,7 +21,7 @@ class Corners(nn.Module):
         self.head = nn.Linear(16, 4)
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Compute two columns (N, 1) -> logits (N, 4)."""
+        """Compute logits (N, 4) from two columns (N, 1)."""
         return {"logits": self.head(F.gelu(self.first(torch.cat([x, y], -1))))}
 
 

@@ -23,7 +23,7 @@ class Fleet:
     """Devices of a few domains that adapted over the last day, to one of two versions of a model."""
 
     def __init__(self, folder: Path, key: SigningKey, *, devices: int, rounds: int) -> None:
-        """Make the fleet in `folder/state.db`; each device asks `rounds` times, and reports on most updates."""
+        """Make the fleet in `folder/state.db`; each device asks `rounds` times and often sends a report."""
         self.database = Database.open(folder / "state.db")
         self._rng = np.random.default_rng(3)
         self._now = time.time()
