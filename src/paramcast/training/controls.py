@@ -68,7 +68,7 @@ class Result:
 
     @property
     def device_matters(self) -> Interval:
-        """Score of `own` minus that of `shuffled`, paired over devices."""
+        """Score of `own` minus the score of `shuffled`, paired over devices."""
         return interval(self.better("own", "shuffled"))
 
     @property

@@ -62,7 +62,7 @@ class ModelConfig:
         categories: The categories that the oracle is given.
         seed: Seed of the training run.
         clips: Split -> ids of its clips. Training may have used the clips of 'train' and 'validation', never
-            those of 'test'.
+            the clips of 'test'.
         collection: Name of the training collection.
         truth_dim: Length of the vector of a true domain.
         scores: Stage -> score on validation devices.
