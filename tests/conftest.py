@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slowest: else one is left for the end, and all workers but one wait for it."""
+    """Sort slow tests to the front: otherwise all workers but one wait at the end for a slow test."""
     items.sort(key=lambda item: "slow" not in item.keywords)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data, read in place; skips where it is absent (it may not be distributed)."""
+    """Return the folder of real data; skip where it is absent, because it may not be distributed."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data are not on this machine: they may not be distributed with the repository")
     return SHARED_DATA

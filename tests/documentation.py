@@ -1,4 +1,4 @@
-"""Running the code of a page of the documentation, block after block, as it is printed."""
+"""Runs the code blocks of a page of the documentation in order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def run_page(page: str, **known: Any) -> int:
-    """Run all `python` blocks of a page in one namespace, which begins with what is `known`.
+    """Run all `python` blocks of a page in one namespace, which initially contains `known`.
 
-    A line that prints and ends in a comment has to print what the comment says.
+    If a line prints and ends in a comment, it must print the text of the comment.
 
     Returns:
         The number of blocks.

@@ -1,7 +1,7 @@
-"""Python as it is where one extra is installed and nothing else: the same files, all other packages unseen.
+"""Simulates an installation with one extra only: the other packages are hidden from Python.
 
-An environment for each extra takes minutes to fill. What `pip install 'paramcast[EXTRA]'` brings stands in
-the metadata of what is installed here, so a process that finds these packages and no others is the same.
+An environment for each extra takes minutes to install. But the metadata of the installed packages list what
+`pip install 'paramcast[EXTRA]'` installs. A process that finds only these packages behaves in the same way.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def missing(extra: str) -> str | None:
-    """A package of the extra ('' is the base install) that is not here; None where all are."""
+    """Return a package of the extra ('' is the base install) that is not installed, or None."""
     return next((name for name in closure(extra) if not _installed(name)), None)
 
 
 @cache
 def closure(extra: str) -> frozenset[str]:
-    """All that pip installs for an extra, with what that asks for in turn; canonical names."""
+    """Return the canonical names of all packages that pip installs for an extra, with all dependencies."""
     found: set[str] = set()
     asked = [Requirement(f"paramcast[{extra}]" if extra else "paramcast")]
     seen: set[tuple[str, str]] = set()
@@ -76,7 +76,7 @@ def _installed(name: str) -> bool:
 
 @cache
 def _tops() -> dict[str, frozenset[str]]:
-    """Top-level module -> the packages that hold it."""
+    """Map each top-level module to the packages that contain it."""
     return {
         top: frozenset(str(canonicalize_name(name)) for name in names)
         for top, names in metadata.packages_distributions().items()
@@ -85,19 +85,19 @@ def _tops() -> dict[str, frozenset[str]]:
 
 @cache
 def _inside(allowed: frozenset[str]) -> set[str]:
-    """Top-level modules that a package carries in itself, as Ray does with psutil."""
+    """Return top-level modules that a package bundles, as Ray does with psutil."""
     files = [path.parts for name in allowed if _installed(name) for path in metadata.files(name) or []]
     return {parts[2] for parts in files if len(parts) > 3 and parts[1] == "thirdparty_files"}
 
 
 def run_alone(extra: str, script: str, *arguments: object, folder: Path) -> str:
-    """Run a script where nothing but the extra is installed; what it prints.
+    """Run a script with only the extra installed; return its output.
 
     Args:
         extra: '' is the base install.
-        script: Python.
-        arguments: Of the script.
-        folder: Where the script lies and runs.
+        script: Python code.
+        arguments: Arguments of the script.
+        folder: Folder in which the script is written and runs.
     """
     allowed = closure(extra)
     inside = _inside(allowed)

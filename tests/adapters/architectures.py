@@ -1,6 +1,6 @@
-"""Tiny models of many architectures, of random weights: name -> build() -> (module, inputs, patterns).
+"""Tiny models of many architectures, with random weights: name -> build() -> (module, inputs, patterns).
 
-Those in plain torch, and what registers all of them, have a file of their own.
+Models in plain torch, and the function that registers models, are in `plain_architectures.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _hugging(name: str, model: str, inputs: Callable[[], Any], targets: list[str
     @architecture(f"transformers {name}")
     def _() -> Built:
         if importlib.util.find_spec("torchvision"):
-            import_torchvision()  # which transformers imports where it finds it
+            import_torchvision()  # transformers imports it if it is installed
         import transformers
 
         module = getattr(transformers, model)
@@ -197,7 +197,7 @@ def _timm(name: str, model: str, targets: list[str], side: int = 32, **options: 
 
 
 def import_torchvision() -> None:
-    """Find torchvision, timm and open_clip where the Makefile puts them, apart from all other packages."""
+    """Import torchvision from the Makefile's separate folder, which also contains timm and open_clip."""
     if (packages := str(Path(sys.prefix) / "clip")) not in sys.path:
         sys.path.append(packages)
     from paramcast.video.encoders.optional import _import_torchvision

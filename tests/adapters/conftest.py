@@ -1,4 +1,4 @@
-"""One thread of torch: these tensors are small, and tests share their cores with other work."""
+"""Sets torch to one thread: the tensors are small, and tests share their cores with other work."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tiny models in plain torch, with random weights: name -> build() -> (module, inputs, target patterns).
 
-`inputs` is what one device gives: a tensor, a tuple (positional) or a dictionary (keywords). Packages are
-imported when a model is built; `is_missing` says which models need one that this installation lacks.
+`inputs` are the inputs of one device: a tensor, a tuple (positional) or a dictionary (keywords). Packages are
+imported when a model is built; `is_missing` names a package that a model needs and that is not installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = 2
 
 
 def is_missing(name: str) -> str | None:
-    """The package that a model needs and that is not installed."""
+    """Return the package that a model needs and that is not installed; None if nothing is missing."""
     package = NEEDS.get(name)
     folder = Path(sys.prefix) / "clip"
     here = package is None or importlib.util.find_spec(package) or (folder / package).is_dir()
@@ -48,7 +48,7 @@ def architecture(name: str, needs: str | None = None) -> Callable[[Callable[[], 
 
 
 def another(inputs: Any, seed: int) -> Any:
-    """Inputs of the same shapes for another device: other numbers, tokens in another order."""
+    """Make inputs of the same shapes for another device: other floats, and integers in another order."""
     draws = torch.Generator().manual_seed(seed)
 
     def changed(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The truth that every run under an update is compared with: the edit written into a copy of the module."""
+"""Reference for every run under an update: a copy of the module with changed parameters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from paramcast.adapters.trees import arguments
 
 
 def adapted(module: nn.Module, *patterns: str, config: Any = None) -> AdaptedModule:
-    """The module under an adapter of the parameters that the patterns take: of all, if there are none."""
+    """Wrap the module with an adapter of the parameters that match the patterns; no patterns mean all."""
     adapter = build_adapter(config or Basis(4), module, patterns or ["*"])
     return AdaptedModule(module, adapter)
 
 
 def written(module: nn.Module, adapter: Adapter, values: Mapping[str, Tensor]) -> nn.Module:
-    """A deep copy in evaluation mode whose targets hold what the update makes of them."""
+    """Make a deep copy in evaluation mode, and write the targets that the update changes into it."""
     left = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor)]
     twin = copy.deepcopy(module, {id(tensor): tensor.detach() for tensor in left}).eval()
     named = dict(twin.named_parameters(remove_duplicate=False)) | dict(twin.named_buffers())

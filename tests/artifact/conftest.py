@@ -1,4 +1,4 @@
-"""Worlds that several tests look at, and helpers of other parts' tests."""
+"""Fixtures for several tests, and paths to the helpers of other tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def conv(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A convolutional network's artifact; tests that change files copy it."""
+    """Make the artifact of a convolutional network; tests that change files must copy it."""
     from worlds import make_world
 
     return make_world(tmp_path_factory.mktemp("conv") / "artifact", "conv")

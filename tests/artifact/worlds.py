@@ -46,7 +46,7 @@ class Recurrent(nn.Module):
 
 
 class TwoModalities(nn.Module):
-    """Keyword inputs, dictionary of outputs."""
+    """Module with keyword inputs and a dictionary of outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class TwoModalities(nn.Module):
 
 
 class Describe(nn.Module):
-    """Features of whatever comes in first: its mean, deviation and extremes."""
+    """Describes the first input by its mean, variance and extremes."""
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         x = next(iter((*inputs, *named.values()))).float().flatten(1)
@@ -70,7 +70,7 @@ class Describe(nn.Module):
 
 
 class Generates(nn.Module):
-    """A small hypernetwork: the mean of the anchors, normalized, to the tensors of an update."""
+    """A small hypernetwork from the normalized mean of the anchors to the tensors of an update."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], dim: int) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class World:
     def update(
         self, device: str = "cam-1", values: Mapping[str, np.ndarray] | None = None, **changes: Any
     ) -> bytes:
-        """A sealed update; without `values` one of the next sequence's own."""
+        """Make a sealed update with the next sequence number, which seeds the tensors if `values` is None."""
         self.sequences[device] = self.sequences.get(device, 0) + 1
         sequence = changes.get("sequence", self.sequences[device])
         fields = {"sequence": sequence, "model": self.model, "expires": FOREVER} | changes
@@ -153,11 +153,11 @@ class World:
         return seal(package, self.key)
 
     def adapt(self, data: bytes) -> bytes:
-        """What a server does, with random parameters."""
+        """Answer a request like a server, with random parameters."""
         return self.update(AdaptRequest.decode(data).device)
 
     def truth(self, inputs: Any, values: Mapping[str, np.ndarray] | None = None) -> Any:
-        """The definition: the module itself under an update."""
+        """Compute the reference outputs: the module under an update."""
         given = (
             None if values is None else {name: torch.from_numpy(np.array(v)) for name, v in values.items()}
         )
@@ -177,7 +177,7 @@ def make_world(out: Path, case: str = "conv", **options: Any) -> World:
 
 
 def add_server(world: World) -> None:
-    """Write the artifact's other half: a hypernetwork that was never trained, so that its updates differ."""
+    """Write the server's part of the artifact, with an untrained hypernetwork, so that updates differ."""
     torch.manual_seed(1)
     adapter = world.adapted.adapter
     network = Generates(dict(adapter.shapes), UPLINK).eval()

@@ -1,4 +1,4 @@
-"""The cloud under attack, and the packages, are those of the other tests."""
+"""Makes the servers and updates of the other tests importable for the attacks."""
 
 import sys
 from pathlib import Path

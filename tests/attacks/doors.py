@@ -1,4 +1,4 @@
-"""A closed service with two devices, and what stands before its door."""
+"""A closed service with two enrolled devices, and helpers that connect to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNFINISHED = b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\ncontent-length: 200000\r
 
 
 class Held(TinyBackend):
-    """Its work waits until it is let through."""
+    """A backend that waits in `generate` until the test sets `open`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def adapt(url: str, body: bytes | None = None, **headers: str) -> httpx2.Respons
 
 @contextmanager
 def served(app: Any, **settings: Any) -> Iterator[tuple[str, str, Any]]:
-    """As `paramcast serve` serves: URL, internal URL and the server."""
+    """Serve like `paramcast serve`; yield the URL, the internal URL and the server."""
     made = Settings.gather(None, port=0, **settings)
     ready = threading.Event()
     launched = Launched(app, app.service, public_key_hex(KEY), app.live.end)
@@ -100,7 +100,7 @@ def served(app: Any, **settings: Any) -> Iterator[tuple[str, str, Any]]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[[str, bytes], socket.socket]]:
-    """Opens connections that say something, and closes them at the end."""
+    """Return a function that opens a connection and sends bytes; close the connections at the end."""
     with ExitStack() as stack:
 
         def opened(url: str, said: bytes = b"") -> socket.socket:
@@ -113,7 +113,7 @@ def connect() -> Iterator[Callable[[str, bytes], socket.socket]]:
 
 
 def ended(connection: socket.socket) -> bool:
-    """Whether the service closes it, before the test's patience ends."""
+    """Wait until the service closes the connection; the connection's timeout raises TimeoutError."""
     with suppress(ConnectionError):
         while connection.recv(65536):
             pass

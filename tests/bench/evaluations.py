@@ -1,4 +1,4 @@
-"""An evaluation that was never run, and its page."""
+"""A made-up evaluation, and its page."""
 
 from __future__ import annotations
 

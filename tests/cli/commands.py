@@ -1,4 +1,4 @@
-"""Running the command line as its users do: in a process of its own."""
+"""Runs the command line in a separate process, as users do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ TINY = ("--devices", 8, "--frames", 2, "--steps", 6)
 
 
 def run_paramcast(*words: object, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run it with warnings as errors; `python` stands for `-m paramcast`."""
-    # One thread: these models are so small that a second one only waits for the first.
+    """Run `paramcast` with warnings as errors; `python` replaces the arguments `-m paramcast`."""
+    # One thread: these models are so small that a second thread would only wait for the first.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", *(python or ("-m", "paramcast")), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""The command line is tried on a tiny generated world."""
+"""Fixtures for the tests of the command line, on a tiny generated world."""
 
 from __future__ import annotations
 

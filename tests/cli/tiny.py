@@ -1,4 +1,4 @@
-"""A tiny generated world, and a model that the command line trains on it: fixtures of several folders."""
+"""Fixtures for several folders: a tiny generated world, and a model that the command line trains on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paramcast.video.world import make_world
 
 @pytest.fixture(scope="session")
 def everyones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all of pytest's workers share; under its lock, each finds what another has made."""
+    """Make a folder that all of pytest's workers share; its lock lets one worker make the files for all."""
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "tiny"
     folder.mkdir(exist_ok=True)
@@ -31,7 +31,7 @@ def world(everyones: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(world: Path, everyones: Path) -> tuple[Path, str]:
-    """The model's folder, and what `paramcast train` said; its figures are beside it."""
+    """Return the model's folder and the output of `paramcast train`; the results are beside the folder."""
     out, said = everyones / "model", everyones / "said.txt"
     with FileLock(everyones / "lock"):
         if not said.exists():

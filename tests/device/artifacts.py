@@ -1,4 +1,4 @@
-"""Real, tiny artifacts: the bundles of the other tests, and `TinyBackend` as a graph."""
+"""Real, tiny artifacts: the bundles of the other tests, and a graph that computes like `TinyBackend`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_artifact(
     device: bool = True,
     public_key: str | None = None,
 ) -> Path:
-    """Write an artifact as `export` would; another `seed` is another hypernetwork of the same base model."""
+    """Write an artifact like `export`; another `seed` gives another hypernetwork for the same base model."""
     if device:
         bundles.make_bundle(folder / "device", task=task, form=form, model=model, public_key=public_key)
     side = ServerSide(
@@ -38,7 +38,7 @@ def make_artifact(
 
 
 def _hypernetwork(form: str, seed: int) -> onnx.ModelProto:
-    """Base + tanh(context @ a fixed projection), where the context is the means of anchors and queries."""
+    """Make the graph base + tanh(context @ projection); the context is the mean anchor and the mean query."""
     rng = np.random.default_rng(seed)
     shapes, base = bundles.parameter_shapes(form), bundles.base_parameters(form)
     nodes = [*_mean("anchors"), *_mean("queries")]
@@ -75,7 +75,7 @@ def _hypernetwork(form: str, seed: int) -> onnx.ModelProto:
 
 
 def _mean(kind: str) -> list[onnx.NodeProto]:
-    """The mean over the rows that are real; zero where there are none."""
+    """Make nodes for the mean over the rows that the mask selects; zero if it selects none."""
     return [
         helper.make_node("Cast", [f"{kind}_mask"], [f"{kind}.real"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", [f"{kind}.real", "last"], [f"{kind}.weights"]),

@@ -1,4 +1,4 @@
-"""A small, real generator in numpy, and a real server on loopback to serve it."""
+"""A small, real generator in numpy, and a real server on loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paramcast.protocol import AdaptRequest
 
 
 class TinyBackend:
-    """Parameters = base + a bounded, fixed projection of the pooled context: a deterministic hypernetwork."""
+    """Deterministic hypernetwork: parameters = base + a bounded, fixed projection of the mean context."""
 
     def __init__(self, form: str = "full", task: str = "qa", model: str = bundles.MODEL) -> None:
         self.model, self.form, self.task = model, form, task
@@ -44,7 +44,7 @@ class TinyBackend:
 
 
 class BrokenBackend(TinyBackend):
-    """Fails in the way that it is told to."""
+    """A backend with the fault that `fault` names."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class BrokenBackend(TinyBackend):
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
-    """Serve an ASGI app by uvicorn on a free port of loopback; yields the URL once it answers."""
+    """Serve an ASGI app with uvicorn on a free port of loopback; yield the URL once it answers."""
     ready = threading.Event()
 
     class Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""Real, tiny bundles: every graph is run by ONNX Runtime, every generator form has a graph of its own."""
+"""Real, tiny bundles for ONNX Runtime, with different graphs for every form of updates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL = hashlib.sha256(b"tiny").hexdigest()
 
 
 def parameter_shapes(form: str) -> dict[str, tuple[int, ...]]:
-    """The package tensors of each form for one Linear layer HIDDEN x (IMAGE_DIM + TEXT_DIM)."""
+    """Return the shapes of a form's update tensors for a Linear layer HIDDEN x (IMAGE_DIM + TEXT_DIM)."""
     width = IMAGE_DIM + TEXT_DIM
     if form == "lowrank":
         return {"hidden.a": (RANK, width), "hidden.b": (HIDDEN, RANK)}
@@ -35,7 +35,7 @@ def parameter_shapes(form: str) -> dict[str, tuple[int, ...]]:
 def make_bundle(
     folder: Path, *, task: str = "qa", form: str = "full", public_key: str | None = None, model: str = MODEL
 ) -> Path:
-    """Write a bundle as `export` would."""
+    """Write a bundle like `export`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     base = base_parameters(form)
@@ -76,7 +76,7 @@ def make_bundle(
 
 
 def base_parameters(form: str) -> dict[str, np.ndarray]:
-    """Base values: the layer itself for `full`, no edit for the others."""
+    """Return base values: the layer's parameters for `full`, zeros for the other forms."""
     rng = np.random.default_rng(1)
     return {
         name: (rng.normal(size=shape) if form == "full" else np.zeros(shape)).astype("f4")
@@ -94,7 +94,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 def reseal(folder: Path, name: str) -> None:
-    """Make the manifest agree with a file that was changed on purpose."""
+    """Update a file's hash in the manifest after a test changed the file."""
     files = json.loads((folder / "manifest.json").read_text())["files"]
     edit_manifest(folder, files=files | {name: digest(folder / name)})
 
@@ -114,7 +114,7 @@ def _tokenizer() -> str:
 
 
 def _image_graph(rng: np.random.Generator) -> onnx.ModelProto:
-    """Frames uint8 (N, H, W, 3) of any size -> mean colour -> features (N, IMAGE_DIM)."""
+    """Make the graph: frames uint8 (N, H, W, 3) of any size -> mean color -> features (N, IMAGE_DIM)."""
     nodes = [
         helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
@@ -152,7 +152,7 @@ def _text_graph(rng: np.random.Generator) -> onnx.ModelProto:
 
 
 def _dynamic_layer(form: str, inputs: str, output: str) -> list[onnx.NodeProto]:
-    """`output = inputs @ W.T + b` with W and b made of the package tensors and of constants."""
+    """Make nodes for `output = inputs @ W.T + b`; W and b depend on the update tensors and on constants."""
     if form == "full":
         nodes, weight, bias = [], "hidden.weight", "hidden.bias"
     elif form == "residual":
@@ -188,7 +188,7 @@ def _layer_constants(rng: np.random.Generator, form: str) -> dict[str, np.ndarra
 
 
 def _fused(form: str) -> list[onnx.NodeProto]:
-    """`active` (n, HIDDEN): the clip and each question, through the dynamic layer."""
+    """Make nodes for `active` (n, HIDDEN): the clip and each question through the dynamic layer."""
     return [
         helper.make_node("ReduceMean", ["frames", "one"], ["clip"], keepdims=0),  # (1, D)
         helper.make_node("Shape", ["questions"], ["count"], end=1),
@@ -214,7 +214,7 @@ def _answer_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
 
 
 def _choose_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
-    """What is fused is compared with each option."""
+    """Make the graph that compares the fused clip and question with each option."""
     nodes = [
         *_fused(form),
         helper.make_node("MatMul", ["active", "head"], ["wanted"]),  # (n, TEXT_DIM)
@@ -236,7 +236,7 @@ def _choose_graph(rng: np.random.Generator, form: str) -> onnx.ModelProto:
 
 
 def _embed_graph(rng: np.random.Generator, form: str, kind: str) -> onnx.ModelProto:
-    """Both embeddings go through the dynamic layer; the other modality's half of its input is zero."""
+    """Make an embedding graph through the dynamic layer; the other modality's part of the input is zero."""
     start = (
         [helper.make_node("ReduceMean", ["frames", "one"], ["half"], keepdims=0)] if kind == "frames" else []
     )

@@ -22,13 +22,13 @@ def key() -> SigningKey:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A question-answering bundle of form `full` that knows no cloud yet."""
+    """Make a question-answering bundle of form `full` that does not know a server's key yet."""
     return make_bundle(tmp_path / "bundle")
 
 
 @pytest.fixture(scope="session")
 def clip() -> Callable[..., np.ndarray]:
-    """`clip(seed, frames)` gives (frames, 20, 30, 3) uint8 with a colour of its own."""
+    """Return `clip(seed, frames)`, which makes frames (frames, 20, 30, 3) uint8 with a random color."""
 
     def make(seed: int = 0, frames: int = 4) -> np.ndarray:
         rng = np.random.default_rng(seed)

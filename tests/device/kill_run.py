@@ -1,7 +1,7 @@
-"""A process that forks children which take up a package and are killed at every step of it.
+"""A process with children that apply an update and are killed at every step of it.
 
-Called with a folder: it holds a bundle, the packages 1 to 3 and the cloud's key. Prints a line of JSON for
-each child: what it was killed before, and what a restart then finds.
+The argument is a folder with a bundle, the updates 1 to 3 and the server's key. The process prints a line
+of JSON for each child: the step at which it was killed, and the state that a restart then finds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
 
 
 def child(work: Callable[[], None]) -> bool:
-    """Run `work` in a child; whether it was killed."""
+    """Run `work` in a child process; return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -65,7 +65,7 @@ def child(work: Callable[[], None]) -> bool:
 
 
 def killed_at(number: int, work: Callable[[], None]) -> None:
-    """Do `work`, and be killed before the file system is changed for the `number`-th time."""
+    """Run `work`, and kill this process before it changes the file system for the `number`-th time."""
     left = number
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -86,14 +86,14 @@ def writes(args: tuple[Any, ...]) -> bool:
 
 
 def killed_at_byte(size: int) -> None:
-    """From now on, the kernel ends this process in the middle of the write that makes a file longer."""
+    """Let the kernel end this process as soon as a write makes a file longer than `size` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def report(folder: Path, store: Path, newer: bytes, what: str) -> None:
-    """Start again on what is left, in a child; and see that the device goes on from there."""
+    """Restart in a child with the files that are left, apply a newer update, and print the states."""
 
     def restart() -> None:
         runtime = DeviceRuntime.load(folder / "bundle", "cam-1", store=store)

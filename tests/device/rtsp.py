@@ -1,4 +1,4 @@
-"""A small RTSP server (RFC 2326): plays H.264 (RFC 6184) once, over the connection itself, and hangs up."""
+"""A small RTSP server (RFC 2326): it plays H.264 (RFC 6184) once over the TCP connection, then closes it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-CLOCK = 90_000  # ticks a second of RTP's times
+CLOCK = 90_000  # ticks per second of RTP timestamps
 
 
 @contextmanager
 def playing(pictures: Sequence[bytes], rate: int) -> Iterator[str]:
-    """Serve coded pictures (Annex B, with their parameter sets), `rate` a second by their times; the URL."""
+    """Serve coded pictures (Annex B, with parameter sets) with times of `rate` a second; yield the URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=_serve, args=(listener, pictures, rate))
     thread.start()
@@ -67,7 +67,7 @@ def _reply(method: str, number: str, port: int) -> bytes:
 
 
 def _packets(pictures: Sequence[bytes], rate: int) -> Iterator[bytes]:
-    """An RTP packet for each NAL unit."""
+    """Yield an RTP packet for each NAL unit."""
     sequence = 0
     for place, picture in enumerate(pictures):
         units = [unit for unit in re.split(b"\x00\x00\x00?\x01", picture) if unit]

@@ -1,4 +1,4 @@
-"""Experiments are tried on the tiny worlds, states and tasks of the tests of what they measure."""
+"""Fixtures for the tests of experiments, taken from the tests of the parts that they measure."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ __all__ = ["everyones", "model", "new_url", "postgres_server", "trained", "url",
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run an experiment as its users do: in a process of its own."""
+    """Return a function that runs an experiment in a separate process, as users do."""
     return partial(run_paramcast, python=("-m", "experiments"))

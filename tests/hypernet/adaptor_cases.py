@@ -1,4 +1,4 @@
-"""Small adaptors over a small module, for every form and condition."""
+"""Small hypernetworks over a small module, for every form and condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CASES = [(form, condition) for form in FORMS for condition in CONDITIONS]
 
 
 def build(form: str, condition: str = "support") -> FormHypernetwork:
-    """An adaptor of an answer model with features of 6 and 5 numbers, of fixed random parameters."""
+    """Build a hypernetwork of an answer model with features of 6 and 5 numbers; parameters are fixed."""
     torch.manual_seed(0)
     module = AnswerModel(IMAGE, TEXT, ANSWERS).eval().requires_grad_(False)
     config = HypernetworkConfig(condition, IMAGE, TEXT, TRUTH, latent=4)  # type: ignore[arg-type]
@@ -23,7 +23,7 @@ def build(form: str, condition: str = "support") -> FormHypernetwork:
 
 
 def inputs(devices: int = 5, clips: int = 3, whole: bool = True) -> ContextInputs:
-    """What is known of some devices; the last one has a clip and a query less."""
+    """Make inputs of some devices; with several clips, the last device has one clip and one query less."""
     mask = torch.ones(devices, clips, dtype=torch.bool)
     if clips > 1:
         mask[-1, -1] = False
@@ -38,7 +38,7 @@ def inputs(devices: int = 5, clips: int = 3, whole: bool = True) -> ContextInput
 
 
 def loss(adaptor: FormHypernetwork, known: ContextInputs) -> Tensor:
-    """A lesson: each device wants answers of its own."""
+    """Compute a training loss for which each device needs different answers."""
     values, adr = adaptor(known)
     devices = len(known.anchors)
     frames, questions = torch.randn(devices, 2, IMAGE), torch.randn(devices, 3, TEXT)
@@ -49,7 +49,7 @@ def loss(adaptor: FormHypernetwork, known: ContextInputs) -> Tensor:
 
 
 def shake(adaptor: FormHypernetwork, scale: float = 0.05) -> FormHypernetwork:
-    """Random heads, so that contexts make parameters that differ."""
+    """Set the heads to random values, so that different contexts give different parameters."""
     torch.manual_seed(1)
     for head in adaptor.fda.generator.heads.values():
         for parameter in head.parameters():

@@ -1,4 +1,4 @@
-"""What methods are tried on: a tiny world for every task."""
+"""Fixtures for the tests of methods: a tiny background for every task."""
 
 from __future__ import annotations
 

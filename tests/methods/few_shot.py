@@ -10,7 +10,7 @@ DIM, CLASSES = 24, 6
 
 
 def make_task(rows: int = 144, seed: int = 0, moved: float = 0.8) -> Embedded:
-    """Texts, and images about them, which have moved in another direction for each class."""
+    """Make texts and images of them; the images of each class are shifted in another direction."""
     rng = np.random.default_rng(seed)
     texts = unit_rows(rng.normal(size=(CLASSES, DIM)))
     gap = moved * unit_rows(rng.normal(size=(CLASSES, DIM)))

@@ -1,4 +1,4 @@
-"""A tiny model of each task, and devices whose features are drawn from a generator instead of pictures."""
+"""A tiny model of each task, and devices with random features instead of encoded pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = ("qa", "choice", "retrieval")
 
 
 def tiny_model(task: str) -> TrainedModel:
-    """Random parameters, so that a package, a step and a statistic all change the outputs."""
+    """Make a model with random parameters, so that updates, steps and statistics change its outputs."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     config = ModelConfig(
@@ -54,7 +54,7 @@ def tiny_model(task: str) -> TrainedModel:
 
 
 def tiny_collection(folder: Path) -> Collection:
-    """Clips of three small pictures, all of them the same, for whoever looks at pictures."""
+    """Make clips of three small pictures, the same in all clips, for methods that read pictures."""
     rng = np.random.default_rng(0)
     for number in range(FRAMES):
         Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{number}.png")
@@ -65,10 +65,10 @@ def tiny_collection(folder: Path) -> Collection:
 
 
 def tiny_samples(model: TrainedModel, devices: int, seed: int, collection: Collection) -> Samples:
-    """Plain clips, and devices of clips of their own whose features are moved and spread otherwise.
+    """Make plain clips, and devices with other clips, with features of another mean and deviation.
 
     Labels can be learned: most answers are the same, the right option is the largest in one feature, and
-    captions are images of their clips.
+    captions are noisy projections of their clips' features.
     """
     rng = np.random.default_rng(seed)
     said = np.random.default_rng(0).normal(size=(IMAGE, TEXT)) * IMAGE**-0.5
@@ -99,9 +99,9 @@ def tiny_samples(model: TrainedModel, devices: int, seed: int, collection: Colle
 
 
 def tiny_background(model: TrainedModel, collection: Collection) -> Background:
-    """A background whose training clips and devices are drawn, not read; it keeps models beside the clips."""
+    """Make a background with random training clips and devices; it keeps models beside the clips."""
     background = Background(model, collection, None, 0, collection.root)
-    # Where the cached properties keep what they have read.
+    # The cached properties keep their values here.
     background.__dict__["reference"] = tiny_samples(model, 0, 1, collection)
     background.__dict__["training"] = tiny_samples(model, 3, 2, collection)
     background.__dict__["material"] = _material(model, background.training)
@@ -109,8 +109,8 @@ def tiny_background(model: TrainedModel, collection: Collection) -> Background:
 
 
 def _material(model: TrainedModel, samples: Samples) -> Material:
-    """What the base model might have been trained on: two devices in their folds, a third for validation."""
-    made = Material.__new__(Material)  # the other way is to read a collection
+    """Make training data: two devices in one fold, and a third device for validation."""
+    made = Material.__new__(Material)  # the constructor would read a collection
     made.task, made.bank, made.clips = model.task, samples.bank, list(samples.clips)
     made.gallery, made.clozes = list(samples.clips), []
     made.plan = Plan.__new__(Plan)

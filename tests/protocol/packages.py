@@ -1,4 +1,4 @@
-"""A package, and a device that opens it, for whoever tests what is refused."""
+"""An update, and a device that opens it, for tests of refused updates."""
 
 from __future__ import annotations
 

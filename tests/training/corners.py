@@ -1,4 +1,4 @@
-"""A small problem that adaptation solves: points about four corners, moved by each device's own offset."""
+"""A small problem that adaptation solves: points near four corners, with an offset for each device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CORNERS = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
 
 
 class Corners(nn.Module):
-    """Tells the corner from two inputs that are called apart; optional keywords."""
+    """Classifies the corner from two separate inputs, `x` and `y`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Corners(nn.Module):
         self.head = nn.Linear(16, 4)
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Two columns (N, 1) -> logits (N, 4)."""
+        """Compute logits (N, 4) from two columns (N, 1)."""
         return {"logits": self.head(F.gelu(self.first(torch.cat([x, y], -1))))}
 
 
@@ -34,7 +34,7 @@ def corners(
     keywords: bool = False,
     domain: bool = False,
 ) -> list[pc.DeviceData]:
-    """Make devices that differ in their offset; two share a group."""
+    """Make devices that differ in their offset; every two devices share a group."""
     rng, made = np.random.default_rng(seed), []
     for place in range(count):
         moved = (rng.normal(size=2) * offset).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A training run to be killed: `python fit_run.py CHECKPOINT OUT`."""
+"""A training run that a test kills: `python fit_run.py CHECKPOINT OUT`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paramcast.training.fitting import Schedule, fit
 
 
 def run(checkpoint: Path) -> nn.Module:
-    """Regression with dropout and batch statistics, a checkpoint after every second step."""
+    """Train a regression with dropout and batch statistics; write a checkpoint after every second step."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     module = nn.Sequential(

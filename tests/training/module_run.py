@@ -1,4 +1,4 @@
-"""One of two processes that train a module: `python module_run.py RANK FOLDER`; prints what it has."""
+"""One of two processes that train a module: `python module_run.py RANK FOLDER`; it prints its model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train(folder: Path) -> pc.AdaptableModel:
 
 
 def told(model: pc.AdaptableModel) -> dict[str, object]:
-    """Return all that has to be the same in every process."""
+    """Return the values that must be the same in every process."""
     gate = model.hypernet.gate
     update = model.update(corners(1, 3)[0].inputs)
     return {

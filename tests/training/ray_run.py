@@ -1,7 +1,7 @@
-"""Training on Ray, a worker killed, then training of a module: `python ray_run.py WORLD OUT TASK`.
+"""Trains on Ray and kills a worker, then trains a module: `python ray_run.py WORLD OUT TASK`.
 
-Writes `OUT/video` and `OUT/module`, and prints how many workers were killed. A process of its own: Ray warns,
-forks and listens on its own terms.
+Writes `OUT/video` and `OUT/module`, and prints how many workers were killed. It runs in a separate process,
+because Ray emits warnings, forks and opens ports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WORKER = "TrainWorker"
 
 
 def kill_one(out: Path, killed: list[int]) -> None:
-    """As soon as there is a checkpoint, end a worker for good."""
+    """Kill a worker as soon as there is a checkpoint."""
     while not any((out / "checkpoints").glob("*")):
         time.sleep(0.05)
     workers = [one for one in psutil.Process().children(recursive=True) if WORKER in one.name()]
@@ -35,7 +35,7 @@ def kill_one(out: Path, killed: list[int]) -> None:
 
 
 def main(world: Path, out: Path, task: str) -> None:
-    # Ray's workers would give way to all else that runs, as their niceness is 15.
+    # Ray's workers have niceness 15 by default, so all other processes would run before them.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     import ray
     from train_run import options

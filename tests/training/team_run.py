@@ -1,4 +1,4 @@
-"""One of two workers that train together: `python team_run.py RANK FOLDER`; prints what it has in the end."""
+"""One of two workers that train together: `python team_run.py RANK FOLDER`; it prints its results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(rank: int, folder: Path) -> None:
     }
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
-        """Each worker sees another half of the truth."""
+        """Compute a loss in which each worker lacks another one of the inputs."""
         inputs = torch.from_numpy(rng.normal(size=(16, 3)).astype(np.float32))
         inputs[:, rank] = 0
         return (module(inputs) - inputs @ torch.tensor([[1.0], [2.0], [3.0]])).square().mean()

@@ -1,4 +1,4 @@
-"""A whole training run to be killed: `python train_run.py WORLD OUT TASK`."""
+"""A whole training run that a test kills: `python train_run.py WORLD OUT TASK`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from paramcast.video.training.pipeline import TrainingOptions, train
 
 
 def options(task: str) -> TrainingOptions:
-    """As small as training can be."""
+    """Return the options of a very small training run."""
     return TrainingOptions(task, seed=1, frames=2, devices=4, adaptor_steps=3)
 
 
 def run(world: Path, out: Path, task: str) -> TrainedModel:
-    """Train, or go on, on one thread."""
+    """Start or continue training, with one thread."""
     torch.set_num_threads(1)
     return train(Collection.open(world), out, options(task))
 

@@ -16,7 +16,7 @@ from paramcast.video.data.collection import Clip
 
 
 def numbered(number: int, height: int = 96, width: int = 128) -> np.ndarray:
-    """A flat grey frame whose brightness is its number (0..15), so that a decoded frame can be told."""
+    """Make a uniform gray frame with a number (0..15) as its brightness, to identify decoded frames."""
     return np.full((height, width, 3), 16 * number + 8, np.uint8)
 
 
@@ -33,7 +33,7 @@ def write_video(
     gop: int = 12,
     rotation: int = 0,
 ) -> Path:
-    """Encode frames at 10 a second, or at presentation times `pts` in 1/1000 s."""
+    """Encode frames at 10 per second, or at presentation times `pts` in 1/1000 s."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = frames[0].shape[:2]

@@ -10,14 +10,14 @@ from clip_makers import picture_clip, texture, write_clips, write_video
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder that is used instead of the user's."""
+    """Set an empty cache folder in place of the user's cache."""
     monkeypatch.setenv("PARAMCAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def collection_root(tmp_path: Path) -> Path:
-    """Three clips: two frame folders of different sizes and a video."""
+    """Make a collection of three clips: two clips of pictures of different sizes, and a video."""
     root = tmp_path / "made"
     root.mkdir()
     first = picture_clip(root, [texture(0), texture(1)], "a")

@@ -1,4 +1,4 @@
-"""Videos of the kinds that people have; every frame carries its number and four colored corners."""
+"""Videos of the kinds that users have; every frame shows its number and four colored corners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MATRICES = {
 
 
 def picture(number: int) -> np.ndarray:
-    """Number 0..1023 as ten blocks along the upper edge; red, green, blue, yellow corners."""
+    """Draw a number 0..1023 as ten blocks along the upper edge, and corners in red, green, blue, yellow."""
     image = np.full((H, W, 3), 110, np.uint8)
     image[:B, :B], image[:B, -B:] = COLORS["r"], COLORS["g"]
     image[-B:, :B], image[-B:, -B:] = COLORS["b"], COLORS["y"]
@@ -39,7 +39,7 @@ def picture(number: int) -> np.ndarray:
 
 
 def number_of(frame: np.ndarray) -> int:
-    """What `picture` drew, of an upright frame of any size."""
+    """Read the number that `picture` drew from an upright frame of any size."""
     height, width = frame.shape[:2]
     b, step, y = B * width / W, (W - 2 * B) // 10 * width / W, int(B * height / H / 2)
     return sum(1 << bit for bit in range(10) if frame[y, int(b + (bit + 0.5) * step)].mean() > 128)
@@ -50,7 +50,7 @@ def numbers(frames: Iterable[np.ndarray]) -> list[int]:
 
 
 def corners(frame: np.ndarray) -> str:
-    """'rgby' when upright: the colors of the upper left, upper right, lower left and lower right corner."""
+    """Return the colors of the upper left, upper right, lower left and lower right corner: 'rgby' upright."""
     spots = [frame[5, 5], frame[5, -6], frame[-6, 5], frame[-6, -6]]
     return "".join(
         min(COLORS, key=lambda name: np.abs(spot.astype(int) - COLORS[name]).sum()) for spot in spots
@@ -68,7 +68,7 @@ def encode(
     times: Sequence[int] | None = None,
     **options: str,
 ) -> Path:
-    """Write numbered pictures, at `times` in 1/1000 s where given."""
+    """Write numbered pictures at `rate` per second, or at `times` in 1/1000 s."""
     coding = dict(options) if codec == "mjpeg" else {"g": str(gop), "bf": str(bframes), **options}
     if codec == "libx264":
         coding |= {"preset": "veryfast"}
@@ -89,7 +89,7 @@ def encode(
 
 
 def cut_by_copy(source: Path, target: Path, start: float, length: float) -> Path:
-    """What `ffmpeg -ss START -i SOURCE -t LENGTH -c copy TARGET` writes: an edit list hides the lead-in."""
+    """Cut like `ffmpeg -ss START -i SOURCE -t LENGTH -c copy TARGET`: an edit list hides the lead-in."""
     with av.open(str(source)) as whole, av.open(str(target), "w") as part:
         stream = whole.streams.video[0]
         copy = part.add_stream_from_template(stream)
@@ -103,7 +103,7 @@ def cut_by_copy(source: Path, target: Path, start: float, length: float) -> Path
 
 
 def joined(folder: Path, name: str, *parts: Iterable[int]) -> Path:
-    """MPEG-TS files, one after the other, as `cat` joins them: the clock goes back."""
+    """Concatenate MPEG-TS files like `cat`: the timestamps jump back."""
     path = folder / name
     data = b""
     for part in parts:
@@ -113,7 +113,7 @@ def joined(folder: Path, name: str, *parts: Iterable[int]) -> Path:
 
 
 def without_packets(source: Path, target: Path, dropped: range) -> Path:
-    """A copy that lacks some packets, in decoding order."""
+    """Copy a video without some packets, which are numbered in decoding order."""
     with av.open(str(source)) as whole, av.open(str(target), "w") as part:
         stream = whole.streams.video[0]
         copy = part.add_stream_from_template(stream)
@@ -125,7 +125,7 @@ def without_packets(source: Path, target: Path, dropped: range) -> Path:
 
 
 def with_matrix(source: Path, target: Path, a: int, b: int, c: int, d: int) -> Path:
-    """A copy of an MP4 with another display matrix in its track header."""
+    """Copy an MP4 with another display matrix in its track header."""
     data = bytearray(source.read_bytes())
     at = data.find(b"tkhd")
     place = at + 4 + (40 if data[at + 4] == 0 else 52)
@@ -135,13 +135,13 @@ def with_matrix(source: Path, target: Path, a: int, b: int, c: int, d: int) -> P
 
 
 def shown_by_pyav(path: Path) -> list[int]:
-    """The numbers of all frames that the decoder shows, one after the other."""
+    """Return the numbers of all frames that PyAV decodes, in order."""
     with av.open(str(path)) as container:
         return numbers(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
 
 
 def shown_by_ffmpeg(path: Path, *options: str) -> list[np.ndarray] | None:
-    """Every frame that ffmpeg itself shows, upright; None where there is no ffmpeg."""
+    """Return every frame that ffmpeg shows, upright; None if ffmpeg is not installed."""
     if shutil.which("ffmpeg") is None:
         return None
     command = ["ffmpeg", "-v", "quiet", *options, "-i", str(path), "-fps_mode", "passthrough"]

@@ -1,4 +1,4 @@
-"""A real Chromium, and the bundles, generators and packages of the other tests."""
+"""Fixtures with a real Chromium; makes the helpers of other tests importable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ for room in ("bench", "device", "protocol", "attacks", "artifact", "adapters", "
     sys.path.insert(0, str(Path(__file__).parents[1] / room))
 
 
-# Of a module, not of the session: while it is open no other test of this process may run an event loop.
+# Module scope, not session: while it is open, no other test of this process may run an event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with pages.launched() as browser:
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def bare_page(browser: Browser) -> Iterator[Page]:
-    """The page of a service that offers no model: it says so, and its parts work all the same."""
+    """Open the page of a service without a model: it shows an alert, and its other parts still work."""
     from backends import TinyBackend, serving
 
     from paramcast.protocol import make_key
@@ -43,7 +43,7 @@ def bare_page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clip, ...]:
-    """Clips of the demo world: MP4 files."""
+    """Make clips of the demo world, which are MP4 files."""
     folder = tmp_path_factory.mktemp("world")
     make_world(folder, clips=2)
     return Collection.open(folder).clips
@@ -51,7 +51,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clip, ...]:
 
 @pytest.fixture
 def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Makes pages of browsers without a past; one that has errors of its own fails the test."""
+    """Return a function that makes pages in new browser contexts; errors in the pages fail the test."""
     contexts, errors = [], []
 
     def make(**options: object) -> Page:

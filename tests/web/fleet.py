@@ -1,4 +1,4 @@
-"""A fleet in a state: real requests to real services, at times that lie behind."""
+"""A fleet in a server's database: real requests to a real service, at times in the past."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REASONS = ("Expired", "WrongModel", "NotFinite")
 
 
 class Fleet:
-    """Devices of a few domains that adapt over the last day, to one of two versions of a model."""
+    """Devices of a few domains that adapted over the last day, to one of two versions of a model."""
 
     def __init__(self, folder: Path, key: SigningKey, *, devices: int, rounds: int) -> None:
-        """Make them in the state `folder/state.db`; each asks in `rounds` batches, and reports of most."""
+        """Make the fleet in `folder/state.db`; each device asks `rounds` times and often sends a report."""
         self.database = Database.open(folder / "state.db")
         self._rng = np.random.default_rng(3)
         self._now = time.time()
@@ -49,7 +49,7 @@ class Fleet:
         service.write_places()
 
     def grant(self, role: str) -> str:
-        """The token of an operator with that role."""
+        """Create an operator with this role, and return the operator's token."""
         with self.database.writing() as connection:
             return identities.grant(connection, role.title(), role, int(1000 * self._now))
 
@@ -66,7 +66,7 @@ class Fleet:
             ).version
 
     def _adapt(self, service: AdaptService, turn: int, rounds: int) -> None:
-        """Every device asks once, in batches spread over its part of the day, the busier the later."""
+        """Let every device ask once, in batches spread over this turn's part of the day, denser later."""
         order = self._rng.permutation(len(self.names))
         parts = np.array_split(order, max(1, len(order) // 16))
         for number, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""The library `@paramcast/device` in a page of its own, beside a real server."""
+"""The library `@paramcast/device` in a separate page of a real server."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Object.assign(globalThis, {{ lib, read, told, failing, ready: true }});
 
 @dataclass
 class Served:
-    """A real server with several artifacts, and the library's files beside it."""
+    """A real server with several artifacts, and the folder of the library."""
 
     url: str
     worlds: dict[str, World]
@@ -67,11 +67,11 @@ class Served:
 
 
 def packed_library(folder: Path) -> Path:
-    """Build the package `@paramcast/device`, and unpack it in `folder`; skips where that cannot be done."""
+    """Build the package `@paramcast/device`, and unpack it in `folder`; skip where this is impossible."""
     npm = shutil.which("npm")
     if npm is None or not (WEB / "node_modules").is_dir():
         pytest.skip("the library's packages are not here: they need Node and `npm --prefix web ci`")
-    package = folder / "source"  # several tests may build at once
+    package = folder / "source"  # a separate folder, because several tests may build at once
     package.mkdir(parents=True)
     for name in ("package.json", "README.md"):
         shutil.copy(WEB / "package" / name, package)
@@ -87,7 +87,7 @@ def packed_library(folder: Path) -> Path:
 
 
 def route(served: Served, page: Page) -> Page:
-    """Have the page find the library and its packages beside the server's own routes."""
+    """Route the library and its packages to the page, in addition to the server's routes."""
 
     def file(folder: Path, prefix: str) -> Callable[[Route], None]:
         def answer(route: Route) -> None:
@@ -107,7 +107,7 @@ def route(served: Served, page: Page) -> Page:
 
 
 def packed(x: Any) -> Any:
-    """Arrays, nested, as the page reads them; bytes too."""
+    """Convert nested arrays and bytes to the form that the page reads."""
     if isinstance(x, bytes):
         return {"base64": base64.b64encode(x).decode()}
     if isinstance(x, np.ndarray):
@@ -143,7 +143,7 @@ def assert_same(got: Any, wanted: Any) -> None:
 
 
 def run(page: Page, script: str, *given: Any) -> Any:
-    """Evaluate with `device` and what was given, read."""
+    """Evaluate a script in the page; its variables `a`, `b` and so on are the arguments."""
     return page.evaluate(
         f"async (given) => {{ const [{', '.join('abcd'[: len(given)])}] = read(given); {script} }}",
         packed(given),
@@ -151,7 +151,7 @@ def run(page: Page, script: str, *given: Any) -> Any:
 
 
 def start(page: Page, **options: Any) -> str | None:
-    """Open a device; the error, if it is refused."""
+    """Open a device in the page; return the error, if there is one."""
     store = options.pop("store", False)
     script = """const store = b ? { store: lib.browserTable() } : {};
         const [device, error] = await failing(() => lib.Device.open({ ...a, ...store }));
@@ -165,7 +165,7 @@ def predict(page: Page, x: Any) -> Any:
 
 
 def adapt(page: Page, world: World) -> dict[str, np.ndarray]:
-    """Ask the server; the update's tensors."""
+    """Request an update from the server, and return its tensors."""
     tensors = run(page, "return [...(await device.adapt()).tensors].map(([n, v]) => [n, [...v]]);")
     shapes = world.adapted.adapter.shapes
     assert {name for name, _ in tensors} == shapes.keys()

@@ -1,4 +1,4 @@
-"""Driving the page that is a device."""
+"""Controls the page in which a device runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PATIENCE_MS = 60_000
 FLAGS = [
-    "--no-sandbox",  # root may not have one
+    "--no-sandbox",  # the sandbox does not work for root
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--use-fake-device-for-media-stream",
@@ -31,7 +31,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def browser_path() -> str | None:
-    """A Chromium to test with."""
+    """Return the path of a Chromium for the tests, or None."""
     given = os.environ.get("PARAMCAST_BROWSER")
     found = (
         given or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,7 +41,7 @@ def browser_path() -> str | None:
 
 @contextmanager
 def launched(*flags: str) -> Iterator[Browser]:
-    """A Chromium with further flags; skips where there is none."""
+    """Launch Chromium with further flags; skip if it is not installed."""
     path = browser_path()
     if path is None:
         pytest.skip("there is no Chromium here: install Debian's package chromium, or set PARAMCAST_BROWSER")
@@ -67,7 +67,7 @@ def call(page: Page, method: str, *arguments: Any) -> Any:
 
 
 def refusal(page: Page, method: str, *arguments: Any) -> str:
-    """The name of the error that a call ends in; empty if it ends well."""
+    """Call the device in the page; return the name of the error that it raises, or an empty string."""
     script = """async ([method, given]) => {
         const unpacked = given.map((one) => (one?.base64 ? Uint8Array.fromBase64(one.base64) : one));
         try { await paramcast.tab[method](...unpacked); return ""; } catch (error) { return error.name; }
@@ -80,12 +80,12 @@ def packed(data: bytes) -> dict[str, str]:
 
 
 def apply(page: Page, sealed: bytes) -> str:
-    """Have the page take up a package; the name of the rule that it breaks, if it does."""
+    """Let the page apply an update; return the name of the error if it refuses the update."""
     return refusal(page, "apply", packed(sealed))
 
 
 def add_clip(page: Page, frames: np.ndarray) -> int:
-    """Show the device frames (T, H, W, 3) uint8; the clip's number."""
+    """Show frames (T, H, W, 3) uint8 to the device; return the clip's number."""
     count, height, width, _ = frames.shape
     script = """async ({ base64, ...shape }) => {
         const { clip } = await paramcast.tab.addClip({ rgb: Uint8Array.fromBase64(base64), ...shape });
@@ -96,7 +96,7 @@ def add_clip(page: Page, frames: np.ndarray) -> int:
 
 
 def frames_of(page: Page, video: Path, count: int, sampling: str = "uniform") -> np.ndarray:
-    """The frames (T, H, W, 3) uint8 that the page takes of a video file."""
+    """Return the frames (T, H, W, 3) uint8 that the page takes from a video file."""
     script = """async ([{ base64 }, name, count, sampling]) => {
         const file = new File([Uint8Array.fromBase64(base64)], name);
         const { frames } = await paramcast.framesOfFile(file, count, sampling);
@@ -112,12 +112,12 @@ def query(text: str, clip: int | None = 0, options: tuple[str, ...] = ()) -> dic
 
 
 def ask(page: Page, question: str) -> None:
-    """Ask by hand, and wait for the answer."""
+    """Ask a question in the page's form, and wait for the answer."""
     page.get_by_label("Question").fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator(".answer h3").first).to_contain_text(question)
 
 
 def said(page: Page, text: str) -> None:
-    """Wait until the page says so."""
+    """Wait until the page's status contains the text."""
     expect(page.get_by_role("status")).to_contain_text(text)

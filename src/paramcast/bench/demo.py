@@ -1,4 +1,4 @@
-"""The whole loop on the generated world: train, export, serve, adapt a fleet over HTTP, evaluate it."""
+"""The demo: train, export, serve, adapt devices over HTTP and evaluate, all on the generated world."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from paramcast.video.world import demo_world
 
 SHIFT = "category+camera+vocabulary"
 SUPPORT_SIZES = (1, 2, 4, 8, 16)
-_SUPPORT = 8  # clips of the devices in processes of their own
+_SUPPORT = 8  # support clips of each device that runs in a process
 _AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How large a demo is.
+    """The size of a demo.
 
     Attributes:
-        judged: Test devices that the controls are measured on.
-        training: What training is asked for.
-        devices: Each is run in a process of its own.
+        judged: Number of test devices for the evaluation with controls.
+        training: Options of training.
+        devices: Number of devices that adapt over HTTP; each runs in a separate process.
     """
 
     judged: int
@@ -46,7 +46,7 @@ class DemoOptions:
     devices: int = 20
 
     def of(self, devices: int, seed: int) -> DemoOptions:
-        """The same with other devices and another seed."""
+        """Copy the options with another number of devices and another seed."""
         return replace(self, devices=devices, training=replace(self.training, seed=seed))
 
 
@@ -55,10 +55,10 @@ QUICK = DemoOptions(16, TrainingOptions("qa", frames=2, devices=20, adaptor_step
 
 
 def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
-    """Run every step; one that an earlier run has finished is taken from `out`.
+    """Run every step; the model and the device results of an earlier run are reused from `out`.
 
     Returns:
-        The figures of the evaluation, with those of the devices as `fleet`.
+        The results of the evaluation, with the results of the devices as `fleet`.
 
     Raises:
         ProcessError: The service or a device failed.
@@ -101,7 +101,7 @@ def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
 
 
 def devices_table(devices: Sequence[dict[str, Any]]) -> str:
-    """What each device measured by itself."""
+    """Format the measurements that each device made."""
     head = ["device", "base %", "own %", "bytes up", "down", "adapt ms", "swap ms", "answer ms", "peak MB"]
     rows = [
         [
@@ -124,7 +124,7 @@ def devices_table(devices: Sequence[dict[str, Any]]) -> str:
 def _run_devices(
     folder: Path, bundle: Path, url: str, collection: Collection, fleet: Fleet
 ) -> list[dict[str, Any]]:
-    """Run every device that has no figures in `folder` yet, two at a time; all figures."""
+    """Run every device that has no results in `folder` yet, two at a time; return the results of all."""
     folder.mkdir(parents=True, exist_ok=True)
     fleet.save(folder / "fleet.json")
     files = {device.id: folder / f"{device.id}.json" for device in fleet.devices}
@@ -148,7 +148,7 @@ def _run_devices(
 
 @contextmanager
 def _step(title: str) -> Iterator[Callable[[str], None]]:
-    """Say what begins, and when it has ended how long it took and what came of it (given to `note`)."""
+    """Print the title of a step; at its end print its duration and its results, which `note` collects."""
     click.echo(title)
     start = time.perf_counter()
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""An evaluation from a model's folder to its table, results file and page."""
+"""Evaluation of a model's folder: tables for the terminal, a results file and a page."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def run_evaluation(
     report_file: Path | None = None,
     fleet_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate, print the tables, and write what is asked for.
+    """Evaluate a model, print the tables, and write the requested files.
 
     Args:
-        model_dir: What `paramcast train` wrote.
+        model_dir: A model's folder, written by `paramcast train`.
         data: The collection's folder.
-        shift: See `training.evaluate.evaluate`, as for the next three.
-        devices: How many.
-        support_sizes: Support clips a device.
-        seed: Of the devices.
-        command: How this run is called in its results.
-        json_file: Where the results go, if they are wanted in a file.
-        report_file: Where the page goes, likewise.
-        fleet_file: Where the devices go, likewise.
+        shift: Shifts between devices; see `video.training.evaluate.evaluate`.
+        devices: Number of test devices.
+        support_sizes: Numbers of support clips of a device.
+        seed: Seed of the devices.
+        command: Name of this command in the results.
+        json_file: File for the results; None: no file.
+        report_file: File for the page; None: no file.
+        fleet_file: File for the devices; None: no file.
 
     Returns:
         The results.
 
     Raises:
-        InputError: Of the model, the collection or the shift.
+        InputError: The model, the collection or the shift cannot be used.
     """
     model, collection = TrainedModel.load(model_dir), Collection.open(data)
     evaluation = evaluate(
@@ -78,7 +78,7 @@ def run_evaluation(
 def _costs(
     model: TrainedModel, data: Path, evaluation: Evaluation, support_sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]] | None:
-    """The ledger by support size; None where there cannot be one, which is said."""
+    """Measure the cost ledger by support size; print the reason and return None where it is impossible."""
     if not runs_on_device(model):
         click.echo("no costs: this model cannot run on a device")
         return None

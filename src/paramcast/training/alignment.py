@@ -1,8 +1,9 @@
 """Alignment of normalization statistics, with strengths learned from devices that the base has not seen.
 
-Re-estimating all statistics by one strength (AdaBN) harms where a layer's statistics carry what is asked
-for, such as the direction of gravity in the inputs. The strengths are the same for all devices: two numbers
-a layer, few enough to be learned from a dozen users. The device needs them, its own examples, and no label.
+Re-estimating all statistics with the same strength (AdaBN) harms where the statistics of a layer carry what
+the labels depend on, such as the direction of gravity in the inputs. The strengths are the same for all
+devices. There are two numbers for each layer, so they can be learned from a dozen users. A device needs only
+the strengths and its own examples, and no label.
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ RATE = 0.1
 FIRST = 0.5
 """Strength of every layer before learning."""
 DECAY = 0.003
-"""Pulls the strengths of layers, as logits, to each other: without evidence there is one for all."""
+"""Weight of a penalty on the spread of the strengths (as logits): without other evidence, all layers get
+about the same strength."""
 
 Draw = Callable[[np.random.Generator], tuple[Any, Any, Any]]
-"""Draws support inputs, query inputs and their labels; puts a base into the module that has not seen them."""
+"""Draws support inputs, query inputs and query labels of one device, after it loads into the module the state
+of a base that has not seen the device."""
 
 
 class LearnedAlignment(FreeBaseline):
-    """Moves the running mean and variance of each layer towards the support set's, by strengths of its own.
+    """Moves each layer's running mean and variance towards those of the support set, with learned strengths.
 
     Args:
-        strengths: Layer's name -> strengths (2,) of mean and variance, from 0 to 1.
+        strengths: Name of the layer -> strengths (2,) of mean and variance, from 0 to 1.
     """
 
     name = "learned_alignment"
@@ -50,9 +53,9 @@ class LearnedAlignment(FreeBaseline):
 
         Args:
             net: The module, frozen and in evaluation mode.
-            draw: Gives an episode of one device.
-            loss: Of outputs and labels.
-            seed: Of the episodes.
+            draw: Draws an episode of one device.
+            loss: (outputs, labels) -> scalar tensor.
+            seed: Seed of the episodes.
             steps: Optimizer steps.
         """
         names = _names(net)
@@ -69,22 +72,22 @@ class LearnedAlignment(FreeBaseline):
                 statistics = _mixed(net, support, strengths)
                 with _normalizing(net, statistics):
                     value = loss(examples.call(net, query), labels) / DEVICES_A_STEP
-                torch.autograd.backward(value)  # before the next draw, which may put another base there
+                torch.autograd.backward(value)  # before the next draw, which may load another base
             optimizer.step()
         return cls(dict(zip(names, logits.detach().sigmoid().tolist(), strict=True)))
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
-        """Tell whether the module has the layers."""
+        """Check whether the module has exactly the layers that have strengths."""
         return bool(self.strengths) and set(self.strengths) == set(_names(module))
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float = 1.0) -> Any:
-        """Run the query set under mixed statistics, and put the old ones back."""
+        """Run the query set under the mixed statistics, and restore the old statistics."""
         with restored(module):
             self.learn_statistics(module, support, strength)
             return examples.call(module, query)
 
     def learn_statistics(self, module: nn.Module, support: Any, strength: float = 1.0) -> None:
-        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        """Move the running statistics of a module in evaluation mode towards those of the support set."""
         scaled = {
             name: torch.tensor([strength * each for each in pair]) for name, pair in self.strengths.items()
         }
@@ -104,7 +107,7 @@ def _names(net: nn.Module) -> list[str]:
 
 
 def _mixed(net: nn.Module, support: Any, strengths: Mapping[str, Tensor]) -> Statistics:
-    """Compute each layer's mixed statistics, the layers before it being aligned already; differentiable."""
+    """Compute each layer's mixed statistics, with all earlier layers already aligned; differentiable."""
     found: Statistics = {}
 
     def hook_of(name: str, strength: Tensor) -> Callable[..., Tensor]:
@@ -126,7 +129,7 @@ def _mixed(net: nn.Module, support: Any, strengths: Mapping[str, Tensor]) -> Sta
 
 @contextmanager
 def _normalizing(net: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Normalize by other statistics while the block runs; they may need a gradient."""
+    """Normalize by other statistics while the block runs; the statistics may need a gradient."""
 
     def hook_of(mean: Tensor, variance: Tensor) -> Callable[..., Tensor]:
         return lambda layer, inputs, output: _normalized(layer, inputs[0], mean, variance)

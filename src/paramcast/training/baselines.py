@@ -1,6 +1,6 @@
-"""Free baselines: what a device can do by itself, with neither labels nor a cloud nor back-propagation.
+"""Free baselines: adaptation on the device alone, without labels, a server or back-propagation.
 
-Each has one strength, which is chosen on validation devices and never on test devices.
+Each baseline has one strength, which is chosen on validation devices and never on test devices.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from paramcast.training import examples
 from paramcast.training.scores import primary, with_primary
 
 STRENGTHS = (0.25, 0.5, 1.0)
-"""Shares of the way from the training statistics to those of the device, among which validation chooses."""
+"""Candidates for the strength: shares of the way from the training statistics to the device's statistics."""
 
 
 class FreeBaseline(ABC):
-    """One way of adapting without labels or a cloud."""
+    """A way to adapt without labels or a server."""
 
     name: str
 
     @abstractmethod
     def fits(self, module: nn.Module, outputs: Any) -> bool:
-        """Tell whether the method can be used with this module."""
+        """Check whether the method can be used with this module."""
 
     @abstractmethod
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
@@ -40,17 +40,17 @@ class ReestimatedStatistics(FreeBaseline):
     name = "norm_statistics"
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
-        """Tell whether a normalization layer keeps running statistics."""
+        """Check whether a normalization layer keeps running statistics."""
         return bool(norm_layers(module))
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
-        """Run the query set under mixed statistics, and put the old ones back."""
+        """Run the query set under the mixed statistics, and restore the old statistics."""
         with restored(module):
             self.learn_statistics(module, support, strength)
             return examples.call(module, query)
 
     def learn_statistics(self, module: nn.Module, support: Any, strength: float) -> None:
-        """Move the running statistics of a module in evaluation mode towards the support set's."""
+        """Move the running statistics of a module in evaluation mode towards those of the support set."""
         layers = norm_layers(module)
         momenta = [layer.momentum for layer in layers]
         try:
@@ -65,7 +65,7 @@ class ReestimatedStatistics(FreeBaseline):
 
 
 class MeanRemoval(FreeBaseline):
-    """Moves the features before the last linear layer by the device's mean, towards the training mean."""
+    """Shifts the features before the last linear layer, so that their device mean nears the training mean."""
 
     name = "mean_removal"
 
@@ -74,7 +74,7 @@ class MeanRemoval(FreeBaseline):
         self._mean: Tensor | None = None
 
     def learn(self, module: nn.Module, batches: Sequence[Any]) -> None:
-        """Keep the mean of the training examples before the last linear layer."""
+        """Compute and keep the mean of the training examples' features before the last linear layer."""
         linear = [part for part in module.modules() if type(part) is nn.Linear]
         seen: list[tuple[nn.Linear, Tensor]] = []
         handles = [
@@ -103,18 +103,18 @@ class MeanRemoval(FreeBaseline):
         return [float(value) for value in self._mean]
 
     def restore(self, module: nn.Module, mean: Tensor) -> None:
-        """Take over what `learned` gave, for the last linear layer of that width."""
+        """Set the training mean to the numbers of `learned`, for the last linear layer of that width."""
         linear = [
             part for part in module.modules() if type(part) is nn.Linear and part.in_features == len(mean)
         ]
         self._head, self._mean = linear[-1], mean.to(linear[-1].weight.device)
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
-        """Tell whether the last layer is linear."""
+        """Check whether `learn` found a last linear layer with inputs (N, F)."""
         return self._head is not None
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
-        """Run the query set with moved features."""
+        """Run the query set with its features moved by `shift`."""
         assert self._head is not None
         shift = self.shift(module, support, strength)
         handle = self._head.register_forward_pre_hook(
@@ -126,7 +126,7 @@ class MeanRemoval(FreeBaseline):
             handle.remove()
 
     def shift(self, module: nn.Module, support: Any, strength: float) -> Tensor:
-        """Return by how much the features of the support set lie off the training mean: (F,)."""
+        """Compute strength * (mean features of the support set - training mean): (F,)."""
         assert self._head is not None
         assert self._mean is not None
         kept: list[Tensor] = []
@@ -148,7 +148,7 @@ class PriorCorrection(FreeBaseline):
         self.prior: Tensor | None = None
 
     def fits(self, module: nn.Module, outputs: Any) -> bool:
-        """Tell whether the outputs are logits of classes."""
+        """Check whether the outputs are logits (N, C) of the classes of the prior."""
         return (
             self.prior is not None
             and primary(outputs).dim() == 2
@@ -156,13 +156,13 @@ class PriorCorrection(FreeBaseline):
         )
 
     def outputs(self, module: nn.Module, support: Any, query: Any, strength: float) -> Any:
-        """Return logits of the query set, corrected by the estimated ratio of priors."""
+        """Compute the logits of the query set, corrected by the estimated ratio of priors."""
         outputs = examples.call(module, query)
         corrected = primary(outputs).float() + self.correction(module, support, strength)
         return with_primary(outputs, corrected)
 
     def correction(self, module: nn.Module, support: Any, strength: float) -> Tensor:
-        """Return what is added to the logits: (C,)."""
+        """Compute the correction that is added to the logits: (C,)."""
         assert self.prior is not None
         seen = primary(examples.call(module, support)).float().softmax(-1)
         current = self.prior.clone()

@@ -1,4 +1,7 @@
-"""The base module: trained once for each fold of the devices without it, or trained before and checked."""
+"""The base module: cross-fitted over folds of the devices, or trained before and checked.
+
+With cross-fitting, the base is trained once for each fold of the devices, without that fold.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,17 @@ RunJobs = Callable[[Sequence[Callable[[], None]]], object]
 
 
 class SeenDevicesWarning(UserWarning):
-    """The base module scores better on the training devices than on validation devices: it has seen them."""
+    """The base module scores better on training devices than on validation devices: it has seen them."""
 
 
 @dataclass
 class Supervised:
-    """Trains a module in place by AdamW on batches of all devices' examples, every device equally often.
+    """Trains a module in place with AdamW on batches from all devices; every device is drawn equally often.
 
     Attributes:
-        loss: Of outputs and labels.
+        loss: (outputs, labels) -> scalar tensor.
         steps: Optimizer steps.
-        batch: Examples a step.
+        batch: Examples per step.
         rate: Peak learning rate.
         augment: Makes a variant of a device; see `fit`.
     """
@@ -89,10 +92,13 @@ def cross_fitted(
     team: Team = ALONE,
     run_jobs: RunJobs = run_in_turn,
 ) -> list[tuple[State, Sequence[DeviceData]]]:
-    """Return states of the base, each with devices that it has not seen; the module keeps the final one.
+    """Train the base, and return its states, each with devices that it has not seen.
 
-    The workers of a team share the bases out: each trains whole ones. Alone, `run_jobs` trains them, unless
-    a function of the user does, which may start threads or keep a protocol.
+    With `base=False` nothing is trained, and the present state is returned with all devices.
+
+    At the end the module has the state that was trained on all devices. The workers of a team divide the
+    bases between them; each base is trained by one worker. Without a team, `run_jobs` trains the bases. But a
+    training function of the user is run in turn, because it may start threads or keep a record.
     """
     net = model.net
     if base is False:
@@ -104,7 +110,7 @@ def cross_fitted(
     def train(name: str) -> None:
         if file_of(name).exists():
             return
-        # From the same weights and draws, so that the inner spaces of the bases are alike.
+        # Equal initial weights and random draws keep the hidden spaces of the bases alike.
         restored_to(net, initial)
         torch.manual_seed(seed_from("base", seed))
         train_base(net.train(), seen[name])
@@ -134,7 +140,7 @@ def cross_fitted(
 
 
 def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generator, most: int) -> DeviceData:
-    """Draw a variant of a device, of at most `most` of its examples: more would be changed in vain."""
+    """Draw a variant of a device, with at most `most` of its examples: more would be changed in vain."""
     if augment is None:
         return device
     if len(device) > most:
@@ -151,7 +157,10 @@ def variant(device: DeviceData, augment: Augment | None, rng: np.random.Generato
 def warn_if_seen(
     model: AdaptableModel, train: Sequence[DeviceData], validation: Sequence[DeviceData], score: Score
 ) -> None:
-    """Compare the base's scores on both sets; two standard errors are more than chance."""
+    """Warn with SeenDevicesWarning if the base scores clearly better on training than on validation devices.
+
+    The difference must exceed two standard errors, which is more than chance.
+    """
     known, new = (score.sign * base_scores(model, each, score) for each in (train, validation))
     error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in (known, new) if len(each) > 1))
     if known.mean() - new.mean() > 2 * error > 0:
@@ -186,10 +195,10 @@ def base_scores(model: AdaptableModel, devices: Sequence[DeviceData], score: Sco
 
 
 def check_score(model: AdaptableModel, devices: Sequence[DeviceData], score: Score) -> None:
-    """Find a score whose direction is wrong: outputs that belong to other examples must not score better.
+    """Check the direction of a score: outputs of other examples must not score better than the right outputs.
 
     Raises:
-        InputError: They do, clearly.
+        InputError: They score better by more than three standard errors.
     """
     at = device_of(model.net)
     true, mixed = [], []
@@ -222,7 +231,7 @@ def copied(module: nn.Module) -> State:
 
 
 def restored_to(module: nn.Module, state: State) -> None:
-    """Copy a state into a module in place, so that replicas which share its tensors follow."""
+    """Copy a state into a module in place, so that replicas which share its tensors change as well."""
     with torch.no_grad():
         for name, value in module.state_dict().items():
             value.copy_(state[name])

@@ -1,4 +1,4 @@
-"""The folder of checkpoints that a killed training run goes on from."""
+"""The folder of checkpoints, from which a killed training run continues."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def checkpoint_folder(folder: Path | str | None, run: dict[str, Any], team: Team
     """Open the folder of a run's checkpoints, and remove it when the run is complete.
 
     Args:
-        folder: Where a killed run goes on from; None: a temporary folder.
-        run: What has to be the same for a run to go on.
+        folder: The folder from which a killed run continues; None: a temporary folder.
+        run: The options of the run, as JSON types; a run continues only with equal options.
         team: The processes that train together.
 
     Raises:
@@ -39,7 +39,7 @@ def checkpoint_folder(folder: Path | str | None, run: dict[str, Any], team: Team
         )
     elif work.exists() and any(work.iterdir()):
         raise InputError(f"{work} holds other files; choose an empty folder for checkpoints")
-    team.agreed(None)  # all have looked before the first file is written
+    team.agreed(None)  # all workers check the folder before the first file is written
     if team.rank == 0:
         work.mkdir(parents=True, exist_ok=True)
         write_json(work / "run.json", run)

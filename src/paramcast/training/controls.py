@@ -1,4 +1,4 @@
-"""What every figure stands beside, and what follows from it: gain, recovery, who is worse off."""
+"""The controls of an evaluation, and the results that follow from them: gain, recovery, harmed devices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from paramcast.training.statistics import Interval, interval
 
 CONTROLS = ("base", "constant", "shuffled", "own", "oracle")
 CONDITIONS = {"constant": "constant", "oracle": "truth"}
-"""Control -> the condition of its adaptor; all others have that which serves devices, 'support'."""
+"""Control -> the condition of its hypernetwork. All other controls use the condition 'support', which serves
+devices."""
 
 WORSE_BY = 1.0
-"""A device is worse off when its own package costs it more than this many points."""
+"""A device is harmed if its own update costs it more than this number of points."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a task. `gallery` says, in retrieval, among what a text's clip is looked for."""
+    """A metric of a task. In retrieval, `gallery` names the candidates for the clip of a text."""
 
     name: str
     gallery: str | None = None
@@ -29,14 +30,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure at one support size: each control's value for every device, in percent.
+    """One metric at one support size: the value of every device under each control, in percent.
 
     Attributes:
-        metric: Which figure.
-        support: Support clips, or examples, a device.
+        metric: The metric.
+        support: Support clips, or support examples, of each device.
         devices: Device ids, in the order of the values.
-        values: Control -> (N,) float64; an oracle only where the true domains are known.
-        higher_is_better: False for errors; gains are positive where the updates help, either way.
+        values: Control -> (N,) float64. The oracle is present only where the true domains are known.
+        higher_is_better: False for errors. Gains are positive where the updates help, in both cases.
     """
 
     metric: Metric
@@ -46,33 +47,36 @@ class Result:
     higher_is_better: bool = True
 
     def better(self, control: str, than: str) -> np.ndarray:
-        """By how much one control is better than another on each device: (N,) float64."""
+        """Compute the advantage of one control over another on each device: (N,) float64."""
         difference: np.ndarray = self.values[control] - self.values[than]
         return difference if self.higher_is_better else -difference
 
     @property
     def reference(self) -> str:
-        """The better of the two ways that need no device: 'base' or 'constant'."""
+        """The better of the two controls that use no data of the device: 'base' or 'constant'."""
         return "constant" if self.better("constant", "base").mean() > 0 else "base"
 
     @property
     def gain(self) -> Interval:
-        """Own against the better of base and constant, paired over devices."""
+        """Score of `own` minus the better score of `base` and `constant`, paired over devices."""
         return interval(self.better("own", self.reference))
 
     @property
     def gain_over_free(self) -> Interval | None:
-        """Own against the best free baseline, paired over devices; None where there is none."""
+        """Score of `own` minus the score of the best free baseline, paired; None without a baseline."""
         return interval(self.better("own", "best_free")) if "best_free" in self.values else None
 
     @property
     def device_matters(self) -> Interval:
-        """Own against shuffled, paired over devices."""
+        """Score of `own` minus the score of `shuffled`, paired over devices."""
         return interval(self.better("own", "shuffled"))
 
     @property
     def recovery(self) -> float | None:
-        """Share of the oracle's gain; None without an oracle, or where it is no upper reference."""
+        """Share of the oracle's gain; None without an oracle, or where it is no upper reference.
+
+        The oracle is no upper reference if its gain is zero, negative or below the gain of `own`.
+        """
         if "oracle" not in self.values:
             return None
         room = float(self.better("oracle", self.reference).mean())
@@ -85,7 +89,7 @@ class Result:
         return float((self.better("own", "base") < -worse_by).mean())
 
     def among(self, devices: Collection[str]) -> Result:
-        """The same of some of the devices alone."""
+        """Select the values of some of the devices."""
         kept = np.isin(self.devices, list(devices))
         return replace(
             self,
@@ -95,7 +99,10 @@ class Result:
 
 
 def derangement(count: int, seed: int) -> Tensor:
-    """Whose package each device gets: never its own, where there are two devices or more."""
+    """Draw, for each device, the index of the device whose update it gets: (count,) int64.
+
+    With two devices or more, no device gets its own update.
+    """
     ring = np.random.default_rng(seed).permutation(count)
     order = np.empty(count, np.int64)
     order[ring] = np.roll(ring, 1)

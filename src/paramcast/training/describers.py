@@ -1,8 +1,8 @@
-"""Describers: which features of an example the cloud is told. They run on the device, on the base model.
+"""Describers: they compute the features of an example on the device, from the base model.
 
 A describer watches one forward pass of the base module, so that the device's graph gives outputs and features
-together; or it is a torch module beside it. All give (N, F) float32, or (N, T, F) where an example has T
-parts.
+together, or it is a torch module beside the net. All describers return (N, F) float32, or (N, T, F) where an
+example has T parts.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ _CHANNELS_FIRST = (
     nn.GroupNorm,
 )
 _MOST_RAW = 1024
-"""Input vectors up to this length are features as they are; longer ones only by their mean and deviation."""
+"""Input vectors up to this length are used as features. Longer vectors are described by statistics."""
 _MOST_PAIRED = 16
-"""Signals of up to this many channels are described by their channels' covariances too."""
+"""Signals of at most this number of channels are also described by the correlations of their channels."""
 
 
 class Describer(ABC):
-    """Gives the features of examples, from one forward pass of the base module."""
+    """Computes the features of examples from one forward pass of the base module."""
 
     @abstractmethod
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Look at one batch of real examples to learn the layout of the features."""
+        """Learn the layout of the features from one batch of real examples."""
 
     @abstractmethod
     def run(self, module: nn.Module, inputs: Any) -> tuple[Any, Tensor]:
         """Call the module; return its outputs and the features."""
 
     def config(self) -> dict[str, Any]:
-        """Return what a model's folder keeps of the describer, as JSON types."""
+        """Return the data of the describer that a model's folder keeps, as JSON types."""
         return {"kind": type(self).__name__}
 
-    def restore(self, config: dict[str, Any]) -> None:  # noqa: B027  # most have nothing to take over
-        """Take over the result of `config` from when the model was saved."""
+    def restore(self, config: dict[str, Any]) -> None:  # noqa: B027  # most have nothing to restore
+        """Restore the describer from the result of `config` that was saved with the model."""
 
 
 class BesideDescriber(Describer):
-    """Runs a torch module of its own on the same inputs.
+    """Runs a separate torch module on the same inputs.
 
     Args:
         describe: Called like the user's module; returns (N, F) or (N, T, F) floats.
@@ -91,7 +91,7 @@ class TapDescriber(Describer):
         self._layout = _Layout()
 
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Check that the submodule exists and is called."""
+        """Check that the submodule exists and is called, and learn the layout of its output."""
         part = _named(module, self.name)
         with torch.no_grad(), _watched({self.name: part}, before=False) as seen:
             examples.call(module, inputs)
@@ -110,14 +110,15 @@ class TapDescriber(Describer):
         return {"kind": "TapDescriber", "name": self.name, "layout": self._layout.config()}
 
     def restore(self, config: dict[str, Any]) -> None:
-        """Take over the layout."""
+        """Restore the layout."""
         self._layout = _Layout(**config["layout"])
 
 
 class DefaultDescriber(Describer):
-    """Statistics of the inputs, the features before the last layer, and the outputs themselves.
+    """Features: statistics of the inputs, the inputs of the last layer, and the outputs.
 
-    The statistics tell how a sensor is mounted or scaled; features and outputs tell how the module sees it.
+    The statistics show how a sensor is mounted or scaled. The last layer's inputs and the outputs show how
+    the module represents the example.
     """
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class DefaultDescriber(Describer):
         self._outputs = True
 
     def prepare(self, module: nn.Module, inputs: Any) -> None:
-        """Find the last layer, the axes of channels, and whether outputs describe single examples."""
+        """Find the last layer and channel axes, and check whether each output describes a single example."""
         count = examples.count(inputs)
         leaves = {
             n: m for n, m in module.named_modules() if not [*m.children()] and [*m.parameters(recurse=False)]
@@ -136,14 +137,14 @@ class DefaultDescriber(Describer):
             whole = primary(examples.call(module, inputs))
         with torch.no_grad():
             less = primary(examples.call(module, examples.take(inputs, slice(0, max(1, count - 1)))))
-        # Of two towers, each example has an output for each other one: that describes the batch.
+        # A module with two towers gives each example one output per other example: these describe the batch.
         self._outputs = whole.dim() == 2 and len(whole) == count and whole.shape[1:] == less.shape[1:]
         linear = [name for name in seen if isinstance(leaves[name], nn.Linear)]
         self._head = (linear or list(seen) or [""])[-1]
         if self._head:
             try:
                 self._layout.learn(leaves[self._head], seen[self._head], count, self._head)
-            except InputError:  # its rows are not the examples: inputs and outputs describe them then
+            except InputError:  # its rows are not the examples, so only inputs and outputs describe them
                 self._head = ""
         self._axes = [_channel_axis(leaf) for leaf in pytree.tree_leaves(inputs)]
 
@@ -177,13 +178,13 @@ class DefaultDescriber(Describer):
         }
 
     def restore(self, config: dict[str, Any]) -> None:
-        """Take over the last layer's name and the layouts."""
+        """Restore the last layer's name and the layouts."""
         self._head, self._axes, self._outputs = config["head"], config["axes"], config["outputs"]
         self._layout = _Layout(**config["layout"])
 
 
 class _Layout:
-    """Where examples and features lie in a tapped tensor."""
+    """The axes of examples and features in a watched tensor."""
 
     def __init__(self, time_first: bool = False, channel: int = -1) -> None:
         self.time_first, self.channel = time_first, channel
@@ -193,10 +194,10 @@ class _Layout:
         return {"time_first": self.time_first, "channel": self.channel}
 
     def learn(self, part: nn.Module, value: Tensor, count: int, name: str) -> None:
-        """Find the axes.
+        """Find the axes of the examples and of the channels.
 
         Raises:
-            InputError: The tensor has no axis of the examples.
+            InputError: Neither of the first two axes holds the examples.
         """
         if len(value) != count and value.dim() > 2 and value.shape[1] == count:
             self.time_first = True
@@ -210,7 +211,7 @@ class _Layout:
         self.channel = 1 if convolutional and value.dim() > 2 and not self.time_first else value.dim() - 1
 
     def pooled(self, value: Tensor) -> Tensor:
-        """Return (N, F): the tensor itself, or mean and deviation over its inner axes."""
+        """Pool to (N, F): the tensor itself, or the mean and standard deviation over its inner axes."""
         value = value.float()
         if value.dim() == 2:
             return value
@@ -221,7 +222,7 @@ class _Layout:
 
 
 def _channel_axis(leaf: Tensor) -> int | None:
-    """Tell the axis of channels of an input; None for integers such as tokens."""
+    """Find the channel axis of an input; None for integers other than uint8, such as tokens."""
     if not (leaf.is_floating_point() or leaf.dtype == torch.uint8):
         return None
     if leaf.dim() <= 2:
@@ -232,7 +233,11 @@ def _channel_axis(leaf: Tensor) -> int | None:
 
 
 def _statistics(x: Tensor, channel: int) -> Tensor:
-    """(N, ...) -> (N, F): mean, deviation and roughness of each channel, correlations of a few channels."""
+    """Describe inputs (N, ...) by (N, F): raw values of short vectors, else statistics of each channel.
+
+    The statistics are mean, deviation and roughness (the mean absolute difference of neighboring values). If
+    there are few channels, their correlations follow.
+    """
     if x.dim() == 1:
         return x[:, None]
     if x.dim() == 2 and x.shape[1] <= _MOST_RAW:
@@ -253,7 +258,7 @@ def _statistics(x: Tensor, channel: int) -> Tensor:
 
 @contextmanager
 def _watched(parts: dict[str, nn.Module], *, before: bool) -> Iterator[dict[str, Any]]:
-    """Keep the first input (before) or the output of submodules while the block runs, in call order.
+    """Record the first input (`before`) or the output of submodules while the block runs, in call order.
 
     The hooks are removed when the block ends.
     """

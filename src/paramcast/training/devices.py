@@ -1,4 +1,4 @@
-"""The data of devices: the examples of each, in the order in which the device meets them."""
+"""The data of devices: each device's examples, in the order in which the device meets them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ class DeviceData:
         inputs: The arguments of the module: a tuple (positional), a dictionary (keywords) or one array;
             arrays or tensors (N, ...), also nested.
         labels: Arrays (N, ...), also nested; the loss and the score compare the outputs with them.
-        context: (N, F) or (N, T, F) floats: features that describe each example to the cloud. None: the
-            model's describer computes them. Of T parts (frames, seconds) only the middle one is sent.
+        context: (N, F) or (N, T, F) floats: features that describe each example to the server. None: the
+            model's describer computes them. If an example has T parts (frames, seconds), only the middle part
+            is sent.
         group: The person or site that the device belongs to. Folds never separate a group. None: the device
             is a group by itself.
         domain: The true domain, for the oracle: (R,) floats, or a name. None: unknown.
 
     Raises:
-        InputError: The id is malformed, numbers of examples differ, or features are not finite.
+        InputError: The id is malformed, the numbers of examples differ, or the context is malformed.
     """
 
     id: str
@@ -82,7 +83,7 @@ class DeviceData:
         device: str,
         group: str | None = None,
     ) -> list[DeviceData]:
-        """Make a device of each value of a column of a table.
+        """Make one device for each value of a column of a table.
 
         Args:
             table: A data frame, or a mapping from column names to arrays (N,).
@@ -129,7 +130,7 @@ class DeviceData:
         Args:
             dataset: Anything with a length and items.
             device: Names the device of an item.
-            example: Gives (inputs, label) of an item; by default an item is such a pair.
+            example: Returns (inputs, label) of an item. None: an item begins with these two.
 
         Returns:
             The devices, in the order in which they first occur; items keep their order.
@@ -149,7 +150,7 @@ class DeviceData:
 
 
 def _stacked(rows: Sequence[Any]) -> Any:
-    """Stack examples, nested in one way, along a new first axis."""
+    """Stack examples of one nested structure along a new first axis."""
     leaves = [pytree.tree_flatten(row) for row in rows]
     stacked = [
         np.stack([np.asarray(leaf) for leaf in parts])
@@ -162,12 +163,13 @@ def check_devices(devices: Sequence[DeviceData], least: int, what: str) -> None:
     """Check that devices can be used together.
 
     Args:
-        devices: Of one model.
-        least: The fewest examples that each must have.
+        devices: Devices of one model.
+        least: The smallest number of examples that each device must have.
         what: The name of the set, for error messages.
 
     Raises:
-        InputError: There are none, two share an id, one has too few examples, or some lack what others have.
+        InputError: There are no devices, two devices share an id, a device has too few examples, only some
+            have a context or a domain, or their inputs have unlike structures.
     """
     if not devices:
         raise InputError(f"no {what} devices were given")
@@ -196,7 +198,7 @@ def folds_of(devices: Sequence[DeviceData], most: int, seed: int) -> list[list[D
     """Divide devices into folds; a group stays together.
 
     Args:
-        devices: Of at least two groups.
+        devices: Devices of at least two groups.
         most: The number of folds; fewer where there are fewer groups.
         seed: Draws which groups share a fold.
 
@@ -224,7 +226,7 @@ def domains_of(devices: Sequence[DeviceData]) -> dict[str, np.ndarray] | None:
 
 
 def domain_names(devices: Sequence[DeviceData]) -> tuple[str, ...]:
-    """Return the sorted names of the true domains; none where they are numbers or unknown."""
+    """Return the sorted names of the true domains; () where domains are arrays or unknown."""
     if all(isinstance(device.domain, str | int) for device in devices):
         return tuple(sorted({str(device.domain) for device in devices}))
     return ()

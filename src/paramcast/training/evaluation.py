@@ -1,9 +1,9 @@
-"""Evaluation with controls: is it adaptation, and does it pay?
+"""Evaluation with controls, which show whether a gain comes from adaptation.
 
 A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every report shows the
-same
-devices with no update (`base`), one update for all (`constant`), the update of another device (`shuffled`),
-their own update, an upper reference that is given the true domain (`oracle`), and the best free baseline.
+same devices under several controls: no update (`base`), one update for all devices (`constant`), the update
+of another device (`shuffled`), the device's own update (`own`), the update of a hypernetwork that knows the
+true domain (`oracle`, an upper reference), and the best free baseline (`best_free`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from paramcast.training.scores import Loss, Score, chosen_score, primary
 from paramcast.training.scoring import Contexts, scores_of, updates
 
 REUSE = (1, 10, 100, 1000)
-"""Queries that one update serves, for the bytes per query of the cost ledger."""
+"""Numbers of queries that use one update, for the bytes per query in the cost ledger."""
 
 
 def evaluate(
@@ -44,14 +44,14 @@ def evaluate(
     """Adapt each device with its first examples, without labels, and score it on the others.
 
     Args:
-        model: Fitted.
+        model: A fitted model.
         devices: Devices that neither training nor validation has seen; their examples stay in their order.
-        support: Examples that a device adapts with; several numbers give a row each. A device is scored
-            behind the largest, so that all rows share their query examples.
+        support: Number of examples that a device adapts with; several numbers give one row each. A device is
+            scored on the examples after the largest number, so that all rows have the same query examples.
         seed: Decides which other device's update the control `shuffled` uses.
 
     Raises:
-        InputError: Fewer than two devices, or a device with no example left to be scored on.
+        InputError: Fewer than two devices, or a device with no example left to score.
     """
     sizes = sorted({support} if isinstance(support, int) else set(support))
     if not sizes or sizes[0] < 1 or sizes[-1] > MAX_CLIPS:
@@ -119,7 +119,7 @@ def free_baseline(
     prior: Sequence[float] | None = None,
     strengths: Mapping[str, Sequence[float]] | None = None,
 ) -> FreeBaseline:
-    """Return a free baseline, or the learned alignment, by its name, as it was learned in training."""
+    """Return a free baseline or the learned alignment by its name, with the values from training."""
     found: FreeBaseline
     if name == ReestimatedStatistics.name:
         return ReestimatedStatistics()
@@ -145,7 +145,7 @@ def free_scores(
     strength: float,
     score: Score,
 ) -> np.ndarray:
-    """Score each device behind its first `skipped` examples, adapted by a free baseline: (B,) float64."""
+    """Score each device under a free baseline on the examples after the first `skipped`: (B,) float64."""
     at, found = device_of(model.net), []
     model.net.eval()
     with torch.no_grad():
@@ -172,10 +172,11 @@ def choose_free(
     support: int,
     score: Score,
 ) -> dict[str, Any] | None:
-    """Choose the free baseline and its strength on validation devices; None where none applies.
+    """Choose the free baseline and its strength on validation devices; None where no baseline can be used.
 
     Returns:
-        Name, strength and validation score of the best, and what it learned from training devices.
+        Name, strength and validation score of the best baseline, and the values that it learned from training
+        devices (`prior`).
     """
     at = device_of(model.net)
     sample = examples.moved(examples.take(train[0].inputs, slice(0, 4)), at)
@@ -208,7 +209,7 @@ def choose_free(
     for method, learned in methods:
         if not method.fits(model.net, outputs) or (method.name == ReestimatedStatistics.name and support < 2):
             continue
-        for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # to do nothing is a choice, too
+        for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # with strength 0 nothing changes
             value = float(
                 np.nanmean(free_scores(model, method, validation, support, support, strength, score))
             )
@@ -231,19 +232,20 @@ def choose_start(
     score: Score,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Choose what updates start from: the best free baseline, or the alignment that is learned here.
+    """Choose the start of updates: the best free baseline, or an alignment that is learned here.
 
     Args:
-        model: Its module is at the final base, and is left there; `summary` holds the best free baseline.
+        model: The model. Its module has the final base's state, also afterwards. Its `summary` holds the best
+            free baseline.
         lessons: States of the base, each with devices that it has not seen.
-        validation: Further devices, which the final base has not seen.
-        support: Examples that devices adapt with.
-        loss: Of outputs and labels.
-        score: Of outputs and labels.
-        seed: Of the episodes.
+        validation: Other devices, which the final base has not seen.
+        support: Number of examples that devices adapt with.
+        loss: (outputs, labels) -> scalar tensor.
+        score: The score.
+        seed: Seed of the episodes.
 
     Returns:
-        Name, strength, and what was learned; None where no baseline applies.
+        Name, strength and learned values; None where no baseline can be used.
     """
     free = model.fitted.summary.get("free")
     if free is None or not norm_layers(model.net) or support < 2:
@@ -278,7 +280,7 @@ def choose_start(
     learned = LearnedAlignment.learn(net, draw, loss, seed)
 
     def judged(make: Callable[[], FreeBaseline], strength: float) -> tuple[float, float]:
-        """Score on devices of the lessons, and on validation devices: under a base that has not seen them."""
+        """Score on devices of the lessons and on validation devices, under bases that have not seen them."""
         found = []
         for state, devices in [*lessons, (final, validation)]:
             put(state)
@@ -297,7 +299,7 @@ def choose_start(
 
     by_free, by_learned = judged(again, free["strength"]), judged(lambda: learned, 1.0)
     put(final)
-    # On both: bases of fewer devices may need what the final one does not.
+    # It must be better on both: bases of fewer devices may need an alignment that the final base does not.
     if any(score.sign * own <= score.sign * other for own, other in zip(by_learned, by_free, strict=True)):
         return dict(free)
     return {
@@ -320,7 +322,7 @@ def _score(model: AdaptableModel, device: DeviceData) -> Score:
 
 
 def _truths(model: AdaptableModel, devices: Sequence[DeviceData]) -> dict[str, np.ndarray] | None:
-    """Return the true domains as the oracle was trained on them; None where they are unknown."""
+    """Return the true domains in the form that the oracle was trained on; None where they are unknown."""
     fitted = model.fitted
     if "truth" not in fitted.hypernets or any(device.domain is None for device in devices):
         return None
@@ -328,12 +330,12 @@ def _truths(model: AdaptableModel, devices: Sequence[DeviceData]) -> dict[str, n
         return {device.id: np.asarray(device.domain, np.float32).reshape(-1) for device in devices}
     place = {name: i for i, name in enumerate(fitted.domains)}
     if any(str(device.domain) not in place for device in devices):
-        return None  # an oracle cannot be given a domain that training never named
+        return None  # the oracle does not know a domain that training did not have
     return {d.id: np.eye(len(place), dtype=np.float32)[place[str(d.domain)]] for d in devices}
 
 
 def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -> dict[str, Any]:
-    """Measure what one adaptation costs: bytes up and down, milliseconds, multiplications."""
+    """Measure the costs of one adaptation: bytes up and down, milliseconds, multiplications."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from paramcast.protocol import Package, make_key, seal
@@ -347,7 +349,7 @@ def _costs(model: AdaptableModel, devices: Sequence[DeviceData], support: int) -
     asked = model.request(devices[0].id, context, update.model)
     up, down = len(asked.encode()), len(seal(update, make_key()))
     rows = examples.moved(examples.take(devices[0].inputs, slice(0, 1)), device_of(model.net))
-    # Of parameters that need a gradient torch's counter wants one, also of their views, which have none here.
+    # torch's counter expects gradients of parameters that require them, and of their views, which have none.
     with torch.no_grad(), without_gradients(model.net), FlopCounterMode(display=False) as counted:
         examples.call(model.net, rows)
     return {

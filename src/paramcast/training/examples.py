@@ -1,4 +1,4 @@
-"""Nested examples: tensors with the examples first, in tuples, lists and dictionaries."""
+"""Nested examples: tensors with the examples on the first axis, in tuples, lists and dictionaries."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from paramcast.errors import InputError
 
 
 def as_tensors(tree: Any, what: str) -> Any:
-    """Turn arrays into tensors, and check that all have equally many examples.
+    """Convert arrays to tensors, and check that all have the same number of examples.
 
     Args:
         tree: A tensor or array (N, ...), or tuples, lists and dictionaries of them.
         what: The name of the tree, for error messages.
 
     Returns:
-        The same tree with tensors. Arrays of float64 become float32, as torch modules expect.
+        The tree with tensors instead of arrays. Arrays of float64 become float32, as torch modules expect.
 
     Raises:
-        InputError: A leaf is no array of numbers, or the numbers of examples differ.
+        InputError: There is no leaf, a leaf is no array of numbers, or the numbers of examples differ.
     """
     leaves, spec = pytree.tree_flatten(tree, is_leaf=_is_numbers)
     if not leaves:
@@ -60,7 +60,7 @@ def _tensor(leaf: Any, what: str) -> Tensor:
 
 
 def _is_numbers(node: Any) -> bool:
-    """Tell whether a node is a list of numbers, also nested: an array, not several inputs."""
+    """Check whether a node is a list of numbers, also nested: it is one array, not several inputs."""
     return isinstance(node, list) and all(isinstance(each, int | float) or _is_numbers(each) for each in node)
 
 
@@ -70,7 +70,7 @@ def count(tree: Any) -> int:
 
 
 def take(tree: Any, rows: slice | np.ndarray | Sequence[int]) -> Any:
-    """Select examples of every tensor of a tree; what has no axis, or is no tensor, is left as it is.
+    """Select examples of every tensor of a tree; leaves without axes, or other than tensors, stay unchanged.
 
     Args:
         tree: Tensors (N, ...).
@@ -87,7 +87,7 @@ def take(tree: Any, rows: slice | np.ndarray | Sequence[int]) -> Any:
 
 
 def joined(trees: Sequence[Any]) -> Any:
-    """Concatenate the examples of several trees of one structure; what has no axis is the first tree's."""
+    """Concatenate the examples of trees of one structure; leaves without axes come from the first tree."""
     leaves = [pytree.tree_flatten(tree) for tree in trees]
     merged = [
         torch.cat(parts) if isinstance(parts[0], Tensor) and parts[0].dim() else parts[0]
@@ -102,12 +102,12 @@ def moved(tree: Any, device: torch.device | str) -> Any:
 
 
 def detached(tree: Any) -> Any:
-    """Drop the gradients of every tensor of a tree."""
+    """Detach every tensor of a tree from its gradients."""
     return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def call(module: Any, inputs: Any) -> Any:
-    """Call a module: a tuple or list is positional, a dictionary gives keywords, a tensor is one argument."""
+    """Call a module: a tuple or list is positional, a dictionary is keywords, a tensor is one argument."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     if isinstance(inputs, tuple | list):
@@ -116,10 +116,10 @@ def call(module: Any, inputs: Any) -> Any:
 
 
 def made_like(tree: Any, seed: int = 0) -> Any:
-    """Make examples of the same layout that hold nobody's data: what an artifact may carry.
+    """Make artificial examples of the same layout, without a user's data, which an artifact may contain.
 
-    Numbers are drawn with each tensor's mean and deviation; whole numbers are drawn from its own values.
-    Masks of padding, which tell no more than lengths, keep their rows, in another order.
+    Floats are drawn with each tensor's mean and deviation; integers are drawn from the tensor's values.
+    Padding masks, which reveal only lengths, keep their rows in another order.
     """
     draws = torch.Generator().manual_seed(seed)
 
@@ -137,7 +137,7 @@ def made_like(tree: Any, seed: int = 0) -> Any:
 
 
 def _is_padding(tensor: Tensor) -> bool:
-    """Tell whether a tensor of zeros and ones marks the beginning or the end of each of its rows."""
+    """Check whether a tensor of zeros and ones marks the beginning or the end of each of its rows."""
     if tensor.dim() != 2 or tensor.shape[1] < 4 or bool(((tensor != 0) & (tensor != 1)).any()):
         return False
     steps = tensor[:, 1:].int() - tensor[:, :-1].int()
@@ -145,11 +145,11 @@ def _is_padding(tensor: Tensor) -> bool:
 
 
 class ExampleWarning(UserWarning):
-    """A real example takes the place of a made one."""
+    """A real example is used in place of an artificial one."""
 
 
 def shipped(module: Any, tree: Any) -> Any:
-    """Return examples that an artifact may carry: made ones, if the module can run on them.
+    """Return examples for an artifact: artificial ones if the module runs on them, else the real ones.
 
     Args:
         module: Called on the result.
@@ -163,7 +163,7 @@ def shipped(module: Any, tree: Any) -> Any:
         if not any(isinstance(x, Tensor) and x.is_floating_point() and x.isnan().any() for x in outputs):
             return made
         why = "gives NaN"
-    except Exception as error:  # whatever a module may raise on inputs that it was not made for
+    except Exception as error:  # a module may raise any error on unusual inputs
         why = f"fails ({type(error).__name__}: {error})"
     warnings.warn(
         f"the module {why} on made-up inputs, so that the first training examples are kept in their place; "
@@ -190,7 +190,7 @@ def dump(tree: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 def restore(structure: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Put together what `dump` has split."""
+    """Restore a tree from the results of `dump`."""
     if isinstance(structure, str):
         return tensors[structure]
     if "keys" in structure:

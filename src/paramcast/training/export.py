@@ -1,4 +1,4 @@
-"""From a fitted model to the artifact: what devices and the server need, without torch."""
+"""Export of a fitted model as an artifact, which devices and the server use without torch."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def export(
     """Write a model's artifact: `out/device` and `out/server`.
 
     Args:
-        model: Fitted.
+        model: A fitted model.
         out: The artifact's folder; an older artifact there is replaced.
-        key: File of the signing key, made if it does not exist, or its public half in hex; devices trust
-            it. None: devices trust the first server that they meet.
-        task: What the model does, in the user's words; the dashboard shows it.
+        key: File of the signing key, made if it does not exist, or the public key in hex; devices trust this
+            key. None: devices trust the first server that they meet.
+        task: Name of the model's task, as the dashboard shows it.
         labels: Names of the classes, in the order of the outputs.
-        probe: Inputs with one example or more, the first of which the artifact carries: server and devices
-            try updates on it. None: a made-up one.
+        probe: Inputs with at least one example. The artifact contains the first one; server and devices try
+            updates on it. None: an artificial example.
 
     Returns:
         The folder.
 
     Raises:
-        ExportError: The graph does not give what the module gives, or `out` is no artifact.
+        ExportError: The graph's outputs differ from the module's, or `out` is no artifact.
+        InputError: The updates start from a free baseline.
     """
     if model.fitted.start is not None:
         raise InputError(
@@ -52,7 +53,7 @@ def export(
     public = str(key) if is_public_key(key) else None
     if key is not None and public is None:
         public = public_key_hex(load_or_make_key(Path(key)))
-    # The artifact carries the first example: not a user's, where there is another one.
+    # The artifact contains the first example of `traced`: if possible, it is not a user's example.
     if probe is None:
         first = examples.shipped(model.net, fitted.example)
     else:

@@ -1,4 +1,4 @@
-"""One training loop for everything: resumable after a SIGKILL, and the same result whether killed or not."""
+"""The training loop. It continues after a SIGKILL, and its result is then the same as without the SIGKILL."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class TrainingDivergedError(ParamcastError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast.
+    """Number of steps, and learning rates.
 
     Attributes:
-        steps: Optimizer steps in all.
-        every: Steps between two validations (and checkpoints).
-        rate: Peak learning rate of AdamW, after a linear warm-up of a tenth; then half a cosine to zero.
+        steps: Total number of optimizer steps.
+        every: Steps between two validations; checkpoints are written at the validations.
+        rate: Peak learning rate of AdamW: linear warm-up over a tenth of the steps, then half a cosine to 0.
         decay: Weight decay.
     """
 
@@ -42,7 +42,7 @@ class Schedule:
     decay: float = 0.05
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step in [0, steps)."""
+        """Compute the learning rate of a step in [0, steps)."""
         warm = max(1, self.steps // 10)
         if step < warm:
             return self.rate * (step + 1) / warm
@@ -51,7 +51,7 @@ class Schedule:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The layers are small: further threads would wait longer than they work."""
+    """Use one thread while the block runs: with small layers, more threads wait longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,21 +72,22 @@ def fit(
     may_stay: bool = True,
     team: Team = ALONE,
 ) -> float:
-    """Train the parameters of `module`, and leave it at its best by `validate`, in evaluation mode.
+    """Train the parameters of `module`, which ends in its best state by `validate`, in evaluation mode.
 
-    Randomness is drawn anew for every step from the seed and the step's number, so a run that is killed and
-    started again takes the same steps as one that is not.
+    Each step has its own random generator, from the seed and the step's number. So a run that is killed and
+    started again takes the same steps as a run that is not killed.
 
     Args:
-        name: For the progress bar and as a part of the seed.
+        name: Name in the progress bar; also a part of the seed.
         module: Trained in place.
-        loss: Gives the loss () of one step, drawing what it needs from the generator.
-        validate: Higher is better.
+        loss: Computes the loss () of one step; it draws random numbers from the given generator.
+        validate: Computes the validation score; higher is better.
         schedule: Steps and rates.
-        seed: Of the run.
-        checkpoint: File that the run goes on from; written whole, every `schedule.every` steps.
+        seed: Seed of the run.
+        checkpoint: File from which the run continues; written atomically every `schedule.every` steps.
         may_stay: Whether the state before the first step may be the best.
-        team: With whom gradients are averaged; all start from the same `module`, and see the checkpoint.
+        team: The processes that average their gradients. All start from the same `module`, and can read the
+            checkpoint.
 
     Returns:
         The best validation score.
@@ -134,7 +135,7 @@ def fit(
 
 
 def load_fitted(checkpoint: Path, module: nn.Module) -> float:
-    """Load the best state of a finished `fit` of another process into the module, in evaluation mode.
+    """Load the best state of a finished `fit`, also of another process, into the module, in evaluation mode.
 
     Returns:
         The best validation score.

@@ -1,4 +1,4 @@
-"""A model's folder: writing it whole, and reading it into a module built as the saved one was."""
+"""A model's folder: writing it atomically, and reading it into a module built like the saved one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def save(model: AdaptableModel, folder: Path | str) -> None:
-    """Write the model; `config.json` comes last, so that a folder without it is no model yet."""
+    """Write the model; `config.json` is written last, so a folder without it is incomplete."""
     folder = Path(folder)
     structure, tensors = examples.dump(examples.shipped(model.net, model.fitted.example))
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,15 @@ def save(model: AdaptableModel, folder: Path | str) -> None:
 
 
 def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -> AdaptableModel:
-    """Read what `AdaptableModel.save` wrote, into a module built as the saved one was.
+    """Read a folder of `AdaptableModel.save` into a module that is built like the saved one.
 
     Args:
         folder: The model's folder.
-        net: Its weights are replaced.
-        context: The module that describes examples, built as the saved one was, if there was one.
+        net: The module; its weights are replaced.
+        context: The context module, built like the saved one; needed only if the saved model has one.
 
     Raises:
-        ModelError: No model, a model of another module, or one that changed since it was written.
+        ModelError: The folder holds no model, a model of another module, or files that were changed.
     """
     folder = Path(folder)
     try:
@@ -97,12 +97,12 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
 
 
 def _versioned(tensors: Mapping[str, Tensor], module: nn.Module) -> OrderedDict[str, Tensor]:
-    """Add the versions of the state that modules may ask for: a file of tensors does not hold them."""
+    """Add the version metadata that modules may need to load a state; safetensors files do not hold it."""
     state = OrderedDict(tensors)
     state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
     return state
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors so that they share no memory, as safetensors asks."""
+    """Copy tensors so that they share no memory, as safetensors requires."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}

@@ -1,7 +1,8 @@
-"""The third stage: a gate for each adaptor, that keeps packages from devices which would not gain by them.
+"""The third stage of training: the gain predictor of each hypernetwork, called its gate.
 
-Expected gains are a ridge regression on what the FDA makes of a device's context, fitted on training devices,
-each adapted from a base model that has not seen its clips, and calibrated on validation devices.
+The gate decides which devices get an update. It predicts gains by a ridge regression on the FDA's hidden
+vector. The regression is fitted on training devices, each adapted from a base model that has not seen its
+examples. Then it is calibrated on validation devices.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from paramcast.hypernet import Hypernetwork
 from paramcast.training.statistics import interval
 
 WORTH = 1.0
-"""Percent points that an edit has to gain; to lose as many is what makes a device worse off."""
+"""Percent points that an update has to gain. A device that loses as many points is harmed."""
 CAUTION = 0.5
-"""Standard errors of what the gate expects that are taken off it. On validation devices this keeps nearly all
-of the gain and makes half as many devices worse (docs/log.md)."""
+"""Number of standard errors that is subtracted from a predicted gain. On validation devices, this value keeps
+nearly all of the gain and halves the number of harmed devices (docs/log.md)."""
 STRENGTHS = np.logspace(0, 5, 11)
-"""Of the ridge's penalty, among which leaving one device out decides."""
+"""Candidates for the ridge penalty; cross-validation chooses one."""
 
 FOLDS = 8
-"""Groups of devices, each of which is left out in turn when the penalty is chosen."""
+"""Number of groups of devices for the cross-validation of the ridge penalty."""
 
 
 class Outcomes(NamedTuple):
-    """What was known of N devices, and what came of their packages' edits.
+    """Hidden vectors of N devices, and the gains of their updates.
 
     Attributes:
-        hidden: (N, H) float32, what the FDA made of their contexts.
-        gains: (N,) float64, by the edit, of the mean of the task's figures, in percent points.
-        refused: (N,) float64, the mean of the task's figures without the edit, in percent.
-        devices: The device of each: one device has several outcomes, one a support size.
+        hidden: (N, H) float32, the FDA's hidden vectors.
+        gains: (N,) float64, the gain of the mean of the task's metrics by the update, in percent points.
+        refused: (N,) float64, the mean of the task's metrics if the update is refused, in percent.
+        devices: The device of each row. A device can have several rows, one for each support size.
     """
 
     hidden: np.ndarray
@@ -48,14 +49,14 @@ class Outcomes(NamedTuple):
 
 
 def promise(known: Outcomes, kinds: Sequence[str]) -> float:
-    """Mean figure, in percent, if a gate refused all edits of those kinds of devices that lose by them.
+    """Compute the mean score, in percent, if a gate refused the updates for all kinds that lose by them.
 
-    An adaptor is chosen by it: by the mean without a gate, one would win that does little, as most kinds of
-    devices have nothing to gain.
+    The training step of a hypernetwork is selected by this score. The mean without a gate would select a
+    hypernetwork that changes little, because most kinds of devices have nothing to gain.
 
     Args:
-        known: Of N devices.
-        kinds: Of each, the shifts that it has.
+        known: Outcomes of N devices.
+        kinds: For each device, its kind: the names of its shifts.
     """
     total, named = np.copy(known.refused), np.array(kinds)
     for kind in set(kinds):
@@ -64,14 +65,14 @@ def promise(known: Outcomes, kinds: Sequence[str]) -> float:
 
 
 def joined(parts: Iterable[Outcomes]) -> Outcomes:
-    """All of them as one."""
+    """Concatenate outcomes."""
     hidden, gains, refused, devices = zip(*parts, strict=True)
     names = tuple(name for each in devices for name in each)
     return Outcomes(np.concatenate(hidden), np.concatenate(gains), np.concatenate(refused), names)
 
 
 def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
-    """Let the gate expect what training devices gained."""
+    """Fit the gate to the gains of training devices."""
     centre, scale = known.hidden.mean(0), known.hidden.std(0) + 1e-3
     inputs = (known.hidden - centre) / scale
     ridge = Ridge(_strength(inputs, known)) if known.devices else RidgeCV(STRENGTHS)
@@ -82,10 +83,10 @@ def fit_gate(adaptor: Hypernetwork, known: Outcomes) -> None:
 
 
 def _strength(inputs: np.ndarray, known: Outcomes) -> float:
-    """Choose the penalty by devices that are left out, all outcomes of a device together.
+    """Choose the penalty by cross-validation, with all outcomes of a device in the same fold.
 
-    By one outcome of a device its others would be known. One decomposition serves all penalties of a fold:
-    each is that of a target of its own.
+    One outcome of a device would reveal its other outcomes. One decomposition serves all penalties of a fold:
+    each penalty has its own copy of the target.
     """
     devices = np.unique(known.devices, return_inverse=True)[1]
     wanted = np.tile(known.gains[:, None], len(STRENGTHS))
@@ -97,11 +98,11 @@ def _strength(inputs: np.ndarray, known: Outcomes) -> float:
 
 
 def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:
-    """Bring what the gate expects to what validation devices gained, by a line; from then on it refuses.
+    """Calibrate the gate's predictions on validation devices by a line, and set its threshold.
 
-    Of devices that an adaptor was trained on it expects too much. A line needs few devices to be found; the
-    threshold with the most gain on them would be another for every seed. What is expected has to be worth an
-    edit even if it is `CAUTION` standard errors too high.
+    A gate that is fitted on training devices of the hypernetwork predicts too much gain. A line can be fitted
+    on few devices, while the threshold with the most gain on them would differ from seed to seed. An update
+    passes if its predicted gain, less `CAUTION` standard errors, exceeds `WORTH`.
     """
     gate = adaptor.gate
     expected = gate.gain(torch.from_numpy(known.hidden)).numpy()
@@ -114,9 +115,9 @@ def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:
 
 
 def need_evidence(hypernet: Hypernetwork, known: Outcomes) -> None:
-    """Refuse all updates unless validation devices gain by those that pass, beyond chance.
+    """Refuse all updates unless the updates that pass help validation devices, beyond chance.
 
-    What they start from is good already, and a few devices calibrate a gate badly.
+    The start of the updates is good already, and few devices calibrate a gate badly.
     """
     passed = hypernet.gate(torch.from_numpy(known.hidden)).numpy()
     if interval(np.where(passed, known.gains, 0.0)).low <= 0:

@@ -15,14 +15,16 @@ from paramcast.training import examples
 
 
 class MixedRowsWarning(UserWarning):
-    """What the module gives for an example depends on the other examples of its batch."""
+    """The module's output for an example depends on the other examples of its batch."""
 
 
 def check_rows(net: nn.Module, inputs: Any, outputs: Any) -> None:
-    """See that outputs have the examples on their first axis, as inputs have.
+    """Check that outputs have the examples on their first axis, as inputs do.
+
+    Warns with MixedRowsWarning if the output of an example changes when another example is left out.
 
     Raises:
-        InputError: There are as many outputs for fewer examples.
+        InputError: The outputs have the same shapes with one example less.
     """
     count, name = examples.count(inputs), type(net).__name__
     if count < 2:

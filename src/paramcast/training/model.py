@@ -1,4 +1,4 @@
-"""A module that a cloud can adapt: the user's net, its adapters and hypernetworks, its describer."""
+"""A module that a server can adapt: the user's net, its adapters, hypernetworks and describer."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from paramcast.training.report import Report
 
 CONDITIONS = ("support", "constant", "truth")
-"""What a hypernetwork is given: the support set, nothing (a control), or the true domain (the oracle)."""
+"""Inputs of a hypernetwork: the support set, nothing (a control), or the true domain (the oracle)."""
 
 UPLINK_DIM = 32
-"""Numbers that are sent of an example, unless the features are fewer."""
+"""Number of columns of the uplink, unless there are fewer features."""
 
 ROWS = 256
-"""Examples that run through the module at once outside of training."""
+"""Number of examples in a batch outside of training."""
 
-_NO_QUERIES = 1  # columns of a request's queries, of which there are no rows
+_NO_QUERIES = 1  # columns of a request's queries; there are no rows
 
 
 class ModelError(InputError):
-    """A folder is not a model that this version can read."""
+    """A folder holds no model that this version can read."""
 
 
 class NotFittedError(InputError):
@@ -56,17 +56,17 @@ class NotFittedError(InputError):
 
 @dataclass
 class Fitted:
-    """What training adds to the module.
+    """The parts that training adds to the module.
 
     Attributes:
-        uplink: From an example's features to the numbers that are sent.
-        hypernets: Condition -> hypernetwork; 'support' serves devices.
+        uplink: Projection of an example's features to the numbers that are sent.
+        hypernets: Condition -> hypernetwork; the hypernetwork of 'support' serves devices.
         adapted: Condition -> the module under that hypernetwork's updates.
-        example: A few inputs of the module's own layout, to trace it with; in a folder, made ones.
+        example: A few inputs of the module, for tracing; a saved folder holds artificial ones if possible.
         domains: Names of the true domains that the oracle knows; empty where domains are numbers or unknown.
-        truth_dim: Length of a true domain's description; 0 where it is unknown.
-        start: What a device does by itself before an update comes on top; None: nothing.
-        summary: Results on validation devices, and the verdict in words.
+        truth_dim: Length of the vector of a true domain; 0 where it is unknown.
+        start: The free baseline that the device applies before the update; None: no baseline.
+        summary: Results on validation devices, and the verdict as text.
     """
 
     uplink: Uplink
@@ -80,10 +80,10 @@ class Fitted:
 
 
 class AdaptableModel:
-    """A torch module with everything that adapts it; see `adaptable`.
+    """A torch module with all parts that adapt it; see `adaptable`.
 
     Attributes:
-        net: The user's module, in place: training the base changes its weights, nothing else changes it.
+        net: The user's module, not a copy. Only training the base changes its weights.
     """
 
     def __init__(
@@ -95,18 +95,18 @@ class AdaptableModel:
         loss: str | Loss | None = None,
         score: str | Score | Callable[[Any, Any], float] | None = None,
     ) -> None:
-        """Use `adaptable`."""
+        """Make the model; call `adaptable` instead."""
         self.net = net
         self.target_modules = (target_modules,) if isinstance(target_modules, str) else tuple(target_modules)
         self.adapter_config = Basis() if adapter is None else adapter
         self.describer = make_describer(context)
         self.loss, self.score = loss, score
         self._fitted: Fitted | None = None
-        self._new_adapted()  # names wrong targets now
+        self._new_adapted()  # raises now if the targets are wrong
 
     @property
     def fitted(self) -> Fitted:
-        """What training has added.
+        """The parts that training has added.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -122,7 +122,7 @@ class AdaptableModel:
 
     @property
     def adapted(self) -> AdaptedModule:
-        """The module under the updates of devices."""
+        """The module under updates of the hypernetwork that serves devices."""
         return self.fitted.adapted["support"]
 
     def fit(
@@ -138,9 +138,9 @@ class AdaptableModel:
             train_devices: Devices that the hypernetwork learns from.
             validation_devices: Other devices, which select the training step and calibrate the gain
                 predictor.
-            steps: Optimizer steps; None: 400.
-            options: `base`, `augment`, `start`, `support`, `folds`, `rate`, `seed`, `device`, `precision`,
-                `folder`; see there.
+            steps: Optimizer steps of each hypernetwork; None: 400.
+            options: `base`, `augment`, `start`, `support`, `folds`, `rate`, `seed`, `device`, `precision` and
+                `folder` of `training.trainer.fit`.
 
         Returns:
             The model itself.
@@ -153,13 +153,13 @@ class AdaptableModel:
     def evaluate(
         self, test_devices: Sequence[DeviceData], support: int | Sequence[int] = 8, *, seed: int = 0
     ) -> Report:
-        """Evaluate on devices that training has not seen, beside every control; see `training.evaluation`."""
+        """Evaluate on devices that training has not seen, with all controls; see `training.evaluation`."""
         from paramcast.training.evaluation import evaluate
 
         return evaluate(self, test_devices, support, seed=seed)
 
     def features(self, inputs: Any) -> np.ndarray:
-        """Describe examples: (N, F) or (N, T, F) float32, from the base module."""
+        """Compute the features of examples with the describer: (N, F) or (N, T, F) float32."""
         device = device_of(self.net)
         parts = []
         self.net.eval()
@@ -170,7 +170,7 @@ class AdaptableModel:
         return np.concatenate(parts)
 
     def context_of(self, device: DeviceData, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Return the features of some of a device's examples: given ones, else those of the describer."""
+        """Return features of a device's examples: the device's own context, else the describer's features."""
         if device.context is not None:
             return np.asarray(device.context[rows])
         return self.features(examples.take(device.inputs, rows))
@@ -181,12 +181,12 @@ class AdaptableModel:
         truths: Sequence[np.ndarray] | None = None,
         training: bool = False,
     ) -> ContextInputs:
-        """Return what the cloud knows of B devices.
+        """Make the hypernetwork's inputs for B devices.
 
         Args:
             contexts: (K, F) or (K, T, F) of each device's support set; K may differ.
-            truths: (R,) true domain of each, if known.
-            training: Whether the parts that are not sent are included.
+            truths: (R,) true domain of each device; None if unknown.
+            training: Whether to include the parts of examples that devices do not send.
         """
         uplink = self.fitted.uplink
         sent, whole = zip(*(sent_and_whole(context) for context in contexts), strict=True)
@@ -203,13 +203,13 @@ class AdaptableModel:
         )
 
     def request(self, device: str, context: np.ndarray, model: str, sequence: int = 0) -> AdaptRequest:
-        """Return what a device sends; its `encode()` is the bytes.
+        """Make the request of a device; its `encode()` returns the bytes.
 
         Args:
             device: The device's id.
-            context: (K, F) or (K, T, F) features of the K examples that it has seen.
-            model: `model` of the artifact's manifests: 64 hex digits.
-            sequence: The sequence number of the update that it runs, 0 for the base.
+            context: (K, F) or (K, T, F) features of the device's K support examples.
+            model: Value of `model` in the artifact's manifests: 64 hex digits.
+            sequence: Sequence number of the update that the device runs; 0 for the base.
         """
         anchors = self.fitted.uplink(sent_and_whole(context)[0])
         none = np.empty((0, _NO_QUERIES), np.float32)
@@ -227,16 +227,16 @@ class AdaptableModel:
         return {name: value[0].cpu().numpy() for name, value in values.items()}
 
     def __call__(self, inputs: Any, update: Mapping[str, Any] | None = None) -> Any:
-        """Run the module on inputs, under an update if one is given."""
+        """Run the module on inputs, under an update if there is one."""
         values = None if update is None else {k: torch.as_tensor(v) for k, v in update.items()}
         with torch.no_grad():
             return self.adapted(examples.as_tensors(inputs, "inputs"), values)
 
     def fingerprint(self) -> str:
-        """Return 64 hex digits of the trained numbers: base, what devices hold of the adapter, uplink.
+        """Compute a hash, 64 hex digits, of the base, the adapter's constants, the uplink and the options.
 
-        It tells whether two folders hold the same model. What updates are for is another thing: `model` of an
-        artifact's manifests, which covers its graphs.
+        Two folders hold the same model if their fingerprints are equal. Updates do not refer to this hash:
+        they refer to `model` of an artifact's manifests, which covers the artifact's graphs.
         """
         digest = hashlib.sha256(json.dumps(self._config()).encode())
         adapter = self.hypernet.adapter
@@ -260,15 +260,14 @@ class AdaptableModel:
         save(self, folder)
 
     def export(self, out: Path | str, key: Path | str | None = None, **options: Any) -> Path:
-        """Write the artifact: `out/device` for devices, `out/server` for the server; no torch behind this
-        line.
+        """Write the artifact, which needs no torch: `out/device` for devices, `out/server` for the server.
 
         Args:
             out: The artifact's folder.
             key: File of the signing key, made if it does not exist; None: devices trust the first server
                 they meet.
             options: `labels` (names of the outputs), `task` and `probe` (an example that the artifact may
-                carry); see `training.export`.
+                contain); see `training.export`.
         """
         from paramcast.training.export import export
 
@@ -278,7 +277,7 @@ class AdaptableModel:
         return AdaptedModule(self.net, build_adapter(self.adapter_config, self.net, self.target_modules))
 
     def begin(self, uplink: Uplink, example: Any, truth_dim: int, domains: tuple[str, ...] = ()) -> Fitted:
-        """Make hypernetworks at their beginning, one for each condition that can be trained."""
+        """Make untrained hypernetworks, one for each condition that can be trained."""
         conditions = [c for c in CONDITIONS if truth_dim or c != "truth"]
         adapted = {condition: self._new_adapted() for condition in conditions}
         hypernets = {
@@ -297,7 +296,7 @@ class AdaptableModel:
         return self._fitted
 
     def begin_with_start(self) -> None:
-        """Let updates start from what `summary` names as the start, if there is one."""
+        """Set the start of updates to the baseline that `summary` names as the start, if there is one."""
         from paramcast.training.evaluation import free_baseline
 
         fitted, free = self.fitted, self.fitted.summary.get("start")
@@ -332,7 +331,7 @@ def adaptable(
     loss: str | Loss | None = None,
     score: str | Score | Callable[[Any, Any], float] | None = None,
 ) -> AdaptableModel:
-    """Make a torch module adaptable: say which parameters an update may change, and how.
+    """Make a torch module adaptable: choose the parameters that an update may change, and the adapter type.
 
     Args:
         net: Any module. It is not changed by this call.
@@ -340,8 +339,9 @@ def adaptable(
             "blocks.*.norm"]`; `"!pattern"` leaves names out.
         adapter: `Basis(rank=64)` (the default), `LowRank`, `Residual`, `Full`, `NormStatistics`, or a tuple
             of them.
-        context: What the cloud is told of an example: the dotted name of a submodule whose output is sent,
-            or a torch module that is called like `net`; None: statistics of the inputs and the last features.
+        context: The features of an example for the server: the dotted name of a submodule whose output is
+            used, or a torch module that is called like `net`. None: statistics of the inputs, the inputs of
+            the last layer, and the outputs.
         loss: (outputs, labels) -> scalar tensor, or a name of `training.scores.LOSSES`; None: by the labels.
         score: (outputs, labels) -> number, a `Score`, or a name of `training.scores.SCORES`; None: by the
             labels.
@@ -353,14 +353,14 @@ def adaptable(
 
 
 def sent_and_whole(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle part of each example, which is sent, and the mean of all parts: (N, F) float32."""
+    """Return each example's middle part, which is sent, and the mean of its parts: (N, F) float32 each."""
     parts = context.astype(np.float32).reshape(len(context), -1, context.shape[-1])
     return parts[:, parts.shape[1] // 2], parts.mean(1)
 
 
 @contextmanager
 def without_gradients(module: nn.Module) -> Iterator[None]:
-    """Have no parameter need a gradient while the block runs."""
+    """Switch off `requires_grad` of all parameters while the block runs."""
     needed = [parameter.requires_grad for parameter in module.parameters()]
     module.requires_grad_(False)
     try:

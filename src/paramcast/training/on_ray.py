@@ -10,14 +10,14 @@ from typing import Any
 from paramcast.errors import InputError, MissingExtraError
 
 RESTARTS = 3
-"""How often the workers are started again, from their last checkpoint, when one is lost."""
+"""Number of restarts of the workers from their last checkpoint after a worker is lost."""
 
 
 def connect(workers: int) -> None:
     """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine.
 
     Args:
-        workers: Each takes a core.
+        workers: Number of workers; each needs a core.
 
     Raises:
         InputError: The cluster has too few cores.
@@ -42,14 +42,14 @@ def train_together(
 ) -> None:
     """Run a function on several workers that are one process group of torch.distributed.
 
-    The workers are started again when one is lost: `work` has to go on from its checkpoints.
+    The workers are started again when one is lost, so `work` must continue from its checkpoints.
 
     Args:
-        work: Called on each worker with `config`.
-        config: JSON types.
-        out: The model's folder, at the same place on all machines.
-        workers: How many.
-        datasets: Name -> a `ray.data.Dataset`, whole for each worker.
+        work: The function; each worker calls it with `config`.
+        config: Argument of `work`, of JSON types.
+        out: The model's folder, with the same path on all machines.
+        workers: Number of workers.
+        datasets: Name -> a `ray.data.Dataset`; every worker reads the whole dataset.
     """
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -1,4 +1,4 @@
-"""What devices gain by their updates: the gain predictor is fitted to it, and the summary says it."""
+"""Gains of devices by their updates, for fitting the gain predictor and for the summary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def fit_gain_predictor(plan: Plan) -> None:
-    """Fit the gain predictor to what training devices gained, and calibrate it on validation devices."""
+    """Fit the gain predictor to the gains of training devices, and calibrate it on validation devices."""
     model, hypernet = plan.model, plan.model.hypernet
     unit = _points(plan)
 
@@ -75,7 +75,7 @@ def fit_gain_predictor(plan: Plan) -> None:
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """Evaluate on validation devices, and say in words what that allows."""
+    """Evaluate on validation devices; return the scores and a verdict as text."""
     model = plan.model
     contexts = Contexts(model)
     size = plan.support
@@ -104,7 +104,7 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 
 def _points(plan: Plan) -> float:
-    """Return what counts as one point of the score: 1 for percent, a hundredth of the base's error else."""
+    """Return the size of one point of the score: 1 for percent, 1 % of the base's error for errors."""
     if plan.score.higher_is_better:
         return 1.0
     return max(1e-9, 0.01 * float(np.nanmean(base_scores(plan.model, plan.validation, plan.score))))

@@ -28,7 +28,7 @@ class JobKilledError(ParamcastError):
 
 
 def bar_line() -> int | None:
-    """Return the line of the terminal for the progress bars of the present job, None outside of jobs."""
+    """Return the terminal line for the progress bars of the present job; None outside of jobs."""
     return _line
 
 
@@ -36,9 +36,9 @@ def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
     """Run jobs that do not depend on each other, one process per core, and return their results in order.
 
     The processes are forked, so each job sees this process as it is when the job starts, and shares its
-    memory. A job's changes are lost with its process: what it finds has to be in its result, which is
-    pickled, or in a file. Jobs run here, one after another, where forking is of no use or not safe: on one
-    core, outside of Linux, with CUDA in use, and within a job.
+    memory. A job's changes are lost with its process: a job must return its results, which are pickled, or
+    write them to a file. Where forking is useless or unsafe, the jobs run in this process, one after another:
+    on one core, outside of Linux, with CUDA in use, and within a job.
 
     Raises:
         JobKilledError: The process of a job was killed, for example because memory ran out.
@@ -69,12 +69,12 @@ def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def run_in_turn(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Run jobs here, one after another, and return their results."""
+    """Run jobs in this process, one after another, and return their results."""
     return [job() for job in jobs]
 
 
 def _start(job: Callable[[], object], place: int) -> tuple[Connection, Any]:
-    """Start a job; return where its result comes from, and its process."""
+    """Start a job; return the connection that its result comes from, and its process."""
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, place, writer, os.getpid()))
@@ -103,11 +103,12 @@ def _result(reader: Connection, process: Any) -> Any:
 
 @contextmanager
 def _safe_fork() -> Iterator[None]:
-    """Fork so that a job touches nothing of this process which needs the threads of this process.
+    """Prepare a fork so that a job uses no object that needs threads of this process.
 
-    Garbage is collected before, and a job's collector leaves alone what is older than the job: a decoder that
-    is freed in a job waits for threads which are not there. Warnings that threads may hold locks are silent:
-    these threads are idle workers of numerical libraries, and a job uses one thread.
+    A forked process has none of these threads. A decoder that is freed in a job would wait for them. So
+    garbage is collected before the fork, and a job's collector ignores objects that are older than the job.
+    Warnings that threads may hold locks are silenced: these threads are idle workers of numerical libraries,
+    and a job uses one thread.
     """
     gc.collect()
     gc.freeze()
@@ -125,13 +126,13 @@ def _safe_fork() -> Iterator[None]:
 
 
 def _work(job: Callable[[], object], place: int, writer: Connection, parent: int) -> None:
-    """Run a job in its process, with one thread; it ends at once by Ctrl-C, and with its parent."""
+    """Run a job in its process, with one thread. The process ends at once with Ctrl-C and with its parent."""
     global _line
     _line = place
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it could be watched
+    if os.getppid() != parent:  # the parent died before prctl was called
         os.kill(os.getpid(), signal.SIGKILL)
     torch.set_num_threads(1)
     try:

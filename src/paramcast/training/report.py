@@ -1,4 +1,4 @@
-"""The report of an evaluation: rows, a table for the terminal, and a page."""
+"""The report of an evaluation: rows, a table for the terminal, and an HTML page."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ GAINS = (
     ("personal", "own_minus_shuffled", "own against shuffled"),
     ("over free", "own_minus_best_free", "own against best_free"),
 )
-"""Name in tables, key of the row, and what it compares."""
+"""For each gain: its name in tables, its key in a row, and the controls that it compares."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
-        results: One for each support size.
-        costs: The cost ledger of each; None where it was not measured.
-        summary: What training said of the model.
-        seed: Of the evaluation.
-        task, shift: What the model does, and in what devices differ.
+        results: The results, one for each metric and support size.
+        costs: The cost ledger of each result; None where costs were not measured.
+        summary: The summary of training.
+        seed: Seed of the evaluation.
+        task, shift: The task of the model, and the shifts between devices.
     """
 
     results: tuple[Result, ...]
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each support size, as JSON types: the form of a results file."""
+        """A row for each result, as JSON types: the format of a results file."""
         return [
             {
                 "task": self.task,
@@ -97,7 +97,7 @@ class Report:
         return "\n".join([*lines, self.verdict()])
 
     def verdict(self) -> str:
-        """Return in one sentence what the controls allow to be said."""
+        """Return the conclusion from the controls, in one sentence."""
         row = self.rows[-1]
         gain, personal = row["gain"], row["own_minus_shuffled"]
         if gain["high"] < 0:
@@ -109,10 +109,10 @@ class Report:
         return "There is a gain, and it is the device's own update that makes it."
 
     def save(self, path: Path | str) -> Path:
-        """Write the report: `.html` a page in one file, `.json` the rows.
+        """Write the report: as a page in one file, or as rows if the name ends in `.json`.
 
         Args:
-            path: The file; its ending decides.
+            path: The file; its suffix decides.
         """
         path = Path(path)
         if path.suffix == ".json":
@@ -132,7 +132,7 @@ class Report:
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )
-        charts = [Markup(_chart(result)) for result in self.results]  # drawn here, so safe
+        charts = [Markup(_chart(result)) for result in self.results]  # the SVG is made here, so it is safe
         return environment.get_template("report.html.j2").render(
             verdict=self.verdict(),
             parts=list(zip(self.rows, charts, strict=True)),
@@ -142,7 +142,7 @@ class Report:
 
 
 def shown(each: Mapping[str, float], *, signed: bool = False) -> str:
-    """Write a mean with its interval."""
+    """Format a mean with its interval."""
     form = "+.2f" if signed else ".2f"
     return f"{each['mean']:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
 

@@ -1,4 +1,4 @@
-"""Losses and scores: the built-in ones by name, and the default for the labels that are given."""
+"""Losses and scores: the built-in ones by name, and the defaults for given outputs and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paramcast.errors import InputError
 Loss = Callable[[Any, Any], Tensor]
 
 IGNORED = -100
-"""Labels of this number count in no loss and no score."""
+"""Labels with this value are left out of losses and scores of classes."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Score:
 
     Attributes:
         function: (outputs, labels) -> number, for the examples of one device.
-        name: Its name in reports.
-        higher_is_better: Whether more is better; errors such as MAE are False.
+        name: Name in reports.
+        higher_is_better: False for errors, such as MAE.
     """
 
     function: Callable[[Any, Any], float]
@@ -38,12 +38,12 @@ class Score:
 
     @property
     def sign(self) -> float:
-        """1 where more is better, else -1."""
+        """1 if higher is better, else -1."""
         return 1.0 if self.higher_is_better else -1.0
 
 
 def primary(outputs: Any) -> Tensor:
-    """Return the tensor that labels are compared with: `logits` of a dictionary, else the first one."""
+    """Return the tensor to compare with labels: `logits` of a dictionary if present, else the first one."""
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, Mapping):
@@ -55,7 +55,7 @@ def primary(outputs: Any) -> Tensor:
 
 
 def with_primary(outputs: Any, new: Tensor) -> Any:
-    """Return outputs of the same structure with another tensor in the place of `primary(outputs)`."""
+    """Return the outputs with `new` in the place of `primary(outputs)`."""
     if isinstance(outputs, Tensor):
         return new
     if isinstance(outputs, Mapping):
@@ -65,7 +65,7 @@ def with_primary(outputs: Any, new: Tensor) -> Any:
 
 
 def kind_of(outputs: Any, labels: Any) -> str:
-    """Tell the kind of problem: 'classes', 'labels' (several may hold) or 'numbers'.
+    """Determine the kind of problem: 'classes', 'labels' (several per example may be 1) or 'numbers'.
 
     Raises:
         InputError: Outputs and labels do not fit each other, or labels are nested.
@@ -128,13 +128,13 @@ def accuracy(outputs: Any, labels: Tensor) -> float:
 
 
 def balanced_accuracy(outputs: Any, labels: Tensor) -> float:
-    """Compute the mean over the classes that occur of the percent of their labels that are hit."""
+    """Compute the mean accuracy, in percent, over the classes that occur in the labels."""
     hits, wanted = _hits(outputs, labels)
     return 100 * float(torch.stack([hits[wanted == c].float().mean() for c in torch.unique(wanted)]).mean())
 
 
 def label_accuracy(outputs: Any, labels: Tensor) -> float:
-    """Compute the percent of labels, of several per example, that lie on the right side of zero."""
+    """Compute the percent of binary labels for which the output has the right sign."""
     return 100 * float(((primary(outputs) > 0) == (labels > 0.5)).float().mean())
 
 
@@ -169,7 +169,7 @@ _DEFAULTS = {
 
 
 def chosen_loss(loss: str | Loss | None, outputs: Any, labels: Any) -> Loss:
-    """Return the loss that is asked for, or the default for these outputs and labels.
+    """Return the named or given loss, or the default for these outputs and labels.
 
     Raises:
         InputError: An unknown name, or no default fits.
@@ -180,7 +180,7 @@ def chosen_loss(loss: str | Loss | None, outputs: Any, labels: Any) -> Loss:
 
 
 def chosen_score(score: str | Score | Callable[[Any, Any], float] | None, outputs: Any, labels: Any) -> Score:
-    """Return the score that is asked for, or the default for these outputs and labels.
+    """Return the named or given score, or the default for these outputs and labels.
 
     Raises:
         InputError: An unknown name, or no default fits.

@@ -17,14 +17,14 @@ from paramcast.training.start import starting
 
 
 class Contexts:
-    """Features of devices' examples by the final base, each computed once."""
+    """Cache of the features of devices' examples, computed by the final base."""
 
     def __init__(self, model: AdaptableModel) -> None:
         self._model = model
         self._kept: dict[str, np.ndarray] = {}
 
     def keep(self, device: DeviceData) -> None:
-        """Compute the features of all examples of a device."""
+        """Compute and cache the features of all examples of a device."""
         if device.id not in self._kept:
             self._kept[device.id] = self._model.context_of(device)
 
@@ -47,11 +47,11 @@ def updates(
     """Generate update tensors (B, *shape) for B devices from their first `support` examples.
 
     Args:
-        model: Fitted.
-        devices: B of them.
-        support: Examples of each.
-        condition: Which hypernetwork.
-        contexts: Features that are known already.
+        model: A fitted model.
+        devices: The B devices.
+        support: Number of support examples of each device.
+        condition: Condition of the hypernetwork.
+        contexts: Features that were computed before.
         truths: True domains by device id, for the oracle.
         gated: Whether the gain predictor may leave a device at the base.
     """
@@ -78,7 +78,7 @@ def scores_of(
     score: Score,
     condition: str = "support",
 ) -> np.ndarray:
-    """Score each device behind its first `skipped` examples: (B,) float64; without updates the base."""
+    """Score each device on the examples after the first `skipped`: (B,) float64; `made=None` is the base."""
     adapted, found = model.fitted.adapted[condition], []
     at = device_of(model.net)
     model.net.eval()
@@ -95,10 +95,10 @@ def scores_of(
 
 
 def training_sizes(support: int) -> list[int]:
-    """Return the sizes of support sets that training draws: a device may have fewer examples, or more."""
+    """Return the sizes of support sets in training, because devices may have fewer or more examples."""
     return sorted({1, max(1, support // 4), max(1, support // 2), support, 2 * support})
 
 
 def validation_sizes(support: int) -> list[int]:
-    """Return the sizes of support sets that select the training step and calibrate the gain predictor."""
+    """Return the sizes of support sets for selecting the training step and calibrating the gain predictor."""
     return sorted({max(1, support // 8), support})

@@ -1,4 +1,4 @@
-"""Where updates start from: what a device can do for itself. An update comes on top of it.
+"""The start of updates: a free baseline, which a device computes itself. An update is added to it.
 
 Every free baseline can be written as changed tensors of the module: running statistics, or the last
 layer's bias.
@@ -25,18 +25,18 @@ from paramcast.training.baselines import (
 )
 
 PREFIX = "start:"
-"""Begins the names of a start's tensors among those of an update."""
+"""Prefix of the names of the start's tensors in an update."""
 
 
 _STATISTICS = (ReestimatedStatistics, LearnedAlignment)
 
 
 class Start:
-    """A free baseline as changed tensors.
+    """A free baseline in the form of changed tensors.
 
     Args:
-        method: The baseline, as it was learned on training devices.
-        strength: Of the baseline.
+        method: The baseline, with the values that it learned from training devices.
+        strength: Strength of the baseline.
     """
 
     def __init__(self, method: FreeBaseline, strength: float) -> None:
@@ -44,13 +44,13 @@ class Start:
 
     @classmethod
     def of(cls, net: nn.Module, method: FreeBaseline, strength: float) -> Start | None:
-        """Return the start that a baseline stands for; None where it cannot be written as changed tensors."""
+        """Make the start of a baseline; None where it cannot be written as changed tensors."""
         if isinstance(method, _STATISTICS) or _last_linear(net) is not None:
             return cls(method, strength)
         return None
 
     def names(self, net: nn.Module) -> list[str]:
-        """Name the tensors that change."""
+        """List the names of the changed tensors."""
         if isinstance(self.method, _STATISTICS):
             layers = {id(layer) for layer in norm_layers(net)}
             named = [name for name, part in net.named_modules() if id(part) in layers]
@@ -62,7 +62,7 @@ class Start:
         return [f"{_last_linear(net)}.bias"]
 
     def values(self, net: nn.Module, support: Any) -> dict[str, Tensor]:
-        """Compute the changed tensors from the support examples, on the base module in its present state."""
+        """Compute the changed tensors from the support examples, with the base module's present state."""
         with torch.no_grad():
             if isinstance(self.method, _STATISTICS):
                 if examples.count(support) < 2:
@@ -82,12 +82,12 @@ class Start:
 
 
 class Started(Adapter):
-    """An adapter whose updates carry the tensors of a start beside their own.
+    """An adapter whose updates also contain the tensors of a start.
 
     Args:
-        adapter: What is generated.
+        adapter: The adapter of the generated tensors.
         net: The module.
-        names: Tensors of the start.
+        names: Names of the start's tensors.
     """
 
     def __init__(self, adapter: Adapter, net: nn.Module, names: Sequence[str]) -> None:
@@ -103,7 +103,7 @@ class Started(Adapter):
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
-        """Kinds of change of the adapter's targets; that of a start has no fast path."""
+        """Kinds of change of the adapter's targets; the kind 'start' has no fast path."""
         own = self._inner[0].kinds
         return own | {name: (*own.get(name, ()), "start") for name in self._start}
 
@@ -113,13 +113,13 @@ class Started(Adapter):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Tensors of both."""
+        """Shapes of the adapter's tensors and of the start's tensors."""
         return self._inner[0].shapes | {
             PREFIX + name: tuple(self._tensor(name).shape) for name in self._start
         }
 
     def changed(self, values: Values) -> dict[str, Tensor]:
-        """Add what the update changes to the start."""
+        """Compute the changed targets: the start plus the changes of the update."""
         own = {name: value for name, value in values.items() if not name.startswith(PREFIX)}
         result = self._inner[0].changed(own)
         for name in self._start:
@@ -128,7 +128,7 @@ class Started(Adapter):
         return result
 
     def base_values(self) -> dict[str, Tensor]:
-        """Leave the module as it is."""
+        """Return the values that leave the module unchanged."""
         return self._inner[0].base_values() | {
             PREFIX + name: self._tensor(name).detach().clone() for name in self._start
         }
@@ -141,10 +141,10 @@ class Started(Adapter):
 
 
 def starting(start: Start | None, net: nn.Module, supports: Sequence[Any]) -> dict[str, Tensor]:
-    """Return the start's tensors of B devices (B, ...), as a part of their updates.
+    """Compute the start's tensors of B devices (B, ...), as a part of their updates.
 
     Args:
-        start: None: no tensors.
+        start: The start; None: no tensors.
         net: The base module.
         supports: Inputs of the support examples of each device.
     """
@@ -156,6 +156,6 @@ def starting(start: Start | None, net: nn.Module, supports: Sequence[Any]) -> di
 
 
 def _last_linear(net: nn.Module) -> str | None:
-    """Name the last linear layer, as `MeanRemoval` finds it; None without one that has a bias."""
+    """Return the name of the last linear layer with a bias, or None."""
     linear = [name for name, part in net.named_modules() if type(part) is nn.Linear and part.bias is not None]
     return linear[-1] if linear else None

@@ -1,4 +1,4 @@
-"""Workers that train one model together, each on a share of the clips and of every batch."""
+"""Workers that train one model together, each on a part of the clips and of every batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Team:
-    """One process's place among those that train together, over the process group of torch.distributed.
+    """The rank of a process among the processes that train together, in torch.distributed's process group.
 
-    What several do is in expectation what one does: a step's batch is shared out, and gradients are averaged.
+    In expectation, several workers do the same as one: each step's batch is divided, and gradients are
+    averaged.
 
     Attributes:
-        rank: Of this process, in [0, size); that of rank 0 writes the files.
-        size: How many there are; alone, nothing is sent.
+        rank: Rank of this process, in [0, size); rank 0 writes the files.
+        size: Number of processes; with one process, nothing is sent.
     """
 
     rank: int = 0
@@ -31,19 +32,19 @@ class Team:
 
     @classmethod
     def current(cls) -> Team:
-        """That of the process group, if there is one."""
+        """Return the team of the present process group; without a group, a team of one."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     def has(self, clip_id: str) -> bool:
-        """Whether a training clip is this worker's."""
+        """Check whether a training clip belongs to this worker."""
         return self.size == 1 or seed_from("worker", clip_id) % self.size == self.rank
 
     def part(self, count: int) -> int:
-        """This worker's part of `count` things, at least one."""
+        """Return this worker's part of a number, at least 1."""
         return max(1, count // self.size)
 
     def agreed(self, value: T) -> T:
-        """What worker 0 has, for all."""
+        """Return worker 0's value to all workers; all must call this."""
         if self.size == 1:
             return value
         held = [value]
@@ -51,7 +52,7 @@ class Team:
         return held[0]
 
     def everyones(self, value: T) -> list[T]:
-        """What each worker has, by rank."""
+        """Return the values of all workers in the order of their ranks; all must call this."""
         if self.size == 1:
             return [value]
         held: list[T] = [value] * self.size
@@ -64,7 +65,7 @@ class Team:
             module.load_state_dict(self.agreed(module.state_dict()))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Set gradients to their means over the workers; where one has none, it counts as zero."""
+        """Set gradients to their means over the workers; a missing gradient counts as zero."""
         if self.size == 1:
             return
         trained = list(parameters)

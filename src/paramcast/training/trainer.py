@@ -1,8 +1,8 @@
-"""Training for any module: the base cross-fitted, hypernetworks on episodes, a gain predictor; resumable.
+"""Training of any module: cross-fitted bases, hypernetworks on episodes, a gain predictor; resumable.
 
-A hypernetwork that learns on devices which its base module has learned from sees features that the base has
-memorized, and ends below the base on new devices. So the base is either trained here, once for each fold of
-the devices without it, or it comes trained on other devices.
+If a hypernetwork learns on devices that its base module has learned from, it sees features that the base has
+memorized, and its updates are worse than the base on new devices. So the base is either trained here, once
+for each fold of the devices without that fold, or it was trained before on other devices.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ from paramcast.training.uplink import Uplink
 
 STEPS = 400
 SUPPORT = 8
-"""Examples that devices adapt with, unless told otherwise."""
+"""Default number of examples that devices adapt with."""
 DEVICES_A_STEP = 16
 QUERIES_A_DEVICE = 16
 VALIDATIONS = 4
-"""Validations of a hypernetwork: with more of them, one would be chosen for its luck."""
+"""Number of validations of a hypernetwork. With more validations, a step would be selected by chance."""
 BETA = 0.8
 """Weight of the ADR's loss."""
 FOLDS = 4
@@ -69,18 +69,18 @@ FOLDS = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What every stage of one training run needs.
+    """Data and options that all stages of a training run need.
 
     Attributes:
-        model: Trained in place.
-        train, validation: Devices.
-        loss, score: Of outputs and labels.
+        model: The model; it is trained in place.
+        train, validation: Training and validation devices.
+        loss, score: Loss and score of outputs and labels.
         augment: Makes a variant of a device for one step, or None.
-        lessons: States of the base, each with the devices that it has not seen.
+        lessons: States of the base, each with devices that it has not seen.
         final: The state of the base that is kept.
         truths: True domain by device id, or None.
-        support: Examples that devices adapt with.
-        steps, rate, seed: Of each hypernetwork.
+        support: Number of examples that devices adapt with.
+        steps, rate, seed: Optimizer steps, peak learning rate and seed of each hypernetwork.
         precision: A torch dtype for autocast, or None.
         team: The processes that train together.
     """
@@ -119,34 +119,36 @@ def fit(
     precision: torch.dtype | None = None,
     folder: Path | str | None = None,
 ) -> None:
-    """Train a model's hypernetworks, and the base module if asked.
+    """Train a model's hypernetworks, and the base module if `base` asks for it.
 
-    Where torch.distributed has a process group (torchrun, Ray Train), its processes train together: all call
-    this with the same devices, each trains some of the bases and takes its part of every step's devices, and
-    all end with the same model.
+    If torch.distributed has a process group (torchrun, Ray Train), its processes train together. All must
+    call this with the same devices. Each trains some of the bases and takes its part of every step's
+    devices, and all end with the same model.
 
     Args:
-        model: Trained in place.
-        train_devices: Devices that are learned from. With `base=False` the module must not have seen them.
-        validation_devices: Others, which select the training step and calibrate the gain predictor.
+        model: The model; it is trained in place.
+        train_devices: Devices to learn from. With `base=False` the module must not have seen them.
+        validation_devices: Other devices, which select the training step and calibrate the gain predictor.
         steps: Optimizer steps of each hypernetwork; None: 400.
-        base: True: train the module, too, by AdamW on all examples. A function (module, devices) trains it in
-            place; it is called for all devices and for all but each fold, from the same initial weights.
+        base: False: keep the module's weights. True: train the module, too, with AdamW on all examples. A
+            function (module, devices) trains it in place; it is called for all devices, and for all devices
+            without each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
-        start: Whether updates start from what a device can do by itself: the free baseline that is best on
-            validation devices, or an alignment of normalization statistics whose strengths are learned; it
-            stays where no update is worth it. Such a model has no export yet.
-        support: Examples that devices will adapt with; training draws fewer, too.
+        start: Whether updates start from a free baseline: the best one on validation devices, or an alignment
+            of normalization statistics with learned strengths. Where the gain predictor refuses an update,
+            the device still applies this start. Such a model cannot be exported yet.
+        support: Number of examples that devices will adapt with; training also draws other numbers.
         folds: Folds of the devices for cross-fitting the base; fewer where there are fewer groups.
         rate: Peak learning rate.
-        seed: Of everything.
+        seed: Seed of all random draws.
         device: A torch device such as "cuda"; None: where the module is.
         precision: `torch.bfloat16` or `torch.float16` for mixed precision; None: none.
-        folder: A folder for checkpoints: a killed run that is started again with it goes on. None: no
-            checkpoints. Processes that train together need the same folder.
+        folder: A folder for checkpoints. A killed run continues if it is started again with the same folder.
+            None: no checkpoints are kept. Processes that train together need the same folder.
 
     Raises:
-        InputError: Unusable devices, devices in both sets, or targets that cannot be adapted.
+        InputError: Unusable devices, devices in both sets, fewer than 2 folds, or targets that cannot be
+            adapted.
         TrainingDivergedError: The loss became infinite or NaN.
     """
     check_devices(train_devices, 2, "training")
@@ -297,7 +299,7 @@ def _fit_hypernet(plan: Plan, condition: str, work: Path) -> None:
 def _lesson(
     plan: Plan, condition: str, devices: Sequence[DeviceData], contexts: Contexts, rng: np.random.Generator
 ) -> Tensor:
-    """Compute the loss () of one step; support and query examples differ between steps."""
+    """Compute the loss () of one step; the support and query examples are drawn anew in each step."""
     model = plan.model
     at = device_of(model.net)
     chosen = [devices[int(rng.integers(len(devices)))] for _ in range(plan.team.part(DEVICES_A_STEP))]
@@ -335,13 +337,13 @@ def _features(
     contexts: Contexts,
     condition: str,
 ) -> np.ndarray:
-    if condition != "support":  # which reads no features
+    if condition != "support":  # other conditions read no features
         return np.zeros((1, len(model.fitted.uplink.mean)), np.float32)
     return contexts.of(device, rows) if varied is device else model.context_of(varied, rows)
 
 
 def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
-    """Fit the uplink to training devices' features, equally many of each."""
+    """Fit the uplink to features of training devices, to at most 64 examples of each device."""
     sent = [sent_and_whole(model.context_of(device, slice(0, 64)))[0] for device in devices]
     features = np.concatenate(sent)
     if not np.isfinite(features).all():
@@ -352,7 +354,7 @@ def _uplink(model: AdaptableModel, devices: Sequence[DeviceData]) -> Uplink:
 
 
 def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
-    """Return outputs and labels of a few examples: what loss and score are chosen by."""
+    """Return outputs and labels of a few examples, for choosing the default loss and score."""
     at = device_of(model.net)
     model.net.eval()
     with torch.no_grad():
@@ -368,7 +370,7 @@ def _first(model: AdaptableModel, device: DeviceData) -> tuple[Any, Any]:
 
 @contextmanager
 def _threads(net: nn.Module) -> Iterator[None]:
-    """Use one thread for small modules: further threads would wait longer than they work."""
+    """Use one thread for small modules: more threads would wait longer than they work."""
     with one_thread() if _is_small(net) else nullcontext():
         yield
 

@@ -1,4 +1,4 @@
-"""The uplink projection: what of a trunk's feature a device sends."""
+"""The uplink: the projection of features to the few numbers that a device sends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ IMAGE_DIM, TEXT_DIM = 128, 128
 
 @dataclass(frozen=True)
 class Uplink:
-    """A whitening PCA: uplink = (feature - mean) @ matrix, each entry of unit variance on the training set.
+    """A whitening PCA: (feature - mean) @ matrix; each entry has variance 1 on the training set.
 
-    It is fitted without labels and frozen before any training, so what the cloud sees of a device is never a
-    memory of the training labels.
+    It is fitted without labels and frozen before any training, so it holds no information about training
+    labels.
 
     Attributes:
         mean: (D,) float32.
@@ -29,12 +29,12 @@ class Uplink:
 
     @classmethod
     def fit(cls, features: np.ndarray, dim: int, *, standardize: bool = False) -> Uplink:
-        """Fit to features (N, D) float32; the entries beyond their rank are zero.
+        """Fit the projection; entries beyond the rank of the features are zero.
 
         Args:
             features: (N, D) float32 of training examples.
-            dim: Number U of entries that are sent.
-            standardize: Whether every feature counts alike, whatever its unit.
+            dim: Number U of entries to send.
+            standardize: Whether to scale every feature to variance 1 first, so that units do not matter.
         """
         if standardize:
             scale = np.maximum(features.std(0), 1e-6 * (1 + np.abs(features).max(0)))
@@ -53,17 +53,17 @@ class Uplink:
         return cls(mean.astype(np.float32), matrix)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(N, D) -> (N, U) float32."""
+        """Project features (N, D) to (N, U) float32."""
         projected: np.ndarray = (features - self.mean) @ self.matrix
         return projected.astype(np.float32)
 
     @cached_property
     def directions(self) -> np.ndarray:
-        """(U, D) float32: what a one in each entry of an uplink feature stands for."""
+        """(U, D) float32: the change of the features for a change of 1 in each entry of the uplink."""
         inverse: np.ndarray = np.linalg.pinv(self.matrix)
         return inverse
 
 
 def as_received(uplinks: np.ndarray) -> np.ndarray:
-    """Uplink features (N, U) as the cloud receives them: through int8 with a scale a row."""
+    """Quantize uplink features (N, U) as requests do, to int8 with a scale per row, and convert them back."""
     return from_int8(*to_int8(uplinks))

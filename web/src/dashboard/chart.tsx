@@ -1,4 +1,4 @@
-/** Series by time, as drawings that grow with the page; their numbers stand in a table beside them. */
+/** Charts of time series, as SVG that scales with the page; a table beside each chart has the numbers. */
 
 import { clock, moment, rounded } from "./format";
 
@@ -18,10 +18,10 @@ export function Chart({
   shown,
 }: {
   title: string;
-  /** Unix milliseconds at which each value's time begins. */
+  /** Unix milliseconds at which each value's interval begins. */
   times: number[];
   series: Series[];
-  /** Lines, each from zero; else bars, on top of each other. */
+  /** Draw lines, each from zero; otherwise stacked bars. */
   lines?: boolean;
   shown: (value: number) => string;
 }) {
@@ -75,7 +75,7 @@ export function Chart({
   );
 }
 
-/** A line with gaps where there is no value; a value alone is a short dash. */
+/** Return the SVG path of a line with gaps at missing values; a single value becomes a short dash. */
 function lineOf(values: (number | null)[], step: number, y: (value: number) => number): string {
   return values
     .map((value, place) => {

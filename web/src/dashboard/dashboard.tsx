@@ -11,7 +11,7 @@ import { Login } from "./login";
 import { ModelsPage } from "./models";
 import { Heading } from "./parts";
 
-/** The pages for operators. */
+/** Show the pages for operators. */
 export function Dashboard() {
   useEffect(() => {
     if (operator.value === undefined) signIn().catch((error: unknown) => signOut(messageOf(error)));

@@ -5,7 +5,7 @@ import { ContextMap, place, type Stop } from "./map";
 import { Confirmed, Facts, Heading, Table, Trouble, useFetched } from "./parts";
 import type { Device, FleetMap, Issued, Listed } from "./types";
 
-/** One device: where its contexts lay, what it was given, and what it said of that. */
+/** Show a device: its contexts on the map, its updates, and its reports on them. */
 export function DevicePage({ id }: { id: string }) {
   const path = `/devices/${encodeURIComponent(id)}`;
   const { data, trouble, again } = useFetched<Device>(path);
@@ -76,7 +76,7 @@ function Track({ device }: { device: Device }) {
   );
 }
 
-/** Queries are the video application's: a model of another kind is told of examples. */
+/** Describe the support set. Only video models have queries; for other models, count examples. */
 function madeOf({ clips, queries }: Issued): string {
   return queries ? `${clips} clips, ${queries} queries` : `${clips} examples`;
 }

@@ -12,7 +12,7 @@ const KINDS = {
   revoked: "Revoked",
 };
 
-/** The registry, a page at a time. */
+/** Show the registered devices, one page at a time. */
 export function DevicesPage() {
   const { query } = route.value;
   const [search, kind, after] = [query.get("search") ?? "", query.get("kind") ?? "all", query.get("after")];

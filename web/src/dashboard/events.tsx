@@ -6,7 +6,7 @@ import type { Act } from "./types";
 
 const PAGE = 50;
 
-/** Who did what to the service's state, the newest first. */
+/** Show the changes of the service's state and who made them, the newest first. */
 export function EventsPage() {
   const before = route.value.query.get("before");
   const asked = new URLSearchParams({ last: String(PAGE), ...(before !== null && { before }) });
@@ -37,7 +37,7 @@ export function EventsPage() {
   );
 }
 
-/** Long words, such as keys, are cut: `paramcast access events` shows them whole. */
+/** Shorten long words, such as keys; `paramcast access events` shows them in full. */
 function details({ about }: Act): string {
   const told = Object.entries(about)
     .filter(([, value]) => value !== null)

@@ -10,7 +10,7 @@ import type { FleetMap, Glance, Overview } from "./types";
 const SPANS = { hour: "Last hour", day: "Last day", week: "Last week", month: "Last month" };
 const MAP_EVERY_MS = 30_000;
 
-/** The fleet at a glance, as it changes. */
+/** Show a summary of the fleet, with live changes. */
 export function FleetPage() {
   const span = route.value.query.get("span") ?? "day";
   const [glance, setGlance] = useState<Glance | null>(null);

@@ -3,7 +3,7 @@ import { messageOf } from "../device/errors";
 import { signIn, whyOut } from "./api";
 import { Heading, Trouble } from "./parts";
 
-/** Who has no token yet. */
+/** Show the sign-in form to users without a token. */
 export function Login() {
   const [token, setToken] = useState("");
   const [trouble, setTrouble] = useState<string | null>(null);

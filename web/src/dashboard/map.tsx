@@ -7,7 +7,7 @@ export interface Stop {
   y: number;
 }
 
-/** Where the devices' newest contexts lie, and the way that one device took. */
+/** Show a map of the devices' newest contexts, and optionally the track of one device. */
 export function ContextMap({ map, track = [] }: { map: FleetMap; track?: Stop[] }) {
   if (!map.occupied.length) return <p class="quiet">No device has a place on the map yet.</p>;
   const { cells, left, bottom, size, occupied } = map;

@@ -4,7 +4,7 @@ import { bytes, milliseconds, moment, points, whole } from "./format";
 import { Confirmed, Heading, Table, Trouble, useFetched } from "./parts";
 import type { Comparison, Recall, Version } from "./types";
 
-/** Versions of models, what they did, what is called back, and the way back. */
+/** Show the versions of models, their results and recalls, and the button for a rollback. */
 export function ModelsPage() {
   const { data, trouble, again } = useFetched<Version[]>("/versions");
   const recalls = useFetched<Recall[]>("/recalls");
@@ -99,7 +99,7 @@ function Versions({ versions }: { versions: Version[] }) {
   );
 }
 
-/** Of each base model, the newest version in service, where another one would serve in its place. */
+/** Offer a rollback of each base model's newest version in service, if an earlier version can replace it. */
 function RollBack({ versions, again }: { versions: Version[]; again: () => void }) {
   const newest = versions.filter(
     (one) =>
@@ -134,7 +134,7 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
   );
 }
 
-/** Show the updates that the signed notice of each base model calls back. */
+/** Show the updates that the signed notice of each base model recalls. */
 function CalledBack({ recalls }: { recalls: Recall[] }) {
   const told = recalls.filter((one) => one.to_base || one.since > 0 || one.withdrawn.length > 0);
   return (

@@ -1,4 +1,4 @@
-/** What several pages are made of. */
+/** Components and hooks that several pages use. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -11,7 +11,7 @@ export interface Fetched<T> {
   again: () => void;
 }
 
-/** What the service answers to `path`, asked again when that changes; null: nothing is asked. */
+/** Fetch the service's answer to `path`, again whenever `path` changes; null fetches nothing. */
 export function useFetched<T>(path: string | null): Fetched<T> {
   const [found, setFound] = useState<{ path: string; data: T } | null>(null);
   const [trouble, setTrouble] = useState<string | null>(null);
@@ -29,7 +29,7 @@ export function useFetched<T>(path: string | null): Fetched<T> {
   return { data: found?.path === path ? found.data : null, trouble, again: () => setTurn((old) => old + 1) };
 }
 
-/** The heading of a page: it takes the focus, so that who hears the page hears that it is another one. */
+/** Show the heading of a page. It takes the focus, so that screen readers announce the new page. */
 export function Heading({ children }: { children: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
@@ -48,7 +48,7 @@ export function Trouble({ children }: { children: ComponentChildren }) {
   );
 }
 
-/** A table that may be wider than its page. */
+/** Show a table that may be wider than its page. */
 export function Table({
   label,
   head,
@@ -98,7 +98,7 @@ export function Facts({ facts }: { facts: [string, ComponentChildren][] }) {
   );
 }
 
-/** A button whose deed is asked about first, in words. */
+/** Show a button that asks for confirmation before it acts. */
 export function Confirmed({
   label,
   question,

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { adapt, adapted, busy, clips, enrol, rollBack, status, wantsToken } from "./state";
 
-/** Asking the cloud for parameters, and going back. */
+/** Show the controls that request an update from the server, and roll back. */
 export function Adaptation() {
   const now = status.value;
   const isBase = now?.source === "base";

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Ranked } from "../video/ranking";
 import { type Asked, ask, asked, busy, clips, nameOf, opened, status } from "./state";
 
-/** Asking, and the answers before and after. */
+/** Show the form for questions, and the answers before and after adaptation. */
 export function Answers() {
   const { task } = opened.value!;
   const [text, setText] = useState("");

@@ -11,7 +11,7 @@ import {
   type ShownClip,
 } from "./state";
 
-/** Opening videos, and the frames that were taken of the last one. */
+/** Show the controls that open videos, and the frames taken from the last video. */
 export function Clips() {
   const last = clips.value.at(-1);
   return (

@@ -1,6 +1,6 @@
 import { exchanges } from "./state";
 
-/** Every exchange with the cloud: the bodies' bytes. */
+/** Show every exchange with the server, with the bytes of the bodies. */
 export function Ledger() {
   const all = exchanges.value;
   return (

@@ -6,7 +6,7 @@ const TASKS = {
   retrieval: "finds clips by a text",
 };
 
-/** The model that runs in the tab, or how far it is loaded. */
+/** Show the model that runs in the tab, or the progress of loading it. */
 export function Model() {
   const model = opened.value;
   if (!model) {

@@ -2,7 +2,7 @@ import type { TensorSpec } from "../device/inputs";
 import { Engine } from "./model";
 import type { OpenedModule } from "./tab";
 
-/** A model that takes arrays: what it is, and how it is used. */
+/** Show a model that takes arrays: its properties and how to use it. */
 export function ArrayModel({ model }: { model: OpenedModule }) {
   return (
     <>

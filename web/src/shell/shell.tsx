@@ -12,7 +12,7 @@ const PAGES = [
   { name: "events", title: "Events" },
 ];
 
-/** What is loaded when it is first shown: the device in the tab, and all that is for operators. */
+/** Parts that are loaded when they are first shown: the device in the tab, and the operators' dashboard. */
 const device = signal<ComponentType | null>(null);
 const dashboard = signal<ComponentType | null>(null);
 const trouble = signal<string | null>(null);
@@ -26,7 +26,7 @@ async function bring(isDevice: boolean): Promise<void> {
   }
 }
 
-/** The pages, and the way from one to the other. */
+/** Show the pages and the navigation between them. */
 export function Shell() {
   const name = route.value.parts[0] ?? "";
   const title = PAGES.find((page) => page.name === name)?.title ?? "No such page";

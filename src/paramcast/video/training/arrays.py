@@ -1,4 +1,4 @@
-"""Devices as arrays: which rows of the bank each clip and text is; sets of unlike size side by side."""
+"""Devices in the form of arrays: the bank's rows of each clip and text."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import numpy as np
 from paramcast.video.shifts.fleet import Device
 
 NO_ANSWER, UNKNOWN = -2, -1
-"""In place of an answer's number: there is none, or the model does not know it."""
+"""Values in place of an answer's number: there is no answer, or the model does not know it."""
 
 
 @dataclass(frozen=True)
 class ClipData:
-    """One clip as one device sees it.
+    """One clip in the view of one device.
 
     Attributes:
         clip_id: The clip's id.
-        row: Its row of the bank.
-        queries: (n,) rows of its queries' texts.
-        items: (n, 3 + options): the row shown, the text's row, the answer's number (-1 where there is none),
-            and in multiple choice the options' rows (-1 behind a question's last); there the number is the
-            right option's place.
+        row: The clip's row of the bank.
+        queries: (n,) rows of the texts of its queries.
+        items: (n, 3 + options): the row of the clip or frame, the row of the text, the answer's number (-1
+            where there is none), and in multiple choice the rows of the options (-1 after a question's last
+            option). In multiple choice, the answer's number is the place of the right option.
         hints: (n,) rows of further texts about the clip, for training only.
-        right: (n, answers) the numbers of all answers that were given, as often as they were; UNKNOWN where
-            the model has no such answer, NO_ANSWER behind the last. None: the answer of each item alone.
+        right: (n, answers) the numbers of all given answers, repeated as often as they were given; UNKNOWN
+            where the model does not know the answer, NO_ANSWER after the last. None: only the answer of each
+            item.
     """
 
     clip_id: str
@@ -33,7 +34,7 @@ class ClipData:
     queries: np.ndarray
     items: np.ndarray
     hints: np.ndarray
-    right: np.ndarray = None  # type: ignore[assignment]  # never None once it is made
+    right: np.ndarray = None  # type: ignore[assignment]  # never None after __post_init__
 
     def __post_init__(self) -> None:
         if self.right is None:
@@ -42,7 +43,7 @@ class ClipData:
 
 @dataclass(frozen=True)
 class DeviceData:
-    """One device: its clips, the first `support` of them for adaptation, and its true domain (R,) float32."""
+    """One device: its clips, of which the first `support` are for adaptation, and its domain (R,) float32."""
 
     device: Device
     clips: tuple[ClipData, ...]
@@ -51,5 +52,5 @@ class DeviceData:
 
     @property
     def query(self) -> tuple[ClipData, ...]:
-        """The clips on which it is scored."""
+        """The query clips."""
         return self.clips[self.support :]

@@ -1,4 +1,4 @@
-"""Write the artifact of a video model: `device`, the bundle, and `server`, the hypernetwork."""
+"""Writes the artifact of a video model: the folders `device` (the bundle) and `server` (hypernetwork)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from paramcast.video.training.serving import server_side
 
 
 def export_artifact(model: TrainedModel, out: Path | str, public_key: str | None = None) -> Path:
-    """Write an artifact, whole or not at all; an older artifact of that name is replaced.
+    """Write an artifact atomically; an older artifact in the same folder is replaced.
 
     Args:
-        model: Trained.
+        model: A trained model.
         out: The folder.
-        public_key: As of `export_bundle`.
+        public_key: See `export_bundle`.
 
     Raises:
-        InputError: As `export_bundle`; or `out` is something else than an artifact.
+        InputError: See `export_bundle`; or `out` exists and is not an artifact.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "server" / "manifest.json").exists():

@@ -1,4 +1,4 @@
-"""Features in memory: every clip under every camera that sees it, and every text, each once."""
+"""Features in memory: every clip with every camera set that is used, and every text, each once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from paramcast.video.data.features import FeatureStore
 from paramcast.video.shifts.cameras import Camera
 
 ClipKey = tuple[str, tuple[Camera, ...], int | None]
-"""Clip id, cameras, and the one frame that is meant (None: all of them)."""
+"""Clip id, cameras, and the number of a single frame (None: all frames)."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Rows of features.
+    """Rows of features of clips and texts.
 
     Attributes:
         frames: (R, T, Di) float32, zero where there is no frame.
-        mask: (R, T) bool.
-        clip_rows: Which row shows which clip.
+        mask: (R, T) bool, True where there is a frame.
+        clip_rows: Clip key -> its row.
         texts: (S, Dt) float32.
-        text_rows: Which row is which text.
+        text_rows: Text -> its row.
     """
 
     frames: Tensor
@@ -36,7 +36,7 @@ class Bank:
 
     @classmethod
     def build(cls, store: FeatureStore, clips: Iterable[ClipKey], texts: Iterable[str]) -> Bank:
-        """Encode what is not cached yet, and lay it out."""
+        """Build a bank; features that are not cached yet are encoded."""
         keys = list(dict.fromkeys(clips))
         whole = list(dict.fromkeys((clip, cameras) for clip, cameras, _ in keys))
         features = dict(zip(whole, store.clips(whole), strict=True))
@@ -57,23 +57,23 @@ class Bank:
         )
 
     def anchors(self, count: int = 1) -> np.ndarray:
-        """(R, count, Di) float32: the features of each row's anchor frames, spread evenly."""
+        """Return the features of each row's anchor frames, evenly spread: (R, count, Di) float32."""
         odd = 2 * torch.arange(count) + 1
         places = self.mask.sum(1, keepdim=True) * odd // (2 * count)
         return self.frames[torch.arange(len(self.frames))[:, None], places].numpy()
 
     def means(self) -> np.ndarray:
-        """(R, Di) float32: the mean over each row's frames."""
+        """Compute the mean over each row's frames: (R, Di) float32."""
         counts = self.mask.sum(1, keepdim=True)
         mean: np.ndarray = (self.frames.sum(1) / counts).numpy()
         return mean
 
     def some_frames(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Four frames of each row, drawn at random: cheaper to train on than all, and harder to memorize.
+        """Draw four random frames of each row: training is cheaper than on all frames, and memorizes less.
 
         Args:
             rows: (...) int.
-            rng: Draws the frames; with replacement, so that a row of fewer frames serves too.
+            rng: Draws the frames, with replacement, so that rows with fewer frames work as well.
 
         Returns:
             (..., 4, Di) float32 and a mask (..., 4) bool, all True.
@@ -84,20 +84,20 @@ class Bank:
         return self.frames[index[..., None], drawn], torch.ones_like(drawn, dtype=torch.bool)
 
     def some_texts(self, rows: np.ndarray) -> Tensor:
-        """Texts (..., Dt) float32 of rows (...) int."""
+        """Return the texts of rows (...) int: (..., Dt) float32."""
         return self.texts[torch.from_numpy(rows)]
 
     def all_frames(self, rows: Sequence[int]) -> Tensor:
-        """(N, Di) float32: every frame of these rows."""
+        """Return every frame of these rows: (N, Di) float32."""
         index = torch.tensor(rows)
         return self.frames[index][self.mask[index]]
 
 
 @dataclass(frozen=True)
 class OffsetBank(Bank):
-    """A bank as B devices see it whose features are all moved, each device's by an offset of its own.
+    """A bank for B devices: an offset for each device is added to all features.
 
-    Rows asked for have a device axis first.
+    The first axis of row indices is the device axis.
 
     Attributes:
         frame_offsets: (B, Di) float32.
@@ -108,18 +108,18 @@ class OffsetBank(Bank):
     text_offsets: Tensor
 
     def some_frames(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Frames of rows (B, ...), moved; see `Bank.some_frames`."""
+        """Draw frames of rows (B, ...) and add the offsets; see `Bank.some_frames`."""
         frames, mask = super().some_frames(rows, rng)
         return frames + _spread(self.frame_offsets, frames.dim()), mask
 
     def some_texts(self, rows: np.ndarray) -> Tensor:
-        """Texts of rows (B, ...), moved."""
+        """Return the texts of rows (B, ...), with the offsets added."""
         texts = super().some_texts(rows)
         return texts + _spread(self.text_offsets, texts.dim())
 
 
 def _spread(offsets: Tensor, dims: int) -> Tensor:
-    """Reshape (B, D) to (B, 1, ..., D) with `axes` axes."""
+    """Reshape (B, D) to (B, 1, ..., D) with `dims` axes."""
     return offsets.reshape(len(offsets), *[1] * (dims - 2), -1)
 
 

@@ -1,4 +1,4 @@
-"""The adaptor's lessons: a device, a support set, a disjoint query set."""
+"""Episodes for training hypernetworks: a device, a support set and a disjoint query set."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ OFFSET_DIMS, OFFSET_SIZE = 32, 3.0
 
 @dataclass(frozen=True)
 class Lessons:
-    """Where episodes are drawn from.
+    """Devices and clips from which episodes are drawn.
 
     Attributes:
-        task: What devices do.
-        bank, table: Features of all clips.
-        devices: With cameras or vocabularies.
-        plain: Without; of few such devices, the adaptor would memorize the clips.
-        plain_share: Share of lessons that are about plain devices.
-        others: Clips of nobody in particular.
-        devices_a_step: Episodes in a step.
+        task: The task.
+        bank, table: Features and uplink features of all clips.
+        devices: Devices with cameras or vocabularies.
+        plain: Devices without them. If there were few, the hypernetwork would memorize their clips.
+        plain_share: Share of episodes with plain devices.
+        others: Clips of no device, as negative examples.
+        devices_a_step: Number of episodes in a step.
     """
 
     task: Task
@@ -49,9 +49,9 @@ class Lessons:
     devices_a_step: int = DEVICES_A_STEP
 
     def loss(self, adaptor: FormHypernetwork, rng: np.random.Generator, beta: float) -> Tensor:
-        """The loss () of one step: the task's on the query sets, and `beta` times the ADR's.
+        """Compute the loss () of one step: the task's loss on the query sets plus `beta` times the ADR's.
 
-        Every device's clips are shuffled anew, so that which of them are support differs between episodes.
+        Every device's clips are shuffled in each step, so that each episode has another support set.
         """
         chosen = [self._device(rng) for _ in range(self.devices_a_step)]
         supports, queries = [], []
@@ -78,13 +78,13 @@ class Lessons:
 
     @cached_property
     def _kinds(self) -> list[list[DeviceData]]:
-        return by_kind(self.devices)  # lessons are about each kind as often
+        return by_kind(self.devices)  # all kinds are drawn equally often
 
     def _moved(self, inputs: ContextInputs, rng: np.random.Generator) -> tuple[ContextInputs, Bank]:
-        """Move all that some devices see by an offset of their own, as if they were of another collection.
+        """Add a random offset to all features of some devices, as if these were from another collection.
 
-        Offsets are drawn along the leading directions of the features, of a size between nothing and
-        `OFFSET_SIZE` standard deviations.
+        Each device has its own offset. Offsets are drawn along the leading directions of the features, with a
+        size from 0 to `OFFSET_SIZE` standard deviations.
         """
         devices = len(inputs.anchors)
         size = rng.random((devices, 1)) * OFFSET_SIZE * (rng.random((devices, 1)) < self.task.offset_share)
@@ -114,7 +114,7 @@ class Lessons:
 
 
 def moved_view(bank: Bank, table: UplinkTable, seed: int) -> tuple[Bank, UplinkTable]:
-    """A bank and its table as if they were of another collection: all features moved by one offset."""
+    """Copy a bank and its table with one offset added to all features, as if from another collection."""
     rng = np.random.default_rng(seed_from("moved", seed))
     frame_offset, text_offset = table.lifted(
         *(
@@ -135,7 +135,7 @@ def generate(
     *,
     gate: bool = True,
 ) -> dict[str, Tensor]:
-    """Package tensors (N, *shape) for N devices from their first `support` support clips."""
+    """Generate update tensors (N, *shape) for N devices from their first `support` support clips."""
     inputs = table.context(
         [device.clips[: min(support, device.support)] for device in devices],
         [device.truth for device in devices],
@@ -144,5 +144,5 @@ def generate(
 
 
 def one_of(packages: dict[str, Tensor], place: int) -> dict[str, Tensor]:
-    """The package of one device, with a device axis of 1."""
+    """Select the update tensors of one device, with a device axis of 1."""
     return {name: tensor[place : place + 1] for name, tensor in packages.items()}

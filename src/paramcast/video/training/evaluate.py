@@ -1,11 +1,11 @@
-"""Evaluation with controls: is it adaptation, and does it pay?
+"""Evaluation with controls, which show whether a gain comes from adaptation.
 
-A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every figure comes with
-those of the same devices under no adaptation (`base`), a generator trained the same way on a fixed context
-(`constant`), another device's package (`shuffled`) and an adaptor that is given the true domain (`oracle`).
-Where questions are answered, the base model also answers them about black pictures (`black`) and about an
-average one (`question_only`): what it knows without looking is no merit of its eyes. `ceiling` is the share
-of the questions that have an answer which the model knows.
+A hypernetwork that is conditioned on what it is scored on is only a bigger model. So every metric is also
+computed on the same devices without an update (`base`), with a hypernetwork that was trained in the same way
+on a fixed context (`constant`), with another device's update (`shuffled`), and with a hypernetwork that is
+given the true domain (`oracle`). For tasks with answers, the base model also answers about black pictures
+(`black`) and about an average picture (`question_only`). This shows how much it answers without seeing the
+clip. `ceiling` is the share of the questions for which the model knows a right answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from paramcast.video.training.views import UplinkTable, Views
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation saw and found."""
+    """Devices and results of an evaluation."""
 
     fleet: Fleet
     results: tuple[Result, ...]
@@ -53,16 +53,16 @@ def evaluate(
 ) -> Evaluation:
     """Score simulated test devices under every control.
 
-    Clips that training or model selection used are never drawn. Under the camera shift every other device
-    has a camera of a kind that is never used in training.
+    Clips that training or model selection used are never drawn. With the camera shift, every other device
+    has a camera of a kind that training never used.
 
     Args:
-        model: Trained, by `paramcast train`.
-        collection: Any collection that serves the model's task; need not be the one of training.
+        model: A model that was trained by `paramcast train`.
+        collection: Any collection with clips for the model's task, also another one than in training.
         shift: 'none', or shifts joined by '+', such as 'category+camera'.
         devices: Number of devices.
-        support_sizes: Support clips a device, each a row of results.
-        seed: Of the devices and of the shuffling.
+        support_sizes: Numbers of support clips of a device; each gives rows of results.
+        seed: Seed of the devices and of the shuffling.
 
     Raises:
         InputError: The collection has too few clips for the task, or the shift is unknown.
@@ -86,7 +86,7 @@ def evaluate(
     jobs: dict[str, Callable[[], list[dict[Metric, float]]]] = {
         "base": partial(scorer.scores, "base", None),
         "constant": partial(scorer.scores, "constant", generate(model.adaptors["constant"], table, data, 1)),
-        # An upper reference asks no gate.
+        # The oracle is an upper reference, so its gate is not used.
         "oracle": partial(
             scorer.scores,
             "oracle",
@@ -122,7 +122,7 @@ def evaluate(
 def test_fleet(
     model: TrainedModel, collection: Collection, shift: str, devices: int, support: int, seed: int
 ) -> Fleet:
-    """The devices of an evaluation, of clips that training never touched."""
+    """Draw the devices of an evaluation from clips that training never used."""
     return draw_fleet(model, collection, "test", test_clips(model, collection), shift, devices, support, seed)
 
 
@@ -136,10 +136,11 @@ def draw_fleet(
     support: int,
     seed: int,
 ) -> Fleet:
-    """Devices of one split, from `clips`, that differ in `shift`; see `evaluate`.
+    """Draw devices of one split from `clips`, which differ in `shift`; see `evaluate`.
 
     Raises:
-        InputError: No or too few clips for the task, or the shift is unknown or is not one of this task.
+        InputError: There are too few clips for the task, no clip has a category where the shift needs it, or
+            the shift is unknown or not possible for the task.
     """
     shifts = () if shift == "none" else tuple(shift.split("+"))
     if "habits" in shifts and not model.task.has_answers:
@@ -176,7 +177,10 @@ def draw_fleet(
 
 
 def test_clips(model: TrainedModel, collection: Collection) -> list[str]:
-    """Ids of the clips that serve the task and that neither training nor model selection used."""
+    """List the ids of clips for the task that neither training nor model selection used.
+
+    Clips of a group that training or model selection used are left out as well.
+    """
     used = {clip for split in ("train", "validation") for clip in model.config.clips[split]}
     seen = {group for clip, group in collection.groups.items() if clip in used}
     return [
@@ -195,7 +199,7 @@ class _Scorer:
     table: UplinkTable
 
     def scores(self, control: str, packages: dict[str, Tensor] | None) -> list[dict[Metric, float]]:
-        """Every device's figures under its package."""
+        """Compute the metrics of every device under its update."""
         adaptor = self.model.adaptors[CONDITIONS.get(control, "support")]
         return [
             self.model.task.score(
@@ -211,12 +215,12 @@ class _Scorer:
         ]
 
     def seeing(self, picture: np.ndarray) -> _Scorer:
-        """The same where every frame has the features `picture` (Di,): what do questions alone give away?"""
+        """Replace all frames by the features `picture` (Di,), to see how much the questions alone reveal."""
         frames = torch.from_numpy(np.asarray(picture, np.float32)) * self.bank.mask[..., None]
         return replace(self, bank=replace(self.bank, frames=frames))
 
     def ceiling(self) -> list[dict[Metric, float]]:
-        """The share of the questions that can be answered right: those with an answer that is known."""
+        """Compute, for each device, the percent of the questions for which the model knows a right answer."""
         found = []
         for device in self.devices:
             known = [bool((row >= 0).any()) for clip in device.query for row in clip.right]

@@ -1,4 +1,4 @@
-"""Write the bundle that a device runs: ONNX graphs whose parameters are inputs, and all they need."""
+"""Writes the bundle that a device runs: ONNX graphs with update tensors as inputs, and further files."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ FORMAT = 1
 OPSET = 18
 
 NOTICES = "NOTICES"
-"""The file that says whose the trunks are."""
+"""The file with the authors and licenses of the encoders."""
 
 
 def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None = None) -> Path:
-    """Write a bundle folder, whole or not at all; an older bundle of that name is replaced.
+    """Write a bundle folder atomically; an older bundle in the same folder is replaced.
 
     Args:
-        model: Trained.
+        model: A trained model.
         out: The folder.
-        public_key: Hex of the Ed25519 key whose packages the device shall trust; None leaves it to the
-            device's first contact with a cloud.
+        public_key: Hex of the Ed25519 public key with which the device checks updates. None: the device
+            trusts the first server that it meets.
 
     Raises:
-        InputError: The trunks cannot run on a device, the adaptor asks for more than one anchor frame of a
-            clip, or `out` is something else than a bundle.
+        InputError: The encoders cannot run on a device, the hypernetwork needs more than one anchor frame of
+            a clip, or `out` exists and is not a bundle.
     """
     out = Path(out)
     if model.config.evidence == "clip" or model.config.anchors != 1:
@@ -110,9 +110,9 @@ def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -
     """Write the task's graphs.
 
     Args:
-        model: Trained.
-        folder: Where the graphs are written.
-        adaptable: Whether package tensors are inputs; if not, the graphs are the base model alone.
+        model: A trained model.
+        folder: The folder for the graphs.
+        adaptable: Whether update tensors are inputs; if not, the graphs are the base model alone.
     """
     frames = torch.zeros(2, model.config.frames, model.config.image_dim)
     texts = torch.zeros(2, model.config.text_dim)
@@ -137,16 +137,16 @@ def write_graphs(model: TrainedModel, folder: Path, *, adaptable: bool = True) -
 
 
 class _Graph(nn.Module):
-    """A model whose package tensors are positional inputs, behind the data."""
+    """A model that takes the data and then the update tensors as positional inputs."""
 
     def __init__(self, adapted: AdaptedModule) -> None:
         super().__init__()
         self.model = adapted.replica
-        self.adapter = adapted.adapter  # so the tracer knows its parameters, and makes them constants
+        self.adapter = adapted.adapter  # so that the tracer turns its parameters into constants
         self._adapted = [adapted]
 
     def values(self, tensors: Sequence[Tensor]) -> Mapping[str, Tensor] | None:
-        """The package tensors, for all rows; None, the base model, where there are none."""
+        """Map names to the update tensors, for all rows; None (the base model) if there are no tensors."""
         return dict(zip(self._adapted[0].adapter.shapes, tensors, strict=True)) if tensors else None
 
 
@@ -201,21 +201,21 @@ def trace_graph(
 ) -> None:
     """Write a module's forward pass as an ONNX graph, by tracing it.
 
-    torch's newer exporter gets convolutional trunks wrong and is ten times as slow.
+    torch's newer exporter exports convolutional encoders wrongly and takes ten times as long.
 
     Args:
-        module: Takes and gives tensors by position.
-        target: The file.
-        inputs: Name -> an example, in order.
-        outputs: Names, in order.
-        axes: Name of an input or output -> its axes of free length, and what they are called.
+        module: Takes and returns tensors by position.
+        target: The file, or a buffer.
+        inputs: Name -> an example tensor, in the order of the arguments.
+        outputs: Names of the outputs, in order.
+        axes: Name of an input or output -> its axes of variable length, with their names.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer: constants that are constants here
+        warnings.simplefilter("ignore")  # the tracer warns of values that become constants, as intended
         torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
-            target,  # type: ignore[arg-type]  # a buffer will do too
+            target,  # type: ignore[arg-type]  # a buffer works, too
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_axes=axes,

@@ -1,4 +1,4 @@
-"""The devices that a model is trained for: a mix of shifts, alone and combined."""
+"""Devices for training, with a mix of single and combined shifts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ MIX: Mix = {
     ("vocabulary",): 0.15,
     ("category", "camera", "vocabulary"): 0.15,
 }
-"""Shifts -> share of the devices that lessons are about."""
+"""Shifts -> share of the training devices with these shifts."""
 
 SPOILT: Mix = {shifts: share for shifts, share in MIX.items() if "camera" in shifts}
-"""Devices with a camera: each costs features of pictures."""
+"""The part of the mix with a camera. Each of these devices needs its own features of pictures."""
 
 SPOKEN: Mix = {shifts: share for shifts, share in MIX.items() if shifts == ("vocabulary",)}
-"""Devices that see clips as they are and have words of their own: they cost features of texts alone."""
+"""The part of the mix with a vocabulary alone. These devices need only their own features of texts."""
 
 PLAIN: Mix = {shifts: share for shifts, share in MIX.items() if shifts not in SPOILT | SPOKEN}
-"""Devices that see and hear clips as they are cost no features, so there can be many of them."""
+"""The part of the mix without camera and vocabulary. These devices need no features of their own, so there
+can be many of them."""
 
 SUPPORT, QUERY = 16, 24
-"""Clips a device, where the pool has enough."""
+"""Numbers of support and query clips of a device; fewer if the pool is small."""
 
 
 def training_fleet(
@@ -44,10 +45,13 @@ def training_fleet(
     split: str,
     mix: Mapping[tuple[str, ...], float] = MIX,
 ) -> list[Device]:
-    """Draw `devices` devices from the clips of one pool, in the shares of `mix`.
+    """Draw about `devices` devices from the clips of one pool, in the shares of `mix`.
 
-    Without categories in the collection the category shift falls away. Devices of a small pool have fewer
-    clips.
+    If the pool's clips have no categories, the category shift is left out. With a small pool, devices have
+    fewer clips.
+
+    Raises:
+        InputError: No clips for the task.
     """
     has_categories = any(collection.by_id[clip].category for clip in pools[split])
     support = max(1, min(SUPPORT, len(pools[split]) // 2))
@@ -75,12 +79,12 @@ def training_fleet(
 
 
 def kind_of(device: Device) -> str:
-    """The shifts of a device of `training_fleet`, such as 'category+camera'."""
+    """Return the shifts of a device of `training_fleet`, such as 'category+camera'."""
     return device.id.split("-")[0]
 
 
 def by_kind(devices: Iterable[DeviceData]) -> list[list[DeviceData]]:
-    """Group devices of `training_fleet` by the shifts that they have."""
+    """Group devices of `training_fleet` by their shifts."""
     kinds: dict[str, list[DeviceData]] = {}
     for device in devices:
         kinds.setdefault(kind_of(device.device), []).append(device)

@@ -1,4 +1,4 @@
-"""What training reads: a plan's clips and devices as rows of features, in folds."""
+"""Training data: the clips and devices of a plan as rows of features, in folds."""
 
 from __future__ import annotations
 
@@ -28,26 +28,29 @@ from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.plan import Plan
 
 T = TypeVar("T")
-SHIFTED_SHARE = 0.3  # of a base model's batches: clips as training devices see them
-CLOZE_SHARE = 0.25  # likewise: questions made from captions
+SHIFTED_SHARE = 0.3  # of a base model's batches: clips in the view of training devices
+CLOZE_SHARE = 0.25  # of a base model's batches: questions made from captions
 
 
 @dataclass(frozen=True)
 class BaseLessons:
-    """A base model's: clips as they are, as devices see them, and with questions made from captions."""
+    """Clips for training a base model: unchanged, in the view of devices, and with made questions."""
 
     plain: Sequence[ClipData]
     shifted: Sequence[ClipData]
     clozes: Sequence[ClipData]
 
     def schedule(self, task: Task, team: Team = ALONE) -> Schedule:
-        """How long a base model learns: by the number of all workers' texts, a validation an epoch."""
+        """Compute the schedule of a base model from the number of texts of all workers.
+
+        A validation follows every epoch.
+        """
         texts = sum(team.everyones(sum(len(clip.items) + len(clip.hints) // 4 for clip in self.plain)))
         epoch = max(1, texts // task.base_batch)
         return Schedule(task.base_epochs * epoch, epoch)
 
     def draw(self, rng: np.random.Generator) -> Sequence[ClipData]:
-        """Where the next batch comes from."""
+        """Draw one of the three kinds of clips, for the next batch."""
         place = rng.random()
         if place < SHIFTED_SHARE:
             return self.shifted or self.plain
@@ -55,16 +58,17 @@ class BaseLessons:
 
 
 class Material:
-    """Everything that training reads: clips and devices as rows, by fold.
+    """All training data: clips and devices as rows of features, by fold.
 
     Args:
-        plan: What is read.
-        known: Features that others have made.
+        plan: The plan of the training run.
+        known: Features that other processes have encoded.
 
     Attributes:
         bank: Features of all rows.
-        clips, gallery, clozes: Clips as they are: for training, for validation, and with made questions.
-        devices, plain: For each fold, devices with a camera or a vocabulary, and without.
+        clips, gallery, clozes: Unchanged clips for training, unchanged clips for validation, and clips with
+            made questions.
+        devices, plain: For each fold, the devices with a camera or a vocabulary, and the devices without.
         validation: Devices of the validation clips.
     """
 
@@ -84,10 +88,10 @@ class Material:
         self.validation = list(drawn)
 
     def new_model(self, options: TrainingOptions | None = None) -> TrainedModel:
-        """An untrained model with its norms and uplinks fitted, for a team on worker 0's clips.
+        """Build an untrained model with fitted norms and uplinks; in a team, worker 0's clips are used.
 
         Args:
-            options: Where they differ from the plan's own in the adaptors.
+            options: Options of the hypernetworks; None: the plan's options.
         """
         plan = self.plan
         options = options or plan.options
@@ -125,7 +129,7 @@ class Material:
         return model
 
     def seen_by(self, fold: int | None) -> BaseLessons:
-        """What the base model that leaves out `fold` may see."""
+        """Return the clips for training the base model without `fold` (None: with all folds)."""
         plain = [clip for clip in self.clips if self.plan.fold_of[clip.clip_id] != fold]
         shifted = [
             clip
@@ -138,7 +142,7 @@ class Material:
 
 
 def _evenly(devices: Sequence[DeviceData]) -> list[DeviceData]:
-    """Keep as many devices of each kind as there are of the rarest."""
+    """Keep the same number of devices of each kind: the number of the rarest kind."""
     kinds = by_kind(devices)
     return [device for kind in kinds for device in kind[: min(map(len, kinds))]]
 

@@ -1,4 +1,4 @@
-"""A trained model on disk: the base, its adaptors, and what it takes to run, serve and evaluate them."""
+"""A trained model on disk: the base, its hypernetworks, and all data to run, serve and evaluate them."""
 
 from __future__ import annotations
 
@@ -37,37 +37,39 @@ FORMAT = 1
 """Version of the model folder."""
 
 _YOUNGER = re.compile(r"gate\.|context\.reasoner\.(gain|level|temperature)$")
-"""Tensors that older adaptors lack. As new ones have them, they change nothing."""
+"""Names of tensors that older saved hypernetworks lack. They keep the values of a new hypernetwork, which
+change nothing."""
 
 CONDITIONS = ("support", "truth", "constant")
-"""The adaptor itself, the oracle, and the control with a fixed context."""
+"""Inputs of a hypernetwork: the support set, the true domain (the oracle), a constant (the control)."""
 
 
 class ModelError(InputError):
-    """A folder is not a model that this version can read."""
+    """A folder holds no model that this version can read."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model is built from, and what it was trained on.
+    """Configuration and training data of a model.
 
     Attributes:
         task: 'qa', 'choice' or 'retrieval'.
-        form: Of the generated parameters.
-        image_encoder, text_encoder: Names of the trunks.
+        form: Form of the updates.
+        image_encoder, text_encoder: Names of the encoders.
         image_dim, text_dim: Lengths of their features.
         frames, sampling: How frames are taken from a clip.
-        answers: Known answers, by number; empty for retrieval.
+        answers: Known answers; the position is an answer's number. Empty for tasks without answers.
         categories: The categories that the oracle is given.
-        seed: Of the training run.
-        clips: Split -> ids of the clips that it may have used; 'test' ones were never touched.
+        seed: Seed of the training run.
+        clips: Split -> ids of its clips. Training may have used the clips of 'train' and 'validation', never
+            the clips of 'test'.
         collection: Name of the training collection.
-        truth_dim: Length of the description of a true domain.
+        truth_dim: Length of the vector of a true domain.
         scores: Stage -> score on validation devices.
         shared_dim: See `encoders.shared_dim`.
-        form_options: Of the form (`rank`, `count`).
+        form_options: Options of the form (`rank`, `count`).
         evidence, anchors: See `TrainingOptions`.
-        centre_dims: See `FormHypernetwork`; models that do not say have 16.
+        centre_dims: See `FormHypernetwork`; 16 for older models, whose configuration lacks it.
     """
 
     task: str
@@ -93,7 +95,7 @@ class ModelConfig:
 
 
 class TrainedModel:
-    """A base model, its adaptors by condition, and its uplinks."""
+    """A base model, its hypernetworks by condition (`adaptors`), and its uplinks."""
 
     def __init__(self, config: ModelConfig, image_uplink: Uplink, text_uplink: Uplink) -> None:
         self.config = config
@@ -106,7 +108,7 @@ class TrainedModel:
 
     @property
     def adaptor(self) -> FormHypernetwork:
-        """The adaptor that serves devices."""
+        """The hypernetwork that serves devices."""
         return self.adaptors["support"]
 
     @property
@@ -115,7 +117,10 @@ class TrainedModel:
         return {answer: number for number, answer in enumerate(self.config.answers)}
 
     def sha256(self) -> str:
-        """Hex digest of the base model and of what the devices hold of the form (the basis of `codes`)."""
+        """Compute a hash (hex) of the base model, the uplinks, and the adapter's tensors that devices hold.
+
+        An example of such tensors is the basis of `codes`.
+        """
         digest = hashlib.sha256()
         about = [self.config.task, self.config.form, self.config.image_encoder, self.config.text_encoder]
         digest.update(json.dumps([*about, self.config.frames, self.config.answers]).encode())
@@ -129,16 +134,16 @@ class TrainedModel:
         return digest.hexdigest()
 
     def store(self, collection: Collection) -> FeatureStore:
-        """A feature store with this model's trunks."""
+        """Make a feature store with this model's encoders."""
         return feature_store(collection, self.config)
 
     def table(self, bank: Bank) -> UplinkTable:
-        """What this model's devices send of every row of a bank."""
+        """Compute the uplink features that this model's devices send of every row of a bank."""
         sent = None if self.config.evidence == "clip" else self.config.anchors
         return UplinkTable.build(bank, self.image_uplink, self.text_uplink, sent)
 
     def save(self, folder: Path | str) -> None:
-        """Write the folder; `config.json` comes last, so that a folder without it is not a model yet."""
+        """Write the folder; `config.json` is written last, so a folder without it is incomplete."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         remove_halves(folder)
@@ -151,10 +156,10 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedModel:
-        """Read what `save` wrote.
+        """Read a model from the folder that `save` wrote.
 
         Raises:
-            ModelError: No model, of another format, or changed since it was written.
+            ModelError: The folder holds no model, a model of another format, or files that were changed.
         """
         folder = Path(folder)
         try:
@@ -194,14 +199,14 @@ class TrainedModel:
         devices: int = 100,
         seed: int = 0,
     ) -> Report:
-        """Evaluate on simulated devices with clips that training never touched, beside every control.
+        """Evaluate on simulated devices, with all controls, on clips that training never used.
 
         Args:
             data: The folder of a collection.
-            support: Clips that a device adapts with; several numbers give a row each.
-            shift: In what devices differ; see `paramcast evaluate --help`.
-            devices: How many there are.
-            seed: Of the devices.
+            support: Number of clips that a device adapts with; several numbers give one row each.
+            shift: Shifts between devices; see `paramcast evaluate --help`.
+            devices: Number of devices.
+            seed: Seed of the devices.
 
         Raises:
             InputError: The collection has too few clips for the task, or the shift is unknown.
@@ -255,7 +260,7 @@ class TrainedModel:
 
 
 def uplink_arrays(image: Uplink, text: Uplink) -> dict[str, np.ndarray]:
-    """The uplinks as the tensors of `uplink.safetensors`."""
+    """Return the tensors of `uplink.safetensors`."""
     return {
         f"{name}.{part}": np.ascontiguousarray(getattr(uplink, part))
         for name, uplink in (("image", image), ("text", text))
@@ -264,32 +269,32 @@ def uplink_arrays(image: Uplink, text: Uplink) -> dict[str, np.ndarray]:
 
 
 class TrunkSettings(Protocol):
-    """Which trunks, and which frames they see; what is trained and what was trained both say so."""
+    """Names of the encoders and choice of frames: the common part of training options and configurations."""
 
     @property
     def image_encoder(self) -> str:
-        """Name of the image trunk."""
+        """Name of the image encoder."""
 
     @property
     def text_encoder(self) -> str:
-        """Name of the text trunk."""
+        """Name of the text encoder."""
 
     @property
     def frames(self) -> int:
-        """Frames a clip."""
+        """Number of frames of a clip."""
 
     @property
     def sampling(self) -> str:
-        """How they are chosen."""
+        """Method that chooses the frames."""
 
 
 def check_trunks(settings: TrunkSettings) -> None:
-    """See that there are trunks of these names. Raises InputError, or MissingExtraError."""
+    """Check that encoders with these names exist. Raises InputError, or MissingExtraError."""
     image_encoder(settings.image_encoder)
     text_encoder(settings.text_encoder)
 
 
 def feature_store(collection: Collection, settings: TrunkSettings) -> FeatureStore:
-    """The features of a collection as `settings` say."""
+    """Make the feature store of a collection with the encoders and frames of `settings`."""
     image, text = image_encoder(settings.image_encoder), text_encoder(settings.text_encoder)
     return FeatureStore(collection, image, text, settings.frames, settings.sampling)

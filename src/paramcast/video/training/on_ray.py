@@ -1,8 +1,8 @@
-"""Features and training on a cluster of Ray (extra `ray`), for collections that one machine cannot hold.
+"""Encoding and training on a Ray cluster (extra `ray`), for collections that are too large for one machine.
 
-Ray Data reads and encodes clips wherever there is room, Ray Train feeds each worker those of its share, and
-the workers train one model together (`Team`). The collection and the model's folder have to be at the same
-places on all machines.
+Ray Data reads and encodes clips on all free cores of the cluster. Ray Train sends each worker the features
+of its share, and the workers train one model together (`Team`). The collection and the model's folder must
+have the same paths on all machines.
 """
 
 from __future__ import annotations
@@ -29,34 +29,35 @@ CLIPS_A_BATCH = 16
 
 
 def train_on_ray(data: Path, out: Path, options: TrainingOptions, workers: int) -> TrainedModel:
-    """Train as `pipeline.train` does, on the cluster that RAY_ADDRESS names, or on this machine.
+    """Train like `pipeline.train`, on the cluster that RAY_ADDRESS names, or on this machine.
 
     Args:
         data: A collection's folder.
-        out: The model's folder; a run that was killed goes on from it.
-        options: What is trained.
-        workers: Each takes a core. Encoding comes first, and has all that there are.
+        out: The model's folder; a killed run continues from it.
+        options: Options of training.
+        workers: Number of workers; each needs a core. Encoding comes first and may use all cores.
 
     Raises:
-        InputError: As `pipeline.train`, or the cluster has too few cores.
+        InputError: See `pipeline.train`; or the cluster has too few cores.
         MissingExtraError: Ray is not installed.
     """
     data, out = data.resolve(), out.resolve()
     collection = Collection.open(data)
     plans = [Plan(collection, options, Team(rank, workers)) for rank in range(workers)]
     connect(workers)
-    features = encoded(plans)  # before the workers take their cores; Ray keeps on disks what memory cannot
+    features = encoded(plans)  # before the workers take their cores; Ray spills to disk if memory is full
     config = {"data": str(data), "out": str(out), "options": asdict(options)}
     train_together(_work, config, out, workers, features)
     return TrainedModel.load(out)
 
 
 def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
-    """The clips of the workers' plans as devices see them, encoded wherever there is room, and once.
+    """Encode the clips of the workers' plans as devices see them, each once, on all free cores.
 
     Returns:
-        The name of a worker's share -> a `ray.data.MaterializedDataset` with a row for each of its requests:
-        `place` among those of its plan, `frames` (their number) and `features` (little-endian float32).
+        Name of a worker's share -> a `ray.data.MaterializedDataset` with a row for each of its requests.
+        `place` is the request's place in the worker's plan, `frames` the number of frames, and `features` are
+        little-endian float32 bytes.
     """
     import ray
 
@@ -80,13 +81,13 @@ def encoded(plans: Sequence[Plan]) -> dict[str, Any]:
 
 
 def _of_share(places: Mapping[int, int], row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row as one of a plan that has it at `places[place]`; none where the plan does not ask for it."""
+    """Return the row with its place in a plan, in a list; [] if the plan does not request it."""
     place = places.get(row["place"])
     return [] if place is None else [row | {"place": place}]
 
 
 class _Encoder:
-    """An actor: from places to features."""
+    """Ray actor that encodes the requests at given places."""
 
     def __init__(self, shared: list[Any]) -> None:
         import ray
@@ -105,7 +106,7 @@ class _Encoder:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What a worker of Ray Train does."""
+    """Train on one worker of Ray Train."""
     collection, options = Collection.open(config["data"]), TrainingOptions(**config["options"])
     team = Team.current()
     known = _received(Plan(collection, options, team))

@@ -1,4 +1,4 @@
-"""What a training run is asked to do."""
+"""Options of a training run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from paramcast.hypernet.hypernetwork import Evidence
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a run is asked to do; a resumed run has to be asked the same.
+    """Options of a training run; a killed run continues only with the same options.
 
     Attributes:
-        task: 'qa' or 'retrieval'.
-        form: Of the generated parameters.
-        seed: Of splits, devices and training.
-        image_encoder, text_encoder: Names of the trunks.
+        task: 'qa', 'choice' or 'retrieval'.
+        form: Form of the updates.
+        seed: Seed of splits, devices and training.
+        image_encoder, text_encoder: Names of the encoders.
         frames, sampling: How frames are taken from a clip.
-        devices: Training devices; those with a camera or a vocabulary take features of their own.
-        adaptor_steps: Optimizer steps of each adaptor.
-        form_options: Of the form (`rank`, `count`).
-        evidence: What an adaptor is given of a support clip.
-        anchors: Frames that are sent of a clip.
+        devices: Number of training devices. Devices with a camera or a vocabulary need their own features.
+        adaptor_steps: Optimizer steps of each hypernetwork.
+        form_options: Options of the form (`rank`, `count`).
+        evidence: Information about a support clip that a hypernetwork reads; see `Evidence`.
+        anchors: Number of frames of a clip that a device sends.
     """
 
     task: str

@@ -1,4 +1,4 @@
-"""What devices gain by their updates: what the gates of `training.gates` are fitted on."""
+"""Gains of devices by their updates; the gates of `training.gates` are fitted on them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from paramcast.video.training.episodes import SUPPORT_SIZES, Lessons, one_of
 from paramcast.video.training.views import UplinkTable
 
 GALLERY = 64
-"""Clips that training devices look through besides their own."""
+"""Number of further candidate clips of training devices in retrieval."""
 
 Unedited = dict[tuple[int, str], float]
-"""Scores of devices without an edit, by bank and device: they hold for one state of the base model."""
+"""(id of the bank, name of the device) -> score without an update; valid for one state of the base model."""
 
 
 def outcomes(
@@ -32,16 +32,16 @@ def outcomes(
     supports: Sequence[int],
     known: Unedited | None = None,
 ) -> Outcomes:
-    """Give every device its package, whatever the gate says, and look what comes of it.
+    """Score every device with its update, without the gate, and with a refused update.
 
     Args:
-        task: Of the devices.
-        adaptor: Makes the packages.
-        view: Features, and their uplinks.
-        devices: N of them.
-        gallery: Clips that are looked through besides.
-        supports: Support sizes, which devices have in turn.
-        known: Of the base model as it is; what is found is added.
+        task: The task of the devices.
+        adaptor: The hypernetwork that generates the updates.
+        view: Features and uplink features.
+        devices: The N devices.
+        gallery: Further candidate clips in retrieval.
+        supports: Support sizes; the devices have them in turn.
+        known: Scores of the present base model without an update; new scores are added.
     """
     known = {} if known is None else known
     bank, table = view
@@ -54,13 +54,13 @@ def outcomes(
         hidden = adaptor.eval().encode(inputs)
         packages = adaptor.values(hidden, inputs)
     unedited = {name: value[None] for name, value in adaptor.unedited().items()}
-    # Devices of two folds may have one name, and never one clip.
+    # Devices of different folds may have the same id, but never the same clip.
     names = tuple(f"{device.device.id} {device.clips[0].clip_id}" for device in devices)
     own, refused = np.zeros(len(devices)), np.zeros(len(devices))
     for place, (device, name) in enumerate(zip(devices, names, strict=True)):
         package = one_of(packages, place)
         own[place] = task.mean_score(adaptor.adapted, package, bank, device, gallery)
-        kept = None if adaptor.centre else known.get((id(bank), name))  # a centre stays, and is the device's
+        kept = None if adaptor.centre else known.get((id(bank), name))  # a refused update keeps its centre
         if kept is None:
             kept = task.mean_score(adaptor.adapted, package | unedited, bank, device, gallery)
             if not adaptor.centre:
@@ -72,7 +72,10 @@ def outcomes(
 def gate_lessons(
     adaptor: FormHypernetwork, lessons: Lessons, view: tuple[Bank, UplinkTable], known: Unedited | None = None
 ) -> Iterator[Outcomes]:
-    """Outcomes of the devices of a fold: shifted ones at every support size, as many plain ones at one."""
+    """Yield outcomes of the devices of a fold.
+
+    They are from shifted devices at every support size, and from as many plain devices, each at one size.
+    """
     task, others = lessons.task, lessons.others[:GALLERY]
     for size in SUPPORT_SIZES:
         yield outcomes(task, adaptor, view, lessons.devices, others, [size], known)

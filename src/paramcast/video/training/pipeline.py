@@ -1,9 +1,10 @@
-"""Two-stage training: base models on folds of the clips, then adaptors on devices of the fold left out.
+"""Two-stage training: base models on folds of the clips, then hypernetworks on the fold left out.
 
-An adaptor that is trained on clips which the base model was trained on learns from features that the base has
-memorized, and ends below the base on new devices. So training is cross-fitted: with the clips in folds, fold
-k's devices are adapted from a base model that never saw fold k. The adaptor then serves the base model of all
-folds. (Keeping clips from a single base model instead cost the base and the adaptor: docs/log.md.)
+If a hypernetwork is trained on clips that the base model was trained on, it learns from features that the
+base has memorized, and its updates are worse than the base on new devices. So training is cross-fitted over
+folds of the clips: the devices of a fold are adapted from a base model that has not seen this fold. Then the
+hypernetwork serves the base model of all folds. (An alternative is to keep some clips from a single base
+model. Both the base and the hypernetwork were worse then: docs/log.md.)
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ __all__ = ["TrainingOptions", "train", "train_variants"]
 def train(
     collection: Collection, out: Path, options: TrainingOptions, team: Team = ALONE, known: Known = ()
 ) -> TrainedModel:
-    """Train a base model and its adaptors, and save them to `out`.
+    """Train a base model and its hypernetworks, and save them to `out`.
 
-    A run that was killed goes on from its last checkpoint; a finished one is loaded.
+    A killed run continues from its last checkpoint; a finished run is loaded.
 
     Args:
-        collection: Of clips.
-        out: The model's folder, the same for all of a team.
-        options: What is trained.
-        team: Those who train together; all call this.
-        known: Features that others have made.
+        collection: The collection.
+        out: The model's folder; the processes of a team need the same folder.
+        options: Options of training.
+        team: The processes that train together; all must call this.
+        known: Features that other processes have encoded.
 
     Raises:
-        InputError: The collection does not serve the task, or `out` holds a run with other options.
+        InputError: The collection cannot be used for the task, or `out` holds a run with other options.
     """
     run = _run(collection, options) | ({"workers": team.size} if team.size > 1 else {})
     if team.agreed(_same_run(out, run) and (out / "config.json").exists()):
         return TrainedModel.load(out)
     work = out / "checkpoints"
     plan = Plan(collection, options, team)
-    check_trunks(options)  # before the folder: a failed start leaves none
+    check_trunks(options)  # before the folder is made, so that a failed start leaves no folder
     if team.rank == 0:
         work.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", run)
@@ -77,18 +78,18 @@ def train(
 def train_variants(
     collection: Collection, out: Path, variants: Mapping[str, TrainingOptions]
 ) -> dict[str, TrainedModel]:
-    """Train adaptors that differ in their form or in what they are given, all over the same base models.
+    """Train hypernetworks that differ in form, evidence or anchors, for the same base models.
 
-    They have no oracle. Constant controls are given nothing of a clip, so there is one for each form. Goes on
-    where an earlier run was killed, as `train` does, and adds to what earlier runs with other variants left.
+    No oracle is trained. Constant controls read nothing of a clip, so one is trained for each form. A killed
+    run continues, as with `train`. Variants of earlier runs stay in the folder.
 
     Args:
-        collection: Of all of them.
-        out: A folder, with the base models' checkpoints and a model's folder for each variant.
-        variants: Name -> what is asked for; they differ in form, form_options, evidence and anchors alone.
+        collection: The collection.
+        out: A folder for the base models' checkpoints and for the folder of each variant.
+        variants: Name -> options, which may differ only in form, form_options, evidence and anchors.
 
     Raises:
-        InputError: As `train`.
+        InputError: See `train`.
     """
     first = next(iter(variants.values()))
     run = {key: value for key, value in _run(collection, first).items() if key not in _OF_ADAPTORS}
@@ -123,7 +124,7 @@ def train_variants(
 
 
 def _say(what: str) -> None:
-    """A line on stderr where there is no terminal for progress bars."""
+    """Print a line on stderr if stderr is no terminal, where progress bars are not shown."""
     if not sys.stderr.isatty():
         print(f"{datetime.now():%H:%M:%S} {what}", file=sys.stderr, flush=True)
 
@@ -132,13 +133,13 @@ _OF_ADAPTORS = ("form", "form_options", "evidence", "anchors")
 
 
 def _folder(options: TrainingOptions) -> str:
-    """Where a variant is kept."""
+    """Return the name of a variant's folder."""
     parts = [options.form, *(f"{key}{value}" for key, value in sorted(options.form_options.items()))]
     return "-".join([*parts, options.evidence, str(options.anchors)])
 
 
 def _without_known(model: TrainedModel, trained: Iterable[TrainedModel]) -> tuple[str, ...]:
-    """Give the model the control of another of its form; the conditions that are still to be trained."""
+    """Copy the constant control of a model of the same form, if any; return the conditions to train."""
     form = model.config.form, model.config.form_options
     for other in trained:
         if (other.config.form, other.config.form_options) == form:
@@ -148,7 +149,7 @@ def _without_known(model: TrainedModel, trained: Iterable[TrainedModel]) -> tupl
 
 
 def _run(collection: Collection, options: TrainingOptions) -> dict[str, Any]:
-    """What has to be the same for a run to go on."""
+    """Return the options and the collection's content; a run continues only if these are the same."""
     about = {"collection": collection.name, "clips": len(collection.clips)}
     return {**about, "content": content_of(collection), **asdict(options)}
 

@@ -1,4 +1,4 @@
-"""What a training run is about: which clips it may use, in which folds, and which devices it simulates."""
+"""The plan of a training run: its clips, its folds, and the devices that it simulates."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.views import Views
 
 FOLDS = 4
-"""Of the cross-fitting."""
+"""Number of folds for cross-fitting."""
 
 MAXIMUM_ANSWERS = 1000
-ITEMS_A_CLIP = 8  # of a training device's clip
-PLAIN_DEVICES = 5  # for each device asked for: they cost no features
-SPOKEN_DEVICES = 6  # for each device with a vocabulary alone: they cost no features of pictures
-PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the lessons
-VALIDATION_DEVICES = 40  # or as many as there are training devices, if those are fewer
+ITEMS_A_CLIP = 8  # maximum, for clips of training devices
+PLAIN_DEVICES = 5  # for each requested device: they need no features of their own
+SPOKEN_DEVICES = 6  # for each device with a vocabulary alone: they need no features of pictures
+PLAIN_SHARE = sum(PLAIN.values()) / sum(MIX.values())  # of the episodes
+VALIDATION_DEVICES = 40  # at most; fewer if fewer training devices are requested
 
 
 class Plan:
-    """All that is drawn before anything is encoded.
+    """All random choices of a training run, made before anything is encoded.
 
-    Of a team, each worker has its own part of the training clips, and devices that see them; all have the
-    same validation clips, answers and folds.
+    In a team, each worker has a part of the training clips, and devices with these clips. All workers have
+    the same validation clips, answers and folds.
 
     Attributes:
         pools: Split -> ids of the clips that the whole run may use.
         train: Ids of this worker's training clips.
-        devices, plain: For each fold, simulated devices with a camera or a vocabulary, and without.
+        devices, plain: For each fold, the simulated devices with a camera or a vocabulary, and the devices
+            without.
         validation: Devices of the validation clips.
         made: This worker's clips with questions made from captions, for base models.
-        shown: The collection with these.
+        shown: The collection with the clips of `made`.
 
     Raises:
         InputError: The collection, or this worker's part of it, has too few clips for the task.
@@ -79,7 +80,7 @@ class Plan:
         self.validation = training_fleet(collection, self.task, pool, held, seed, "validation")
 
     def views(self) -> Views:
-        """Training clips, validation clips and made clips as they are; then devices' as they see them."""
+        """Make views of unchanged clips (training, validation, made) and of clips as the devices see them."""
         groups = [*self.devices, *self.plain, self.validation]
         return Views(
             self.shown,
@@ -103,14 +104,14 @@ class Plan:
         return (*common, *(word for word in answer_words(common) if normalized(word) not in known))
 
     def _cloze_clips(self, train: Sequence[str]) -> list[Clip]:
-        """Training clips that nobody asked about, with questions made from their captions."""
+        """Make clips with questions from captions, of training clips that the task cannot use otherwise."""
         if not self.task.has_answers:
             return []
         clips = [self.collection.by_id[clip] for clip in train]
         return with_clozes((clip for clip in clips if not self.task.usable(clip)), self.answers)
 
     def _drawn(self, count: int, mix: Mapping[tuple[str, ...], float]) -> list[list[Device]]:
-        """About `count` devices, fold by fold."""
+        """Draw about `count` devices; return a list for each fold."""
         groups = []
         for fold in range(FOLDS):
             pool = {"train": [clip for clip in self.train if self.fold_of[clip] == fold]}
@@ -120,7 +121,7 @@ class Plan:
 
 
 def check_sentences(clips: Iterable[Clip], frames: int) -> None:
-    """See that every sentence about a frame finds its frame among those that are read.
+    """Check that enough frames are read to have the frame of every sentence in frame_captions.
 
     Raises:
         CollectionError: A clip has more pictures, and a sentence for each, than `frames`.
@@ -134,7 +135,7 @@ def check_sentences(clips: Iterable[Clip], frames: int) -> None:
 
 
 def _too_few(collection: Collection, task: Task, train: int) -> str:
-    """Why a task cannot be trained."""
+    """Explain why a task cannot be trained."""
     serving = sum(task.usable(clip) for clip in collection.clips)
     if not serving:
         return (

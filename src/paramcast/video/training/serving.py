@@ -1,4 +1,4 @@
-"""What a server needs of a trained model."""
+"""Data of a trained model that a server needs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from paramcast.hypernet.forms import FormHypernetwork
 
 
 class ServedConfig(Protocol):
-    """What the service tells of a model."""
+    """Properties of a model that the service shows."""
 
     @property
     def task(self) -> str:
-        """What its outputs are for."""
+        """Name of the task."""
 
 
 class Served(Protocol):
-    """A model whose packages can be served: a `TrainedModel`, or an `OwnModel` of a user's module."""
+    """Interface of a model for which updates can be served, such as a `TrainedModel`."""
 
     @property
     def config(self) -> ServedConfig:
-        """What it is."""
+        """Properties of the model."""
 
     @property
     def adaptor(self) -> FormHypernetwork:
-        """The adaptor that serves devices."""
+        """The hypernetwork that serves devices."""
 
     def sha256(self) -> str:
-        """Hex digest of all that a package belongs to."""
+        """Compute the hash (hex) of the model to which updates belong."""
 
 
 def server_side(trained: Served) -> ServerSide:
-    """What a server needs of a trained model: its hypernetwork, gate included, as a graph."""
+    """Make the data of a server: the hypernetwork as a graph, gate included."""
     adaptor = trained.adaptor.eval()
     shapes = dict(adaptor.adapted.adapter.shapes)
     dims = (adaptor.config.image_dim, adaptor.config.text_dim)
@@ -48,7 +48,7 @@ def server_side(trained: Served) -> ServerSide:
 
 
 class OnnxBackend(OnnxHypernetwork):
-    """The same as a service makes of the artifact, in the process that holds the trained model."""
+    """Generates updates like a service with the artifact, but in the process that holds the trained model."""
 
     def __init__(self, trained: Served) -> None:
         super().__init__(server_side(trained))

@@ -1,4 +1,4 @@
-"""The stages of training: base models, adaptors on devices that their base models have not seen, gates."""
+"""The stages of training: base models, hypernetworks on devices that their base has not seen, and gates."""
 
 from __future__ import annotations
 
@@ -27,15 +27,20 @@ from paramcast.video.training.plan import FOLDS, PLAIN_SHARE
 from paramcast.video.training.views import UplinkTable
 
 T = TypeVar("T")
-VALIDATION_SUPPORTS = (1, 8)  # an adaptor has to do well with little and with much
-VALIDATIONS = 4  # of an adaptor; at more of them, one would be chosen for its luck
+VALIDATION_SUPPORTS = (1, 8)  # a hypernetwork must work with few and with many clips
+VALIDATIONS = 4  # of a hypernetwork; with more, a step would be selected by chance
 BETA = 0.8  # weight of the ADR's loss
 
 
 def train_bases(
     model: TrainedModel, data: Material, work: Path
 ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
-    """Train base models without each fold in turn, aligned with that of all folds, which stays in `model`."""
+    """Train a base model of all folds, which stays in `model`, and one without each fold, aligned with it.
+
+    Returns:
+        The states of the base models without a fold, in the folds' order, and the score of the base model of
+        all folds.
+    """
     initial = _copied(model.base)
 
     def train(fold: int | None) -> float:
@@ -59,7 +64,7 @@ def _base_file(work: Path, fold: int | None) -> Path:
 
 
 def _run_jobs(team: Team, jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Run jobs in parallel processes; those of a team one after another, as all workers meet in each."""
+    """Run jobs in parallel processes; in a team one after another, because all workers take part in each."""
     return run_parallel(jobs) if team.size == 1 else run_in_turn(jobs)
 
 
@@ -90,7 +95,7 @@ def _base_loss(
 
 def _base_score(model: TrainedModel, data: Material) -> Callable[[], float]:
     def score() -> float:
-        """Mean over validation devices and figures, in percent."""
+        """Compute the mean over validation devices and metrics, in percent."""
         adapted, task = model.adaptor.adapted, data.task
         found = [
             task.mean_score(adapted, None, data.bank, device, data.gallery) for device in data.validation
@@ -107,13 +112,17 @@ def train_adaptors(
     work: Path,
     conditions: Sequence[str] = CONDITIONS,
 ) -> dict[str, float]:
-    """Each adaptor on devices of the folds that its base model has not seen, then its gate."""
+    """Train each hypernetwork on devices of folds that its base model has not seen, then its gate.
+
+    Returns:
+        Condition -> validation score.
+    """
     final = _copied(model.base)
     _set_centres(model, data)
     table = model.table(data.bank)
     lessons = lessons_of(data, model)
     views = [(data.bank, table)]
-    if data.task.offset_share:  # else no validation would ask for a centre
+    if data.task.offset_share:  # otherwise validation would not need a centre
         views.append(moved_view(data.bank, table, data.plan.options.seed))
     if model.adaptor.reasoner:
         model.adaptor.reasoner.fit(*table.pairs(data.clips))
@@ -151,7 +160,7 @@ def train_adaptors(
             data.plan.options.seed,
             files[condition],
             team=data.team,
-            may_stay=False,  # the gate finds the devices that it does not serve
+            may_stay=False,  # the gate leaves out devices that it does not help
         )
 
     found = _run_jobs(data.team, [partial(train, condition) for condition in conditions])
@@ -166,7 +175,7 @@ def train_adaptors(
 
 
 def lessons_of(data: Material, model: TrainedModel) -> list[Lessons]:
-    """Return for each fold the lessons about devices that see its clips."""
+    """Return, for each fold, the lessons with devices of this fold."""
     table = model.table(data.bank)
     fold_of, part = data.plan.fold_of, data.team.part(DEVICES_A_STEP)
     folds = [[clip for clip in data.clips if fold_of[clip.clip_id] == fold] for fold in range(FOLDS)]
@@ -184,7 +193,7 @@ def _train_gates(
     lessons: Sequence[Lessons],
     views: Sequence[tuple[Bank, UplinkTable]],
 ) -> None:
-    """Fit every adaptor's gate on the devices of all folds, and calibrate it on validation devices."""
+    """Fit the gate of every hypernetwork on the devices of all folds; calibrate it on validation devices."""
     final = _copied(model.base)
     model.base.eval()
 
@@ -217,7 +226,7 @@ def _train_gates(
 
 
 def _set_centres(model: TrainedModel, data: Material) -> None:
-    """Let the centre's directions be the leading ones of the texts."""
+    """Set the centre's directions to the leading directions of the texts' features."""
     directions = torch.from_numpy(model.text_uplink.directions[: model.config.centre_dims])
     for layer, effects in data.task.centred(model.base).items():
         for adaptor in model.adaptors.values():

@@ -1,4 +1,4 @@
-"""From clips and devices to rows of features."""
+"""Views of clips by devices, and their conversion to rows of features."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from paramcast.video.training.bank import Bank, ClipKey
 
 
 class View:
-    """A clip under a device's cameras and words, before it is encoded.
+    """A clip with a device's cameras and words, before it is encoded.
 
     Args:
         clip: The clip.
-        device: Whose; None for nobody's.
-        task: Says which texts belong to a clip.
-        distractors: Of the collection, for multiple choice.
-        most: Most items, and most hints, of a clip.
-        scored: Whether the items are those of scoring, or those of training.
+        device: The device; None for an unchanged clip.
+        task: The task, which selects the texts of a clip.
+        distractors: Distractors of the collection, for multiple choice.
+        most: Maximum number of items, and of hints, of a clip; None: no limit.
+        scored: Whether to use the items for scoring instead of those for training.
     """
 
     def __init__(
@@ -58,22 +58,22 @@ class View:
         self.hints = [_said(text, device) for text in task.hints(clip)[:most]]
 
     def texts(self) -> list[str]:
-        """Every text of the view, once."""
+        """List every text of the view once."""
         offered = [option for options in self.options for option in options]
         found = [text for _, text in self.items] + self.queries + offered + self.hints
         return list(dict.fromkeys(found))
 
     def clip_keys(self) -> list[ClipKey]:
-        """Every clip or frame of the view."""
+        """List the keys of all clips and frames of the view."""
         return [self.key, *(key for key, _ in self.items)]
 
     def data(self, bank: Bank, answers: Mapping[str, int], options: int) -> ClipData:
-        """The same as rows of the bank.
+        """Convert the view to rows of the bank.
 
         Args:
-            bank: Features.
-            answers: Answer as it is compared -> its number.
-            options: Columns for options; -1 behind a question's last.
+            bank: The bank.
+            answers: Normalized answer -> its number.
+            options: Number of columns for options; -1 after a question's last option.
         """
         rights = [
             [_number(answer, offered, answers) for answer in right]
@@ -104,21 +104,21 @@ class View:
 
 
 Loaded = tuple[Bank, list[ClipData], list[DeviceData]]
-"""The bank, the clips as they are, and the devices."""
+"""The bank, the unchanged clips, and the devices."""
 
 
 class Views:
-    """Clips as they are, and devices' clips as the devices see them, before they are encoded.
+    """Unchanged clips, and devices' clips as the devices see them, before they are encoded.
 
     Args:
-        collection: Where clip ids are looked up.
-        clips: Ids of clips to be had as they are.
-        devices: Whose clips are to be had as they see them.
-        task: Says which texts belong to a clip.
+        collection: The collection of the clips.
+        clips: Ids of the unchanged clips.
+        devices: The devices; their clips are seen by them.
+        task: The task, which selects the texts of a clip.
         answers: Answer -> its number.
-        categories: The categories that a true domain is described by.
-        items_a_clip: Most items, and most hints, of a device's clip: fewer texts to encode.
-        scored: Whether devices are scored on their clips, or trained.
+        categories: The categories that describe a true domain.
+        items_a_clip: Maximum number of items, and of hints, of a device's clip, to encode fewer texts.
+        scored: Whether devices' items are for scoring instead of for training.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Views:
         items_a_clip: int | None = None,
         scored: bool = False,
     ) -> None:
-        # Of answers that are compared as one, the first has the number: the most frequent.
+        # Answers with equal normalized texts get the number of the first of them, which is the most frequent.
         self._answers = {normalized(answer): number for answer, number in reversed(list(answers.items()))}
         self._categories, self._devices = categories, devices
         wrong = collection.distractors
@@ -146,11 +146,11 @@ class Views:
         ]
 
     def clip_keys(self) -> Iterator[ClipKey]:
-        """Every clip or frame that is seen; again, where it is seen again."""
+        """Yield the keys of all clips and frames; keys may repeat."""
         return (key for view in self._all() for key in view.clip_keys())
 
     def load(self, store: FeatureStore) -> Loaded:
-        """Encode everything."""
+        """Encode all clips and texts, and convert the views to rows."""
         answers = self._answers
         options = max((len(each) for view in self._all() for each in view.options), default=0)
         bank = Bank.build(store, self.clip_keys(), (text for view in self._all() for text in view.texts()))
@@ -170,7 +170,7 @@ class Views:
 
 
 def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
-    """Return the domain for the oracle: category shares, cameras (severity by kind), words; float32."""
+    """Return a device's true domain, float32: category shares, severity by kind of camera, and words."""
     shares = np.array([device.categories.get(category, 0.0) for category in categories], np.float32)
     cameras = sum((camera.describe() for camera in device.cameras), np.zeros(CAMERA_DIMS, np.float32))
     own = device.answers_in
@@ -180,13 +180,13 @@ def describe_domain(device: Device, categories: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class UplinkTable:
-    """Uplink features of every row of a bank, as the cloud receives them.
+    """Uplink features of every row of a bank, as the server receives them.
 
     Attributes:
-        anchors: (R, A, Ui) float32, what is sent of a clip: its A anchor frames, or its mean.
-        clips: (R, Ui) float32, of the clip's mean.
-        texts: (S, Dt) float32, the trunk's features, from which a clip's mean query is taken.
-        image, text: The projections.
+        anchors: (R, A, Ui) float32, the sent features of a clip: its A anchor frames, or its mean.
+        clips: (R, Ui) float32, the uplink features of the clip's mean.
+        texts: (S, Dt) float32, the encoder's features, from which a clip's mean query is computed.
+        image, text: The projections of images and texts.
         sent: See `build`.
     """
 
@@ -199,13 +199,13 @@ class UplinkTable:
 
     @classmethod
     def build(cls, bank: Bank, image: Uplink, text: Uplink, sent: int | None = 1) -> UplinkTable:
-        """Project every row once.
+        """Project every row of a bank.
 
         Args:
-            bank: Features.
+            bank: The bank.
             image: The projection of images.
-            text: That of texts.
-            sent: Frames that a device sends of a clip; None where it sends the mean of all.
+            text: The projection of texts.
+            sent: Number of frames that a device sends of a clip; None if it sends the mean of all frames.
         """
         clips = image(bank.means())
         anchors = clips[:, None] if sent is None else image(bank.anchors(sent))
@@ -213,15 +213,15 @@ class UplinkTable:
         return cls(received, clips, bank.texts.numpy(), image, text, sent)
 
     def of(self, bank: Bank) -> UplinkTable:
-        """The same of another bank."""
+        """Build the table of another bank with the same projections."""
         return self.build(bank, self.image, self.text, self.sent)
 
     def lifted(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets of the trunks' features that move the leading entries of uplink features by what is given.
+        """Convert offsets of the leading entries of uplink features to offsets of the encoders' features.
 
         Args:
-            images: (..., k) float32, k at most as long as an uplink feature.
-            texts: Likewise.
+            images: (..., k) float32 for images; k is at most the length of an uplink feature.
+            texts: (..., k) float32 for texts.
 
         Returns:
             (..., Di) and (..., Dt) float32.
@@ -235,7 +235,7 @@ class UplinkTable:
     def context(
         self, supports: Iterable[Sequence[ClipData]], truths: Sequence[np.ndarray], training: bool = False
     ) -> ContextInputs:
-        """Contexts of B devices from their support sets: what is sent and a mean query of each clip."""
+        """Make the hypernetwork's inputs for B devices: sent features and a mean query of each clip."""
         supports = [list(support) for support in supports]
         longest = max(len(support) for support in supports)
         shape, sent = (len(supports), longest), self.anchors.shape[1]
@@ -259,13 +259,13 @@ class UplinkTable:
         )
 
     def pairs(self, clips: Sequence[ClipData]) -> tuple[Tensor, Tensor]:
-        """What is sent of clips, and their means: twice (N, Ui), a row for each anchor."""
+        """Return the sent features and the means of clips: both (N, Ui), with a row for each anchor."""
         rows = [clip.row for clip in clips]
         sent, means = torch.from_numpy(self.anchors[rows]), torch.from_numpy(self.clips[rows])
         return sent.flatten(0, 1), means.repeat_interleave(sent.shape[1], 0)
 
     def request(self, device: str, model: str, clips: Sequence[ClipData]) -> AdaptRequest:
-        """What `device`, which runs the base of `model` (sha256), sends of these clips."""
+        """Make the request of `device`, which runs the base of `model` (sha256), with these support clips."""
         asked = [place for place, clip in enumerate(clips) if len(clip.queries)]
         means = [self.texts[clips[place].queries].mean(0) for place in asked]
         return AdaptRequest(
@@ -283,11 +283,11 @@ def _said(text: str, device: Device | None) -> str:
 
 
 def _rights(item: Item, device: Device | None) -> list[str]:
-    """All right answers of an item, the first one first, as the device gives them."""
+    """Return all right answers of an item in the device's words; the answer for training comes first."""
     if item.answer is None:
         return []
     several = list(item.question.right) if item.question else []
-    if several:  # the one that was given most often is what training goes by
+    if several:  # training uses the most frequent answer
         several.remove(item.answer)
     return [device.answer(answer) if device else answer for answer in [item.answer, *several]]
 
@@ -295,7 +295,7 @@ def _rights(item: Item, device: Device | None) -> list[str]:
 def _options(
     clip: Clip, item: Item, device: Device | None, distractors: Distractors, count: int
 ) -> list[str]:
-    """What is offered, in the device's words; answers that are the same word in them are offered once."""
+    """Return the options in the device's words; options with the same word are returned once."""
     if not count or item.question is None:
         return []
     offered = distractors.options(clip.id, item.question, count)

@@ -1,4 +1,4 @@
-"""A collection without its broken clips, for those who have ten thousand downloads."""
+"""Opens a collection without its broken clips, for example one with ten thousand downloads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from paramcast.video.training.model import TrunkSettings, feature_store
 
 
 def whole_collection(data: Path, settings: TrunkSettings) -> Collection:
-    """Open a collection and leave out, with a line on stderr for each, what cannot be used.
+    """Open a collection without the clips that cannot be used; print a line on stderr for each of these.
 
-    Every clip is read and encoded once, as the run will need it; later it comes from the cache.
+    Every clip is read and encoded once, as the run needs it; later its features come from the cache.
 
     Args:
         data: The collection's folder.
-        settings: Of the run.
+        settings: Settings of the run.
 
     Raises:
-        CollectionError: Nothing can be used.
+        CollectionError: No clip can be used.
     """
     problems: list[Problem] = []
     collection = Collection.open(data, problems)
