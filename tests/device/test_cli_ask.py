@@ -39,7 +39,7 @@ def test_options(tmp_path: Path, video: Path) -> None:
     words = ("--bundle", bundle, "--video", video, "who is there?")
     done = run(ask, *words, "--option", "dog", "--option", "cat")
     assert done.output.split("? ")[1].split(" (")[0] in ("dog", "cat")
-    assert "give them: --option" in str(run(ask, *words).exception)
+    assert "add: --option" in str(run(ask, *words).exception)
 
 
 def test_search(tmp_path: Path, video: Path) -> None:

@@ -62,7 +62,7 @@ def test_from_the_token_to_the_package(tmp_path: Path) -> None:
             assert "revoked" in run("access", "revoke", "cam-1", *state)
             with pytest.raises(CloudError, match="revoked"):
                 client.exchange(request())
-        assert "no key" in run("access", "revoke", "cam-1", *state, code=2)
+        assert "no valid key" in run("access", "revoke", "cam-1", *state, code=2)
         assert "no operator" in run("access", "withdraw", "ann", *state, code=2)
         assert "device id" in run("enroll", "cam/1", *state, code=2)
 

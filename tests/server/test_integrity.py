@@ -176,7 +176,7 @@ def test_doctor_checks_a_state_and_changes_nothing(tmp_path: Path) -> None:
     with Database.open(file, as_it_is=True).reading() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
     Database.open(file).close()
-    assert "is sound" in run.invoke(paramcast, ["doctor", "--state", str(file)]).output
+    assert "has no faults" in run.invoke(paramcast, ["doctor", "--state", str(file)]).output
     file.chmod(0o644)
     told = run.invoke(paramcast, ["doctor", "--state", str(file)])
     assert f"cure: chmod 600 {file}" in told.output

@@ -154,4 +154,4 @@ def test_the_command_asks_for_the_journal(tmp_path: Path) -> None:
     assert "2 acts of the journal" in run(*words)[1]
     assert (tmp_path / "new.journal").read_bytes() == (tmp_path / "cloud.journal").read_bytes()
     code, told = run("state", "restore", backup, "--state", tmp_path / "x.db", "--without-journal")
-    assert (code, "revoke again" in told) == (0, True)
+    assert (code, "repeat the revocations" in told) == (0, True)

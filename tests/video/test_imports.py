@@ -340,7 +340,7 @@ def test_what_cannot_be_imported_leaves_nothing_behind(root: Path, kind: str) ->
 def test_a_collection_is_not_written_over(root: Path, video: bytes) -> None:
     put(root, {"a.mp4": video})
     imported("folder", root)
-    assert "holds a collection already" in str(run("folder", root, "--out", root.parent / "made").exception)
+    assert "already holds a collection" in str(run("folder", root, "--out", root.parent / "made").exception)
     assert "KEY one of" in str(run("folder", root, "--out", root.parent / "x", "--column", "a=b").exception)
 
 
