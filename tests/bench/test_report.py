@@ -84,7 +84,7 @@ def row(gain: tuple[float, float], matters: tuple[float, float]) -> dict[str, di
     ("gain", "matters", "said"),
     [
         ((1, 3), (1, 3), "own package that makes it"),
-        ((1, 3), (-1, 3), "not shown to be the device's own"),
+        ((1, 3), (-1, 3), "not shown to come from the device's own"),
         ((-1, 3), (1, 3), "No gain is shown"),
         ((-3, -1), (1, 3), "does harm"),
     ],

@@ -137,7 +137,7 @@ def test_devices_are_found_and_shown(new_page: NewPage, service: Service) -> Non
     page.get_by_label("Which").select_option("Revoked")
     expect(page.get_by_role("status")).to_have_text("0 devices")
     page.goto(f"{service.url}/#/devices/nobody")
-    expect(page.get_by_role("alert")).to_contain_text("device nobody was never here")
+    expect(page.get_by_role("alert")).to_contain_text("device nobody is unknown")
 
 
 def test_a_device_is_revoked_by_an_operator(new_page: NewPage, service: Service, tmp_path: Path) -> None:

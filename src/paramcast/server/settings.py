@@ -155,7 +155,9 @@ class Settings(BaseSettings):
     @classmethod
     def _not_next_to_nothing(cls, value: float) -> float:
         if 0 < value < 0.001:
-            raise ValueError("0 is for any number; else it is 0.001 (one request in 17 hours) or more")
+            raise ValueError(
+                "0 means no limit; another value must be 0.001 (one request in 17 hours) or more"
+            )
         return value
 
     @field_validator("artifact", mode="before")
@@ -172,8 +174,9 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
             raise ValueError(
-                f"host {self.host} is reached from outside, where tokens and features would travel in the "
-                "clear: set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
+                f"host {self.host} can be reached from outside, and tokens and features would be "
+                "sent in the clear: set tls_certificate and tls_key, or behind_proxy if a proxy in "
+                "front ends TLS"
             )
         return self
 
