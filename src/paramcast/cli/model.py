@@ -34,7 +34,7 @@ def command() -> None:
 @state_option
 @store_option
 def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
-    """Publish the exported model in ARTIFACT; running services take it up within seconds.
+    """Publish the exported model in ARTIFACT; running services load it within seconds.
 
     Publish the same folder again with a larger share to promote a canary.
     """

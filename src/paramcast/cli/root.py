@@ -23,7 +23,7 @@ _root = click.option(
 
 @click.group(name="root")
 def command() -> None:
-    """Use an offline root key, which delegates the key that signs updates, and signs artifacts.
+    """Use an offline root key, which delegates to the key that signs updates, and signs artifacts.
 
     If the service's key is stolen, one new delegation file replaces it; no device needs a new artifact.
     """

@@ -55,7 +55,7 @@ _OPEN = "paramcast: warning: open to devices that are not enrolled; close it wit
     help="Write the URL and the public key to this JSON file when the service answers.",
 )
 def command(config: Path | None, ready_file: Path | None, **options: Any) -> None:
-    """Serve updates for devices over HTTP, with the exported model in ARTIFACT; several may be given.
+    """Serve updates for devices over HTTP, with the exported model in ARTIFACT, which may be repeated.
 
     Without ARTIFACT, serve the models that `paramcast model publish` has put in service. The page at the
     service's address gets its models from the same folders.
