@@ -55,7 +55,7 @@ def command(
     seconds: float,
     clips: int | None,
 ) -> None:
-    """Cut a video into clips while it is read, answer questions about each clip, and adapt when --ask says so."""
+    """Cut a video into clips as it is read, answer questions about each, and adapt when --ask says so."""
     policy, budget = make_policy(ask), Budget(bytes_a_day)
     runtime = DeviceRuntime.load(bundle, device_id, store=store, uplink_noise=uplink_noise)
     if runtime.bundle.task != "qa":
