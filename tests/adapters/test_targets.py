@@ -34,7 +34,7 @@ def test_patterns_match_modules_and_parameters() -> None:
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["hed"], r"'hed' matches no module and no parameter; names that can be taken: head"),
+        (["hed"], r"'hed' matches no module and no parameter; possible names: head"),
         (["block.1"], r"'block.1' matches block.1, a GELU without parameters"),
         (["norm"], r"match only running statistics, which NormStatistics\(\) adapts"),
         (["head", "!haed"], r"'!haed' matches no module"),

@@ -71,7 +71,7 @@ def test_it_has_every_figure(html: str) -> None:
 
 def test_one_support_size_and_no_costs_are_enough(tmp_path: Path) -> None:
     text = page(tmp_path / "r.html", evaluation((8,)), with_costs=False)
-    assert "What it costs" not in text
+    assert "<h2>Costs</h2>" not in text
     assert len(re.findall("<svg", text)) == 2 * 3
 
 
@@ -84,7 +84,7 @@ def row(gain: tuple[float, float], matters: tuple[float, float]) -> dict[str, di
     ("gain", "matters", "said"),
     [
         ((1, 3), (1, 3), "own package that makes it"),
-        ((1, 3), (-1, 3), "not shown to be the device's own"),
+        ((1, 3), (-1, 3), "not shown to come from the device's own"),
         ((-1, 3), (1, 3), "No gain is shown"),
         ((-3, -1), (1, 3), "does harm"),
     ],

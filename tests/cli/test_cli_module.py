@@ -68,10 +68,10 @@ def test_train_evaluate_and_export(source: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--data", "."], "--data does not go with --module"),
-        (["--frames", "4"], "--frames does not go with --module"),
-        (["--sampling", "time"], "--sampling does not go with --module"),
-        (["--skip-broken"], "--skip-broken does not go with --module"),
+        (["--data", "."], "--data cannot be combined with --module"),
+        (["--frames", "4"], "--frames cannot be combined with --module"),
+        (["--sampling", "time"], "--sampling cannot be combined with --module"),
+        (["--skip-broken"], "--skip-broken cannot be combined with --module"),
     ],
 )
 def test_options_of_videos_are_refused(
@@ -87,4 +87,4 @@ def test_options_of_videos_are_refused(
 def test_options_of_modules_are_refused_for_videos(tmp_path: Path) -> None:
     arguments = ["train", "--data", str(tmp_path), "--task", "qa", "--out", str(tmp_path / "m"), "--base"]
     done = CliRunner().invoke(paramcast, arguments, standalone_mode=False)
-    assert "--base does not go with --data" in str(done.exception)
+    assert "--base cannot be combined with --data" in str(done.exception)

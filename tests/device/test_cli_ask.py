@@ -39,7 +39,7 @@ def test_options(tmp_path: Path, video: Path) -> None:
     words = ("--bundle", bundle, "--video", video, "who is there?")
     done = run(ask, *words, "--option", "dog", "--option", "cat")
     assert done.output.split("? ")[1].split(" (")[0] in ("dog", "cat")
-    assert "give them: --option" in str(run(ask, *words).exception)
+    assert "add: --option" in str(run(ask, *words).exception)
 
 
 def test_search(tmp_path: Path, video: Path) -> None:
@@ -60,5 +60,5 @@ def test_what_does_not_fit_names_the_other_command(tmp_path: Path, video: Path) 
     assert all(isinstance(each, InputError) for each in (asked, sought, late, gone))
     assert "paramcast search" in str(asked)
     assert "paramcast ask" in str(sought)
-    assert "v.mp4: start 60 s lies behind the end of the video, 4 s; mend start and end" in str(late)
+    assert "v.mp4: start 60 s lies after the end of the video, 4 s; correct start and end" in str(late)
     assert "there is no file" in str(gone)

@@ -334,4 +334,4 @@ def test_root_files_are_not_written_over(tmp_path: Path) -> None:
     assert "exists already" in run("delegate", "--root", str(key), *told)[1]
     told[1] = "x"
     assert "64 lower-case hex" in run("delegate", "--root", str(key), *told)[1]
-    assert "no half of an artifact" in run("sign", str(tmp_path), "--root", str(key))[1]
+    assert "no folder of an artifact" in run("sign", str(tmp_path), "--root", str(key))[1]

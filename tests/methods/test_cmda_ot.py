@@ -174,7 +174,7 @@ def test_bad_evidence_is_left_out(domains: Any) -> None:
     def none(step: str, answer: Any) -> Any:
         return replace(answer, samples=0) if step == "evidence" else answer
 
-    assert "fewer than 1" in Recorded(none).fit(X, y, domain).left_out_[0].reason
+    assert "less than 1" in Recorded(none).fit(X, y, domain).left_out_[0].reason
 
 
 def test_no_client_left(domains: Any) -> None:

@@ -90,7 +90,7 @@ def test_a_target_without_labels(tables: list[Path], tmp_path: Path) -> None:
         (0, "a,b,c,d\n1,2,3,4\n", "has no column 'kind'"),
         (0, "a,b,c,d,kind\n1,2,3,4,\n", "'kind' is empty in some row"),
         (0, "a,b,c,kind\n1,2,3,ant\n", "lacks the columns d"),
-        (0, "a,b,c,d,e,kind\n1,2,3,4,5,ant\n", "has, and the target has not, the columns e"),
+        (0, "a,b,c,d,e,kind\n1,2,3,4,5,ant\n", "has, but the target lacks, the columns e"),
         (2, "a,b,c,d\n", "no rows"),
     ],
 )

@@ -129,7 +129,9 @@ def test_cmda_ot_needs_two_classes(
     monkeypatch: pytest.MonkeyPatch, backgrounds: dict[str, Background]
 ) -> None:
     monkeypatch.setattr(cmda_ot_row, "ANSWERS", 1)
-    with pytest.raises(InputError, match=r"two of the 1 commonest answers, here they have \d: leave it out"):
+    with pytest.raises(
+        InputError, match=r"two of the 1 commonest answers, here they have \d: leave out cmda_ot"
+    ):
         make_method("cmda_ot").prepare(backgrounds["qa"])
 
 

@@ -146,7 +146,7 @@ def test_it_is_of_one_moment(url: str, tmp_path: Path) -> None:
 )
 def test_what_is_no_backup_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.gz").write_bytes(data)
-    with pytest.raises(StateInputError, match="no whole backup"):
+    with pytest.raises(StateInputError, match="no complete backup"):
         restore(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.gz")
 
 
@@ -157,7 +157,7 @@ def test_a_cut_backup_leaves_nothing(url: str, tmp_path: Path) -> None:
     data = (tmp_path / "b.gz").read_bytes()
     (tmp_path / "cut.gz").write_bytes(data[: len(data) * 2 // 3])
     target = tmp_path / "cut.db"
-    with pytest.raises(StateInputError, match="no whole backup"):
+    with pytest.raises(StateInputError, match="no complete backup"):
         restore(target, tmp_path / "cut.gz")
     assert not any(content(str(target)).values())
 

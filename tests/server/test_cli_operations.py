@@ -50,7 +50,7 @@ def test_from_the_token_to_the_package(tmp_path: Path) -> None:
         told = run(*words, "--token", token, "--identity", tmp_path / "id")
         identity = DeviceIdentity.load(tmp_path / "id")
         assert identity.public_key in told
-        assert "ask for a new one" in run(*words, "--token", token, "--identity", tmp_path / "x", code=1)
+        assert "ask for a new token" in run(*words, "--token", token, "--identity", tmp_path / "x", code=1)
         with CloudClient(cloud.url, identity=identity) as client:
             assert sequence_of(client.exchange(request()), cloud.public_key) == 1
             admin = run("access", "grant", "ann", "--role", "admin", *state).strip()
@@ -62,7 +62,7 @@ def test_from_the_token_to_the_package(tmp_path: Path) -> None:
             assert "revoked" in run("access", "revoke", "cam-1", *state)
             with pytest.raises(CloudError, match="revoked"):
                 client.exchange(request())
-        assert "no key" in run("access", "revoke", "cam-1", *state, code=2)
+        assert "no valid key" in run("access", "revoke", "cam-1", *state, code=2)
         assert "no operator" in run("access", "withdraw", "ann", *state, code=2)
         assert "device id" in run("enroll", "cam/1", *state, code=2)
 

@@ -166,7 +166,7 @@ def test_several_artifacts_at_once_each_for_its_own_devices(tmp_path: Path) -> N
         ("no graph", "cannot be read"),
         ("another format", "reads format 2 only"),
         ("a shape that is none", "'parameters' is missing or malformed"),
-        ("other shapes", "its manifest promises"),
+        ("other shapes", "its manifest says"),
         ("other tensors", "not those of its manifest"),
         ("other halves", "export the artifact again"),
         ("the same twice", "of the same base model"),

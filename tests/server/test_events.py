@@ -56,7 +56,7 @@ def test_acts_tell_who_did_them_over_http_and_by_command(database: Database, tmp
     listed = run("access", "events")
     assert "ann: device revoked cam-1" in listed
     assert token not in listed
-    assert ", used " in run("access", "list")
+    assert ", last used " in run("access", "list")
 
 
 def test_what_names_a_device_is_erased_with_it(database: Database) -> None:

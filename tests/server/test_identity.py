@@ -121,7 +121,7 @@ def test_a_token_enrols_once_and_only_whom_it_is_for(cloud: Cloud, tmp_path: Pat
     token, late = cloud.token("cam-1"), cloud.token(hours=0)
     with CloudClient(cloud.url) as client:
         for number, (shown, device) in enumerate([(token, "cam-2"), ("no token", "cam-1"), (late, "cam-1")]):
-            with pytest.raises(CloudError, match=r"403.*ask for a new one"):
+            with pytest.raises(CloudError, match=r"403.*ask for a new token"):
                 client.enrol(shown, tmp_path / f"no-{number}", device)
         client.enrol(token, tmp_path / "id", "cam-1")
         with pytest.raises(CloudError, match="403"):
@@ -297,7 +297,7 @@ def test_rates_are_limited_for_each_device_alone(fresh: Callable[..., Cloud], tm
         with CloudClient(cloud.url, identity=identity) as client:
             client.exchange(request)
             client.exchange(request)
-            with pytest.raises(CloudError, match=r"come back in (59\d|600) s.*too often"):
+            with pytest.raises(CloudError, match=r"come back in (59\d|600) s.*too many requests"):
                 client.exchange(request)
 
 
@@ -356,7 +356,7 @@ def test_roles_of_operators(cloud: Cloud, tmp_path: Path) -> None:
                 elif needed != "admin":
                     assert status == 200
     rolled = httpx2.post(f"{api}/models/rollback", json={}, headers=tokens["admin"])
-    assert (rolled.status_code, "which base model" in rolled.json()["error"]) == (403, True)
+    assert (rolled.status_code, "name the base model" in rolled.json()["error"]) == (403, True)
     seen = httpx2.get(f"{api}/devices/cam-1", headers=tokens["viewer"]).json()
     assert seen["keys"] == []  # revoked above
     assert httpx2.get(f"{api}/devices/none", headers=tokens["viewer"]).status_code == 404

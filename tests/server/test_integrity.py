@@ -89,13 +89,13 @@ FAULTS: dict[str, tuple[Break, str]] = {
     ),
     "an enrolled device that is lost": (
         lambda c: c.execute(devices.delete().where(devices.c.id == "cam-2")),
-        "not in the registry, so that none is served: cam-2. paramcast access revoke cam-2",
+        "not in the registry, so they are not served: cam-2. paramcast access revoke cam-2",
     ),
     "two newest keys": (both_newest, "more than one newest key: cam-1"),
-    "another device's token": (token_of_another, "used a token that was for another one: cam-2"),
+    "another device's token": (token_of_another, "used a token of another device: cam-2"),
     "a token that nobody used": (
         lambda c: c.execute(update(enrolments).where(enrolments.c.used_by == "cam-1").values(used_by=None)),
-        "tokens are used by nobody",
+        "tokens have a time of use without a device",
     ),
     "an operator's token in the clear": (
         lambda c: c.execute(update(operators).values(digest="Bearer")),
@@ -155,7 +155,7 @@ def test_a_reference_to_nothing_and_a_damaged_file_are_found(tmp_path: Path) -> 
         query = "SELECT rootpage FROM sqlite_master WHERE name = 'packages'"
         ((page,),) = other.execute(query).fetchall()
     (fault,) = check(database, None)
-    assert fault.what.endswith("of packages names a row of models that is not there")
+    assert fault.what.endswith("of packages names a row of models that does not exist")
     assert "restore a backup" in fault.cure
     database.close()
     data = bytearray(file.read_bytes())
@@ -176,7 +176,7 @@ def test_doctor_checks_a_state_and_changes_nothing(tmp_path: Path) -> None:
     with Database.open(file, as_it_is=True).reading() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
     Database.open(file).close()
-    assert "is sound" in run.invoke(paramcast, ["doctor", "--state", str(file)]).output
+    assert "has no faults" in run.invoke(paramcast, ["doctor", "--state", str(file)]).output
     file.chmod(0o644)
     told = run.invoke(paramcast, ["doctor", "--state", str(file)])
     assert f"cure: chmod 600 {file}" in told.output

@@ -90,7 +90,7 @@ def test_a_damaged_backup_leaves_room_for_the_right_one(new_url: Callable[[], st
     with gzip.open(large, "wt") as file:
         file.write("\n".join([lines[0], json.dumps(row)]))
     for bad in (cut, large):
-        with pytest.raises(Exception, match=r"no whole backup|failed"):
+        with pytest.raises(Exception, match=r"no complete backup|failed"):
             restore(target, bad, journal)
     assert restore(target, backup, journal)[0] > 0
     with pytest.raises(StateInputError, match="holds a state already"):
@@ -108,7 +108,7 @@ def test_a_line_that_was_cut_off_is_no_line_and_another_is_an_error(tmp_path: Pa
     journal.add([{"what": "device revoked", "device": "cam-2"}])  # goes on after what was whole
     assert [one["device"] for one in journal] == ["cam-1", "cam-2"]
     journal.path.write_bytes(b'{"what": "drop table"}\n')
-    with pytest.raises(StateInputError, match=r"line 1 .* is none of a journal"):
+    with pytest.raises(StateInputError, match=r"line 1 .* is no line of a journal"):
         list(journal)
 
 
@@ -154,4 +154,4 @@ def test_the_command_asks_for_the_journal(tmp_path: Path) -> None:
     assert "2 acts of the journal" in run(*words)[1]
     assert (tmp_path / "new.journal").read_bytes() == (tmp_path / "cloud.journal").read_bytes()
     code, told = run("state", "restore", backup, "--state", tmp_path / "x.db", "--without-journal")
-    assert (code, "revoke again" in told) == (0, True)
+    assert (code, "repeat the revocations" in told) == (0, True)

@@ -134,7 +134,7 @@ def test_from_the_command_to_the_device_and_back(made: Any, tmp_path: Path) -> N
         answer = httpx2.post(f"{url}/v1/adapt", content=runtime.request().encode())
         assert len(answer.headers[NOTICE_HEADER]) < 400
     assert "contradict" in recall(tmp_path, "--to-base", "--resume", code=2)
-    assert "which base model" in recall(tmp_path, "f", code=2)
+    assert "name the base model" in recall(tmp_path, "f", code=2)
 
 
 def test_a_loop_hears_it_by_itself(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

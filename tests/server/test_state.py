@@ -172,7 +172,7 @@ def test_models_are_published_in_turn_and_rolled_back(database: Database) -> Non
     assert serving(database) == [canary, first]
     assert back(database) == canary
     assert serving(database) == [first]
-    with pytest.raises(StateInputError, match="no version before"):
+    with pytest.raises(StateInputError, match="no version with other files"):
         back(database)
     with database.reading() as connection:
         assert [version.version for version in published.all_versions(connection)] == [second, canary, first]
@@ -182,7 +182,7 @@ def test_several_models_are_in_service_at_once(database: Database) -> None:
     first, other = put(database), put(database, model="b" * 64)
     assert serving(database) == [other, first]
     put(database, model="b" * 64, digest="e" * 64)
-    with pytest.raises(StateInputError, match="which base model"):
+    with pytest.raises(StateInputError, match="name the base model"):
         back(database)
     back(database, "bbb")
     assert serving(database) == [other, first]

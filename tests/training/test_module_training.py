@@ -92,7 +92,7 @@ def test_it_is_saved_and_loaded(model: pc.AdaptableModel, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="not a model of this module"):
         pc.load(tmp_path / "model", nn.Linear(2, 2))
     (tmp_path / "model" / "base.safetensors").unlink()
-    with pytest.raises(InputError, match="no whole model"):
+    with pytest.raises(InputError, match="no complete model"):
         pc.load(tmp_path / "model", Corners())
 
 
@@ -313,7 +313,7 @@ def bad(**changes: object) -> Sequence[pc.DeviceData]:
         ({"inputs": ()}, "hold no array"),
         ({"inputs": (np.zeros((4, 2)), np.zeros((3, 2)))}, "examples on their first axis"),
         ({"inputs": (np.array(["x"] * 4),)}, "arrays of numbers"),
-        ({"inputs": ([[1], [1, 2], [3], [4]],)}, "unlike lengths"),
+        ({"inputs": ([[1], [1, 2], [3], [4]],)}, "unequal lengths"),
         ({"context": np.full((4, 2), np.nan)}, "must be finite"),
         ({"context": np.zeros(4)}, "must be finite, of shape"),
     ],

@@ -67,7 +67,7 @@ def test_a_run_of_before_does_not_say_what_its_data_were(tmp_path: Path) -> None
         (
             {"frames": ["1.png", "2.png", "3.png"], "frame_captions": ["a", "b", "c"], "source": None},
             {"task": "retrieval"},
-            "3 sentences in frame_captions, one a picture, but --frames is 2",
+            "3 sentences in frame_captions, one per picture, but --frames is 2",
         ),
     ],
 )

@@ -115,7 +115,7 @@ def test_killed_at_every_stage_it_ends_at_the_same_files(
         for path in (*run.checkpoints("base"), *run.checkpoints("adaptor")):
             with safe_open(path, "pt") as whole:  # no reader meets half a file
                 assert whole.keys()
-        with pytest.raises(ModelError, match="no whole model"):
+        with pytest.raises(ModelError, match="no complete model"):
             TrainedModel.load(run.out)
     with pytest.raises(InputError, match=r"other settings \(seed\)"):
         train(Collection.open(world), run.out, replace(train_run.options(TASK), seed=2))

@@ -89,5 +89,5 @@ def test_habits_change_what_is_right_and_nothing_that_is_seen() -> None:
 
 def test_there_are_no_habits_without_answers() -> None:
     empty = Collection(Path(), "made", (), {})
-    with pytest.raises(InputError, match="habits are of answers"):
+    with pytest.raises(InputError, match="habits changes answers"):
         draw_fleet(untrained_model("codes", "retrieval"), empty, "test", ["a"], "habits", 1, 1, 0)

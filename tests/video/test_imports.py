@@ -121,7 +121,7 @@ def test_next_qa(root: Path, video: bytes) -> None:
     assert (question.answer, question.kind) == ("to tell", "CW")
     assert question.options == ("to stop", "to rest", "to tell", "to sleep", "to turn")
     assert "1 questions with options" in said
-    assert "lost: 1 questions whose answer is not published" in said
+    assert "lost: 1 questions without a published answer" in said
 
 
 def test_activitynet_qa(root: Path, video: bytes) -> None:
@@ -147,7 +147,7 @@ def test_didemo(root: Path, video: bytes) -> None:
     clip = clips["7"]
     assert (clip.start, clip.end, clip.source, clip.split) == (5.0, 10.0, "a@N00_1.mov", "validation")
     assert shown(clip) == [5, 6, 7, 8, 9]
-    assert "lost: 1 marks of people who saw a moment elsewhere" in said
+    assert "lost: 1 annotations of people who marked another moment" in said
 
 
 def test_youcook2(root: Path, video: bytes) -> None:
@@ -340,7 +340,7 @@ def test_what_cannot_be_imported_leaves_nothing_behind(root: Path, kind: str) ->
 def test_a_collection_is_not_written_over(root: Path, video: bytes) -> None:
     put(root, {"a.mp4": video})
     imported("folder", root)
-    assert "holds a collection already" in str(run("folder", root, "--out", root.parent / "made").exception)
+    assert "already holds a collection" in str(run("folder", root, "--out", root.parent / "made").exception)
     assert "KEY one of" in str(run("folder", root, "--out", root.parent / "x", "--column", "a=b").exception)
 
 

@@ -89,7 +89,7 @@ def test_whole_numbers_may_be_ids_and_devices() -> None:
 )
 def test_a_key_that_is_there_twice(line: str) -> None:
     (found,) = parse_line(Path("x"), 1, line.encode())  # type: ignore[misc]
-    assert "is there twice" in found.message
+    assert "occurs twice" in found.message
 
 
 def test_splits_by_their_usual_names() -> None:

@@ -145,7 +145,7 @@ def test_more_sentences_than_frames_are_refused_before_training() -> None:
     made = Clip("k0", Path("here"), 3, frames=tuple("abcdefghijkl"), frame_captions=tuple("abcdefghijkl"))
     check_sentences([made], 12)
     with pytest.raises(
-        CollectionError, match="clip 'k0': 12 sentences in frame_captions, one a picture, but --frames is 8"
+        CollectionError, match="clip 'k0': 12 sentences in frame_captions, one per picture, but --frames is 8"
     ):
         check_sentences([made], 8)
 

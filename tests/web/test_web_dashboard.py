@@ -137,7 +137,7 @@ def test_devices_are_found_and_shown(new_page: NewPage, service: Service) -> Non
     page.get_by_label("Which").select_option("Revoked")
     expect(page.get_by_role("status")).to_have_text("0 devices")
     page.goto(f"{service.url}/#/devices/nobody")
-    expect(page.get_by_role("alert")).to_contain_text("device nobody was never here")
+    expect(page.get_by_role("alert")).to_contain_text("device nobody is unknown")
 
 
 def test_a_device_is_revoked_by_an_operator(new_page: NewPage, service: Service, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_device_is_revoked_by_an_operator(new_page: NewPage, service: Service,
 def test_versions_are_compared_and_rolled_back(new_page: NewPage, service: Service) -> None:
     page = new_page()
     sign_in(page, service, "viewer", "/#/models")
-    expect(page.get_by_text("To roll back takes the role admin.")).to_be_visible()
+    expect(page.get_by_text("Only admins can roll back.")).to_be_visible()
     expect(page.get_by_text("serves 20 %")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Version 2 gains .* points over version 1"))).to_be_visible()
     page.get_by_label("Beside version").select_option(index=1)
@@ -188,7 +188,7 @@ def test_versions_are_compared_and_rolled_back(new_page: NewPage, service: Servi
     expect(acts.filter(has_text="null")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     sign_in(page, service, "viewer", "/#/events")
-    expect(page.get_by_text("To see who did what takes the role operator.")).to_be_visible()
+    expect(page.get_by_text("Only operators and admins see the events.")).to_be_visible()
 
 
 def test_a_token_stays_in_its_tab_and_ends_with_its_right(new_page: NewPage, service: Service) -> None:

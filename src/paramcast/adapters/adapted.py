@@ -168,9 +168,8 @@ class AdaptedModule:
     def _add_hooks(self) -> list[RemovableHandle]:
         if self._layers is None:
             raise TargetError(
-                "some targets are not in a Linear, LayerNorm or convolution of torch with a forward "
-                "of its own; "
-                "call the adapted module as a whole instead of its parts"
+                "some targets are not in a Linear, LayerNorm or convolution with torch's own "
+                "forward; call the adapted module as a whole instead of its parts"
             )
 
         def hook_of(layer: fast.Layer) -> Callable[..., Tensor | None]:
@@ -203,7 +202,7 @@ class AdaptedModule:
         if not all(map(is_plain, results)) or any(
             isinstance(each, Tensor) and (not each.dim() or each.shape[0] % len(inputs)) for each in results
         ):
-            raise NotBatched("an output has no rows that could be told apart")
+            raise NotBatched("an output has no rows to separate by device")
         return [
             close(
                 [

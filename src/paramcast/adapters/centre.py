@@ -32,7 +32,7 @@ class CentreAdapter(Adapter):
     def __init__(self, module: nn.Module, layers: Sequence[str], count: int) -> None:
         parameters = dict(module.named_parameters())
         if unknown := [name for name in layers if f"{name}.bias" not in parameters]:
-            raise TargetError(f"centred layers need a bias; not so: {', '.join(unknown)}")
+            raise TargetError(f"centred layers need a bias; these have none: {', '.join(unknown)}")
         super().__init__(select(module, [f"{name}.bias" for name in layers]).parameters)
         self.count = count
         self.basis = nn.ParameterDict(

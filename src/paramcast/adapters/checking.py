@@ -61,7 +61,7 @@ def check(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> CheckReport:
             tolerance = _tolerance(alone)
             for candidate in ("fast", "vmap"):
                 if candidate == "fast" and tolerance > TOLERANCE:
-                    errors["fast"] = "the module's numbers are too coarse to prove it"
+                    errors["fast"] = "the module's numbers are too coarse for the check"
                     continue
                 errors[candidate] = _compared(adapted, candidate, devices, values, alone)
                 if isinstance(errors[candidate], float) and errors[candidate] <= tolerance:  # type: ignore[operator]
@@ -86,16 +86,15 @@ def _check_base(adapted: AdaptedModule, inputs: Inputs) -> None:
         based = _seeded(lambda: adapted(inputs, adapted.adapter.base_values()))
     if not floats_of(plain):
         raise CheckError(
-            f"the output of {_kind(adapted)} holds no tensor of floating point numbers, so that "
-            "nothing could be "
-            "learned; return logits or scores instead of decisions"
+            f"the output of {_kind(adapted)} holds no tensor of floating point numbers, so nothing "
+            "can be learned; return logits or scores instead of decisions"
         )
     if any(torch.isnan(each).any() for each in floats_of(plain)):
         raise CheckError(f"the output of {_kind(adapted)} holds NaN before any update")
     if difference(plain, again) > 0:
         raise CheckError(
-            f"{_kind(adapted)} gives other outputs for the same inputs each time: it draws random numbers or "
-            "has a state of its own; what changes from call to call has to be an input"
+            f"{_kind(adapted)} gives other outputs for the same inputs each time: it draws random "
+            "numbers or keeps a state; make everything that changes from call to call an input"
         )
     error = difference(plain, based)
     if error > _tolerance([plain]):
@@ -123,9 +122,8 @@ def _check_reach(adapted: AdaptedModule, inputs: Sequence[Inputs]) -> None:
         )
     out = ", ".join(repr(f"!{name}") for name in _shortest(names, set(targets))[:6])
     raise CheckError(
-        f"these targets cannot reach the output of {_kind(adapted)}, so that an update of them "
-        "would do nothing: "
-        f"{shown}; leave them out with {out} in target_modules"
+        f"these targets cannot reach the output of {_kind(adapted)}, so an update of them would "
+        f"change nothing: {shown}; leave them out with {out} in target_modules"
     )
 
 
@@ -164,8 +162,8 @@ def _check_gradient(adapted: AdaptedModule, inputs: Inputs) -> None:
         return
     if any(b is None for _, b in known) or difference(*map(list, zip(*known, strict=True))) > 1e-2:
         raise CheckError(
-            f"{_kind(adapted)} computes parts of itself anew in the backward pass, where it would find other "
-            "parameters: switch gradient checkpointing off"
+            f"{_kind(adapted)} computes parts of itself again in the backward pass, where the "
+            "parameters are different: switch gradient checkpointing off"
         )
 
 

@@ -51,7 +51,7 @@ def build_adapter(config: AdapterConfig, module: nn.Module, target_modules: Sequ
     parts = [each.make(selection) for each in configs]
     adapter = parts[0] if len(parts) == 1 else Composite(parts)
     if not adapter.shapes:
-        raise TargetError("nothing would be generated")
+        raise TargetError("the update would have no tensors")
     check_names(adapter)
     warn_if_huge(adapter)
     return adapter

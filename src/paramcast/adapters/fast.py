@@ -93,8 +93,8 @@ def edited(layer: Layer, adapter: Adapter, x: Tensor, y: Tensor, values: Values)
     devices = devices_of(adapter, values)
     if devices is not None and (not x.dim() or x.shape[0] % devices):
         raise ValuesError(
-            f"layer {layer.name!r} has {tuple(x.shape)} as its input: its first axis is no multiple of the "
-            f"{devices} devices, so their rows cannot be told apart"
+            f"layer {layer.name!r} has {tuple(x.shape)} as its input: its first axis is not a "
+            f"multiple of the {devices} devices, so their rows cannot be separated"
         )
     on_weight = kinds[layer.weight] if layer.weight else ()
     on_bias = kinds[layer.bias] if layer.bias else ()

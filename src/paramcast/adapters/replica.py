@@ -38,8 +38,8 @@ def make_replica(module: nn.Module) -> nn.Module:
         replica: nn.Module = copy.deepcopy(original(module), memo)
     except Exception as error:  # the user's __deepcopy__ or attributes may raise any error
         raise TargetError(
-            f"{type(module).__name__} cannot be copied, which adapting needs: {error}; keep what cannot be "
-            "copied (locks, files, generators) outside the module"
+            f"{type(module).__name__} cannot be copied, but adaptation needs a copy: {error}; keep "
+            "objects that cannot be copied (locks, files, generators) outside the module"
         ) from error
     for each in replica.modules():
         for flag in ("gradient_checkpointing", "grad_checkpointing"):

@@ -81,7 +81,7 @@ def select(module: nn.Module, target_modules: Sequence[str]) -> Selection:
     """Choose parameters and normalization layers; see `select_targets`."""
     patterns = [target_modules] if isinstance(target_modules, str) else list(target_modules)
     if not any(not pattern.startswith("!") for pattern in patterns):
-        raise TargetError("target_modules needs at least one pattern that takes something, such as '*'")
+        raise TargetError("target_modules needs at least one pattern that selects something, such as '*'")
     refuse_scripted(module)
     table = _Table(original(module))
     taken, left_out = set[int](), set[int]()
@@ -97,9 +97,7 @@ def select(module: nn.Module, target_modules: Sequence[str]) -> Selection:
         {name: layer for name, layer in table.statistics.items() if id(layer) in chosen},
     )
     if not chosen:
-        raise TargetError(
-            f"nothing is left of {_listed(patterns)}: the patterns with '!' take all of it away"
-        )
+        raise TargetError(f"nothing is left of {_listed(patterns)}: the patterns with '!' exclude all of it")
     return selection
 
 
@@ -121,8 +119,8 @@ def refuse_scripted(module: nn.Module) -> None:
         if isinstance(each, torch.jit.ScriptModule):
             raise TargetError(
                 f"{_called(name)} is a scripted or traced module ({each.original_name}), which "
-                "cannot be adapted; "
-                "give the Python module that it was made of, and script or trace afterwards"
+                "cannot be adapted; give the Python module from which it was made, and script or "
+                "trace afterwards"
             )
 
 
@@ -185,7 +183,7 @@ class _Table:
         }
         names = [name for name in self.modules if name in parents] + parameters
         near = get_close_matches(pattern, names, 5, 0.5) or names[:8]
-        return f"names that can be taken: {', '.join(near)}" if near else "the module has no parameters"
+        return f"possible names: {', '.join(near)}" if near else "the module has no parameters"
 
 
 def has_statistics(layer: nn.Module) -> bool:

@@ -46,7 +46,7 @@ def hypernetwork_graph(
             # Engines differ in the last digits of a sigmoid near zero.
             if (error := distance(a.numpy(), b, least=1e-3)) > TOLERANCE:
                 raise ExportError(
-                    f"the hypernetwork's graph is off by {error:.2g} of {name} for {devices} devices"
+                    f"the hypernetwork's graph differs by {error:.2g} of {name} for {devices} devices"
                 )
     return graph
 

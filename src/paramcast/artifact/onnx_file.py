@@ -103,7 +103,7 @@ def read_graph(model: bytes) -> Graph:
     except UnicodeDecodeError as error:
         raise ValueError("a name is no text") from error
     if not outputs:
-        raise ValueError("there is no graph with outputs in it")
+        raise ValueError("there is no graph with outputs")
     required = {name: value for name, value in inputs.items() if name not in initializers}
     return Graph(ir_version, opset, required, frozenset(initializers), outputs)
 
@@ -195,9 +195,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview |
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
-            raise ValueError(f"wire type {kind} at byte {start} is none that an ONNX file has")
+            raise ValueError(f"wire type {kind} at byte {start} does not occur in ONNX files")
         if at > len(message):
-            raise ValueError(f"the field at byte {start} is cut")
+            raise ValueError(f"the field at byte {start} is cut off")
         yield number, message[start:at], content
 
 

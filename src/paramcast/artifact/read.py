@@ -145,7 +145,7 @@ def _check_root(path: Path, data: bytes, named: object, root: str | None) -> Non
         return
     if not is_public_key(named):
         raise ArtifactError(
-            f"{path} names no root, so that nothing vouches for it; sign it: paramcast root sign"
+            f"{path} names no root, so its origin cannot be checked; sign it: paramcast root sign"
         )
     if root is not None and named != root:
         raise ArtifactError(f"{path} is of root {str(named)[:12]}..., this device trusts {root[:12]}... only")

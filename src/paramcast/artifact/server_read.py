@@ -185,8 +185,8 @@ class OnnxHypernetwork:
         for name, shape in self.parameters.items():
             if made[0][name].shape != shape or made[0][name].dtype != np.float32:
                 raise InputError(
-                    f"{GRAPH} makes {name} as {made[0][name].dtype} {made[0][name].shape}, "
-                    f"its manifest promises float32 {shape}; export the artifact again"
+                    f"{GRAPH} makes {name} as {made[0][name].dtype} {made[0][name].shape}, but its "
+                    f"manifest says float32 {shape}; export the artifact again"
                 )
 
 

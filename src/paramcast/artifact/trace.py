@@ -136,7 +136,8 @@ def trace(
                 continue
             return _traced(graph, name, job, call, samples[0])
     raise ExportError(
-        f"{type(module).__name__} cannot be written as a graph that gives its outputs; " + "; ".join(failures)
+        f"{type(module).__name__} cannot be written as a graph that gives the same outputs; "
+        + "; ".join(failures)
     )
 
 
@@ -270,7 +271,7 @@ def _finished(model: onnx.ModelProto, job: _Job) -> bytes:
             f"the graph does not read the target {lost[0]}, so that updates would have no effect"
         )
     for name in list(inputs - {*job.input_names}):
-        raise ExportError(f"the graph asks for {name}, which nothing gives")
+        raise ExportError(f"the graph needs {name}, which nothing computes")
     model.producer_version, model.doc_string = "", ""
     for node in _nodes(model.graph):
         node.doc_string = ""
@@ -282,7 +283,7 @@ def _finished(model: onnx.ModelProto, job: _Job) -> bytes:
     del model.graph.metadata_props[:]
     data: bytes = model.SerializeToString(deterministic=True)
     if len(data) >= 2**31:
-        raise ExportError("the graph is larger than 2 GB, which no device of ours reads")
+        raise ExportError("the graph is larger than 2 GB, which devices cannot read")
     return data
 
 
@@ -316,7 +317,7 @@ def _compare(
             limit = CONTEXT_TOLERANCE if name == CONTEXT else TOLERANCE
             if (error := distance(wanted.numpy(), got)) > limit:
                 raise ExportError(
-                    f"output {name} is off by {error:.2g} of its size for {size} examples and {what} targets"
+                    f"output {name} differs by {error:.2g} of its size for {size} examples and {what} targets"
                 )
 
 

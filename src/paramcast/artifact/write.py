@@ -275,7 +275,7 @@ def _try_update(adapted: AdaptedLike, model: Traced, inputs: Inputs, folder: Pat
     for spec, array, tensor in zip(model.outputs, got, wanted.values(), strict=True):
         if (error := distance(tensor.cpu().numpy(), array)) > TOLERANCE:
             raise ExportError(
-                f"under an update the device's output {spec.name} is off by {error:.2g} of its size"
+                f"under an update the device's output {spec.name} differs by {error:.2g} of its size"
             )
     return artifact
 

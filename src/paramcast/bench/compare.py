@@ -110,8 +110,8 @@ def compare(
     used = [*model.config.clips["train"], *model.config.clips["validation"]]
     if any(clip not in trained_on.by_id for clip in used):
         raise InputError(
-            f"the model was trained on {model.config.collection!r}, of which {trained_on.root} lacks clips; "
-            "methods are tuned on it: say where it is by --trained-on"
+            f"the model was trained on {model.config.collection!r}, of which {trained_on.root} "
+            "lacks clips; methods are tuned on the training collection: name it with --trained-on"
         )
     names_of = {"collection": collection.name, "trained_on": trained_on.name}
     run = {"format": _FORMAT, "model": model.sha256(), **names_of, **asdict(options)}

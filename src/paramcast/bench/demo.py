@@ -70,7 +70,7 @@ def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
     with _step("2/5 train a base model and its adaptors") as note:
         model = train(collection, out / "model", options.training)
         note(f"validation (%): {', '.join(f'{k} {v:.1f}' for k, v in model.config.scores.items())}")
-    with _step("3/5 export what devices and the server run") as note:
+    with _step("3/5 export the artifact for devices and the server") as note:
         key = load_or_make_key(out / "cloud" / "cloud.key")
         artifact = export_artifact(model, out / "artifact", public_key_hex(key))
         bundle = artifact / "device"
@@ -81,7 +81,7 @@ def run_demo(out: Path, options: DemoOptions, command: str) -> dict[str, Any]:
         cloud_service(artifact, out / "cloud") as url,
     ):
         devices = _run_devices(out / "devices" / model.sha256()[:12], bundle, url, collection, fleet)
-        note(f"{len(devices)} devices, each a process, against {url}")
+        note(f"{len(devices)} devices, each in its own process, with the server at {url}")
     click.echo(f"\n{devices_table(devices)}\n")
     with _step("5/5 evaluate adaptation beside its controls, and its costs") as note:
         figures = run_evaluation(

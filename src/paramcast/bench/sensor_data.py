@@ -120,7 +120,9 @@ def read_set(path: Path, seed: int = 0) -> SensorSet:
         classes = [str(each) for each in arrays.get("classes", ())]
         examples = _recorded(arrays, task, classes) if "offsets" in arrays else _counted(arrays, task)
     except KeyError as error:
-        raise InputError(f"{path} has no array {error}; it is not of the layout of sensor sets") from error
+        raise InputError(
+            f"{path} has no array {error}; it does not have the layout of sensor sets"
+        ) from error
     except (OSError, ValueError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as a sensor set: {error}") from error
     kept = [place for place, each in enumerate(classes) if each not in task.left_out]

@@ -16,17 +16,17 @@ CONTROLS = {
 """Control -> parameters that the device runs."""
 
 METRICS = {
-    "top1": "top1: questions answered right, whatever the case, blanks, articles and punctuation",
-    "consensus": "consensus: as VQA counts several people's answers",
-    "match3": "match3: sentences whose best picture, of those of their clip, is the right one",
-    "r@1": "r@k: captions whose clip is among the best k; clips that score the same count by chance",
+    "top1": "top1: questions answered correctly; case, blanks, articles and punctuation do not count",
+    "consensus": "consensus: VQA's score for the answers of several people",
+    "match3": "match3: sentences whose best picture among the pictures of their clip is the right one",
+    "r@1": "r@k: captions whose clip is among the best k; ties count by chance",
 }
 """Metric -> its meaning."""
 
 QUESTION_CONTROLS = {
     "black": "no adaptation, black pictures",
     "question_only": "no adaptation, no pictures",
-    "ceiling": "questions whose answer is known",
+    "ceiling": "questions with a known answer",
 }
 """Further controls of questions, all of the base model: two without looking at the clip, and a limit."""
 

@@ -23,9 +23,18 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--role", required=True, type=click.Choice(ROLES), help="Each may do what those before it may.")
 @click.option(
-    "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="For which the token holds."
+    "--role",
+    required=True,
+    type=click.Choice(ROLES),
+    help="Each role includes the rights of the roles before it.",
+)
+@click.option(
+    "--days",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, 3650),
+    help="Days until the token expires.",
 )
 @state_option
 def grant(name: str, role: str, days: int, state: str) -> None:
@@ -64,7 +73,7 @@ def revoke(device: str, state: str) -> None:
 
         ended = identities.revoke(connection, device, _now_ms())
     if not ended:
-        raise InputError(f"device {device} has no key that holds")
+        raise InputError(f"device {device} has no valid key")
     click.echo(f"{ended} keys of device {device} are revoked")
 
 
@@ -80,8 +89,8 @@ def reset(device: str, state: str) -> None:
         from paramcast.server.db import identities
 
         if not identities.reset_numbers(connection, device):
-            raise InputError(f"device {device} was never here")
-    click.echo(f"the numbers of device {device} begin anew")
+            raise InputError(f"device {device} is unknown")
+    click.echo(f"the numbers of device {device} start anew")
 
 
 @command.command()
@@ -114,15 +123,17 @@ def list_(state: str) -> None:
         operators = identities.all_operators(connection)
         waiting = identities.waiting_enrolments(connection, _now_ms())
     for one in operators:
-        until = f", until {_moment(one.expires_at)}" if one.expires_at else ", without an end"
-        used = f", used {_moment(one.used_at)}" if one.used_at else ", never used"
+        until = f", until {_moment(one.expires_at)}" if one.expires_at else ", without an expiry"
+        used = f", last used {_moment(one.used_at)}" if one.used_at else ", never used"
         click.echo(f"operator {one.name}: {one.role}, since {_moment(one.made_at)}{until}{used}")
     for digest, device, expires_at in waiting:
-        click.echo(f"token {digest[:12]} for {device or 'whoever comes'}, until {_moment(expires_at)}")
+        click.echo(f"token {digest[:12]} for {device or 'any new device'}, until {_moment(expires_at)}")
 
 
 @command.command(name="events")
-@click.option("--last", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
+@click.option(
+    "--last", default=50, show_default=True, type=click.IntRange(1, 100_000), help="Number of events to list."
+)
 @state_option
 def list_events(last: int, state: str) -> None:
     """List enrollments, revocations, grants, publications and rollbacks with their times, the newest last."""
@@ -154,9 +165,11 @@ def withdraw_token(token: str, state: str) -> None:
     default=Path("paramcast.key"),
     show_default=True,
     type=click.Path(path_type=Path),
-    help="The key file of `paramcast serve`.",
+    help="Key file of `paramcast serve`.",
 )
-@click.option("--keep-old", type=FILE, help="Move the old key here; without it, it is deleted.")
+@click.option(
+    "--keep-old", type=FILE, help="Move the old key to this file; without this option the old key is deleted."
+)
 @state_option
 def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
     """Make a new signing key; the service signs with it from its next start on.
@@ -184,7 +197,7 @@ def rotate_key(key_file: Path, keep_old: Path | None, state: str) -> None:
         fresh.replace(key_file)  # this overwrites the old key
     except FileNotFoundError as error:
         raise InputError(
-            "another rotate-key has just changed the key; run it again if that is meant"
+            "another rotate-key has just changed the key; run it again if you want a further new key"
         ) from error
     where = "deleted" if keep_old is None else f"in {keep_old}"
     click.echo(f"new public key {link.new}; restart the service to sign with it; the old key is {where}")

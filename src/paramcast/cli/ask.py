@@ -12,15 +12,17 @@ from paramcast.errors import InputError
 
 
 @click.command(name="ask")
-@click.option("--bundle", required=True, type=FOLDER, help="What `paramcast export` wrote.")
+@click.option("--bundle", required=True, type=FOLDER, help="Artifact that `paramcast export` wrote.")
 @click.option("--video", required=True, type=FILE, help="A video file.")
-@click.option("--start", type=click.FloatRange(0), help="Seconds; only what shows from there.")
-@click.option("--end", type=click.FloatRange(0, min_open=True), help="Seconds; only what shows until then.")
+@click.option("--start", type=click.FloatRange(0), help="Seconds; use only the frames from there.")
+@click.option(
+    "--end", type=click.FloatRange(0, min_open=True), help="Seconds; use only the frames until then."
+)
 @click.option(
     "--option",
     "options",
     multiple=True,
-    help="An answer to choose from, for task choice; repeatable.",
+    help="An answer to choose from, for task choice; may be repeated.",
 )
 @click.argument("questions", nargs=-1, required=True)
 def command(
@@ -41,11 +43,11 @@ def command(
     runtime = DeviceRuntime.load(bundle, "ask")
     task = runtime.bundle.task
     if task == "retrieval":
-        raise InputError(f"{bundle} finds clips by a sentence; use: paramcast search --bundle {bundle}")
+        raise InputError(f"{bundle} searches clips by a sentence; use: paramcast search --bundle {bundle}")
     if task == "choice" and not options:
-        raise InputError(f"{bundle} chooses among answers; give them: --option ANSWER --option ANSWER")
+        raise InputError(f"{bundle} chooses among given answers; add: --option ANSWER --option ANSWER")
     if task == "qa" and options:
-        raise InputError(f"{bundle} answers with words of its own (task qa); leave out --option")
+        raise InputError(f"{bundle} answers from its own list of answers (task qa); leave out --option")
     frames = read_clip(video, runtime.bundle.frames, runtime.bundle.sampling, start=start, end=end)
     if task == "choice":
         answers = runtime.choose(frames, list(questions), [list(options)] * len(questions))

@@ -50,7 +50,7 @@ def state_option(command: Callable[..., None]) -> Callable[..., None]:
         is_eager=True,
         expose_value=False,
         callback=_take_settings,
-        help="The service's TOML file of settings: state, store and key are taken from it.",
+        help="The service's TOML file of settings, which names the state, the store and the key.",
     )
     return config(state(command))
 

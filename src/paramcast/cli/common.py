@@ -17,26 +17,28 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 json_option = click.option("--json", "json_file", type=FILE, help="Write the results to this file.")
-seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Of every random draw.")
+seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Seed of all random draws.")
 noise_option = click.option(
     "--uplink-noise",
     default=0.0,
     type=click.FloatRange(0),
-    help="Standard deviation of noise on what is sent, where the features' own is 1.",
+    help="Standard deviation of the noise on sent features, whose own deviation is 1.",
 )
 trained_model_option = click.option(
-    "--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote."
+    "--model", "model_dir", required=True, type=FOLDER, help="Folder that `paramcast train` wrote."
 )
 test_data_option = click.option(
-    "--data", required=True, type=FOLDER, help="Any collection; clips of training are left out."
+    "--data", required=True, type=FOLDER, help="Any collection; training clips are left out."
 )
 out_option = click.option(
-    "--out", type=FOLDER, help="Keeps what is done, so that a stopped run goes on.  [default: beside --json]"
+    "--out",
+    type=FOLDER,
+    help="Folder for finished parts, so that a stopped run can continue.  [default: beside --json]",
 )
 trained_on_option = click.option(
     "--trained-on",
     type=FOLDER,
-    help="The collection of the training, if --data is another.  [default: --data]",
+    help="The training collection, if it differs from --data.  [default: --data]",
 )
 
 
@@ -72,7 +74,7 @@ def refuse_given(names: Sequence[str], other: str) -> None:
     context = click.get_current_context()
     for option in context.command.params:
         if option.name in names and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option.opts[0]} does not go with {other}")
+            raise click.UsageError(f"{option.opts[0]} cannot be combined with {other}")
 
 
 @contextmanager

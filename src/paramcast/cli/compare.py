@@ -25,15 +25,15 @@ from paramcast.files import write_json
 @trained_model_option
 @test_data_option
 @trained_on_option
-@click.option("--methods", default="all", help="Names with commas between, or all that serve the task.")
+@click.option("--methods", default="all", help="Names separated by commas, or all: the methods of the task.")
 @click.option("--devices", default=100, type=click.IntRange(2), help="Simulated test devices.")
-@click.option("--shift", default="category", help="What devices differ in, as in `paramcast evaluate`.")
-@click.option("--support", default=8, type=click.IntRange(1, 64), help="Clips to adapt with.")
+@click.option("--shift", default="category", help="Difference between devices, as in `paramcast evaluate`.")
+@click.option("--support", default=8, type=click.IntRange(1, 64), help="Number of clips to adapt with.")
 @click.option(
     "--labels",
     default=16,
     type=click.IntRange(1),
-    help="Labels a device of knn, lora, fedavg_ft and mm_adapter.",
+    help="Labels of each device for knn, lora, fedavg_ft and mm_adapter.",
 )
 @seed_option
 @json_option

@@ -28,10 +28,10 @@ def command() -> None:
     "--write",
     "written",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the lines of the clips that are right to this file.",
+    help="Write the lines of clips without problems to this file.",
 )
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write what was found to this file."
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the counts and problems to this file."
 )
 def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
     """Decode every clip of the collection in DIR and list all problems; the exit code is 2 if there are any.
@@ -62,7 +62,7 @@ def check(folder: Path, written: Path | None, json_path: Path | None) -> None:
     click.echo(_sentence(summary, len(problems), len(noted)))
     if written:
         kept = write_right(folder, problems, written)
-        click.echo(f"{written}: the {kept} lines that are right")
+        click.echo(f"{written}: the {kept} lines without problems")
     if json_path:
         found = [{"line": each.line, "id": each.id, "message": each.message} for each in problems]
         figures = {"command": "data check", "version": __version__, "collection": folder.resolve().name}
@@ -108,19 +108,22 @@ IMPORTS = (
 @click.argument("format_", metavar="FORMAT", type=click.Choice(IMPORTS))
 @click.argument("source")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The collection."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the new collection.",
 )
 @click.option(
     "--videos",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The folder with the video files, which stay where they are.  [default: SOURCE, or beside it]",
+    help="Folder of the video files; they are not moved.  [default: SOURCE, or beside it]",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="KEY=NAME[,NAME]",
-    help="Which columns of a table hold a key, such as captions=sentence or options=a0,a1,a2; repeatable.",
+    help="Columns of a table for a key, such as captions=sentence or options=a0,a1,a2; may be repeated.",
 )
 def import_(format_: str, source: str, out: Path, videos: Path | None, columns: tuple[str, ...]) -> None:
     """Make a collection from other data. SOURCE is the folder, the file or the name of the data.
@@ -132,7 +135,7 @@ def import_(format_: str, source: str, out: Path, videos: Path | None, columns: 
     from paramcast.video.imports import FORMATS, Job, write_records
 
     if (out / "clips.jsonl").exists():
-        raise InputError(f"{out} holds a collection already; choose another folder")
+        raise InputError(f"{out} already holds a collection; choose another folder")
     path = Path(source)
     given = dict(_column(each) for each in columns)
     job = Job(source, videos or (path if path.is_dir() else path.parent), out, given)
@@ -141,7 +144,7 @@ def import_(format_: str, source: str, out: Path, videos: Path | None, columns: 
         kept = write_records(job, FORMATS[format_](job))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{source} is not in the format {format_} that is known ({what})") from error
+        raise InputError(f"{source} does not have the known form of format {format_} ({what})") from error
     finally:
         if not existed and out.exists() and not (out / "clips.jsonl").exists():
             shutil.rmtree(out)  # a failed import leaves no folder behind

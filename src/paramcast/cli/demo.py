@@ -15,12 +15,14 @@ from paramcast.files import write_json
 
 @click.command(name="demo", context_settings={"show_default": True})
 @click.option(
-    "--devices", default=20, type=click.IntRange(2, 1000), help="Devices in processes of their own."
+    "--devices", default=20, type=click.IntRange(2, 1000), help="Number of devices, each in its own process."
 )
 @click.option(
-    "--out", type=FOLDER, help="Where everything goes.  [default: runs/demo, or runs/demo-quick with --quick]"
+    "--out", type=FOLDER, help="Folder for all files.  [default: runs/demo, or runs/demo-quick with --quick]"
 )
-@click.option("--quick", is_flag=True, help="Train far too little to adapt: only shows that everything runs.")
+@click.option(
+    "--quick", is_flag=True, help="Train far too little to adapt; this only shows that everything runs."
+)
 @seed_option
 @json_option
 def command(devices: int, out: Path | None, quick: bool, seed: int, json_file: Path | None) -> None:

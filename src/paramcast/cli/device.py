@@ -40,18 +40,24 @@ command.add_command(watch)
 @command.command(context_settings={"show_default": True})
 @click.argument("artifact", required=False, type=_folder)
 @click.option(
-    "--inputs", type=_file, help="Arrays by the names of ARTIFACT's inputs, as `np.savez` writes them."
+    "--inputs", type=_file, help="Arrays by the names of ARTIFACT's inputs, in a file of `np.savez`."
 )
-@click.option("--bundle", type=_folder, help="The video application's folder `device`.")
-@click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays at its base.")
-@click.option("--data", type=_folder, help="The collection with the device's clips.")
-@click.option("--device-id", required=True, help="The device's name; with --fleet one of the fleet's.")
+@click.option("--bundle", type=_folder, help="Artifact of the video application.")
+@click.option("--cloud", help="URL of a `paramcast serve`; without it the device runs its base model.")
+@click.option("--data", type=_folder, help="Collection with the device's clips.")
+@click.option("--device-id", required=True, help="Name of the device; with --fleet, a device of the fleet.")
 @click.option("--fleet", type=_file, help="Take clips, cameras and words from this fleet file.")
-@click.option("--support", default=8, type=click.IntRange(1, 64), help="Examples or clips to adapt with.")
-@click.option("--store", type=_folder, help="Keep the last good package here.")
-@click.option("--identity", type=_folder, help="What `paramcast device enroll` wrote: requests are signed.")
+@click.option(
+    "--support", default=8, type=click.IntRange(1, 64), help="Number of examples or clips to adapt with."
+)
+@click.option(
+    "--store", type=_folder, help="Folder for packages, so that a restart continues with the last good one."
+)
+@click.option(
+    "--identity", type=_folder, help="Folder that `paramcast device enroll` wrote; requests are then signed."
+)
 @noise_option
-@click.option("--json", "json_file", type=_file, help="Write the results here.")
+@click.option("--json", "json_file", type=_file, help="Write the results to this file.")
 def run(
     artifact: Path | None,
     inputs: Path | None,
@@ -104,8 +110,9 @@ def run(
     click.echo(_summary(figures))
     if fleet is None:
         click.echo(
-            "note: scored on all clips of the collection; if it is that of the training, the score is too "
-            "high: give --fleet a file that `paramcast evaluate --fleet` wrote, of unseen clips",
+            "note: scored on all clips of the collection; if it is the training collection, the "
+            "score is too high: give --fleet a file of unseen clips that `paramcast evaluate "
+            "--fleet` wrote",
             err=True,
         )
     if failure is not None:  # the device has answered with the parameters that it had
@@ -114,8 +121,10 @@ def run(
 
 @command.command()
 @click.option("--cloud", required=True, help="URL of a `paramcast serve`.")
-@click.option("--device-id", required=True, help="The device's name.")
-@click.option("--token", required=True, envvar="PARAMCAST_TOKEN", help="What `paramcast enroll` printed.")
+@click.option("--device-id", required=True, help="Name of the device.")
+@click.option(
+    "--token", required=True, envvar="PARAMCAST_TOKEN", help="Token that `paramcast enroll` printed."
+)
 @click.option("--identity", required=True, type=_folder, help="Folder for the device's key.")
 def enroll(cloud: str, device_id: str, token: str, identity: Path) -> None:
     """Make a key that never leaves this device, and register its public half in the cloud."""
@@ -287,7 +296,7 @@ def _score_retrieval(runtime: DeviceRuntime, world: _World) -> dict[str, float]:
             runtime.index(item_id, frames)
             wanted += [(item_id, caption) for caption in captions]
     if not wanted:
-        raise InputError("the query clips have no captions to retrieve by")
+        raise InputError("the query clips have no captions to search by")
     runtime.retrieve(wanted[0][1])  # embeds the gallery, so that later calls are timed without it
     places = {item_id: place for place, item_id in enumerate(dict.fromkeys(item for item, _ in wanted))}
     scores = np.empty((len(wanted), len(places)))

@@ -52,13 +52,13 @@ EXTRAS = {
         "other systems: M3BAT, CMDA-OT, Multi-Modal Adapter",
         [*(f"paramcast.methods.{name}" for name in ("m3bat", "cmda_ot", "mm_adapter")), "cma", "peft"],
     ),
-    "audio": ("the YAMNet trunk", ["onnx", "paramcast.video.encoders.yamnet", "av"]),
+    "audio": ("the YAMNet encoder of sound", ["onnx", "paramcast.video.encoders.yamnet", "av"]),
     "clip": ("CLIP models of open_clip", ["open_clip"]),
     "flower": ("federated clients as processes", ["flwr", "paramcast.methods.cmda_ot"]),
-    "timm": ("trunks of timm", ["timm"]),
+    "timm": ("image encoders of timm", ["timm"]),
     "ray": ("the service on Ray Serve", ["ray.serve", "ray.data", "paramcast.server.on_ray"]),
     "browser": ("a benchmark of the page", ["playwright.sync_api"]),
-    "fuzz": ("fuzzing what is read from strangers", ["atheris"]),
+    "fuzz": ("fuzzing the readers of untrusted input", ["atheris"]),
     "dev": ("the tests", ["pytest", "hypothesis", "schemathesis"]),
 }
 """Extra ('' is the base install) -> its purpose, and the modules that its commands import."""
@@ -67,7 +67,8 @@ EXTRAS = {
 @click.command(name="doctor")
 @click.option(
     "--state",
-    help="Check a service's state instead: a file for SQLite, or postgresql://USER@HOST/NAME. It may run.",
+    help="Check the state of a service instead: a file for SQLite, or postgresql://USER@HOST/NAME. The "
+    "service may run meanwhile.",
 )
 @store_option
 def command(state: str | None, store: Path | None) -> None:
@@ -78,7 +79,7 @@ def command(state: str | None, store: Path | None) -> None:
     click.echo(f"paramcast {__version__}, Python {platform.python_version()}, {platform.platform()}")
     click.echo(f"{os.cpu_count()} cores; ONNX Runtime runs on {', '.join(providers())}")
     folder = cache_dir()
-    click.echo(f"cache: {folder}, {size(folder) / 1e6:,.0f} MB (PARAMCAST_CACHE puts it elsewhere)\n")
+    click.echo(f"cache: {folder}, {size(folder) / 1000000.0:,.0f} MB (PARAMCAST_CACHE sets another folder)\n")
     for extra, (purpose, _) in EXTRAS.items():
         wanting = list(problems(extra))
         state = click.style("missing", fg="yellow") if wanting else click.style("ready", fg="green")
@@ -101,7 +102,10 @@ def _check_state(state: str, store: Path | None) -> None:
         click.echo(f"{fault.what}\n    cure: {fault.cure}")
     if faults:
         raise ParamcastError(f"{len(faults)} faults in the state {state}")
-    click.echo(f"the state {state} is sound{'' if beside else '; published models: say where by --store'}")
+    click.echo(
+        f"the state {state} has no "
+        f"faults{'' if beside else '; to check the published models too, give --store'}"
+    )
 
 
 def problems(extra: str) -> Iterator[str]:
@@ -120,7 +124,7 @@ def problems(extra: str) -> Iterator[str]:
             continue
         if not requirement.specifier.contains(found, prereleases=True):
             whole = False
-            yield f"{requirement.name} is {found}, needed is {requirement.specifier}"
+            yield f"{requirement.name} is {found}; {requirement.specifier} is needed"
     for module in EXTRAS[extra][1] if whole else ():
         if problem := failing(module):
             yield problem

@@ -13,7 +13,7 @@ from paramcast.protocol.limits import DEVICE_ID
 
 @click.command(name="enroll", context_settings={"show_default": True})
 @click.argument("device", required=False)
-@click.option("--hours", default=24, type=click.IntRange(1, 720), help="How long the token may wait.")
+@click.option("--hours", default=24, type=click.IntRange(1, 720), help="Hours until an unused token expires.")
 @state_option
 def command(device: str | None, hours: int, state: str) -> None:
     """Print a token that enrolls one device, once: DEVICE, or without DEVICE the first device that uses it.

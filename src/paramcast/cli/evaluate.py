@@ -21,7 +21,7 @@ from paramcast.cli.module import DevicesOrCount, evaluate_module, module_option
 
 @click.command(name="evaluate", context_settings={"show_default": True})
 @trained_model_option
-@click.option("--data", type=FOLDER, help="Any collection; clips of training are left out.")
+@click.option("--data", type=FOLDER, help="Any collection; training clips are left out.")
 @module_option
 @click.option(
     "--devices",
@@ -32,19 +32,25 @@ from paramcast.cli.module import DevicesOrCount, evaluate_module, module_option
 @click.option(
     "--shift",
     default="category",
-    help="What devices differ in: none, category, camera, vocabulary, habits, collection; + joins several.",
+    help="Difference between devices: none, category, camera, vocabulary, habits, collection; join "
+    "several by +.",
 )
 @click.option(
     "--support",
     "support_sizes",
     multiple=True,
     type=click.IntRange(1, 64),
-    help="Clips to adapt with; may be given several times.  [default: 1, 2, 4, 8, 16]",
+    help="Number of clips to adapt with; may be repeated.  [default: 1, 2, 4, 8, 16]",
 )
 @seed_option
 @json_option
 @click.option("--report", "report_file", type=FILE, help="Write a page with tables and plots to this file.")
-@click.option("--fleet", "fleet_file", type=FILE, help="Save the devices, so that anyone can run them again.")
+@click.option(
+    "--fleet",
+    "fleet_file",
+    type=FILE,
+    help="Write the test devices to this file, so that others can run them again.",
+)
 def command(
     model_dir: Path,
     data: Path | None,

@@ -15,19 +15,21 @@ from paramcast.protocol.signing import is_public_key
 
 
 @click.command(name="export")
-@click.option("--model", "model_dir", required=True, type=FOLDER, help="What `paramcast train` wrote.")
+@click.option("--model", "model_dir", required=True, type=FOLDER, help="Folder that `paramcast train` wrote.")
 @module_option
-@click.option("--out", required=True, type=FOLDER, help="The artifact's folder; an older one is replaced.")
+@click.option(
+    "--out", required=True, type=FOLDER, help="Folder of the artifact; an older artifact is replaced."
+)
 @click.option(
     "--key",
     "key_file",
     type=FILE,
-    help="The key file of `paramcast serve`: its public half goes into the artifact, and devices trust no "
-    "other. Without it, a device trusts the first server that it meets.",
+    help="Key file of `paramcast serve`: the artifact gets its public half, and devices trust no other "
+    "key. Without it, a device trusts the first server that it reaches.",
 )
 @click.option(
     "--public-key",
-    help="The same without the private key: its public half in hex, as `paramcast serve` prints it.",
+    help="The public key in hex, as `paramcast serve` prints it; use it if the private key is not here.",
 )
 @json_option
 def command(
@@ -46,7 +48,7 @@ def command(
     if public_key and key_file:
         raise InputError("give --key or --public-key, not both")
     if public_key and not is_public_key(public_key):
-        raise InputError("--public-key is 64 hex digits, as `paramcast serve` prints it")
+        raise InputError("--public-key must have 64 hex digits, as `paramcast serve` prints it")
     start = time.perf_counter()
     if module:
         loaded(module, model_dir).export(out, key=public_key or key_file)

@@ -26,12 +26,15 @@ def command() -> None:
 @command.command(context_settings={"show_default": True})
 @click.argument("artifact", type=FOLDER)
 @click.option(
-    "--share", default=100, type=click.IntRange(1, 100), help="Percent of devices; less than 100 is a canary."
+    "--share",
+    default=100,
+    type=click.IntRange(1, 100),
+    help="Percent of the devices; less than 100 is a canary.",
 )
 @state_option
 @store_option
 def publish(artifact: Path, share: int, state: str, store: Path | None) -> None:
-    """Publish the exported model in ARTIFACT; running services take it up within seconds.
+    """Publish the exported model in ARTIFACT; running services load it within seconds.
 
     Publish the same folder again with a larger share to promote a canary.
     """
@@ -79,7 +82,7 @@ def list_(state: str) -> None:
 
 @command.command()
 @click.argument("model", required=False)
-@click.option("--version", type=int, help="The version that is meant: fails if a newer one is in service.")
+@click.option("--version", type=int, help="Expected newest version: fail if a newer version is in service.")
 @state_option
 def rollback(model: str | None, version: int | None, state: str) -> None:
     """Withdraw the newest version from service, so that the version before it serves again.
@@ -99,8 +102,8 @@ def rollback(model: str | None, version: int | None, state: str) -> None:
 
 @command.command()
 @click.argument("model", required=False)
-@click.option("--to-base", is_flag=True, help="Have devices run their base model until --resume.")
-@click.option("--resume", is_flag=True, help="Let devices take updates up again after --to-base.")
+@click.option("--to-base", is_flag=True, help="Let devices run their base model until --resume.")
+@click.option("--resume", is_flag=True, help="Let devices apply updates again after --to-base.")
 @state_option
 def recall(model: str | None, to_base: bool, resume: bool, state: str) -> None:
     """Recall every update that was made until now for base model MODEL (its sha256, or its first digits).
@@ -120,9 +123,11 @@ def recall(model: str | None, to_base: bool, resume: bool, state: str) -> None:
         else:
             said = recalls.call_back(connection, named, _now_ms())
     if to_base:
-        click.echo(f"devices of base model {named[:12]} run it, until: paramcast model recall --resume")
+        click.echo(
+            f"devices of base model {named[:12]} run it until you run: paramcast model recall --resume"
+        )
     elif resume:
-        click.echo(f"devices of base model {named[:12]} may take updates up again")
+        click.echo(f"devices of base model {named[:12]} may apply updates again")
     else:
         at = datetime.fromtimestamp(said.since / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         click.echo(f"updates for base model {named[:12]} that were made before {at} are called back")

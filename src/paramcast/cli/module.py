@@ -26,7 +26,7 @@ PARTS = ("train", "validation", "test")
 module_option = click.option(
     "--module",
     metavar="FILE.py:FUNCTION",
-    help="Your own module: a function without arguments that returns it.",
+    help="Your own module: a function without arguments that returns the module.",
 )
 
 
@@ -64,7 +64,7 @@ def imported(place: str) -> Callable[[], Any]:
     try:
         if path.suffix == ".py":
             if not path.is_file():
-                raise InputError(f"{path} is no file")
+                raise InputError(f"there is no file {path}")
             sys.path.insert(0, str(path.resolve().parent))  # so that the file can import files beside it
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None
@@ -109,7 +109,7 @@ def devices_of(place: str, parts: Sequence[str]) -> list[list[DeviceData]]:
     found = imported(place)()
     if isinstance(found, Mapping):
         if missing := [part for part in parts if not found.get(part)]:
-            raise InputError(f"{place} gives no {missing[0]} devices; it gives: {', '.join(found)}")
+            raise InputError(f"{place} returns no {missing[0]} devices; it returns: {', '.join(found)}")
         return [list(found[part]) for part in parts]
     devices = list(found)
     divided: dict[str, list[DeviceData]] = {part: [] for part in PARTS}
@@ -118,7 +118,7 @@ def devices_of(place: str, parts: Sequence[str]) -> list[list[DeviceData]]:
         place_of = groups.index(device.group_name) % 5
         divided["test" if place_of == 0 else "validation" if place_of == 1 else "train"].append(device)
     if short := [part for part in parts if not divided[part]]:
-        raise InputError(f"{place} gives {len(groups)} groups of devices, too few for {short[0]} devices")
+        raise InputError(f"{place} returns {len(groups)} groups of devices, too few for {short[0]} devices")
     return [divided[part] for part in parts]
 
 
@@ -137,7 +137,7 @@ def train_module(
         from paramcast.results import write_results
     if not isinstance(devices, str):
         raise InputError(
-            "with --module, --devices names a function that returns the devices: FILE.py:FUNCTION"
+            "with --module, --devices must name a function that returns the devices: FILE.py:FUNCTION"
         )
     start = time.perf_counter()
     run = options | {"module": module, "devices": devices, "out": str(out), "seed": seed, "steps": steps}
@@ -205,7 +205,7 @@ def evaluate_module(
         from paramcast.results import write_results
     if not isinstance(devices, str):
         raise InputError(
-            "with --module, --devices names a function that returns the devices: FILE.py:FUNCTION"
+            "with --module, --devices must name a function that returns the devices: FILE.py:FUNCTION"
         )
     (test,) = devices_of(devices, PARTS[2:])
     report = loaded(module, model_dir).evaluate(test, support or 8, seed=seed)

@@ -30,7 +30,7 @@ def application(arguments: Mapping[str, str]) -> Any:
         from paramcast.server.settings import Settings
     unknown = sorted(arguments.keys() - {"config"})
     if unknown:
-        raise InputError(f"unknown argument {unknown[0]}; there is only config=FILE")
+        raise InputError(f"unknown argument {unknown[0]}; the only argument is config=FILE")
     config = Path(arguments["config"]) if "config" in arguments else None
     Settings.gather(config)  # report errors here, not in every replica
 

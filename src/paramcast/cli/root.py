@@ -16,12 +16,14 @@ from paramcast.protocol import delegate, load_key, make_key, public_key_hex, sav
 from paramcast.protocol.root import MANIFEST_SIGNATURE, sign_manifest
 from paramcast.protocol.signing import is_public_key
 
-_root = click.option("--root", "root_file", required=True, type=FILE, help="What `paramcast root new` wrote.")
+_root = click.option(
+    "--root", "root_file", required=True, type=FILE, help="Key file that `paramcast root new` wrote."
+)
 
 
 @click.group(name="root")
 def command() -> None:
-    """Use an offline root key, which delegates the key that signs updates, and signs artifacts.
+    """Use an offline root key, which delegates to the key that signs updates, and signs artifacts.
 
     If the service's key is stolen, one new delegation file replaces it; no device needs a new artifact.
     """
@@ -41,16 +43,27 @@ def new(file: Path) -> None:
 
 @command.command(name="delegate")
 @_root
-@click.option("--public-key", required=True, help="Of the service, hex: `serve` and `rotate-key` print it.")
-@click.option("--generation", required=True, type=click.IntRange(1), help="Higher than every one before.")
 @click.option(
-    "--days", default=365, show_default=True, type=click.IntRange(1, 36500), help="For so long it may sign."
+    "--public-key", required=True, help="Public key of the service in hex: `serve` and `rotate-key` print it."
 )
-@click.option("--out", required=True, type=FILE, help="The delegation: `serve --delegation` hands it out.")
+@click.option(
+    "--generation",
+    required=True,
+    type=click.IntRange(1),
+    help="Generation of the key, higher than every earlier one.",
+)
+@click.option(
+    "--days",
+    default=365,
+    show_default=True,
+    type=click.IntRange(1, 36500),
+    help="Days until the delegation ends.",
+)
+@click.option("--out", required=True, type=FILE, help="File of the delegation, for `serve --delegation`.")
 def delegate_(root_file: Path, public_key: str, generation: int, days: int, out: Path) -> None:
     """Sign a delegation, so that devices trust the service's key and no key of a lower generation."""
     if not is_public_key(public_key):
-        raise InputError("--public-key is 64 lower-case hex digits: `paramcast serve` prints it")
+        raise InputError("--public-key must have 64 lower-case hex digits: `paramcast serve` prints it")
     if out.exists():
         raise InputError(f"{out} exists already; choose another file")
     word = delegate(
@@ -81,7 +94,7 @@ def sign(artifact: Path, root_file: Path) -> None:
         try:
             manifest = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder} is no half of an artifact: {path} cannot be read") from error
+            raise InputError(f"{folder} is no folder of an artifact: {path} cannot be read") from error
         if not isinstance(manifest, dict):
             raise InputError(f"{path} is no manifest")
         manifest["root"] = public_key_hex(root)

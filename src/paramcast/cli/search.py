@@ -12,9 +12,11 @@ from paramcast.errors import InputError
 
 
 @click.command(name="search", context_settings={"show_default": True})
-@click.option("--bundle", required=True, type=FOLDER, help="What `paramcast export` wrote, for retrieval.")
+@click.option(
+    "--bundle", required=True, type=FOLDER, help="Artifact that `paramcast export` wrote, of task retrieval."
+)
 @click.option("--videos", required=True, type=FOLDER, help="A folder of videos, or a collection.")
-@click.option("--top", default=5, type=click.IntRange(1), help="How many to show.")
+@click.option("--top", default=5, type=click.IntRange(1), help="Number of videos to show.")
 @click.argument("sentence")
 def command(bundle: Path, videos: Path, top: int, sentence: str) -> None:
     """Find the videos that SENTENCE, in English, describes best. The score is a cosine; the highest is 1."""
@@ -32,7 +34,7 @@ def command(bundle: Path, videos: Path, top: int, sentence: str) -> None:
     else:
         found = Job("", videos, videos).all_videos()
         if not found:
-            raise InputError(f"{videos} holds no video")
+            raise InputError(f"{videos} contains no video")
         for path in found:
             runtime.index(path.as_posix(), read_clip(videos / path, count, sampling))
     for hit in runtime.retrieve(sentence, top):

@@ -17,36 +17,45 @@ _OPEN = "paramcast: warning: open to devices that are not enrolled; close it wit
 @click.command(name="serve")
 @click.argument("artifact", type=FOLDER, nargs=-1)
 @click.option(
-    "--config", type=FILE, envvar="PARAMCAST_CONFIG", help="TOML file of settings: docs/operations.md."
+    "--config",
+    type=FILE,
+    envvar="PARAMCAST_CONFIG",
+    help="TOML file of settings; docs/operations.md lists them.",
 )
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]"
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free port.  [default: 8000]"
 )
 @click.option(
     "--key", type=FILE, help="File of the signing key; made on first use.  [default: paramcast.key]"
 )
-@click.option("--delegation", type=FILE, help="The root's word for the key: `paramcast root delegate`.")
+@click.option(
+    "--delegation", type=FILE, help="File of the root's delegation to the key: `paramcast root delegate`."
+)
 @click.option("--state", help="A file for SQLite, or postgresql://USER@HOST/NAME.  [default: beside the key]")
 @click.option("--store", type=FOLDER, help="Folder of published models.  [default: beside a state in a file]")
 @click.option(
-    "--quantization", type=click.Choice(QUANTIZATIONS), help="How parameters travel.  [default: int4]"
+    "--quantization",
+    type=click.Choice(QUANTIZATIONS),
+    help="Number format in which parameters are sent.  [default: int4]",
 )
 @click.option(
     "--require-enrolment/--open",
     default=None,
-    help="Serve enrolled devices only (`paramcast enroll`), or any.  [default: --open]",
+    help="Serve only enrolled devices (`paramcast enroll`), or all devices.  [default: --open]",
 )
 @click.option("--tls-certificate", type=FILE, help="Serve HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=FILE, help="The certificate's private key (PEM).")
-@click.option("--tls-client-ca", type=FILE, help="Let in only clients with a certificate of it (PEM).")
+@click.option(
+    "--tls-client-ca", type=FILE, help="Accept only clients with a certificate of this authority (PEM)."
+)
 @click.option(
     "--ready-file",
     type=FILE,
-    help="Write the URL and the public key here, as JSON, once the service answers.",
+    help="Write the URL and the public key to this JSON file when the service answers.",
 )
 def command(config: Path | None, ready_file: Path | None, **options: Any) -> None:
-    """Serve updates for devices over HTTP, with the exported model in ARTIFACT; several may be given.
+    """Serve updates for devices over HTTP, with the exported model in ARTIFACT, which may be repeated.
 
     Without ARTIFACT, serve the models that `paramcast model publish` has put in service. The page at the
     service's address gets its models from the same folders.
@@ -76,7 +85,7 @@ def command(config: Path | None, ready_file: Path | None, **options: Any) -> Non
                 told = {"url": url, "public_key": service.public_key}
                 inside = {"internal_url": url_of(internal)} if internal else {}
                 write_json(ready_file, told | inside)
-            served = ", ".join(map(str, settings.artifact)) or "what is published"
+            served = ", ".join(map(str, settings.artifact)) or "the published models"
             click.echo(f"paramcast serves {served} at {url} public key {service.public_key}")
 
         http_server(service, settings, announce, internal).run(sockets=[listener])

@@ -21,7 +21,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--new", is_flag=True, help="Make a state where there is none, as `paramcast serve` does.")
+@click.option("--new", is_flag=True, help="Make a state if there is none, as `paramcast serve` does.")
 @state_option
 def upgrade(new: bool, state: str) -> None:
     """Bring the schema of the state up to date. Every command that opens the state does this too."""
@@ -52,9 +52,12 @@ def backup(file: Path, state: str) -> None:
 @click.option(
     "--journal",
     type=FILE,
-    help="What was revoked since: the .journal beside the former state.  [default: that beside the new one]",
+    help="Acts after the backup, such as revocations: the .journal beside the former state.  [default: "
+    "the journal beside the new state]",
 )
-@click.option("--without-journal", is_flag=True, help="It is lost: what was revoked since comes back.")
+@click.option(
+    "--without-journal", is_flag=True, help="The journal is lost: revocations after the backup are lost too."
+)
 @state_option
 def restore(file: Path, journal: Path | None, without_journal: bool, state: str) -> None:
     """Fill an empty state from the backup FILE. No service may use the state meanwhile.
@@ -69,15 +72,16 @@ def restore(file: Path, journal: Path | None, without_journal: bool, state: str)
     found = Journal(journal) if journal else journal_of(state)
     if not without_journal and (found is None or not found.path.is_file()):
         raise InputError(
-            "the journal of what was revoked since the backup is needed: --journal FILE.journal (it lies "
-            "beside the former state), or --without-journal if it is lost"
+            "restore needs the journal, which has the revocations after the backup: --journal "
+            "FILE.journal (it is beside the former state), or --without-journal if it is lost"
         )
     rows, acts = fill(state, file, None if without_journal else found)
-    click.echo(f"{rows} rows are restored, and {acts} acts of the journal")
+    click.echo(f"{rows} rows are restored, and {acts} acts of the journal are repeated")
     if without_journal:
         click.echo(
-            "revoke again what was revoked since the backup: devices (paramcast access revoke), operators "
-            "(access withdraw), versions (model rollback); change the signing key again if it was changed",
+            "repeat the revocations that were made after the backup: devices (paramcast access "
+            "revoke), operators (access withdraw), versions (model rollback); change the signing "
+            "key again if it was changed",
             err=True,
         )
     elif found is not None:

@@ -21,19 +21,21 @@ CONTROLS = {"base": "base", "support": "own", "truth": "oracle", "constant": "co
 SAMPLINGS = ("uniform", "time", "scene")
 
 _SAMPLING = (
-    "Which frames are taken: uniform, at the centers of equal segments of a clip's frames; time, those that "
-    "show at the centers of equal spans of its time, as on watching devices and in browsers; scene, spread "
-    "over its scenes, which begin where the colors change."
+    "Which frames of a clip are used: uniform, at the centers of equal segments of the frames; "
+    "time, at the centers of equal spans of time, as on watching devices and in browsers; scene, "
+    "spread over the scenes, which begin where the colors change."
 )
-_TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME, open_clip:NAME."
+_TRUNKS = "Image encoder: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME, open_clip:NAME."
 
 
 @click.command(name="train", context_settings={"show_default": True})
 @click.option("--data", type=FOLDER, help="The collection: a folder with a clips.jsonl.")
-@click.option("--task", type=click.Choice(TASKS), help="What devices are to do.")
+@click.option("--task", type=click.Choice(TASKS), help="Task of the devices.")
 @module_option
 @seed_option
-@click.option("--out", required=True, type=FOLDER, help="The model's folder; a killed run goes on from it.")
+@click.option(
+    "--out", required=True, type=FOLDER, help="Folder of the model; a killed run continues from it."
+)
 @click.option(
     "--adapter", default="basis", type=click.Choice(list(ADAPTERS)), help="How updates change parameters."
 )
@@ -50,9 +52,9 @@ _TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME,
     multiple=True,
     help="With --module: pattern of modules or parameters to adapt; may be repeated.  [default: *]",
 )
-@click.option("--context", help="With --module: submodule whose output the cloud is sent.")
-@click.option("--base", is_flag=True, help="With --module: train the module itself, too.")
-@click.option("--frames", default=8, type=click.IntRange(1, 64), help="Frames a clip.")
+@click.option("--context", help="With --module: submodule whose output is sent to the cloud.")
+@click.option("--base", is_flag=True, help="With --module: also train the module itself.")
+@click.option("--frames", default=8, type=click.IntRange(1, 64), help="Number of frames of a clip.")
 @click.option("--sampling", default="uniform", type=click.Choice(SAMPLINGS), help=_SAMPLING)
 @click.option(
     "--steps",
@@ -63,12 +65,13 @@ _TRUNKS = "Image trunk: efficientnet-lite0-conse, efficientnet-lite0, timm:NAME,
 @click.option(
     "--skip-broken",
     is_flag=True,
-    help="Leave out clips whose lines or files are broken, and say which; else the first one ends the run.",
+    help="Leave out clips whose lines or files are broken, and list them; otherwise the first one ends "
+    "the run.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Workers of Ray (extra `ray`), on the cluster of RAY_ADDRESS or on this machine.",
+    help="Number of Ray workers (extra `ray`), on the cluster of RAY_ADDRESS or on this machine.",
 )
 @json_option
 def command(
@@ -128,8 +131,8 @@ def command(
     start = time.perf_counter()
     if workers and skip_broken:
         raise InputError(
-            "--skip-broken and --workers do not go together; write a clean list first: "
-            "paramcast data check --write clips.jsonl"
+            "--skip-broken and --workers cannot be combined; write a clean list first: paramcast "
+            "data check --write clips.jsonl"
         )
     if workers:
         from paramcast.video.training.on_ray import train_on_ray

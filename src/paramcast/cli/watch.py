@@ -15,20 +15,30 @@ from paramcast.errors import InputError
 
 
 @click.command(name="watch", context_settings={"show_default": True})
-@click.option("--bundle", required=True, type=FOLDER, help="What `paramcast export` wrote, for questions.")
+@click.option(
+    "--bundle", required=True, type=FOLDER, help="Artifact that `paramcast export` wrote, of task qa."
+)
 @click.option("--source", required=True, help="A file, a URL (rtsp://...) or camera:NAME.")
 @click.option(
-    "--question", "questions", required=True, multiple=True, help="Asked of every clip; repeatable."
+    "--question",
+    "questions",
+    required=True,
+    multiple=True,
+    help="Question about every clip; may be repeated.",
 )
-@click.option("--cloud", help="URL of a `paramcast serve`; without it the device stays as it is.")
-@click.option("--ask", default="on-drift", help="When to ask it: always, never, every:N or on-drift.")
-@click.option("--bytes-a-day", type=click.IntRange(1), help="Most bytes a day, up and down.")
-@click.option("--device-id", default="device", help="The device's name.")
-@click.option("--store", type=FOLDER, help="Keep packages here.")
-@click.option("--identity", type=FOLDER, help="What `paramcast device enroll` wrote: requests are signed.")
+@click.option("--cloud", help="URL of a `paramcast serve`; without it the device runs its base model.")
+@click.option("--ask", default="on-drift", help="When to ask the server: always, never, every:N or on-drift.")
+@click.option("--bytes-a-day", type=click.IntRange(1), help="Largest number of bytes per day, up and down.")
+@click.option("--device-id", default="device", help="Name of the device.")
+@click.option("--store", type=FOLDER, help="Folder for packages.")
+@click.option(
+    "--identity", type=FOLDER, help="Folder that `paramcast device enroll` wrote; requests are then signed."
+)
 @noise_option
-@click.option("--frames", type=click.IntRange(1, 64), help="Of a clip.  [default: the model's]")
-@click.option("--seconds", default=4.0, type=click.FloatRange(0.01), help="Length of a clip.")
+@click.option(
+    "--frames", type=click.IntRange(1, 64), help="Number of frames of a clip.  [default: the model's]"
+)
+@click.option("--seconds", default=4.0, type=click.FloatRange(0.01), help="Length of a clip in seconds.")
 @click.option("--clips", type=click.IntRange(1), help="Stop after this number of clips.")
 def command(
     bundle: Path,
@@ -45,11 +55,11 @@ def command(
     seconds: float,
     clips: int | None,
 ) -> None:
-    """Cut a video into clips while it is read, answer questions about each clip, and adapt when it pays."""
+    """Cut a video into clips as it is read, answer questions about each, and adapt when --ask says so."""
     policy, budget = make_policy(ask), Budget(bytes_a_day)
     runtime = DeviceRuntime.load(bundle, device_id, store=store, uplink_noise=uplink_noise)
     if runtime.bundle.task != "qa":
-        raise InputError(f"{bundle} is for {runtime.bundle.task}; watch answers questions (task qa)")
+        raise InputError(f"{bundle} is for task {runtime.bundle.task}; watch needs task qa")
     with ExitStack() as stack:
         loop = None
         if cloud is not None:

@@ -339,7 +339,7 @@ class LocalCloud:
             return
         key = getattr(self._service, "public_key", None)
         if key is None:
-            raise CloudError("the server tells no public_key; give one: Device(..., public_key=HEX)")
+            raise CloudError("the server gives no public_key; set it: Device(..., public_key=HEX)")
         runtime.trust(str(key))
 
     def follow(self, runtime: Any) -> None:

@@ -107,7 +107,7 @@ class KeptPackages:
         data = self._to_store(lambda store: store.load(kept.sha256))
         if data is None:
             name = kept.sequence or kept.sha256[:12]
-            raise PackageLost(f"package {name} is gone from the store, or damaged")
+            raise PackageLost(f"package {name} is missing in the store, or damaged")
         package = self._opened(data, now)
         self._board.check(package, to_run=False)
         return package

@@ -74,7 +74,7 @@ def read_clips(
         if isinstance(error, OSError) and not Path(path).is_file():  # no such camera, or no answer
             raise DeviceInputError(f"{source} cannot be opened: {error.strerror}") from error
         raise DeviceInputError(
-            f"{source} cannot be read as video: it is none, or its data are damaged or cut off"
+            f"{source} cannot be read as video: it is no video, or its data are damaged or cut off"
         ) from error
     except (OSError, ValueError) as error:
         raise DeviceInputError(f"{source} cannot be read as video: {error}") from error

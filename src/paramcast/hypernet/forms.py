@@ -95,7 +95,7 @@ class FormHypernetwork(Hypernetwork):
         adapter = form_adapter(form, module, targets, options or {})
         centre = CentreAdapter(module, centred, centre_dims) if centred else None
         if centre and (unknown := centre.targets.keys() - adapter.targets.keys()):
-            raise TargetError(f"centred layers must be targets; not so: {', '.join(sorted(unknown))}")
+            raise TargetError(f"centred layers must be targets; these are not: {', '.join(sorted(unknown))}")
         super().__init__(config, adapter)
         self.form, self.centre = form, centre
         # A constant context has no device, and so no mean to subtract.

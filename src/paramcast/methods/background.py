@@ -118,8 +118,8 @@ class Background:
         pools = all(list(plan.pools[split]) == list(config.clips[split]) for split in ("train", "validation"))
         if not pools or plan.answers != config.answers:
             raise InputError(
-                f"{self.collection.root} is not as it was when the model was trained: methods that train "
-                "a base model of their own need the same clips"
+                f"{self.collection.root} has changed since the model was trained: methods that "
+                "train their own base model need the same clips"
             )
         return Material(plan)
 

@@ -85,8 +85,9 @@ class CmdaOt(Method):
         self._classes = np.unique([answer for _, answers in self._sources for answer in answers])
         if len(self._classes) < 2:
             raise InputError(
-                f"cmda_ot needs training devices with two of the {ANSWERS} commonest answers, here they have "
-                f"{len(self._classes)}: leave it out, or train on more clips with questions"
+                f"cmda_ot needs training devices with two of the {ANSWERS} commonest answers, here "
+                f"they have {len(self._classes)}: leave out cmda_ot, or train on more clips with "
+                "questions"
             )
 
     def adapt(self, support: Support, settings: Settings, seed: int) -> Predictor:

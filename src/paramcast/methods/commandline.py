@@ -10,7 +10,10 @@ import click
 from paramcast.errors import ParamcastError
 
 json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the results to this file.",
 )
 
 

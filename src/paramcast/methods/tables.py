@@ -39,7 +39,7 @@ class Table:
         """
         for have, want, problem in (
             (self.columns, columns, "lacks"),
-            (columns, self.columns, "has, and the target has not,"),
+            (columns, self.columns, "has, but the target lacks,"),
         ):
             missing = [name for name in want if name not in have]
             if missing:
@@ -94,7 +94,7 @@ def read_source(path: Path, label: str, target: Table) -> tuple[np.ndarray, np.n
     """
     table = read_table(path, label)
     if table.y is None:
-        raise TableError(f"{path} has no column {label!r}: name that of its labels with --label")
+        raise TableError(f"{path} has no column {label!r}: name the column of its labels with --label")
     if (table.y == "").any():
         raise TableError(f"{path}: {label!r} is empty in some row; a source needs all labels")
     return table.ordered(target.columns, path), table.y

@@ -89,7 +89,7 @@ def check_proof(public_key: str, device: str, secret: str, proof: str) -> None:
         check_signature(public_key, _proof(device, secret), _from_hex(proof))
     except BadSignature as error:
         raise BadSignature(
-            f"the proof is not one of this public key for device {device} and this token; prove the key anew"
+            f"the proof does not fit this public key, device {device} and this token; make a new proof"
         ) from error
 
 

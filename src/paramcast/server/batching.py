@@ -26,7 +26,7 @@ class OverloadedError(ParamcastError):
     """
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"too many requests are waiting; come back in {retry_after_s} s")
+        super().__init__(f"too many requests are waiting; ask again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 

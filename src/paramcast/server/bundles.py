@@ -18,7 +18,7 @@ from paramcast.protocol.root import MANIFEST_SIGNATURE
 
 _NEVER_CHANGES = {"cache-control": "public, max-age=31536000, immutable"}
 _ASK_AGAIN = {"cache-control": "no-cache"}
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "there is none"}}
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "it does not exist"}}
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Inspection:
                 _log.error("integrity: %s. Cure: %s", fault.what, fault.cure)
         for fault in self.faults:
             if fault not in found:
-                _log.info("integrity: mended: %s", fault.what)
+                _log.info("integrity: no longer found: %s", fault.what)
         self.faults = found
         self._metrics.faults.set(len(found))
         return True
@@ -92,4 +92,4 @@ async def _inspect(inspection: Inspection) -> None:
         except StateError as error:  # `/readyz` reports that, too
             _log.error("integrity: %s", error)
         except Exception:  # an unexpected error must not end the checks
-            _log.exception("integrity: the look failed")
+            _log.exception("integrity: the check failed")

@@ -55,35 +55,35 @@ class Metrics:
         def histogram(name: str, what: str, buckets: Sequence[float]) -> Histogram:
             return Histogram(name, what, namespace="paramcast", registry=registry, buckets=buckets)
 
-        self.requests = counter("requests", "Requests that were worked on.")
-        self.batches = counter("batches", "Batches of them.")
+        self.requests = counter("requests", "Requests that were processed.")
+        self.batches = counter("batches", "Batches of requests.")
         self.batch_size = histogram("batch_size", "Requests in a batch.", _SIZES)
-        self.refused = counter("refused", "Requests for which there was no room.")
+        self.refused = counter("refused", "Requests that were refused because the queue was full.")
         self._answers = counter("answers", "Answers to /v1/adapt.", ["status"])
         self.answers = {status: self._answers.labels(status) for status in STATUSES}
         self.latency = histogram("latency_seconds", "From a request's head to its answer's end.", _SECONDS)
         self.received = histogram("request_bytes", "Bodies of requests.", _BYTES)
         self.sent = histogram("package_bytes", "Packages.", _BYTES)
         self.gain = histogram("gain_points", "Gains that devices report.", _POINTS)
-        self.not_applied = counter("not_applied", "Packages that devices did not take up.")
+        self.not_applied = counter("not_applied", "Packages that devices did not apply.")
 
         self.kept_house = Gauge(
             "housekeeping_seconds",
-            "When models were last looked for and old records let go, unix time.",
+            "Unix time of the last search for models and deletion of old records.",
             namespace="paramcast",
             registry=registry,
         )
 
         self.faults = Gauge(
             "integrity_faults",
-            "What is wrong with the state, by the last look at it; the log names the cure.",
+            "Faults of the state at the last check; the log names the cures.",
             namespace="paramcast",
             registry=registry,
         )
 
     def watch(self, waiting: Callable[[], float]) -> None:
         """Read the length of the queue from `waiting` whenever the metrics are read."""
-        gauge = Gauge("waiting", "Requests that wait now.", namespace="paramcast", registry=self._registry)
+        gauge = Gauge("waiting", "Requests that are waiting.", namespace="paramcast", registry=self._registry)
         gauge.set_function(waiting)
 
     def count_batch(self, size: int) -> None:

@@ -26,7 +26,9 @@ class RecalledError(InputError):
     code = "recalled"
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"the owner has devices of base model {model[:12]} run it; no updates are made now")
+        super().__init__(
+            f"devices of base model {model[:12]} must run their base model; no updates are made now"
+        )
         self.model = model
 
 
@@ -85,7 +87,7 @@ class Notices:
             if recall.since > now_ms + 1000 * self._skew_s:
                 _log.warning(
                     "notices: base model %s was called back at a time that is ahead of the clock; "
-                    "all that was issued until now is called back",
+                    "all updates that were issued until now are called back",
                     recall.model,
                 )
                 with self._database.writing() as connection:

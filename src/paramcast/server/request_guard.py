@@ -38,7 +38,7 @@ class TooManyError(InputError):
     """
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"this is asked too often; it may be again in {retry_after_s} s")
+        super().__init__(f"too many requests; ask again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -108,7 +108,9 @@ class RequestGuard:
         known = table.get(device, Known())
         key = _signing_key(claim, credentials, known)
         if owner is not None and owner in table and not table[owner].keys:
-            raise RefusedError("revoked", f"the keys of device {owner} are revoked, and its users with it")
+            raise RefusedError(
+                "revoked", f"the keys of device {owner} are revoked, and with them the keys of its users"
+            )
         now_us = int(1e6 * self.clock())
         known = self._put_right(known, now_us)
         # The signature is checked first, so that only the device learns when it was served last.

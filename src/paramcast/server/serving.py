@@ -71,8 +71,8 @@ class Served:
         bundle = BrowserBundle.open(device) if device.is_dir() else None
         if bundle is not None and bundle.model != backend.model:
             raise InputError(
-                f"{artifact}: device is of base model {bundle.model[:12]}, server of {backend.model[:12]}; "
-                "export the artifact again"
+                f"{artifact}: device/ is of base model {bundle.model[:12]}, server/ of "
+                f"{backend.model[:12]}; export the artifact again"
             )
         module = bundle is not None and json.loads(bundle.manifest)["format"] == FORMAT
         try:

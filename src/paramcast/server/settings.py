@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARAMCAST_", extra="forbid")
 
     artifact: Annotated[list[Path], NoDecode] = Field(
-        [], description="serve what was exported to these folders, not what is published"
+        [], description="folders of exported models to serve, in place of the published models"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -46,27 +46,28 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="port for health, metrics and operators alone, which `port` does not answer then",
+        description="separate port for health, metrics and operators; `port` then does not answer these",
     )
     internal_host: str = Field("127.0.0.1", description="address of `internal_port`")
     behind_proxy: bool = Field(
-        False, description="a reverse proxy is in front: it ends TLS, and X-Forwarded-For names who asks"
+        False,
+        description="a reverse proxy is in front: it ends TLS, and X-Forwarded-For names the client",
     )
-    connections: int = Field(2048, ge=16, le=65536, description="connections at a time")
+    connections: int = Field(2048, ge=16, le=65536, description="largest number of connections at a time")
     key: Path = Field(Path("paramcast.key"), description="file of the signing key; made on first use")
     delegation: Path | None = Field(
-        None, description="file of the root's word for the signing key: `paramcast root delegate`"
+        None, description="file of the root's delegation to the signing key: `paramcast root delegate`"
     )
     state: str | None = Field(None, description="file or URL of the state; beside the key if not set")
     journal: Path | None = Field(
-        None, description="file of what a restore may not bring back; beside a state in a file"
+        None, description="file of acts that a restore repeats, such as revocations; beside a state in a file"
     )
     store: Path | None = Field(None, description="folder of published models; beside a state in a file")
     quantization: Literal["fp32", "fp16", "int8", "int4"] = Field(
-        DEFAULT_QUANTIZATION, description="how parameters travel"
+        DEFAULT_QUANTIZATION, description="number format in which parameters are sent"
     )
     lifetime_s: int = Field(
-        7 * 86400, gt=0, le=_CENTURY_S, description="seconds in which a package may be taken up"
+        7 * 86400, gt=0, le=_CENTURY_S, description="seconds in which a device may apply a package"
     )
     require_enrolment: bool = Field(False, description="serve enrolled devices only")
     clock_skew_s: float = Field(
@@ -77,14 +78,14 @@ class Settings(BaseSettings):
         ge=0,
         le=1e6,
         allow_inf_nan=False,
-        description="signed requests of a device in the long run; 0 for any number",
+        description="signed requests of a device per minute in the long run; 0: no limit",
     )
     burst: int = Field(
         60, ge=1, le=1_000_000, description="signed requests of a device that may come at once"
     )
-    largest_batch: int = Field(32, ge=1, le=1024, description="requests that are generated together")
+    largest_batch: int = Field(32, ge=1, le=1024, description="largest number of requests in a batch")
     waiting_room: int = Field(
-        512, ge=1, le=65536, description="requests that may wait; more are answered 429"
+        512, ge=1, le=65536, description="largest number of waiting requests; more are answered 429"
     )
     keep_days: float = Field(
         30,
@@ -93,18 +94,20 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="days for which packages and feedback stay on record",
     )
-    drain_s: int = Field(30, ge=1, le=3600, description="seconds that requests under way have after SIGTERM")
-    log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON objects")
+    drain_s: int = Field(
+        30, ge=1, le=3600, description="seconds after SIGTERM to finish the requests under way"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="lines of text, or JSON objects")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least that is logged"
+        "info", description="lowest level that is logged"
     )
     otlp_endpoint: str | None = Field(
-        None, description="collector of OpenTelemetry to send traces to, as http://127.0.0.1:4318"
+        None, description="OpenTelemetry collector for traces, such as http://127.0.0.1:4318"
     )
     tls_certificate: Path | None = Field(None, description="certificate (PEM): serve HTTPS")
     tls_key: Path | None = Field(None, description="the certificate's private key (PEM)")
     tls_client_ca: Path | None = Field(
-        None, description="authority (PEM): let in only clients that show a certificate of it"
+        None, description="authority (PEM): accept only clients with a certificate of this authority"
     )
 
     @classmethod
@@ -152,7 +155,9 @@ class Settings(BaseSettings):
     @classmethod
     def _not_next_to_nothing(cls, value: float) -> float:
         if 0 < value < 0.001:
-            raise ValueError("0 is for any number; else it is 0.001 (one request in 17 hours) or more")
+            raise ValueError(
+                "0 means no limit; another value must be 0.001 (one request in 17 hours) or more"
+            )
         return value
 
     @field_validator("artifact", mode="before")
@@ -169,8 +174,9 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
             raise ValueError(
-                f"host {self.host} is reached from outside, where tokens and features would travel in the "
-                "clear: set tls_certificate and tls_key, or behind_proxy if a proxy in front ends TLS"
+                f"host {self.host} can be reached from outside, and tokens and features would be "
+                "sent in the clear: set tls_certificate and tls_key, or behind_proxy if a proxy in "
+                "front ends TLS"
             )
         return self
 

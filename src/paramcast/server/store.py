@@ -32,7 +32,9 @@ class ModelStore:
             InputError: If the state is no file, so that the folder must be given.
         """
         if root is None and "://" in state:
-            raise InputError("with a state that is no file, say where published models lie: --store FOLDER")
+            raise InputError(
+                "the state is not a file: name the folder of published models with --store FOLDER"
+            )
         return cls(root or Path(state).with_suffix(".models"))
 
     def add(self, folder: Path | str) -> str:

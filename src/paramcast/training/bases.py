@@ -167,8 +167,8 @@ def warn_if_seen(
         warnings.warn(
             f"the base scores {score.sign * known.mean():.1f} on training devices and "
             f"{score.sign * new.mean():.1f} on validation devices: it seems to have been trained on "
-            "the former, and a hypernetwork learns the wrong thing there; let fit(..., base=True) train it, "
-            "or give devices that it has not seen",
+            "the training devices, and a hypernetwork learns wrong updates there; let fit(..., "
+            "base=True) train it, or give devices that it has not seen",
             SeenDevicesWarning,
             stacklevel=4,
         )

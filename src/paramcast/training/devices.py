@@ -191,7 +191,7 @@ def check_devices(devices: Sequence[DeviceData], least: int, what: str) -> None:
             )
     structures = {pytree.tree_structure(device.inputs) for device in devices}
     if len(structures) > 1:
-        raise InputError(f"{what} devices have inputs of unlike structure")
+        raise InputError(f"{what} devices have inputs of different structure")
 
 
 def folds_of(devices: Sequence[DeviceData], most: int, seed: int) -> list[list[DeviceData]]:

@@ -44,7 +44,9 @@ def _tensor(leaf: Any, what: str) -> Tensor:
     try:
         array = np.asarray(leaf)
     except ValueError as error:
-        raise InputError(f"{what} hold a list of unlike lengths; pad it and pass a mask beside it") from error
+        raise InputError(
+            f"{what} hold a list of unequal lengths; pad it and pass a mask beside it"
+        ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{what} hold a {type(leaf).__name__} of type {array.dtype}; arrays of numbers are needed"
@@ -166,8 +168,8 @@ def shipped(module: Any, tree: Any) -> Any:
     except Exception as error:  # a module may raise any error on unusual inputs
         why = f"fails ({type(error).__name__}: {error})"
     warnings.warn(
-        f"the module {why} on made-up inputs, so that the first training examples are kept in their place; "
-        "give export(..., probe=inputs) an example that everyone may see",
+        f"the module {why} on made-up inputs, so the first training examples are kept in their "
+        "place; give export(..., probe=inputs) an example without private data",
         ExampleWarning,
         stacklevel=3,
     )

@@ -70,7 +70,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         told = stored["context"]
         if told["kind"] == "BesideDescriber" and context is None:
             raise ModelError(
-                f"{folder}: the model has a context module of its own; give load(..., context=module)"
+                f"{folder}: the model has its own context module; give load(..., context=module)"
             )
         describer = told["name"] if told["kind"] == "TapDescriber" else context
         model = AdaptableModel(net, stored["target_modules"], load_config(stored["adapter"]), describer)
@@ -85,7 +85,7 @@ def load(folder: Path | str, net: nn.Module, context: nn.Module | None = None) -
         model.describer.restore(told)
     except OSError as error:
         raise ModelError(
-            f"{folder} holds no whole model ({Path(error.filename or folder).name} is missing)"
+            f"{folder} holds no complete model ({Path(error.filename or folder).name} is missing)"
         ) from error
     except ModelError:
         raise

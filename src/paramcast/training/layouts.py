@@ -35,8 +35,8 @@ def check_rows(net: nn.Module, inputs: Any, outputs: Any) -> None:
     if not whole or len(whole) != len(less):
         return
     way = (
-        "every input and output has the examples on its first axis; a module that wants time first is "
-        "wrapped: forward(self, x): return self.inner(x.transpose(0, 1))"
+        "every input and output has the examples on its first axis; wrap a module that wants time "
+        "first: forward(self, x): return self.inner(x.transpose(0, 1))"
     )
     if all(one.shape == other.shape for one, other in zip(whole, less, strict=True)):
         shape = tuple(whole[0].shape)
@@ -44,8 +44,8 @@ def check_rows(net: nn.Module, inputs: Any, outputs: Any) -> None:
     told = len(whole[0]) == count and whole[0].shape[1:] == less[0].shape[1:]
     if told and (off := difference(whole[0][: count - 1], less[0])) > 1e-2:
         warnings.warn(
-            f"an example's output of {name} moves by {off:.2g} of its size when another example is left out: "
-            f"{way}",
+            f"an example's output of {name} changes by {off:.2g} of its size when another example "
+            f"is left out: {way}",
             MixedRowsWarning,
             stacklevel=4,
         )

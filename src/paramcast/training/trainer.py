@@ -155,9 +155,7 @@ def fit(
     check_devices(validation_devices, support + 1, "validation")
     check_devices([*train_devices, *validation_devices], 2, "training and validation")
     if folds < 2:
-        raise InputError(
-            "folds must be 2 or more: a base that has seen every device has nothing left to teach"
-        )
+        raise InputError("folds must be 2 or more: a hypernetwork needs devices that its base has not seen")
     if device is not None:
         model.net.to(device)
     run = {

@@ -22,7 +22,7 @@ export function DevicePage({ id }: { id: string }) {
       {data && (
         <>
           <section aria-labelledby="about">
-            <h2 id="about">About it</h2>
+            <h2 id="about">About the device</h2>
             <Facts
               facts={[
                 ["first seen", moment(data.first_seen_at)],
@@ -35,14 +35,14 @@ export function DevicePage({ id }: { id: string }) {
               ]}
             />
             <p>
-              A package that was taken up cannot be called back: the device alone goes back to an earlier one.{" "}
+              Roll back or recall a model to call its packages back; a device can also go back by itself.{" "}
               {access === "open" && "It never enrolled, so there is no key to revoke."}
               {access === "revoked" && "Its keys are revoked: it gets nothing until it enrols again."}
             </p>
             {access === "enrolled" && may("operator") && (
               <Confirmed
                 label="Revoke"
-                question={`Revoke all keys of ${id}? From its next request on it gets nothing until it enrols again with a new token. What it runs, it goes on running.`}
+                question={`Revoke all keys of ${id}? From its next request on it gets nothing until it enrols again with a new token. It continues to run its present parameters.`}
                 deed={async () => {
                   await call(`${path}/revoke`, {});
                   again();
@@ -89,7 +89,7 @@ function Packages({ device: { packages, reports } }: { device: Device }) {
   return (
     <section aria-labelledby="packages">
       <h2 id="packages">Packages issued</h2>
-      {packages.length === 0 && <p class="quiet">None is on record.</p>}
+      {packages.length === 0 && <p class="quiet">No package is on record.</p>}
       {packages.length > 0 && (
         <>
           <Table
@@ -132,8 +132,8 @@ function Packages({ device: { packages, reports } }: { device: Device }) {
             }))}
           />
           <p class="quiet">
-            The newest {packages.length}. The context's digits tell whether two requests were the same, not
-            what they were.
+            The newest {packages.length}. Equal digits of the context mean equal requests; they do not show
+            the content.
           </p>
         </>
       )}

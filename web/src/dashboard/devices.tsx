@@ -7,8 +7,8 @@ import type { Devices, Listed } from "./types";
 const KINDS = {
   all: "All",
   adapted: "Given a package",
-  waiting: "Not given one yet",
-  refused: "Refused the last one",
+  waiting: "Not given a package yet",
+  refused: "Refused the last package",
   revoked: "Revoked",
 };
 

@@ -14,7 +14,7 @@ export function EventsPage() {
   return (
     <>
       <Heading>Events</Heading>
-      {!may("operator") && <p class="quiet">To see who did what takes the role operator.</p>}
+      {!may("operator") && <p class="quiet">Only operators and admins see the events.</p>}
       {trouble !== null && <Trouble>{trouble}</Trouble>}
       {data && !data.length && <p role="status">No acts {before === null ? "yet" : "before these"}.</p>}
       {data && data.length > 0 && (

@@ -41,7 +41,7 @@ export function FleetPage() {
           </select>
         </label>
       </div>
-      {lost !== null && <Trouble>What is shown is not live: {lost}. The page asks again.</Trouble>}
+      {lost !== null && <Trouble>The numbers are not live: {lost}. The page asks again.</Trouble>}
       {glance && (
         <>
           <Counts overview={glance.overview} within={SPANS[span as keyof typeof SPANS].toLowerCase()} />
@@ -64,8 +64,8 @@ function Counts({ overview: { devices, total, gain }, within }: { overview: Over
           ["known", <a href={to(["devices"])}>{whole(devices.known)}</a>],
           [`active, ${within}`, whole(devices.active)],
           ["given a package", <a href={to(["devices"], { kind: "adapted" })}>{whole(devices.adapted)}</a>],
-          [`took one up, ${within}`, whole(devices.applied)],
-          [`refused one, ${within}`, whole(devices.refused)],
+          [`applied a package, ${within}`, whole(devices.applied)],
+          [`refused a package, ${within}`, whole(devices.refused)],
           gain
             ? [`gain in points, ${whole(gain.count)} devices`, points(gain)]
             : ["gain in points", "none reported"],
@@ -73,7 +73,7 @@ function Counts({ overview: { devices, total, gain }, within }: { overview: Over
           ["median latency", milliseconds(total.latency_p50_ms)],
         ]}
       />
-      <p class="quiet">What was taken up, refused and gained is what devices report; not all do.</p>
+      <p class="quiet">Devices report what they applied, refused and gained; not all devices report.</p>
     </section>
   );
 }

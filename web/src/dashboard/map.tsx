@@ -49,11 +49,11 @@ export function ContextMap({ map, track = [] }: { map: FleetMap; track?: Stop[] 
         ))}
       </svg>
       <figcaption>
-        Across: what is seen, {deviations(left)} to {deviations(end)}. Up: what is asked (of a model that is
-        asked nothing, a second axis of what is seen), {deviations(bottom)} to{" "}
-        {deviations(bottom + size * cells)}. Each is the mean over a request's examples, along an axis on
-        which the training data differ most, in standard deviations. The darker a square, the more devices: at
-        most {whole(most)}.{map.outside > 0 && ` ${whole(map.outside)} lie outside.`}
+        Horizontal: the examples, {deviations(left)} to {deviations(end)}. Vertical: the queries (for a model
+        without queries, a second axis of the examples), {deviations(bottom)} to{" "}
+        {deviations(bottom + size * cells)}. Each value is the mean over a request, along an axis on which the
+        training data differ most, in standard deviations. The darker a square, the more devices: at most{" "}
+        {whole(most)}.{map.outside > 0 && ` ${whole(map.outside)} lie outside.`}
         {newest && ` The ringed dot is package ${newest.sequence}.`}
       </figcaption>
     </figure>

@@ -93,7 +93,8 @@ function Versions({ versions }: { versions: Version[] }) {
         }))}
       />
       <p class="quiet">
-        Of the packages and reports that are on record. Gains are means over devices, with 95 % intervals.
+        The numbers cover the packages and reports on record. Gains are means over devices, with 95 %
+        intervals.
       </p>
     </>
   );
@@ -116,7 +117,7 @@ function RollBack({ versions, again }: { versions: Version[]; again: () => void 
       ),
   );
   if (!newest.length) return null;
-  if (!may("admin")) return <p class="quiet">To roll back takes the role admin.</p>;
+  if (!may("admin")) return <p class="quiet">Only admins can roll back.</p>;
   return (
     <p class="buttons">
       {newest.map(({ version, model }) => (
@@ -148,7 +149,7 @@ function CalledBack({ recalls }: { recalls: Recall[] }) {
             key: one.model,
             cells: [
               <code>{one.model.slice(0, 12)}</code>,
-              one.to_base ? "the base model alone" : "what is not called back",
+              one.to_base ? "the base model alone" : "updates that are not called back",
               one.withdrawn.join(", ") || "–",
               one.since ? moment(one.since) : "–",
             ],
@@ -204,8 +205,8 @@ function Beside({ comparison: { first, second, difference } }: { comparison: Com
     ["Bytes up, mean", (one) => (one.bytes_up === null ? "–" : bytes(one.bytes_up))],
     ["Bytes down, mean", (one) => (one.bytes_down === null ? "–" : bytes(one.bytes_down))],
     ["Latency, mean", (one) => milliseconds(one.latency_ms)],
-    ["Took one up", (one) => whole(one.applied)],
-    ["Refused one", (one) => whole(one.refused)],
+    ["Applied a package", (one) => whole(one.applied)],
+    ["Refused a package", (one) => whole(one.refused)],
     ["Gain in points", (one) => points(one.gain)],
     ["Devices that report gains", (one) => whole(one.gain?.count ?? 0)],
   ];

@@ -37,7 +37,7 @@ export function Adaptation() {
             {isBase ? "base model" : `package ${now.sequence}`}
           </wa-tag>{" "}
           {now.why}
-          {now.expired && "; it could not be taken up any more, and is run on"}.
+          {now.expired && "; it has expired, but continues to run"}.
         </p>
       )}
       {now?.refused && (
@@ -46,7 +46,7 @@ export function Adaptation() {
         </wa-callout>
       )}
       {now?.storeError && (
-        <wa-callout variant="warning">The browser keeps nothing: {now.storeError}</wa-callout>
+        <wa-callout variant="warning">The browser cannot store packages: {now.storeError}</wa-callout>
       )}
       <Costs />
       {wantsToken.value && <Enrolment />}
@@ -61,15 +61,15 @@ function Costs() {
     ["bytes up", last.bytesUp.toLocaleString("en")],
     ["bytes down", last.bytesDown.toLocaleString("en")],
     ["milliseconds in all", last.milliseconds.toFixed(1)],
-    ["of which to check, try, keep and swap", last.swapMs.toFixed(1)],
+    ["milliseconds to check, try, store and swap", last.swapMs.toFixed(1)],
     ["form", `${last.form}, ${last.quantization}`],
-    ["to be taken up before", new Date(1000 * last.expires).toLocaleString()],
+    ["can be applied until", new Date(1000 * last.expires).toLocaleString()],
   ];
   return (
     <>
       {last.isBase && (
         <p>
-          The cloud expects no gain from other parameters here: those of this package are the base model's.
+          The cloud expects no gain from other parameters here: this package has the base model's parameters.
         </p>
       )}
       <dl class="costs">

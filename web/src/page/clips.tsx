@@ -79,8 +79,8 @@ function FrameStrip({ clip }: { clip: ShownClip }) {
       </div>
       <figcaption>
         {clip.name}: {clip.frames.count} frames ({opened.value!.sampling}), {clip.frames.width} ×{" "}
-        {clip.frames.height}, seen in {Math.round(clip.trunkMs)} ms. Of the outlined one, the anchor, the
-        feature is sent.
+        {clip.frames.height}, seen in {Math.round(clip.trunkMs)} ms. Only the feature of the outlined frame,
+        the anchor, is sent.
       </figcaption>
     </figure>
   );

@@ -5,9 +5,9 @@ export function Ledger() {
   const all = exchanges.value;
   return (
     <section aria-labelledby="ledger">
-      <h2 id="ledger">What was exchanged</h2>
+      <h2 id="ledger">Exchanges with the cloud</h2>
       {all.length === 0 ? (
-        <p class="quiet">Nothing yet, but the model that was loaded.</p>
+        <p class="quiet">Nothing yet except the model.</p>
       ) : (
         <table>
           <thead>

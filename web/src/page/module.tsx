@@ -17,7 +17,7 @@ export function ArrayModel({ model }: { model: OpenedModule }) {
         </li>
       </ul>
       <section aria-labelledby="tensors">
-        <h2 id="tensors">What it takes and gives</h2>
+        <h2 id="tensors">Inputs and outputs</h2>
         <Tensors label="Inputs" tensors={model.inputs} />
         <Tensors label="Outputs" tensors={model.outputs} />
         {model.labels && <p>Classes: {model.labels.join(", ")}.</p>}

@@ -61,7 +61,10 @@ def verdict(row: Mapping[str, Any]) -> str:
             "No gain is shown: its interval reaches 0." if gain["high"] >= 0 else "Adaptation does harm here."
         )
     if matters["low"] <= 0:
-        return "There is a gain, but it is not shown to be the device's own: another's package does as well."
+        return (
+            "There is a gain, but it is not shown to come from the device's own package: another "
+            "device's package gains as much."
+        )
     return "There is a gain, and it is the device's own package that makes it."
 
 

@@ -11,15 +11,15 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="device", context_settings={"show_default": True})
-@click.option("--rounds", default=30, type=click.IntRange(1), help="Timed answers of each form.")
+@click.option("--rounds", default=30, type=click.IntRange(1), help="Number of timed answers of each form.")
 @click.option(
     "--model",
     "model_dirs",
     type=FOLDER,
     multiple=True,
-    help="A trained model, to see what the int8 trunk costs in accuracy; may be repeated.",
+    help="A trained model, to measure the accuracy of the int8 image encoder; may be repeated.",
 )
-@click.option("--data", type=FOLDER, help="The collection of --model.  [default: the demo world]")
+@click.option("--data", type=FOLDER, help="Collection of --model.  [default: the demo world]")
 @seed_option
 @json_option
 def command(

@@ -23,7 +23,9 @@ from paramcast.cli.common import json_option, needs, seed_option
 @data_option
 @seeds_option
 @task_option
-@click.option("--devices", default=60, type=click.IntRange(2), help="Test devices of each model and shift.")
+@click.option(
+    "--devices", default=60, type=click.IntRange(2), help="Number of test devices of each model and shift."
+)
 @shifts_option("devices", "category", "camera", "vocabulary", "category+camera+vocabulary")
 @seed_option
 @json_option

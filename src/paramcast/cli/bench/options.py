@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from paramcast.video.training.model import TrainedModel
 
 task_option = click.option(
-    "--task", default="qa", type=click.Choice(["qa", "retrieval"]), help="What devices do."
+    "--task", default="qa", type=click.Choice(["qa", "retrieval"]), help="Task of the devices."
 )
 data_option = click.option("--data", type=FOLDER, help="The collection.  [default: the demo world]")
-model_option = click.option("--model", "model_dir", type=FOLDER, help="A trained model; else one is trained.")
+model_option = click.option(
+    "--model", "model_dir", type=FOLDER, help="A trained model.  [default: one is trained]"
+)
 models_option = click.option(
     "--model", "model_dirs", type=FOLDER, multiple=True, help="A trained model; may be repeated."
 )
 seeds_option = click.option(
-    "--seeds", default=3, type=click.IntRange(1), help="Models to train, where none is given."
+    "--seeds", default=3, type=click.IntRange(1), help="Number of models to train, if none is given."
 )
 
 
@@ -35,7 +37,7 @@ def shifts_option(whose: str, *default: str) -> Callable[[FC], FC]:
         whose: Plural noun for the help text: the things that differ by the shift.
         default: Shifts that are used if the option is not given.
     """
-    told = f"What {whose} differ in; may be given several times."
+    told = f"Difference between {whose}; may be repeated."
     return click.option("--shift", "shifts", multiple=True, default=default, help=told)
 
 

@@ -16,10 +16,12 @@ from paramcast.cli.common import json_option, needs, seed_option
     "--task",
     default="qa",
     type=click.Choice(["qa", "choice", "retrieval"]),
-    help="What the model is trained for, where none is given.",
+    help="Task of the trained models, if none is given.",
 )
 @data_option
-@click.option("--devices", default=100, type=click.IntRange(2), help="Test devices under each shift.")
+@click.option(
+    "--devices", default=100, type=click.IntRange(2), help="Number of test devices under each shift."
+)
 @seed_option
 @json_option
 def command(

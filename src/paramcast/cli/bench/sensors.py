@@ -11,15 +11,13 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="sensors", context_settings={"show_default": True})
-@click.option(
-    "--data", required=True, type=FOLDER, help="A folder of *.npz sets, whose users are learned from."
-)
+@click.option("--data", required=True, type=FOLDER, help="Folder of *.npz sets whose users are for training.")
 @click.option(
     "--test",
     type=FOLDER,
     help="Other users of the same sets.  [default: about a third of the users of --data]",
 )
-@click.option("--set", "names", multiple=True, help="A set; may be given several times.  [default: all]")
+@click.option("--set", "names", multiple=True, help="A set; may be repeated.  [default: all]")
 @seed_option
 @json_option
 def command(data: Path, test: Path | None, names: tuple[str, ...], seed: int, json_file: Path | None) -> None:

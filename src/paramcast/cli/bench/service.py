@@ -11,7 +11,9 @@ from paramcast.cli.common import FOLDER, json_option, needs, seed_option
 
 
 @click.command(name="service", context_settings={"show_default": True})
-@click.option("--model", "model_dir", type=FOLDER, help="A trained model; else ones of the default sizes.")
+@click.option(
+    "--model", "model_dir", type=FOLDER, help="A trained model.  [default: models of the default sizes]"
+)
 @click.option("--seconds", default=4.0, type=click.FloatRange(0.5), help="Length of each load.")
 @seed_option
 @json_option

@@ -25,10 +25,21 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--source", "sources", required=True, multiple=True, type=_CSV, help="CSV; one a source.")
-@click.option("--target", required=True, type=_CSV, help="CSV of the target, with the sources' columns.")
-@click.option("--label", default="label", show_default=True, help="Column of the sources that is the class.")
-@click.option("--out", required=True, type=_CSV, help="CSV for the target's classes and probabilities.")
+@click.option(
+    "--source",
+    "sources",
+    required=True,
+    multiple=True,
+    type=_CSV,
+    help="CSV file of a source; repeat for each source.",
+)
+@click.option("--target", required=True, type=_CSV, help="CSV file of the target, with the sources' columns.")
+@click.option(
+    "--label", default="label", show_default=True, help="Column of the sources that holds the class."
+)
+@click.option(
+    "--out", required=True, type=_CSV, help="Write the target's classes and probabilities to this CSV file."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @json_option
 def adapt(
@@ -68,7 +79,7 @@ def _part(model: CMDAOT, client: str) -> str:
     failed = [each for each in model.left_out_ if each.client == client]
     if client not in model.scores_:
         return f"left out in {failed[-1].step}: {failed[-1].reason}"
-    moved = "moved to the target" if model.transported_[client] else "used as it is"
+    moved = "moved to the target" if model.transported_[client] else "used without changes"
     return f"{moved}; agrees with {100 * model.scores_[client]:.1f} % of the surest pseudo-labels"
 
 

@@ -45,7 +45,7 @@ def decode(kind: type[Message], data: bytes, plain: Plain) -> Message:
     try:
         arrays = load(data)
     except SafetensorError as error:
-        raise CodecError(f"what it sent cannot be read: {error}") from error
+        raise CodecError(f"its message cannot be read: {error}") from error
     values: dict[str, Any] = dict(plain)
     for name, array in arrays.items():
         field, _, part = name.partition("/")
@@ -54,5 +54,5 @@ def decode(kind: type[Message], data: bytes, plain: Plain) -> Message:
         else:
             values[field] = array
     if values.keys() != {field.name for field in fields(kind)}:  # type: ignore[arg-type]
-        raise CodecError(f"what it sent is no {kind.__name__}: it has {sorted(values)}")
+        raise CodecError(f"its message is no {kind.__name__}: it has {sorted(values)}")
     return kind(**values)

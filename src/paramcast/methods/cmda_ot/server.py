@@ -210,7 +210,7 @@ class Server:
             if field.name in shapes:
                 _check_array(field.name, np.asarray(getattr(answer, field.name)), shapes[field.name])
         if answer.samples < 1:
-            raise ValueError(f"its samples are {answer.samples}, fewer than 1")
+            raise ValueError(f"its number of samples is {answer.samples}, less than 1")
 
 
 def _check_weights(given: Mapping[str, Any], expected: Arrays) -> None:

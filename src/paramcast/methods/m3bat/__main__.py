@@ -28,24 +28,33 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--source", "sources", required=True, multiple=True, type=_CSV, help="CSV; one a source.")
-@click.option("--target", required=True, type=_CSV, help="CSV of the target, with the sources' columns.")
+@click.option(
+    "--source",
+    "sources",
+    required=True,
+    multiple=True,
+    type=_CSV,
+    help="CSV file of a source; repeat for each source.",
+)
+@click.option("--target", required=True, type=_CSV, help="CSV file of the target, with the sources' columns.")
 @click.option("--label", default="label", show_default=True, help="Column to predict.")
 @click.option(
     "--task",
     default="classes",
     show_default=True,
     type=click.Choice(["classes", "numbers"]),
-    help="What the labels are.",
+    help="Kind of the labels.",
 )
 @click.option(
     "--modality",
     "modalities",
     multiple=True,
     metavar="NAME=COLUMN,...",
-    help="Columns of one sensor; again for more. Default: branches by shift.",
+    help="Columns of one sensor; repeat for each sensor. Default: branches by shift.",
 )
-@click.option("--out", required=True, type=_CSV, help="CSV for what the target's labels are.")
+@click.option(
+    "--out", required=True, type=_CSV, help="Write the predicted labels of the target to this CSV file."
+)
 @click.option("--plot", type=_CSV, help="Draw the shift of the features into this image.")
 @click.option(
     "--steps", default=300, show_default=True, type=click.IntRange(1), help="Training steps of every network."

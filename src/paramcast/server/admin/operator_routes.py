@@ -67,14 +67,14 @@ def operator_routes(service: AdaptService) -> APIRouter:
     @router.get(
         "/devices/{device}",
         dependencies=[viewer],
-        responses={404: {"description": "it was never here"}},
+        responses={404: {"description": "the device is unknown"}},
     )
     def device(device: _Named) -> JSONResponse:
         """Describe a device: record, keys, newest 50 updates and reports, and gain over all reports."""
         with database.reading() as connection:
             row = connection.execute(select(devices).where(devices.c.id == device)).mappings().first()
             if row is None:
-                return JSONResponse({"error": f"device {device} was never here"}, status_code=404)
+                return JSONResponse({"error": f"device {device} is unknown"}, status_code=404)
             keys = identities.known(connection, [device], _now_ms()).get(device)
             told: dict[str, Any] = {
                 "packages": issued_to(connection, device, last=_NEWEST),

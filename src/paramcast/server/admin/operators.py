@@ -24,7 +24,7 @@ PREFIX = "/v1/operator"
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "the body is no text"},
     401: {"description": "no operator's token"},
-    403: {"description": "the operator's role is not enough, or what is asked is not possible"},
+    403: {"description": "the operator's role is too low, or the act is not possible"},
     413: {"description": "the body is too large"},
     503: {"description": "the state cannot be used now"},
 }

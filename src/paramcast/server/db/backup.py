@@ -68,7 +68,7 @@ def restore(where: str | Path, path: Path | str, journal: Journal | None = None)
         with gzip.open(path, "rt", encoding="utf-8") as file:
             kind, revision = _line(file.readline())
             if kind != _KIND:
-                raise ValueError("it begins otherwise")
+                raise ValueError("its beginning is wrong")
             with (
                 told(engine),
                 engine.connect().execution_options(paramcast_writes=True) as connection,
@@ -82,7 +82,7 @@ def restore(where: str | Path, path: Path | str, journal: Journal | None = None)
                 acts = replay(connection, iter(notes))
                 _count_all_on(connection)
     except (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, zlib.error) as error:
-        raise StateInputError(f"{path} is no whole backup of a state: {error}") from error
+        raise StateInputError(f"{path} is no complete backup of a state: {error}") from error
     finally:
         engine.dispose()
     database = Database.open(where)

@@ -149,7 +149,7 @@ def withdraw_enrolment(connection: Connection, digest: str, now_ms: int) -> None
     """Withdraw the token whose hash begins with `digest`. Raises StateInputError unless exactly one does."""
     found = [one for one, _, _ in waiting_enrolments(connection, now_ms) if one.startswith(digest)]
     if len(digest) < 8 or len(found) != 1:
-        raise StateInputError(f"no single token waits that begins with {digest}: see paramcast access list")
+        raise StateInputError(f"no token, or more than one, begins with {digest}: see paramcast access list")
     ended = update(enrolments).where(enrolments.c.digest == found[0]).values(expires_at=now_ms)
     connection.execute(ended)
     note(connection, "token withdrawn", at=now_ms, token=found[0])
@@ -194,8 +194,8 @@ def enrol(connection: Connection, token: str, device: str, public_key: str, now_
     ).rowcount
     if not used:
         raise StateInputError(
-            "the token is unknown, used, too old or not for this device; ask for a new one, in the device's "
-            "name if it is or was enrolled"
+            "the token is unknown, used, too old or not for this device; ask for a new token, with "
+            "the device's name if the device is or was enrolled"
         )
     note(connection, "enrolled", at=now_ms, token=_digest(token), device=device, key=public_key)
     _end_keys(connection, device, now_ms)
@@ -229,7 +229,7 @@ def rotate(connection: Connection, device: str, signed_by: str, public_key: str,
     if public_key in keys:
         return
     if signed_by not in keys:
-        raise StateInputError("only the device's newest key may name the next one")
+        raise StateInputError("only the device's newest key may name the next key")
     _add_key(connection, device, public_key, now_ms)
     own, others = device_keys.c.device == device, device_keys.c.public_key.not_in([signed_by, public_key])
     connection.execute(delete(device_keys).where(own, others))

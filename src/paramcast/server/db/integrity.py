@@ -46,7 +46,7 @@ def check(database: Database, store: ModelStore | None, *, whole: bool = True) -
     revision, newest = database.revision(), newest_revision()
     if revision != newest:
         cure = "check it with the version of paramcast that runs on it, or: paramcast state upgrade"
-        return [Fault(f"the schema is {revision}, that of this version {newest}", cure)]
+        return [Fault(f"the schema is {revision}, this version needs {newest}", cure)]
     with database.snapshot() as connection:
         faults += look(connection, whole=whole)
         serving = published.in_service(connection) if store and not faults else []
@@ -97,7 +97,7 @@ def _damage(connection: Connection) -> Iterator[Fault]:
 def _references(connection: Connection) -> Iterator[Fault]:
     if connection.dialect.name == "sqlite":  # PostgreSQL prevents such rows
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-            yield Fault(f"row {row} of {table} names a row of {parent} that is not there", _RESTORE)
+            yield Fault(f"row {row} of {table} names a row of {parent} that does not exist", _RESTORE)
 
 
 def _some(connection: Connection, query: Select[Any], what: str, cure: str) -> Iterator[Fault]:
@@ -126,7 +126,7 @@ def _owners(connection: Connection) -> Iterator[Fault]:
     known = select(devices.c.id).where(devices.c.id == device_keys.c.device).exists()
     lost = select(device_keys.c.device).where(~known).distinct()
     yield from _some(
-        connection, lost, "enrolled devices are not in the registry, so that none is served", _ENROL
+        connection, lost, "enrolled devices are not in the registry, so they are not served", _ENROL
     )
     standing = select(device_keys.c.device).where(device_keys.c.ends_at.is_(None))
     several = standing.group_by(device_keys.c.device).having(func.count() > 1)
@@ -135,11 +135,16 @@ def _owners(connection: Connection) -> Iterator[Fault]:
     yield from _some(
         connection,
         select(enrolments.c.used_by).where(other),
-        "devices used a token that was for another one",
+        "devices used a token of another device",
         _ENROL,
     )
     half = select(enrolments.c.digest).where(enrolments.c.used_at.is_(None) != enrolments.c.used_by.is_(None))
-    yield from _some(connection, half, "tokens are used by nobody", "paramcast access withdraw-token")
+    yield from _some(
+        connection,
+        half,
+        "tokens have a time of use without a device, or a device without a time",
+        "paramcast access withdraw-token",
+    )
 
 
 def _secrets(connection: Connection) -> Iterator[Fault]:

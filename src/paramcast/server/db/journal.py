@@ -96,7 +96,7 @@ class Journal:
                 note = json.loads(line)
                 _REPLAYED[note["what"]]
             except (ValueError, KeyError, TypeError) as error:
-                raise StateInputError(f"line {number} of {self.path} is none of a journal") from error
+                raise StateInputError(f"line {number} of {self.path} is no line of a journal") from error
             yield note
 
 

@@ -129,7 +129,7 @@ def withdraw(
     serving = [version for version in in_service(connection) if version.model.startswith(model or "")]
     if len({version.model for version in serving}) != 1:
         told = ", ".join(sorted({version.model[:12] for version in serving})) or "none"
-        raise StateInputError(f"say which base model is to be rolled back (found: {told})")
+        raise StateInputError(f"name the base model to roll back (found: {told})")
     newest = serving[0]
     if version is not None and version != newest.version:
         raise StateConflictError(f"version {version} is not the newest in service: that is {newest.version}")
@@ -142,7 +142,8 @@ def withdraw(
     )
     if connection.execute(before.limit(1)).first() is None:
         raise StateInputError(
-            f"there is no version before {newest.version} of other files, for all devices, to go back to"
+            f"before version {newest.version} there is no version with other files for all devices, "
+            "so a rollback is not possible"
         )
     same = (*standing, models.c.digest == newest.digest)
     query = select(models).where(*same).order_by(models.c.version.desc())

@@ -66,7 +66,7 @@ def the_model(connection: Connection, begins: str | None) -> str:
     found = sorted(one for one in known_models(connection) if one.startswith(begins or ""))
     if len(found) != 1:
         told = ", ".join(one[:12] for one in found) or "none"
-        raise StateInputError(f"say which base model is meant, by its sha256 (found: {told})")
+        raise StateInputError(f"name the base model by its sha256 (found: {told})")
     return found[0]
 
 

@@ -107,6 +107,6 @@ class FeatureCache:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
         message = (
-            f"the feature cache was broken ({error}); it is set aside as {aside} and features are made again"
+            f"the feature cache was broken ({error}); it is moved to {aside} and features are computed again"
         )
         warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -38,7 +38,7 @@ def inspect_collection(path: Path | str) -> tuple[list[Clip], list[Problem]]:
         else:
             problems += found
     if not clips and not problems:
-        raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object a line")
+        raise CollectionError(root, f"{root / CLIPS_FILE} has no clips; write one JSON object per line")
     for clip in tqdm(clips, desc="decoding", unit="clip", disable=None):
         problems += missing_files(clip) or [Problem(clip.line, clip.id, fault) for fault in undecodable(clip)]
     return clips, sorted(problems, key=lambda problem: problem.line)

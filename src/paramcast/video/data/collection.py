@@ -61,7 +61,7 @@ class Collection:
             assert isinstance(found, Clip)
             clips.append(found)
         if not clips:
-            wrong = f" that can be used ({skipped[0]})" if skipped else "; write one JSON object a line"
+            wrong = f" that can be used ({skipped[0]})" if skipped else "; write one JSON object per line"
             raise CollectionError(root, f"{root / CLIPS_FILE} has no clips{wrong}")
         return cls(root, root.resolve().name, tuple(clips), {clip.id: clip for clip in clips})
 
@@ -140,7 +140,9 @@ def _found_instead(path: Path, name: str) -> str:
     names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     for form in ("NFC", "NFD"):
         if unicodedata.normalize(form, path.name) in names:
-            return f"a file of this name is there in other bytes (Unicode {form}); rename it or mend the line"
+            return (
+                f"a file of this name exists in other bytes (Unicode {form}); rename it or correct the line"
+            )
     for other in names:
         if other.casefold() == path.name.casefold():
             return f"there is {other}: upper and lower case differ"

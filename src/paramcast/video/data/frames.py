@@ -117,7 +117,7 @@ def _require_decoders() -> None:
 
 def _undecodable(error: Exception, path: Path | None = None) -> str:
     if isinstance(error, WrongSpanError):
-        return f"{error}; mend start and end"
+        return f"{error}; correct start and end"
     return f"cannot decode ({_reason(error, path)}); replace the file or remove the line"
 
 

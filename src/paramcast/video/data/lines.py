@@ -30,7 +30,7 @@ def parse_line(root: Path, number: int, raw: bytes) -> Clip | list[Problem]:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return [Problem(number, None, f"not a line of JSON ({error}); write one object a line, in UTF-8")]
+        return [Problem(number, None, f"not a line of JSON ({error}); write one object per line, in UTF-8")]
     if not isinstance(record, dict):
         return [Problem(number, None, f"a line must be a JSON object, this one is {_kind(record)}")]
     fields = _Fields(record)
@@ -65,7 +65,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return record
 
 
@@ -114,7 +114,7 @@ class _Fields:
         frame_captions = self._texts("frame_captions")
         if frame_captions and len(frame_captions) != len(frames):
             self._fault(
-                f"{len(frame_captions)} frame_captions for {len(frames)} frames; give one a frame, or none"
+                f"{len(frame_captions)} frame_captions for {len(frames)} frames; give one per frame, or none"
             )
         qa = tuple(filter(None, map(self._question, *self._numbered("qa"))))
         category = self._label("category")
@@ -145,7 +145,9 @@ class _Fields:
         """Read start and end in seconds; null and missing are None."""
         start, end = self._seconds("start"), self._seconds("end")
         if (start, end) != (None, None) and video is None:
-            self._fault("start and end are seconds of a video; of pictures, name those that are meant")
+            self._fault(
+                "start and end are seconds of a video; for pictures, list only the pictures of the clip"
+            )
         if end is not None and end <= (start or 0.0):
             self._fault(f"end {end:g} must be later than start {start or 0:g}; both are seconds of the file")
         return start, end
@@ -224,7 +226,9 @@ class _Fields:
             return None
         answer = most_given(answers)
         if options and normalized(answer) not in map(normalized, options):
-            self._fault(f"{key}.answer {answer!r} is none of its options; add it, or give the option's place")
+            self._fault(
+                f"{key}.answer {answer!r} is none of its options; add it, or give the index of the option"
+            )
         return Question(
             question,
             answer,

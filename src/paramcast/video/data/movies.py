@@ -60,7 +60,7 @@ class Timeline:
             return 0, len(self.times), self.end
         start = start or 0.0
         if start >= self.end:
-            raise WrongSpanError(f"start {start:g} s lies behind the end of the video, {self.end:g} s")
+            raise WrongSpanError(f"start {start:g} s lies after the end of the video, {self.end:g} s")
         edge = 1e-6  # seconds; binary floats do not represent the times exactly
         first = int(np.searchsorted(self.times, start - edge))
         last = len(self.times) if end is None else int(np.searchsorted(self.times, end - edge))

@@ -120,7 +120,9 @@ def _splits(clips: Sequence[Clip]) -> Iterable[str]:
     """Yield notes on videos in several splits, and on lines without a split."""
     given = [clip for clip in clips if clip.split is not None]
     if given and len(given) < len(clips):
-        yield f"{_lines(len(clips) - len(given))} no `split`, others have; they are taken for training"
+        yield (
+            f"{_lines(len(clips) - len(given))} no `split`, while others have one; they are used for training"
+        )
     of = groups(given)
     sides: dict[str, set[str]] = {}
     for clip in given:
@@ -137,8 +139,9 @@ def _same_files(clips: Sequence[Clip]) -> Iterable[str]:
     same = sum(times for times in shown.values() if times > 1)
     if same:
         yield (
-            f"{same} clips show the same as another, {count} of them {video or frames[0]}: none can be told "
-            "from its like; give a clip one line, with all its captions and questions"
+            f"{same} clips show the same as another clip, {count} of them {video or frames[0]}: "
+            "they cannot be distinguished; give a clip one line, with all its captions and "
+            "questions"
         )
 
 
@@ -165,19 +168,19 @@ def _answers(clips: Sequence[Clip]) -> Iterable[str]:
     if len(known) > MANY_ANSWERS:
         share = 100 * sum(count for _, count in known.most_common(MANY_ANSWERS)) / sum(known.values())
         yield (
-            f"{len(known)} different answers, {once} of them once: task qa knows the {MANY_ANSWERS} most "
-            f"frequent ones of the training clips; {share:.0f} % of all questions have one of the "
-            f"{MANY_ANSWERS} most frequent here, any other answer counts as wrong"
+            f"{len(known)} different answers, {once} of them once: task qa knows the {MANY_ANSWERS} "
+            f"most frequent answers of the training clips; {share:.0f} % of all questions have one "
+            f"of the {MANY_ANSWERS} most frequent answers here, any other answer counts as wrong"
         )
     elif len(known) >= _FEW_ANSWERS and once > len(known) / 2:
         yield (
-            f"{len(known)} different answers, {once} of them once: task qa chooses among the answers of the "
-            "training clips; one that no training clip has counts as wrong"
+            f"{len(known)} different answers, {once} of them once: task qa chooses among the "
+            "answers of the training clips; an answer that no training clip has counts as wrong"
         )
     if any(len(question.options) == 0 for clip in clips for question in clip.qa) and any(
         question.options for clip in clips for question in clip.qa
     ):
-        yield "some questions have `options`, others have not: task choice draws them for those"
+        yield "some questions have `options`, others have none: task choice draws options for those"
 
 
 def _nearly(counts: Counter[str]) -> list[str]:
@@ -198,7 +201,7 @@ def _nearly(counts: Counter[str]) -> list[str]:
 def _captions(clips: Sequence[Clip]) -> Iterable[str]:
     long = sum(len(text.split()) > 48 for clip in clips for text in clip.captions)
     if long:
-        yield f"{_count(long, 'caption')} longer than about 48 words: nothing behind the 64th token is read"
+        yield f"{_count(long, 'caption')} longer than about 48 words: nothing after the 64th token is read"
 
 
 def _lines(count: int) -> str:

@@ -135,7 +135,7 @@ def _make(name: str, registry: Mapping[str, str], kind: str) -> Any:
     if "optional" in module:
         return make(rest)
     if colon:
-        raise InputError(f"{kind} encoder {family!r} takes nothing behind its name; write {family!r}")
+        raise InputError(f"{kind} encoder {family!r} takes nothing after its name; write {family!r}")
     return make()
 
 

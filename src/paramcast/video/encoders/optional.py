@@ -153,7 +153,7 @@ def torchvision_image(rest: str) -> TorchImageEncoder:
         raise InputError(f"torchvision cannot load {rest!r}: {error}") from error
     head = next((name for name in ("fc", "classifier", "heads", "head") if hasattr(model, name)), None)
     if head is None:
-        raise InputError(f"torchvision:{rest} has no classifier to take off; choose a classification model")
+        raise InputError(f"torchvision:{rest} has no classifier to remove; choose a classification model")
     setattr(model, head, torch.nn.Identity())
     transforms = weights.transforms()
     preprocessing = {"side": transforms.crop_size[0], "mean": transforms.mean, "std": transforms.std}

@@ -81,8 +81,8 @@ def load_network() -> onnx.ModelProto:
     named = os.environ.get(VARIABLE)
     if not named:
         raise InputError(
-            f"YAMNet's weights come without a license, so paramcast does not bring them: get {FILE} yourself "
-            f"(docs/own_videos.md says where it is) and name the file in {VARIABLE}"
+            "YAMNet's weights come without a license, so paramcast does not include them: get "
+            f"{FILE} yourself (docs/own_videos.md says where it is) and name the file in {VARIABLE}"
         )
     with zipfile.ZipFile(io.BytesIO(checked(Path(named), YAMNET_SHA256))) as archive:
         names = {Path(name).name: name for name in archive.namelist()}

@@ -118,7 +118,7 @@ class Job:
     def _known(self) -> dict[str, list[Path]]:
         """Map from name, name without ending, path, and path without ending to the paths of videos."""
         if not self.videos.is_dir():
-            raise InputError(f"{self.videos} is no folder; give that of the video files with --videos")
+            raise InputError(f"{self.videos} is no folder; give the folder of the video files with --videos")
         known: dict[str, list[Path]] = {}
         videos = self.all_videos()
         for path in videos:

@@ -19,7 +19,7 @@ def didemo(job: Job) -> Iterator[Record]:
             if video is None:
                 continue
             (first, last), count = Counter(tuple(times) for times in moment["times"]).most_common(1)[0]
-            job.lost["marks of people who saw a moment elsewhere"] += len(moment["times"]) - count
+            job.lost["annotations of people who marked another moment"] += len(moment["times"]) - count
             yield {
                 "id": str(moment["annotation_id"]),
                 "video": video,

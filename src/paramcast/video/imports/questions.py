@@ -95,7 +95,7 @@ def _next_qa(job: Job) -> Found:
                 continue
             options = [row[f"a{place}"] for place in range(_LETTERS)]
             if _place(row) is None:
-                job.lost["questions whose answer is not published"] += 1
+                job.lost["questions without a published answer"] += 1
                 continue
             asked = {"question": row["question"], "answer": _place(row), "options": options}
             yield row["video"], {**about, "qa": [{**asked, "type": row["type"]}]}

@@ -144,17 +144,20 @@ def draw_fleet(
     """
     shifts = () if shift == "none" else tuple(shift.split("+"))
     if "habits" in shifts and not model.task.has_answers:
-        raise InputError(f"habits are of answers, of which task {model.config.task!r} has no list of its own")
+        raise InputError(
+            f"the shift habits changes answers, and task {model.config.task!r} has no list of its own answers"
+        )
     if not clips:
         raise InputError(
-            f"collection {collection.name!r} has no clip for task {model.config.task!r} "
-            f"that may serve a {split} device"
+            f"collection {collection.name!r} has no clip for task {model.config.task!r} that a "
+            f"{split} device may use"
         )
 
     if "category" in shifts and not any(collection.by_id[clip].category for clip in clips):
         raise InputError(
-            f"no clip of collection {collection.name!r} that may serve a {split} device has a `category`, in "
-            "which the devices of shift 'category' differ; add it to the lines, or give another --shift"
+            f"no clip of collection {collection.name!r} that a {split} device may use has a "
+            "`category`, in which the devices of shift 'category' differ; add it to the lines, or "
+            "give another --shift"
         )
 
     def drawn(held_out: bool) -> tuple[Device, ...]:

@@ -47,7 +47,8 @@ def export_bundle(model: TrainedModel, out: Path | str, public_key: str | None =
     out = Path(out)
     if model.config.evidence == "clip" or model.config.anchors != 1:
         raise InputError(
-            "devices send one anchor frame of a clip; this model's adaptor, trained to compare, asks for more"
+            "devices send one anchor frame per clip, but the adaptor of this model, trained for a "
+            "comparison, needs more"
         )
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").exists():
         raise InputError(f"{out} exists and is not a bundle; choose another folder")
@@ -98,7 +99,7 @@ def _write_trunks(model: TrainedModel, folder: Path) -> None:
     image, text = image_encoder(model.config.image_encoder), text_encoder(model.config.text_encoder)
     for encoder, path in ((image, image.onnx_path), (text, text.onnx_path)):
         if path is None:
-            raise InputError(f"trunk {encoder.name} has no ONNX graph, so no device can run it")
+            raise InputError(f"encoder {encoder.name} has no ONNX graph, so no device can run it")
     shutil.copyfile(str(image.onnx_path), folder / "image.onnx")
     shutil.copyfile(str(text.onnx_path), folder / "text.onnx")
     shutil.copyfile(str(text.tokenizer_path), folder / "tokenizer.json")

@@ -179,14 +179,14 @@ class TrainedModel:
         except FileNotFoundError as error:
             missing = Path(error.filename or folder).name
             raise ModelError(
-                f"{folder} holds no whole model ({missing} is missing); "
-                f"train one: paramcast train --out {folder}"
+                f"{folder} holds no complete model ({missing} is missing); train one: paramcast "
+                f"train --out {folder}"
             ) from error
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder} is not a model that can be read: {error}") from error
         if model.sha256() != digest:
             raise ModelError(
-                f"{folder}: the base model's files have changed since they were written; copy it anew"
+                f"{folder}: the base model's files have changed since they were written; copy it again"
             )
         return model
 

@@ -64,7 +64,7 @@ def train(
     data = Material(plan, known)
     model = data.new_model()
     with one_thread():
-        _say("2 of 3: training base models, without each fold in turn")
+        _say("2 of 3: training base models, each without another fold")
         bases, scores = train_bases(model, data, work)
         _say("3 of 3: training adaptors")
         scores |= train_adaptors(model, data, bases, work)
@@ -163,8 +163,8 @@ def _same_run(out: Path, run: Mapping[str, object]) -> bool:
         key: value for key, value in run.items() if key != "content"
     } and before.get("content") != run.get("content"):
         raise InputError(
-            f"{out} holds a run on other data: the lines of the collection or its files have changed since; "
-            "choose another folder, or remove it to train anew"
+            f"{out} holds a run on other data: the lines of the collection or its files have "
+            "changed since; choose another folder, or remove it to train again"
         )
     check_same_run(out, "a run", before, run)
     return True

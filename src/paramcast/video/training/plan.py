@@ -129,8 +129,9 @@ def check_sentences(clips: Iterable[Clip], frames: int) -> None:
     for clip in clips:
         if len(clip.frame_captions) > frames:
             raise clip.error(
-                f"{len(clip.frame_captions)} sentences in frame_captions, one a picture, but --frames is "
-                f"{frames}; give `paramcast train --frames {len(clip.frame_captions)}` or more"
+                f"{len(clip.frame_captions)} sentences in frame_captions, one per picture, but "
+                f"--frames is {frames}; give `paramcast train --frames {len(clip.frame_captions)}` "
+                "or more"
             )
 
 

@@ -29,18 +29,24 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--target", required=True, type=_FILE, help=".npy with the target, (N, D) numbers.")
-@click.option("--classes", required=True, type=click.IntRange(2), help="Classes; sources number them from 0.")
-@click.option("--clients", "count", required=True, type=click.IntRange(1), help="Clients to wait for.")
-@click.option("--address", default=ADDRESS, show_default=True, help="host:port to listen at.")
-@click.option("--rounds", default=10, show_default=True, type=click.IntRange(1), help="Of averaging.")
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds for a step of a client.")
+@click.option("--target", required=True, type=_FILE, help=".npy file of the target, (N, D) numbers.")
+@click.option(
+    "--classes", required=True, type=click.IntRange(2), help="Number of classes; sources number them from 0."
+)
+@click.option(
+    "--clients", "count", required=True, type=click.IntRange(1), help="Number of clients to wait for."
+)
+@click.option("--address", default=ADDRESS, show_default=True, help="host:port to listen on.")
+@click.option("--rounds", default=10, show_default=True, type=click.IntRange(1), help="Rounds of averaging.")
+@click.option(
+    "--timeout", default=600.0, show_default=True, help="Time limit of a client's step, in seconds."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help=".npy for the target's classes.",
+    help="Write the target's classes to this .npy file.",
 )
 def server(
     target: Path, classes: int, count: int, address: str, rounds: int, timeout: float, seed: int, out: Path
@@ -58,8 +64,12 @@ def server(
 
 
 @command.command()
-@click.option("--source", required=True, type=_FILE, help=".npz with X (n, D) and y (n,), classes from 0.")
-@click.option("--domain", required=True, type=click.IntRange(1), help="Number of this source among all.")
+@click.option(
+    "--source", required=True, type=_FILE, help=".npz file with X (n, D) and y (n,), classes from 0."
+)
+@click.option(
+    "--domain", required=True, type=click.IntRange(1), help="Number of this source among all sources."
+)
 @click.option("--server", "address", default=ADDRESS, show_default=True, help="host:port of the server.")
 def client(source: Path, domain: int, address: str) -> None:
     """Hold one source, and take part until the server has finished."""

@@ -55,7 +55,7 @@ class Remote:
         try:
             result = self._proxy.fit(ins, self._timeout, None)
         except GrpcBridgeClosed as error:
-            raise ConnectionError("it is gone, or took longer than it may") from error
+            raise ConnectionError("it ended, or took longer than the time limit") from error
         if FAILURE in result.metrics:
             raise FederationError(str(result.metrics[FAILURE]))
         return result.parameters.tensors[0], dict(result.metrics)
@@ -85,7 +85,7 @@ def connected(
     try:
         if not manager.wait_for(count, int(wait)):
             raise FederationError(
-                f"{manager.num_available()} of {count} clients came to {address} within {wait:g} s"
+                f"{manager.num_available()} of {count} clients reached {address} within {wait:g} s"
             )
         proxies = {}
         for proxy in list(manager.all().values()):
@@ -93,7 +93,8 @@ def connected(
                 proxies[_domain(proxy, timeout)] = proxy
         if len(proxies) < count:
             raise FederationError(
-                f"{count} clients came, but only {sorted(proxies)} are there: give each a --domain of its own"
+                f"{count} clients came, but only the domains {sorted(proxies)} are there: give each "
+                "client its own --domain"
             )
         options = json.dumps(estimator.get_params())
         yield [
