@@ -137,6 +137,6 @@ def _work(job: Callable[[], object], place: int, writer: Connection, parent: int
     torch.set_num_threads(1)
     try:
         answer: tuple[bool, object] = True, job()
-    except Exception as error:
+    except BaseException as error:
         answer = False, error
     writer.send(answer)
