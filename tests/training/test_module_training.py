@@ -212,7 +212,8 @@ def test_a_base_that_has_seen_its_devices_is_told() -> None:
         pc.adaptable(net, ["0"]).fit(devices[:4], devices[4:], 1)
 
 
-def test_simulated_devices_are_drawn_anew() -> None:
+def test_simulated_devices_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # no job in another process draws what this test counts
     drawn: list[float] = []
 
     def augment(device: pc.DeviceData, rng: np.random.Generator) -> pc.DeviceData:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from corners import Corners, corners
 
+import paramcast as pc
 from paramcast.training import parallel
 from paramcast.training.fitting import TrainingDivergedError, one_thread
 from paramcast.training.parallel import JobKilledError, run_in_turn, run_parallel
@@ -25,6 +27,7 @@ forks = pytest.mark.skipif(sys.platform != "linux", reason="jobs run in processe
 def cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be three cores, whatever the machine has."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.mark.usefixtures("cores")
@@ -141,6 +144,29 @@ def test_a_job_frees_nothing_of_this_process(tmp_path: Path) -> None:
     assert len(held) == 1
 
 
+def test_openmp_s_limit_holds_for_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who allows one thread does not get several processes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert run_parallel([os.getpid, os.getpid]) == [os.getpid()] * 2
+
+
+@pytest.mark.usefixtures("cores")
+@forks
+def test_models_are_the_same_as_without_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bases of folds and the hypernetworks of conditions, bit by bit."""
+
+    def trained(folder: Path) -> str:
+        torch.manual_seed(0)
+        made = pc.adaptable(Corners(), ["first"], adapter=pc.Basis(4))
+        made.fit(corners(4, 1), corners(2, 2), 8, base=True, folds=2, folder=folder)
+        return made.fingerprint()
+
+    several = trained(tmp_path / "several")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert trained(tmp_path / "one") == several
+
+
 def test_one_core_runs_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started, and the results are the same."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
@@ -155,6 +181,7 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 import os, sys, time
 from pathlib import Path
 os.sched_getaffinity = lambda _: {0, 1}
+os.environ.pop("OMP_NUM_THREADS", None)
 from paramcast.training.parallel import run_parallel
 
 def job():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from clip_makers import picture_clip, texture, write_clips, write_video
+from people_media import encode
 
 
 @pytest.fixture
@@ -29,3 +30,14 @@ def collection_root(tmp_path: Path) -> Path:
         {"id": "b", "frames": second.frames, "frame_captions": ["x", "y", "z"], "domain": "kitchen"},
         {"id": "c", "video": "c.mp4", "qa": [{"question": "what?", "answer": "noise"}], "device": "cam-1"},
     )
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Twelve seconds, a frame a second."""
+    return encode(tmp_path_factory.mktemp("v") / "v.mp4", range(12), rate=1, gop=4).read_bytes()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "set"

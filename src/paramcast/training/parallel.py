@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -44,10 +45,11 @@ def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
         JobKilledError: The process of a job was killed, for example because memory ran out.
         Exception: The error of the first job that failed; the other jobs are stopped.
     """
-    workers = min(len(jobs), len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
+    workers = min(len(jobs), _cores())
     on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     if workers < 2 or _line is not None or on_gpu or multiprocessing.current_process().daemon:
         return run_in_turn(jobs)
+    import_module("torch._dynamo")  # else each job that makes an optimizer imports it, for 1.5 s
     results: dict[int, T] = {}
     running: dict[Connection, tuple[int, Any]] = {}
     waiting = list(range(len(jobs)))
@@ -66,6 +68,15 @@ def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
             process.kill()
             process.join()
     return [results[place] for place in range(len(jobs))]
+
+
+def _cores() -> int:
+    """Return the number of cores for jobs: those of this process, and at most OMP_NUM_THREADS."""
+    if sys.platform != "linux":
+        return 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, int(limit)) if limit.isdecimal() else cores
 
 
 def run_in_turn(jobs: Sequence[Callable[[], T]]) -> list[T]:

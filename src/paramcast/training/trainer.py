@@ -134,6 +134,7 @@ def fit(
             function (module, devices) trains it in place; it is called for all devices, and for all devices
             without each fold, from the same initial weights.
         augment: (device, generator) -> a variant of the device, drawn anew at every use: simulated devices.
+            Several processes may call it.
         start: Whether updates start from a free baseline: the best one on validation devices, or an alignment
             of normalization statistics with learned strengths. Where the gain predictor refuses an update,
             the device still applies this start. Such a model cannot be exported yet.
