@@ -58,6 +58,8 @@ class Task(ABC):
     """Share of the devices of an episode whose features are moved by a random offset, one for each device."""
     base_epochs: ClassVar[int]
     has_answers: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
+    """Whether a device looks through clips of others in evaluation; else their features are not needed."""
     options: ClassVar[int] = 0
     """Number of answers to choose from, the right one among them; 0 where the task has no options."""
     base_batch: ClassVar[int] = 256

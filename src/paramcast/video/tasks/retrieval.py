@@ -36,6 +36,7 @@ class Retrieval(Task):
     """
 
     name = "retrieval"
+    searches = True
     needs = "`captions` or `frame_captions`"
     targets = RetrievalModel.targets
     offset_share = 0.5

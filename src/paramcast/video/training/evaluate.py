@@ -73,7 +73,7 @@ def evaluate(
     check_sentences([collection.by_id[clip] for clip in gallery_ids], model.config.frames)
     bank, gallery, data = Views(
         collection,
-        gallery_ids,
+        gallery_ids if model.task.searches else (),
         fleet.devices,
         model.task,
         model.answer_numbers,
