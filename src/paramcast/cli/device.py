@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paramcast.video.data.collection import Clip, Collection
     from paramcast.video.shifts.fleet import Device
 
-TIMED = 8
+TIMED = 4
 """Number of clips or texts of a score that are timed, each with an empty cache of features."""
 RANKS = (1, 5, 10)
 _folder = click.Path(path_type=Path, file_okay=False)
