@@ -9,7 +9,7 @@ true domain (`oracle`, an upper reference), and the best free baseline (`best_fr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,12 @@ import torch
 from paramcast.errors import InputError
 from paramcast.protocol.limits import MAX_CLIPS
 from paramcast.training import examples
-from paramcast.training.alignment import QUERIES, LearnedAlignment
-from paramcast.training.baselines import (
-    STRENGTHS,
-    FreeBaseline,
-    MeanRemoval,
-    PriorCorrection,
-    ReestimatedStatistics,
-    norm_layers,
-)
 from paramcast.training.controls import Metric, Result, derangement
 from paramcast.training.devices import DeviceData, check_devices
+from paramcast.training.free import free_baseline, free_scores
 from paramcast.training.model import AdaptableModel, device_of, without_gradients
 from paramcast.training.report import Report
-from paramcast.training.scores import Loss, Score, chosen_score, primary
+from paramcast.training.scores import Score, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, updates
 
 REUSE = (1, 10, 100, 1000)
@@ -111,204 +103,6 @@ class _Scorer:
 
     def scores(self, made: dict[str, torch.Tensor] | None, condition: str = "support") -> np.ndarray:
         return scores_of(self._model, self._devices, made, self._skipped, self._score, condition)
-
-
-def free_baseline(
-    model: AdaptableModel,
-    name: str,
-    prior: Sequence[float] | None = None,
-    strengths: Mapping[str, Sequence[float]] | None = None,
-) -> FreeBaseline:
-    """Return a free baseline or the learned alignment by its name, with the values from training."""
-    found: FreeBaseline
-    if name == ReestimatedStatistics.name:
-        return ReestimatedStatistics()
-    if name == PriorCorrection.name:
-        found = PriorCorrection()
-        found.prior = torch.tensor(prior)
-        return found
-    if name == MeanRemoval.name:
-        found = MeanRemoval()
-        found.restore(model.net, torch.tensor(prior))
-        return found
-    if name == LearnedAlignment.name:
-        return LearnedAlignment(strengths or {})
-    raise InputError(f"no free baseline is called {name!r}")
-
-
-def free_scores(
-    model: AdaptableModel,
-    method: FreeBaseline,
-    devices: Sequence[DeviceData],
-    support: int,
-    skipped: int,
-    strength: float,
-    score: Score,
-) -> np.ndarray:
-    """Score each device under a free baseline on the examples after the first `skipped`: (B,) float64."""
-    at, found = device_of(model.net), []
-    model.net.eval()
-    with torch.no_grad():
-        for device in devices:
-            seen = examples.moved(examples.take(device.inputs, slice(0, support)), at)
-            parts = [
-                method.outputs(
-                    model.net,
-                    seen,
-                    examples.moved(examples.take(device.inputs, slice(at_, at_ + 256)), at),
-                    strength,
-                )
-                for at_ in range(skipped, len(device), 256)
-            ]
-            wanted = examples.moved(examples.take(device.labels, slice(skipped, None)), at)
-            found.append(score(examples.joined(parts) if len(parts) > 1 else parts[0], wanted))
-    return np.array(found, np.float64)
-
-
-def choose_free(
-    model: AdaptableModel,
-    train: Sequence[DeviceData],
-    validation: Sequence[DeviceData],
-    support: int,
-    score: Score,
-) -> dict[str, Any] | None:
-    """Choose the free baseline and its strength on validation devices; None where no baseline can be used.
-
-    Returns:
-        Name, strength and validation score of the best baseline, and the values that it learned from training
-        devices (`prior`).
-    """
-    at = device_of(model.net)
-    sample = examples.moved(examples.take(train[0].inputs, slice(0, 4)), at)
-    model.net.eval()
-    with torch.no_grad():
-        outputs = examples.call(model.net, sample)
-    methods: list[tuple[FreeBaseline, list[float] | None]] = [(ReestimatedStatistics(), None)]
-    mean = MeanRemoval()
-    mean.learn(model.net, [examples.moved(examples.take(d.inputs, slice(0, 64)), at) for d in train])
-    if mean.fits(model.net, outputs):
-        methods.append((mean, mean.learned))
-    made = primary(outputs)
-    labels = train[0].labels
-    if (
-        made.dim() == 2
-        and isinstance(labels, torch.Tensor)
-        and labels.dim() == 1
-        and not labels.is_floating_point()
-    ):
-        counts = np.full(made.shape[1], 1.0)
-        for device in train:
-            wanted = device.labels.cpu().numpy()
-            counts += np.bincount(wanted[wanted >= 0], minlength=len(counts))[: len(counts)] / max(
-                1, len(wanted)
-            )
-        prior = PriorCorrection()
-        prior.prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=at)
-        methods.append((prior, prior.prior.tolist()))
-    best: dict[str, Any] | None = None
-    for method, learned in methods:
-        if not method.fits(model.net, outputs) or (method.name == ReestimatedStatistics.name and support < 2):
-            continue
-        for strength in STRENGTHS if best else (0.0, *STRENGTHS):  # with strength 0 nothing changes
-            value = float(
-                np.nanmean(free_scores(model, method, validation, support, support, strength, score))
-            )
-            if best is None or score.sign * value > score.sign * best["validation"]:
-                best = {
-                    "name": method.name,
-                    "strength": strength,
-                    "validation": round(value, 4),
-                    "prior": learned,
-                }
-    return best
-
-
-def choose_start(
-    model: AdaptableModel,
-    lessons: Sequence[tuple[dict[str, torch.Tensor], Sequence[DeviceData]]],
-    validation: Sequence[DeviceData],
-    support: int,
-    loss: Loss,
-    score: Score,
-    seed: int,
-) -> dict[str, Any] | None:
-    """Choose the start of updates: the best free baseline, or an alignment that is learned here.
-
-    Args:
-        model: The model. Its module has the final base's state, also afterwards. Its `summary` holds the best
-            free baseline.
-        lessons: States of the base, each with devices that it has not seen.
-        validation: Other devices, which the final base has not seen.
-        support: Number of examples that devices adapt with.
-        loss: (outputs, labels) -> scalar tensor.
-        score: The score.
-        seed: Seed of the episodes.
-
-    Returns:
-        Name, strength and learned values; None where no baseline can be used.
-    """
-    free = model.fitted.summary.get("free")
-    if free is None or not norm_layers(model.net) or support < 2:
-        return dict(free) if free else None
-    net, at = model.net, device_of(model.net)
-    final = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    places: list[int] = []
-
-    def put(state: Mapping[str, torch.Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in net.state_dict().items():
-                value.copy_(state[name])
-
-    def draw(rng: np.random.Generator) -> tuple[Any, Any, Any]:
-        place = int(rng.integers(len(lessons)))
-        state, devices = lessons[place]
-        if places[-1:] != [place]:
-            put(state)
-            places.append(place)
-        device = devices[int(rng.integers(len(devices)))]
-        size = max(2, min(int(support * rng.uniform(0.75, 1.25)), len(device) // 2))
-        rows = rng.permutation(len(device))
-        query = rows[size : size + QUERIES]
-        support_inputs, query_inputs = (examples.take(device.inputs, each) for each in (rows[:size], query))
-        return (
-            examples.moved(support_inputs, at),
-            examples.moved(query_inputs, at),
-            examples.moved(examples.take(device.labels, query), at),
-        )
-
-    net.eval()
-    learned = LearnedAlignment.learn(net, draw, loss, seed)
-
-    def judged(make: Callable[[], FreeBaseline], strength: float) -> tuple[float, float]:
-        """Score on devices of the lessons and on validation devices, under bases that have not seen them."""
-        found = []
-        for state, devices in [*lessons, (final, validation)]:
-            put(state)
-            enough = [device for device in devices if len(device) > support]
-            found.append(free_scores(model, make(), enough, support, support, strength, score))
-        return float(np.nanmean(np.concatenate(found[:-1]))), float(np.nanmean(found[-1]))
-
-    def again() -> FreeBaseline:
-        if free["name"] != MeanRemoval.name:
-            return free_baseline(model, free["name"], free.get("prior"))
-        mean = MeanRemoval()
-        seen = [device for _, devices in lessons for device in devices]
-        batches = [examples.moved(examples.take(d.inputs, slice(0, 64)), at) for d in seen]
-        mean.learn(net, batches)
-        return mean
-
-    by_free, by_learned = judged(again, free["strength"]), judged(lambda: learned, 1.0)
-    put(final)
-    # It must be better on both: bases of fewer devices may need an alignment that the final base does not.
-    if any(score.sign * own <= score.sign * other for own, other in zip(by_learned, by_free, strict=True)):
-        return dict(free)
-    return {
-        "name": LearnedAlignment.name,
-        "strength": 1.0,
-        "cross_fitted": [round(value, 4) for value in by_learned],
-        "cross_fitted_free": [round(value, 4) for value in by_free],
-        "strengths": {name: list(pair) for name, pair in learned.strengths.items()},
-    }
 
 
 def _score(model: AdaptableModel, device: DeviceData) -> Score:

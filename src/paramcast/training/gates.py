@@ -18,7 +18,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
 
 from paramcast.hypernet import Hypernetwork
-from paramcast.training.statistics import interval
+from paramcast.training.statistics import over_seeds
 
 WORTH = 1.0
 """Percent points that an update has to gain. A device that loses as many points is harmed."""
@@ -27,6 +27,9 @@ CAUTION = 0.5
 nearly all of the gain and halves the number of harmed devices (docs/log.md)."""
 STRENGTHS = np.logspace(0, 5, 11)
 """Candidates for the ridge penalty; cross-validation chooses one."""
+
+VALIDATIONS = 4
+"""Number of validations of a hypernetwork. With more validations, a step would be selected by chance."""
 
 FOLDS = 8
 """Number of groups of devices for the cross-validation of the ridge penalty."""
@@ -117,8 +120,9 @@ def calibrate(adaptor: Hypernetwork, known: Outcomes) -> None:
 def need_evidence(hypernet: Hypernetwork, known: Outcomes) -> None:
     """Refuse all updates unless the updates that pass help validation devices, beyond chance.
 
-    The start of the updates is good already, and few devices calibrate a gate badly.
+    The start of the updates is good already, and few devices calibrate a gate badly. The training step was
+    chosen among `VALIDATIONS` on the same devices, so the interval is as much wider (Bonferroni).
     """
     passed = hypernet.gate(torch.from_numpy(known.hidden)).numpy()
-    if interval(np.where(passed, known.gains, 0.0)).low <= 0:
+    if over_seeds(np.where(passed, known.gains, 0.0), 1 - 0.05 / VALIDATIONS).low <= 0:
         hypernet.gate.threshold.fill_(math.inf)

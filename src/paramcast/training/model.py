@@ -297,7 +297,7 @@ class AdaptableModel:
 
     def begin_with_start(self) -> None:
         """Set the start of updates to the baseline that `summary` names as the start, if there is one."""
-        from paramcast.training.evaluation import free_baseline
+        from paramcast.training.free import free_baseline
 
         fitted, free = self.fitted, self.fitted.summary.get("start")
         if not free or not free["strength"]:

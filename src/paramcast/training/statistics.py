@@ -42,16 +42,17 @@ def interval(values: np.ndarray, seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def over_seeds(values: np.ndarray) -> Interval:
+def over_seeds(values: np.ndarray, confidence: float = 0.95) -> Interval:
     """Compute the mean of a few values, such as one per seed, and its interval by Student's t.
 
     Args:
         values: (N,), N >= 1. The interval of a single value has length 0.
+        confidence: Share of cases in which the interval holds the true mean.
     """
     mean = float(values.mean())
     if len(values) < 2:
         return Interval(mean, mean, mean)
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)

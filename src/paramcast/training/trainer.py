@@ -37,6 +37,8 @@ from paramcast.training.checkpoints import checkpoint_folder
 from paramcast.training.devices import DeviceData, check_devices, domain_names, domains_of
 from paramcast.training.fitting import Schedule, load_fitted, one_thread
 from paramcast.training.fitting import fit as fit_steps
+from paramcast.training.free import choose_free, choose_start
+from paramcast.training.gates import VALIDATIONS
 from paramcast.training.layouts import check_rows
 from paramcast.training.model import (
     CONDITIONS,
@@ -60,8 +62,6 @@ SUPPORT = 8
 """Default number of examples that devices adapt with."""
 DEVICES_A_STEP = 16
 QUERIES_A_DEVICE = 16
-VALIDATIONS = 4
-"""Number of validations of a hypernetwork. With more validations, a step would be selected by chance."""
 BETA = 0.8
 """Weight of the ADR's loss."""
 FOLDS = 4
@@ -173,8 +173,6 @@ def fit(
     team = Team.current()
     if team.size > 1:
         run["workers"] = team.size
-    from paramcast.training.evaluation import choose_free, choose_start
-
     with checkpoint_folder(folder, run, team) as work, _threads(model.net):
         run_jobs = run_parallel if _is_small(model.net) and team.size == 1 else run_in_turn
         outputs, labels = _first(model, train_devices[0])
@@ -193,7 +191,7 @@ def fit(
         known = domains_of([*train_devices, *validation_devices])
         names = domain_names([*train_devices, *validation_devices])
         uplink = team.agreed(_uplink(model, train_devices))
-        free = team.agreed(choose_free(model, train_devices, validation_devices, support, score))
+        free = team.agreed(choose_free(model, lessons, validation_devices, support, score))
         torch.manual_seed(seed_from("hypernetworks", seed))
         fitted = model.begin(uplink, example, 0 if known is None else len(next(iter(known.values()))), names)
         fitted.summary["free"] = free

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit, load_fitted
-from paramcast.training.gates import Outcomes, calibrate, fit_gate, joined, promise
+from paramcast.training.gates import VALIDATIONS, Outcomes, calibrate, fit_gate, joined, promise
 from paramcast.training.parallel import run_in_turn, run_parallel
 from paramcast.training.team import Team
 from paramcast.video.training.bank import Bank
@@ -28,7 +28,6 @@ from paramcast.video.training.views import UplinkTable
 
 T = TypeVar("T")
 VALIDATION_SUPPORTS = (1, 8)  # a hypernetwork must work with few and with many clips
-VALIDATIONS = 4  # of a hypernetwork; with more, a step would be selected by chance
 BETA = 0.8  # weight of the ADR's loss
 
 
