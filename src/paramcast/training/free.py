@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,6 @@ from paramcast.training.bases import State, copied, restored_to
 from paramcast.training.devices import DeviceData
 from paramcast.training.model import AdaptableModel, device_of
 from paramcast.training.scores import Loss, Score, primary
-from paramcast.training.statistics import interval
 
 Lesson = tuple[State, Sequence[DeviceData]]
 """A state of the base, and devices that this state has not seen."""
@@ -96,9 +96,8 @@ def choose_free(
     """Choose the free baseline and its strength; None where no baseline can be used.
 
     Baselines are compared on validation devices and on training devices, each under a base that has not seen
-    the device: a few validation devices alone would choose by luck. The strength is 0, which means no
-    adaptation, unless the best baseline beats the base beyond chance: the 95 % interval of its gain over the
-    devices lies above zero.
+    the device: a few validation devices alone would choose by luck. What counts is the mean gain less one
+    standard error. Where no baseline has a gain by this measure, the strength is 0, which means no adaptation.
 
     Args:
         model: The model. Its module has the final base's state, also afterwards.
@@ -126,11 +125,7 @@ def choose_free(
         return None
     candidates = [(makes[0], 0.0), *((make, strength) for make in makes for strength in STRENGTHS)]
     (base, *others), _ = _compared(model, lessons, validation, support, score, candidates)
-    gains = [score.sign * (scores - base) for scores in others]
-    best = 1 + int(np.argmax([np.nanmean(gain) for gain in gains]))
-    known = gains[best - 1][np.isfinite(gains[best - 1])]
-    if not len(known) or interval(known).low <= 0:
-        best = 0
+    best = int(np.argmax([0.0, *(_cautious(score.sign * (scores - base)) for scores in others)]))
     make, strength = candidates[best]
     method = make(train)
     return {
@@ -198,9 +193,8 @@ def choose_start(
     candidates: list[tuple[Make, float]] = [(again, free["strength"]), (lambda _: learned, 1.0)]
     (by_free, by_learned), held = _compared(model, lessons, validation, support, score, candidates)
     gains = score.sign * (by_learned - by_free)
-    known = gains[np.isfinite(gains)]
     # It must be better on both: bases of fewer devices may need an alignment that the final base does not.
-    if not len(known) or interval(known).low <= 0 or not np.nanmean(gains[held]) > 0:
+    if _cautious(gains) <= 0 or not np.nanmean(gains[held]) > 0:
         return dict(free)
     return {
         "name": LearnedAlignment.name,
@@ -245,6 +239,14 @@ def _compared(
         held += [place == len(lessons)] * len(enough)
     restored_to(model.net, final)
     return [np.concatenate(scores) for scores in found], np.array(held, bool)
+
+
+def _cautious(gains: np.ndarray) -> float:
+    """Compute the mean gain of devices (B,) less one standard error; minus infinity for fewer than two."""
+    known = gains[np.isfinite(gains)]
+    if len(known) < 2:
+        return -math.inf
+    return float(known.mean() - known.std(ddof=1) / math.sqrt(len(known)))
 
 
 def _mean_removal(model: AdaptableModel, devices: Sequence[DeviceData]) -> MeanRemoval:
