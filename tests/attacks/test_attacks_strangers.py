@@ -198,6 +198,28 @@ def test_who_asks_unsigned_too_fast_waits_and_devices_do_not() -> None:
         assert httpx2.post(f"{url}/v1/adapt", content=request()).status_code == 200
 
 
+def test_who_makes_up_signatures_waits_like_who_has_none() -> None:
+    """600 connections with false signatures kept a device of another key waiting for 8 s."""
+    app = closed_app()
+    app.patience = Patience(per_s=0.1, burst=1, longest_s=2.0)
+    false = header(request(), key=make_key())
+    with serving(app) as url:
+        assert adapt(url, request(), **false).status_code == 401
+        asking = [
+            ("POST", "/v1/adapt", false),
+            ("POST", "/v1/adapt", {"authorization": "nonsense"}),
+            ("POST", "/v1/key", false),
+            ("POST", "/v1/feedback", false),
+            ("GET", "/v1/operator/events", {"authorization": "Bearer guess"}),
+            ("GET", "/v1/keys", false),
+            ("GET", "/healthz", {"authorization": "Bearer guess"}),
+        ]
+        for method, path, headers in asking:
+            with pytest.raises(httpx2.ReadTimeout):
+                httpx2.request(method, url + path, content=request(), headers=headers, timeout=0.3)
+        assert adapt(url).status_code == 200
+
+
 def test_a_connection_that_is_answered_slowly_gives_way_to_another_address(connect: Any) -> None:
     app = closed_app()
     app.patience = Patience(per_s=0.1, burst=1, longest_s=2.0)

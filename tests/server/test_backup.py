@@ -22,6 +22,8 @@ from paramcast.server.db.backup import back_up, restore
 from paramcast.server.db.ledger import record, take_sequences
 from paramcast.server.db.schema import devices, metadata, packages
 
+_HEAD = gzip.compress(b'["paramcast state", "head"]\n')
+
 
 def content(url: str) -> dict[str, list[Any]]:
     database = Database.open(url)
@@ -141,8 +143,8 @@ def test_it_is_of_one_moment(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no gzip", gzip.compress(b"[]"), gzip.compress(b'["other", 1]\n'), gzip.compress(b"{")],
-    ids=["nothing", "no gzip", "an empty list", "another format", "half an object"],  # gzip holds the time
+    [b"", b"no gzip", gzip.compress(b"[]"), gzip.compress(b'["other", 1]\n'), gzip.compress(b"{"), _HEAD],
+    ids=["nothing", "no gzip", "an empty list", "another format", "half an object", "no revision"],
 )
 def test_what_is_no_backup_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.gz").write_bytes(data)
@@ -160,6 +162,30 @@ def test_a_cut_backup_leaves_nothing(url: str, tmp_path: Path) -> None:
     with pytest.raises(StateInputError, match="no complete backup"):
         restore(target, tmp_path / "cut.gz")
     assert not any(content(str(target)).values())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "[" * 100_000,
+        '["devices", {"id": "x"}]',
+        '["devices", ["id"]]',
+        '["devices", {"id": "x", "s": 1}]',
+        *(
+            f'["devices", {{"id": "x", "sequence": {value}, "first_seen_at": 1, "last_seen_at": 1}}]'
+            for value in ("-9223372036854775809", "9223372036854775808", "1.5", "true", '"1"', "null", "[1]")
+        ),
+        '["feedback", {"id": 1, "device": "x", "sequence": 1, "applied": 1, "gain": null, '
+        '"reason": null, "received_at": 1}]',
+    ],
+)
+def test_a_row_that_no_backup_has_is_refused(url: str, tmp_path: Path, row: str) -> None:
+    """SQLite would keep a text as a number, and no route could read it."""
+    with gzip.open(tmp_path / "x.gz", "wt") as file:
+        file.write('["paramcast state", "0001"]\n' + row + "\n")
+    with pytest.raises(StateInputError, match="no complete backup"):
+        restore(url, tmp_path / "x.gz")
+    assert not any(content(url).values())
 
 
 def test_the_commands(tmp_path: Path) -> None:

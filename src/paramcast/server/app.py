@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware import Middleware
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from paramcast import __version__
 from paramcast.errors import InputError
@@ -40,13 +40,17 @@ from paramcast.server.service import AdaptService
 from paramcast.server.serving import Models
 from paramcast.server.tracing import Tracing
 
+_SIGNED = (PATH, "/v1/key", "/v1/feedback")
+_REFUSALS = (400, 401, 403, 404, 413, 422)
+
 
 class CloudApp(FastAPI):
     """FastAPI with a direct call of the most frequent route, `/v1/adapt`.
 
     Attributes:
         service: Answers requests.
-        patience: Delays unsigned requests that come too fast, except to `/v1/adapt` if it serves them.
+        patience: Delays unsigned requests that come too fast, except to `/v1/adapt` if it serves them, and
+            refusals of signed requests.
         adapt: The route `/v1/adapt`.
         live: Event streams of the dashboard.
     """
@@ -66,15 +70,26 @@ class CloudApp(FastAPI):
             twice = error(400, "authorization may be sent once only", {"connection": "close"})
             await twice(scope, receive, secured)
             return
-        if not any(name == b"authorization" for name, _ in scope["headers"]) and (
-            scope["path"] != PATH or self.service.gate.required
-        ):
-            client = scope.get("client")
-            await asyncio.sleep(self.patience.wait_s(client[0] if client else ""))
+        path, address = scope["path"], scope["client"][0] if scope.get("client") else ""
+        signed = any(name == b"authorization" for name, _ in scope["headers"])
+        if signed and (path in _SIGNED or path.startswith(f"{PREFIX}/")):
+            secured = self._refusing_slowly(secured, address)
+        elif path != PATH or self.service.gate.required:
+            await asyncio.sleep(self.patience.wait_s(address))
         if scope["path"] == PATH and scope["method"] == "POST":
             await self.adapt(scope, receive, secured)
         else:
             await super().__call__(scope, receive, secured)
+
+    def _refusing_slowly(self, send: Send, address: str) -> Send:
+        """Wrap `send` to delay refusals like answers to unsigned requests: anybody can write a signature."""
+
+        async def slowed(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in _REFUSALS:
+                await asyncio.sleep(self.patience.wait_s(address))
+            await send(message)
+
+        return slowed
 
     def openapi(self) -> dict[str, Any]:
         """Return the schema, with the route that FastAPI does not know."""

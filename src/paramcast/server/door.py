@@ -1,9 +1,9 @@
 """Limits of connections: how long they may stay open without a complete request, and how much they may hold.
 
-A connection must deliver a complete request within seconds, or it is closed. If there are too many
-connections, or too many bytes of incomplete requests, the service closes connections of the address that has
-most of them: first those without a complete request, the oldest first. So a device with a complete request
-finds room even under an attack.
+A connection must deliver a complete request within seconds, and read its answer, or it is closed. If there
+are too many connections, or too many bytes of incomplete requests, the service closes connections of the
+address that has most of them: first those without a complete request, the oldest first. So a device with a
+complete request finds room even under an attack.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ HEAD_S = 10.0
 
 BODY_S = 20.0
 """Seconds from the end of a request's head to the end of its body, which has at most 256 KiB."""
+
+READ_S = 30.0
+"""Seconds in which a client must read enough of its answer that more can be sent: about 48 KiB."""
 
 MAX_HEAD_BYTES = 16 * 1024
 
@@ -91,6 +94,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._head_bytes = self._held = 0
         self._in_head = True
         self._here = True
@@ -161,6 +165,17 @@ class DoorProtocol(HttpToolsProtocol):
         if self._here and not self.transport.is_closing():
             self.door.waits(self)
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read; close the connection if it does not."""
+        super().pause_writing()
+        if self._unread is None and self._here:
+            self._unread = self.loop.call_later(READ_S, self.give_up)
+
+    def resume_writing(self) -> None:
+        """Send more: the client has read."""
+        super().resume_writing()
+        self._has_read()
+
     def shutdown(self) -> None:
         """Close after the current answer; at once if the request is incomplete."""
         if self._timer is not None:
@@ -177,6 +192,7 @@ class DoorProtocol(HttpToolsProtocol):
         if self._here:
             self._here = False
             self._relax()
+            self._has_read()
             self.door.hold(-self._held)
             self.door.went(self)
 
@@ -188,6 +204,11 @@ class DoorProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _has_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 def protocol_for(door: Door) -> type[DoorProtocol]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 STATIC = Path(__file__).parents[1] / "static"
 _TYPES = {
@@ -47,11 +50,43 @@ SECURITY = {
 }
 
 
+_PIECE = 64 * 1024
+"""Bytes of a file that are sent at once; the next piece waits until the client has read this one."""
+
+
 @dataclass(frozen=True)
 class _Asset:
     media_type: str
     gzipped: bytes
+    size: int
     etag: str
+
+    def pieces(self, packed: bool) -> Iterator[bytes]:
+        """Yield the file, packed or not, in pieces."""
+        with io.BytesIO(self.gzipped) as whole, gzip.GzipFile(fileobj=whole) as unpacked:
+            source: io.BufferedIOBase = whole if packed else unpacked
+            while piece := source.read(_PIECE):
+                yield piece
+
+
+class _Pieces(Response):
+    """A response in pieces, so that a client that does not read holds one piece, not the whole file."""
+
+    def __init__(self, asset: _Asset, headers: dict[str, str], packed: bool) -> None:
+        """Answer with a file of the page, packed with gzip or not."""
+        size = len(asset.gzipped) if packed else asset.size
+        coding = {"content-encoding": "gzip"} if packed else {}
+        super().__init__(
+            headers={**headers, **coding, "content-length": str(size)}, media_type=asset.media_type
+        )
+        self._asset, self._packed = asset, packed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file; every `send` waits until the connection takes more."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for piece in self._asset.pieces(self._packed):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 @cache
@@ -59,7 +94,8 @@ def _asset(path: Path) -> _Asset:
     """Read a file of the page; large files are already packed as `NAME.gz`."""
     packed = path.with_name(f"{path.name}.gz")
     data = packed.read_bytes() if packed.exists() else gzip.compress(path.read_bytes(), mtime=0)
-    return _Asset(_TYPES[path.suffix], data, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+    size = int.from_bytes(data[-4:], "little")  # gzip's own record of it, at the end
+    return _Asset(_TYPES[path.suffix], data, size, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
 def page_routes() -> APIRouter:
@@ -90,8 +126,4 @@ def _answer(request: Request, path: Path, caching: str) -> Response:
     headers = {**SECURITY, "etag": asset.etag, "cache-control": caching, "vary": "accept-encoding"}
     if request.headers.get("if-none-match") == asset.etag:
         return Response(status_code=304, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(
-            asset.gzipped, headers=headers | {"content-encoding": "gzip"}, media_type=asset.media_type
-        )
-    return Response(gzip.decompress(asset.gzipped), headers=headers, media_type=asset.media_type)
+    return _Pieces(asset, headers, "gzip" in request.headers.get("accept-encoding", ""))

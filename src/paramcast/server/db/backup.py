@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -23,6 +24,11 @@ from paramcast.server.db.journal import Journal, replay
 
 _ROWS_AT_ONCE = 1000
 _KIND = "paramcast state"
+_REVISION = re.compile(r"[0-9]{4}")
+_KINDS: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+"""Type of a column's values in Python -> types of the values in a backup."""
+
+_DAMAGE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, RecursionError, zlib.error)
 
 
 def back_up(database: Database, path: Path | str) -> int:
@@ -67,7 +73,7 @@ def restore(where: str | Path, path: Path | str, journal: Journal | None = None)
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             kind, revision = _line(file.readline())
-            if kind != _KIND:
+            if kind != _KIND or not isinstance(revision, str) or not _REVISION.fullmatch(revision):
                 raise ValueError("its beginning is wrong")
             with (
                 told(engine),
@@ -76,12 +82,12 @@ def restore(where: str | Path, path: Path | str, journal: Journal | None = None)
             ):
                 if schema_of(connection) is not None:
                     raise StateInputError("the database holds a state already; restore into an empty one")
-                upgrade(connection, str(revision))
+                upgrade(connection, revision)
                 rows = _fill(connection, (_line(line) for line in file))
                 upgrade(connection)
                 acts = replay(connection, iter(notes))
                 _count_all_on(connection)
-    except (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, zlib.error) as error:
+    except _DAMAGE as error:
         raise StateInputError(f"{path} is no complete backup of a state: {error}") from error
     finally:
         engine.dispose()
@@ -107,12 +113,28 @@ def _fill(connection: Connection, lines: Iterator[tuple[Any, Any]]) -> int:
     tables = {table.name: table for table in _tables(connection)}
     rows = 0
     for name, group in groupby(lines, key=lambda line: line[0]):
-        values = (row for _, row in group)
+        table = tables[name]
+        values = (_checked(table, row) for _, row in group)
         while part := list(islice(values, _ROWS_AT_ONCE)):
-            connection.execute(insert(tables[name]), part)
+            connection.execute(insert(table), part)
             rows += len(part)
     _count_all_on(connection)
     return rows
+
+
+def _checked(table: Table, row: Any) -> dict[str, Any]:
+    """Check a row, because SQLite stores any value in any column. Raises ValueError."""
+    if not isinstance(row, dict) or row.keys() != set(table.columns.keys()):
+        raise ValueError(f"a row of {table.name} does not have the table's columns")
+    for column in table.columns:
+        value = row[column.name]
+        if not (column.nullable if value is None else _fits(value, column.type.python_type)):
+            raise ValueError(f"a row of {table.name} has a wrong value of {column.name}")
+    return row
+
+
+def _fits(value: Any, kind: type) -> bool:
+    return type(value) in _KINDS[kind] and (not isinstance(value, int) or -(2**63) <= value < 2**63)
 
 
 def _count_all_on(connection: Connection) -> None:
