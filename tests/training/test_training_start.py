@@ -21,8 +21,9 @@ from paramcast.training.baselines import (
     PriorCorrection,
     ReestimatedStatistics,
 )
-from paramcast.training.bases import Supervised
-from paramcast.training.scores import cross_entropy
+from paramcast.training.bases import Supervised, copied
+from paramcast.training.free import _cautious, choose_free
+from paramcast.training.scores import SCORES, cross_entropy
 from paramcast.training.start import PREFIX, Start, Started, starting
 
 
@@ -123,6 +124,33 @@ def test_strengths_are_learned_for_each_layer() -> None:
     with torch.no_grad():
         assert learned.outputs(module, x, x).mean() < 0.7
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_a_free_baseline_has_to_help_training_devices_too() -> None:
+    """It helps both validation devices, by an offset that they happen to have, and harms all others."""
+    made = net()
+    Supervised(cross_entropy, steps=150, rate=0.02)(made.train(), corners(20, 1, offset=0.0))
+    model = pc.adaptable(made.eval(), ["first"], adapter=pc.Basis(rank=4), loss=cross_entropy)
+    validation = corners(2, 3, offset=2.0)
+
+    def chosen(devices: list[pc.DeviceData]) -> float:
+        free = choose_free(model, [(copied(made), devices)], validation, 16, SCORES["accuracy"])
+        assert free
+        return float(free["strength"])
+
+    assert chosen(corners(12, 2, offset=2.0)) > 0
+    # Examples of one class come first, so that statistics of the support set say nothing of a device.
+    one_class = [np.argsort(device.labels, kind="stable") for device in corners(12, 2, offset=0.0)]
+    sorted_ = [
+        pc.DeviceData(each.id, tuple(x[rows] for x in each.inputs), each.labels[rows], group=each.group)
+        for each, rows in zip(corners(12, 2, offset=0.0), one_class, strict=True)
+    ]
+    assert chosen(sorted_) == 0
+
+
+def test_gains_are_counted_with_caution() -> None:
+    assert _cautious(np.array([2.0, 4.0, np.nan])) == pytest.approx(3 - 1)
+    assert _cautious(np.array([5.0])) == -math.inf
 
 
 def test_the_free_baseline_stays_where_no_update_is_worth_it(tmp_path: Path) -> None:

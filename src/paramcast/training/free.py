@@ -97,7 +97,7 @@ def choose_free(
 
     Baselines are compared on validation devices and on training devices, each under a base that has not seen
     the device: a few validation devices alone would choose by luck. What counts is the mean gain less one
-    standard error. Where no baseline has a gain by this measure, the strength is 0, which means no adaptation.
+    standard error. Where no baseline gains by this measure, the strength is 0, which means no adaptation.
 
     Args:
         model: The model. Its module has the final base's state, also afterwards.
