@@ -140,7 +140,9 @@ def test_a_free_baseline_has_to_help_training_devices_too() -> None:
 
     assert chosen(corners(12, 2, offset=2.0)) > 0
     # Examples of one class come first, so that statistics of the support set say nothing of a device.
-    one_class = [np.argsort(device.labels, kind="stable") for device in corners(12, 2, offset=0.0)]
+    one_class = [
+        np.argsort(np.asarray(device.labels), kind="stable") for device in corners(12, 2, offset=0.0)
+    ]
     sorted_ = [
         pc.DeviceData(each.id, tuple(x[rows] for x in each.inputs), each.labels[rows], group=each.group)
         for each, rows in zip(corners(12, 2, offset=0.0), one_class, strict=True)
