@@ -127,7 +127,7 @@ def test_strengths_are_learned_for_each_layer() -> None:
 
 
 def test_a_free_baseline_has_to_help_training_devices_too() -> None:
-    """The one that helps both validation devices most, as these happen to have an offset, harms all others."""
+    """The one that helps both validation devices most, which happen to have an offset, harms all others."""
     made = net()
     Supervised(cross_entropy, steps=150, rate=0.02)(made.train(), corners(20, 1, offset=0.0))
     model = pc.adaptable(made.eval(), ["first"], adapter=pc.Basis(rank=4), loss=cross_entropy)
