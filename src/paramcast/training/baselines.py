@@ -1,6 +1,6 @@
 """Free baselines: adaptation on the device alone, without labels, a server or back-propagation.
 
-Each baseline has one strength, which is chosen on devices that the base has not seen, and never on test devices.
+Each baseline has one strength. It is chosen on devices that the base has not seen, never on test devices.
 """
 
 from __future__ import annotations
