@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Run
+from commands import Run, run_inside
 
+from paramcast.cli import paramcast
 from paramcast.video.data.collection import Collection
 from paramcast.video.training.evaluate import evaluate
 from paramcast.video.training.model import TrainedModel
@@ -120,10 +121,8 @@ def test_what_was_done_is_not_done_again(
         (("--methods", "base", "--shift", "weather"), "no shift is called weather"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    world: Path, model: Path, run: Run, words: tuple[object, ...], said: str
-) -> None:
-    done = run("compare", "--model", model, "--data", world, *words)
+def test_what_cannot_be_is_one_line(world: Path, model: Path, words: tuple[object, ...], said: str) -> None:
+    done = run_inside(paramcast, "paramcast", "compare", "--model", model, "--data", world, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert said in done.stderr

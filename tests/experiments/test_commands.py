@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Run
+from commands import Run, run_inside
 
-from experiments.__main__ import EXPERIMENTS, load
+from experiments.__main__ import EXPERIMENTS, NAME, experiments, load
 
 
 def test_every_line_is_a_command_of_its_name() -> None:
@@ -77,8 +77,8 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("nothing",),
     ],
 )
-def test_wrong_input_is_one_line(run: Run, words: tuple[object, ...]) -> None:
-    done = run(*words)
+def test_wrong_input_is_one_line(words: tuple[str, ...]) -> None:
+    done = run_inside(experiments, NAME, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
