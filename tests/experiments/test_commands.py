@@ -48,11 +48,14 @@ def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     assert all(row["streams"] == 2 for row in rows)
 
 
-def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+def test_the_headroom_under_a_shift(
+    world: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "f.json"
+    monkeypatch.setattr("paramcast.bench.compare.VALIDATION_DEVICES", 4)  # fine-tuning is tuned on each
     options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labeled", 10]
     options += ["--json", file]
-    done = run("headroom", *options)
+    done = run_inside(experiments, NAME, "headroom", *options)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())["rows"]
     assert [row["support"] for row in rows] == [1, 8, 10]
