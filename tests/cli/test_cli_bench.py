@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Run, run_paramcast
+from commands import Run, run_inside, run_paramcast
 
 from paramcast.bench.untrained import made_up_request, untrained_model
+from paramcast.cli import paramcast
 from paramcast.hypernet.forms import FORMS
 from paramcast.protocol import Package, make_key, seal
 from paramcast.protocol.quantize import DEFAULT_QUANTIZATION
@@ -142,8 +143,8 @@ def test_recovery_under_every_shift(world: Path, model: Path, tmp_path: Path, ru
         ("recovery", "--data", "nowhere"),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path: Path, run: Run, words: tuple[object, ...]) -> None:
-    done = run("bench", *words)
+def test_wrong_input_is_one_line(words: tuple[object, ...]) -> None:
+    done = run_inside(paramcast, "paramcast", "bench", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1

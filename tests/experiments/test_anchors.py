@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from experiments.anchors import RULES, bench_anchors, chosen, with_anchors
 from paramcast.bench.variants import TestDevices
@@ -13,21 +16,14 @@ from paramcast.video.data.collection import Collection
 from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.pipeline import train
-from paramcast.video.world import make_world
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    folder = tmp_path_factory.mktemp("anchors") / "world"
-    make_world(folder, clips=120)
-    return Collection.open(folder)
-
-
-@pytest.fixture(scope="module")
-def model(world: Collection, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def model(small: Collection, everyones: Path) -> TrainedModel:
     torch.set_num_threads(1)
     options = TrainingOptions("retrieval", seed=1, frames=4, devices=4, adaptor_steps=3)
-    return train(world, tmp_path_factory.mktemp("run"), options)
+    with FileLock(everyones / "anchors.lock"):  # one worker trains, the others load the model
+        return train(small, everyones / "anchors", options)
 
 
 @pytest.mark.parametrize(("rule", "place"), [("middle", 2), ("first", 0), ("sharpest", 3), ("medoid", 1)])
@@ -55,9 +51,9 @@ def test_the_surest_frame_is_that_of_the_narrowest_prediction(model: TrainedMode
     assert spread[least] < spread.min() + 0.05 * spread.std()
 
 
-def test_other_anchors_are_sent_of_support_clips_alone(model: TrainedModel, world: Collection) -> None:
-    known = TestDevices.load(model, world, devices=3, seed=0)
-    places, table = chosen(model, known, world), model.table(known.bank)
+def test_other_anchors_are_sent_of_support_clips_alone(model: TrainedModel, small: Collection) -> None:
+    known = TestDevices.load(model, small, devices=3, seed=0)
+    places, table = chosen(model, known, small), model.table(known.bank)
     same = with_anchors(table, known, places["middle"])
     np.testing.assert_allclose(same.anchors, table.anchors, atol=0.05)  # a step of int8
     other = with_anchors(table, known, places["first"])
@@ -68,8 +64,8 @@ def test_other_anchors_are_sent_of_support_clips_alone(model: TrainedModel, worl
     assert changed.any()
 
 
-def test_every_rule_has_a_gain_and_is_set_against_the_middle(model: TrainedModel, world: Collection) -> None:
-    rows = {row["name"]: row for row in bench_anchors(model, world, devices=3, seed=0)}
+def test_every_rule_has_a_gain_and_is_set_against_the_middle(model: TrainedModel, small: Collection) -> None:
+    rows = {row["name"]: row for row in bench_anchors(model, small, devices=3, seed=0)}
     for name in RULES:
         assert rows[f"gain_{name}"]["low"] <= rows[f"gain_{name}"]["value"] <= rows[f"gain_{name}"]["high"]
     apart = rows["gain_medoid"]["value"] - rows["gain_middle"]["value"]

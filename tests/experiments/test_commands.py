@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Run
+from commands import Run, run_inside
 
-from experiments.__main__ import EXPERIMENTS, load
+from experiments.__main__ import EXPERIMENTS, NAME, experiments, load
 
 
 def test_every_line_is_a_command_of_its_name() -> None:
@@ -48,11 +48,14 @@ def test_streams(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
     assert all(row["streams"] == 2 for row in rows)
 
 
-def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, run: Run) -> None:
+def test_the_headroom_under_a_shift(
+    world: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "f.json"
+    monkeypatch.setattr("paramcast.bench.compare.VALIDATION_DEVICES", 4)  # fine-tuning is tuned on each
     options = ["--model", model, "--data", world, "--shift", "habits", "--devices", 2, "--labeled", 10]
     options += ["--json", file]
-    done = run("headroom", *options)
+    done = run_inside(experiments, NAME, "headroom", *options)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())["rows"]
     assert [row["support"] for row in rows] == [1, 8, 10]
@@ -77,8 +80,8 @@ def test_the_headroom_under_a_shift(world: Path, model: Path, tmp_path: Path, ru
         ("nothing",),
     ],
 )
-def test_wrong_input_is_one_line(run: Run, words: tuple[object, ...]) -> None:
-    done = run(*words)
+def test_wrong_input_is_one_line(words: tuple[str, ...]) -> None:
+    done = run_inside(experiments, NAME, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from experiments.adr import bench_adr, judge, others
 from experiments.bytes import FORMS, bench_bytes, bytes_table, verdict
@@ -21,17 +23,16 @@ from paramcast.video.data.collection import Collection
 from paramcast.video.training.model import TrainedModel
 from paramcast.video.training.options import TrainingOptions
 from paramcast.video.training.pipeline import train_variants
-from paramcast.video.world import make_world
 
+torch.set_num_threads(1)
 OPTIONS = TrainingOptions("retrieval", seed=1, frames=2, devices=4, adaptor_steps=3)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("variants") / "world"
-    make_world(folder, clips=160)
-    return Collection.open(folder)
+@pytest.fixture
+def run(everyones: Path) -> Iterator[Path]:
+    """Lock and return the folder of all variants, whose base models are trained once."""
+    with FileLock(everyones / "variants.lock"):
+        yield everyones / "variants"
 
 
 def drawn(count: int, noise: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,14 +61,14 @@ def test_what_the_reasoner_is_compared_with() -> None:
         assert found[name] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * variance), abs=0.03)
 
 
-def test_variants_share_the_base_and_add_to_a_run(world: Collection, run: Path) -> None:
-    first = train_variants(world, run, {"codes": OPTIONS})["codes"]
+def test_variants_share_the_base_and_add_to_a_run(small: Collection, run: Path) -> None:
+    first = train_variants(small, run, {"codes": OPTIONS})["codes"]
     clip = replace(OPTIONS, evidence="clip", anchors=1)
-    small = replace(OPTIONS, form="lowrank", form_options={"rank": 1})
-    more = train_variants(world, run, {"codes": OPTIONS, "clip": clip, "small": small})
-    again = train_variants(world, run, {"small": small})["small"]
+    rank1 = replace(OPTIONS, form="lowrank", form_options={"rank": 1})
+    more = train_variants(small, run, {"codes": OPTIONS, "clip": clip, "rank 1": rank1})
+    again = train_variants(small, run, {"rank 1": rank1})["rank 1"]
     assert more["codes"].sha256() == first.sha256() == TrainedModel.load(run / "codes-reasoner-1").sha256()
-    assert (again.config.form_options, again.sha256()) == ({"rank": 1}, more["small"].sha256())
+    assert (again.config.form_options, again.sha256()) == ({"rank": 1}, more["rank 1"].sha256())
     assert more["clip"].adaptor.reasoner is None
     assert more["clip"].config.evidence == "clip"
     for model in more.values():
@@ -82,14 +83,8 @@ def parts(module: torch.nn.Module) -> list[torch.Tensor]:
     return list(module.state_dict().values())
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where both benches keep their adaptors: the second has the base models of the first."""
-    return tmp_path_factory.mktemp("run")
-
-
-def test_bench_adr(world: Collection, run: Path) -> None:
-    rows = {row["name"]: row for row in bench_adr(world, OPTIONS, run, devices=3, seed=0)}
+def test_bench_adr(small: Collection, run: Path) -> None:
+    rows = {row["name"]: row for row in bench_adr(small, OPTIONS, run, devices=3, seed=0)}
     assert 0 <= rows["coverage"]["value"] <= 100
     assert rows["clips"]["value"] > 0
     assert rows["clips_camera"]["value"] > rows["clips"]["value"]
@@ -109,10 +104,10 @@ def test_bench_adr(world: Collection, run: Path) -> None:
     assert 128 <= further <= 140
 
 
-def test_bench_bytes(world: Collection, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_bytes(small: Collection, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = ("lowrank 1", "codes 64", "codes 8")  # every further one is trained anew
     monkeypatch.setattr("experiments.bytes.FORMS", {name: FORMS[name] for name in some})
-    rows = bench_bytes(world, OPTIONS, run, devices=3, seed=0)
+    rows = bench_bytes(small, OPTIONS, run, devices=3, seed=0)
     named = {row["name"]: row for row in rows}
     assert named.keys() == {f"{form}, {q}" for form in some for q in ("fp32", "fp16", "int8", "int4")}
     best = max(rows, key=lambda row: row["value"])

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import train_run
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -37,7 +38,6 @@ from paramcast.video.training.artifact import export_artifact
 from paramcast.video.training.export import export_bundle
 from paramcast.video.training.model import ModelError, TrainedModel
 from paramcast.video.training.pipeline import train
-from paramcast.video.world import make_world
 
 PATIENCE_S = 120.0
 POLL_S = 0.001
@@ -46,21 +46,14 @@ TASK = "retrieval"  # the quickest one to train
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pipeline") / "world"
-    make_world(folder, clips=36)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a model for a task, from a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("trained")
+def trained(world: Path, everyones: Path) -> Callable[[str], Path]:
+    """The folder of a model for a task, from an undisturbed run, which all of pytest's workers share."""
 
     def model(task: str) -> Path:
-        if not (folder / task).exists():
-            train_run.run(world, folder / task, task)
-        return folder / task
+        folder = everyones / f"trained-{task}"
+        with FileLock(everyones / "trained.lock"):  # a finished run is loaded
+            train_run.run(world, folder, task)
+        return folder
 
     return model
 
