@@ -39,4 +39,4 @@ def test_what_it_cannot_use_is_one_line(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", task="retrieval")
     done = watch("--bundle", bundle, "--source", tmp_path / "none.mp4", "--question", "who")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "is for retrieval" in done.stderr
+    assert "is for task retrieval" in done.stderr

@@ -38,7 +38,7 @@ def test_a_module_that_takes_time_for_the_examples_is_told() -> None:
     with pytest.raises(InputError, match=r"TimeFirst gives outputs \(5, 4\) for 4 examples .*transpose"):
         made.fit(data[:3], data[3:], 2)
     backwards = pc.adaptable(Backwards(), ["head"])
-    with pytest.warns(MixedRowsWarning, match="Backwards moves by .*transpose"):
+    with pytest.warns(MixedRowsWarning, match="output of Backwards changes by .*transpose"):
         backwards.fit(data[:3], data[3:], 2)
 
 
