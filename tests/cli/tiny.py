@@ -20,13 +20,18 @@ def everyones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return folder
 
 
+def shared_world(everyones: Path, name: str, clips: int) -> Path:
+    """Make a world in the shared folder, once for all of pytest's workers."""
+    folder = everyones / name
+    with FileLock(everyones / f"{name}.lock"):
+        if not folder.exists():
+            make_world(folder, clips=clips)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def world(everyones: Path) -> Path:
-    folder = everyones / "world"
-    with FileLock(everyones / "lock"):
-        if not folder.exists():
-            make_world(folder, clips=160)
-    return folder
+    return shared_world(everyones, "world", 160)
 
 
 @pytest.fixture(scope="session")

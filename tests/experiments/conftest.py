@@ -7,17 +7,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from paramcast.video.data.collection import Collection
-from paramcast.video.world import make_world
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / folder) for folder in ("cli", "server", "methods")]
 
 from commands import Run, run_paramcast  # noqa: E402
 from states import new_url, postgres_server, url  # noqa: E402
-from tiny import everyones, model, trained, world  # noqa: E402
+from tiny import everyones, model, shared_world, trained, world  # noqa: E402
 
 __all__ = ["everyones", "model", "new_url", "postgres_server", "trained", "url", "world"]
 
@@ -25,11 +23,7 @@ __all__ = ["everyones", "model", "new_url", "postgres_server", "trained", "url",
 @pytest.fixture(scope="session")
 def small(everyones: Path) -> Collection:
     """Make the collection of the tests that train retrieval models of their own."""
-    folder = everyones / "small"
-    with FileLock(everyones / "small.lock"):
-        if not folder.exists():
-            make_world(folder, clips=80)
-    return Collection.open(folder)
+    return Collection.open(shared_world(everyones, "small", 80))
 
 
 @pytest.fixture(scope="session")

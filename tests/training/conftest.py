@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
-
-from paramcast.video.world import make_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 
-from tiny import everyones
+from tiny import everyones, shared_world
 
 __all__ = ["everyones"]
 
@@ -26,8 +23,4 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def world(everyones: Path) -> Path:
     """Make the collection that all of pytest's workers train on."""
-    folder = everyones / "trained-on"
-    with FileLock(everyones / "trained-on.lock"):
-        if not folder.exists():
-            make_world(folder, clips=36)
-    return folder
+    return shared_world(everyones, "trained-on", 36)

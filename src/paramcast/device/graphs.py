@@ -66,8 +66,7 @@ class Graphs:
         Frames that are among the last encoded ones are not encoded again. The other frames are split into
         runs of bounded memory.
         """
-        size = frames.shape[1:3]
-        keys = [blake2b(repr(size).encode() + frame.tobytes(), digest_size=16).digest() for frame in frames]
+        keys = [_digest(frame) for frame in np.ascontiguousarray(frames)]
         return self._frames.get(keys, lambda places: self._encoded(frames[places]))
 
     def _encoded(self, frames: Frames) -> Float32:
@@ -140,6 +139,12 @@ class Graphs:
         feed = {key: value for key, value in values.items() if key in self._inputs[name]}
         output: Float32 = self._sessions[name].run(None, feed)[0]
         return output
+
+
+def _digest(frame: Frames) -> bytes:
+    made = blake2b(repr(frame.shape).encode(), digest_size=16)
+    made.update(frame.data)
+    return made.digest()
 
 
 def _inputs(sessions: Mapping[str, Any]) -> dict[str, set[str]]:

@@ -120,14 +120,15 @@ def choose_free(
         lambda seen: _mean_removal(model, seen),
         *([] if prior is None else [lambda _: prior]),
     ]
-    makes = [make for make in makes if make(train).fits(model.net, outputs)]
-    if not makes:
+    made = {make: make(train) for make in makes}
+    fitting = [make for make, method in made.items() if method.fits(model.net, outputs)]
+    if not fitting:
         return None
-    candidates = [(makes[0], 0.0), *((make, strength) for make in makes for strength in STRENGTHS)]
+    candidates = [(fitting[0], 0.0), *((make, strength) for make in fitting for strength in STRENGTHS)]
     (base, *others), _ = _compared(model, lessons, validation, support, score, candidates)
     best = int(np.argmax([0.0, *(_cautious(score.sign * (scores - base)) for scores in others)]))
     make, strength = candidates[best]
-    method = make(train)
+    method = made[make]
     return {
         "name": method.name,
         "strength": strength,

@@ -54,15 +54,16 @@ def run_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
     running: dict[Connection, tuple[int, Any]] = {}
     waiting = list(range(len(jobs)))
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                place = waiting.pop(0)
-                reader, process = _start(jobs[place], place)
-                running[reader] = place, process
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                place, process = running.pop(ready)
-                results[place] = _result(ready, process)
+        with _safe_forks():
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    place = waiting.pop(0)
+                    reader, process = _start(jobs[place], place)
+                    running[reader] = place, process
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)
+                    place, process = running.pop(ready)
+                    results[place] = _result(ready, process)
     finally:
         for _, process in running.values():
             process.kill()
@@ -89,8 +90,7 @@ def _start(job: Callable[[], object], place: int) -> tuple[Connection, Any]:
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, place, writer, os.getpid()))
-    with _safe_fork():
-        process.start()
+    process.start()
     writer.close()
     return reader, process
 
@@ -113,11 +113,11 @@ def _result(reader: Connection, process: Any) -> Any:
 
 
 @contextmanager
-def _safe_fork() -> Iterator[None]:
-    """Prepare a fork so that a job uses no object that needs threads of this process.
+def _safe_forks() -> Iterator[None]:
+    """Prepare forks so that a job uses no object that needs threads of this process.
 
     A forked process has none of these threads. A decoder that is freed in a job would wait for them. So
-    garbage is collected before the fork, and a job's collector ignores objects that are older than the job.
+    garbage is collected before the forks, and a job's collector ignores objects that are older than the job.
     Warnings that threads may hold locks are silenced: these threads are idle workers of numerical libraries,
     and a job uses one thread.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from paramcast.training.parallel import run_in_turn, run_parallel
 from paramcast.training.seeding import seed_from
 
 T = TypeVar("T")
@@ -63,6 +64,10 @@ class Team:
         """Give all workers the state of worker 0's module."""
         if self.size > 1:
             module.load_state_dict(self.agreed(module.state_dict()))
+
+    def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Run jobs in parallel processes; in a team one after another, as all workers meet in each job."""
+        return run_parallel(jobs) if self.size == 1 else run_in_turn(jobs)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Set gradients to their means over the workers; a missing gradient counts as zero."""

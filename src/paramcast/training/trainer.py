@@ -49,7 +49,7 @@ from paramcast.training.model import (
     without_gradients,
 )
 from paramcast.training.outcomes import fit_gain_predictor, summary
-from paramcast.training.parallel import run_in_turn, run_parallel
+from paramcast.training.parallel import run_in_turn
 from paramcast.training.scores import Loss, Score, chosen_loss, chosen_score
 from paramcast.training.scoring import Contexts, scores_of, training_sizes, updates, validation_sizes
 from paramcast.training.seeding import seed_from
@@ -174,7 +174,7 @@ def fit(
     if team.size > 1:
         run["workers"] = team.size
     with checkpoint_folder(folder, run, team) as work, _threads(model.net):
-        run_jobs = run_parallel if _is_small(model.net) and team.size == 1 else run_in_turn
+        run_jobs = team.run if _is_small(model.net) else run_in_turn
         outputs, labels = _first(model, train_devices[0])
         loss, score = chosen_loss(model.loss, outputs, labels), chosen_score(model.score, outputs, labels)
         model.loss, model.score = loss, score

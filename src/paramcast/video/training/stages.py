@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain, product
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 from paramcast.hypernet.forms import FormHypernetwork
 from paramcast.training.fitting import Schedule, fit, load_fitted
 from paramcast.training.gates import VALIDATIONS, Outcomes, calibrate, fit_gate, joined, promise
-from paramcast.training.parallel import run_in_turn, run_parallel
-from paramcast.training.team import Team
 from paramcast.video.training.bank import Bank
 from paramcast.video.training.episodes import DEVICES_A_STEP, SUPPORT_SIZES, Lessons, moved_view
 from paramcast.video.training.fleets import kind_of
@@ -26,7 +23,6 @@ from paramcast.video.training.outcomes import Unedited, gate_lessons, outcomes
 from paramcast.video.training.plan import FOLDS, PLAIN_SHARE
 from paramcast.video.training.views import UplinkTable
 
-T = TypeVar("T")
 VALIDATION_SUPPORTS = (1, 8)  # a hypernetwork must work with few and with many clips
 BETA = 0.8  # weight of the ADR's loss
 
@@ -46,7 +42,7 @@ def train_bases(
         model.base.load_state_dict(initial)
         return _train_base(model, data, fold, work)
 
-    found = _run_jobs(data.team, [partial(train, fold) for fold in (None, *range(FOLDS))])
+    found = data.team.run([partial(train, fold) for fold in (None, *range(FOLDS))])
     load_fitted(_base_file(work, None), model.base)
     final, states = _copied(model.base), []
     for fold in range(FOLDS):
@@ -60,11 +56,6 @@ def train_bases(
 
 def _base_file(work: Path, fold: int | None) -> Path:
     return work / f"base-{'all' if fold is None else fold}.safetensors"
-
-
-def _run_jobs(team: Team, jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Run jobs in parallel processes; in a team one after another, because all workers take part in each."""
-    return run_parallel(jobs) if team.size == 1 else run_in_turn(jobs)
 
 
 def _train_base(model: TrainedModel, data: Material, fold: int | None, work: Path) -> float:
@@ -162,7 +153,7 @@ def train_adaptors(
             may_stay=False,  # the gate leaves out devices that it does not help
         )
 
-    found = _run_jobs(data.team, [partial(train, condition) for condition in conditions])
+    found = data.team.run([partial(train, condition) for condition in conditions])
     for condition, adaptor in adaptors.items():
         load_fitted(files[condition], adaptor)
     model.base.load_state_dict(final)
@@ -217,7 +208,7 @@ def _train_gates(
 
     jobs: list[Callable[[], list[Outcomes]]] = [partial(of_fold, fold) for fold in range(len(bases))]
     jobs.append(of_validation)
-    *folds, validation = _run_jobs(data.team, jobs)
+    *folds, validation = data.team.run(jobs)
     model.base.load_state_dict(final)
     for adaptor, known, held in zip(adaptors.values(), zip(*folds, strict=True), validation, strict=True):
         fit_gate(adaptor, joined(chain(*data.team.everyones(known))))
